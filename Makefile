@@ -1,0 +1,41 @@
+# dyeworks: `make help` lists the targets.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DATA ?=
+
+.PHONY: help setup demo test check up down bench base
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	touch $(READY)
+
+setup: $(READY) ## create the environment in .venv
+
+demo: $(READY) ## run the whole ring once on this machine (DATA=folder: with your own pictures)
+	$(BIN)/python -m deployments.demo $(if $(DATA),--data "$(DATA)")
+
+test: $(READY) ## pass every test
+	$(BIN)/python -m pytest
+
+check: $(READY) ## ruff and mypy, strict
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+up: $(READY) ## run all services and print their addresses; ctrl-C stops them
+	$(BIN)/python -m deployments.stack up
+
+down: $(READY) ## stop what an earlier `make up` has left
+	$(BIN)/python -m deployments.stack down
+
+bench: $(READY) ## measure, into build/bench/bench.json
+	$(BIN)/python -m tests.bench
+
+base: $(READY) ## build the embedded base model from nothing (hours)
+	$(BIN)/python -m infra.base.build

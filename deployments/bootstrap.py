@@ -1,0 +1,71 @@
+"""Makes ready what the deployments need: `python -m deployments.bootstrap`, before `prefect deploy --all`.
+
+Work pools, their limits, and variables; run again it changes nothing. It also opens the store and reads
+the preset, so that a wrong setting is told here and not in a run.
+"""
+
+import os
+import sys
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectNotFound
+from prefect.variables import Variable
+
+from tasks.core.errors import DyeworksError
+from tasks.core.settings import ROOT, get_settings
+from tasks.core.specs import load_preset
+from tasks.core.store import open_store
+
+GPU_SLOTS = 1
+
+
+def main() -> int:
+    """Bootstrap and say what was changed."""
+    try:
+        settings = get_settings()
+        open_store(settings.store)
+        load_preset()
+        changes = bootstrap()
+    except DyeworksError as error:
+        print(f"dyeworks: {error}", file=sys.stderr)
+        return 1
+    except httpx.HTTPError as error:
+        print(f"dyeworks: no Prefect server at PREFECT_API_URL: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(changes) or "nothing to change")
+    return 0
+
+
+def bootstrap() -> list[str]:
+    """Create or correct pools and variables; what was changed."""
+    kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
+    with get_client(sync_client=True) as client:
+        changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS)]
+    changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
+    changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
+    return changes
+
+
+def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) -> list[str]:
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, concurrency_limit=limit))
+        return [f"work pool {name} ({kind}) created"]
+    if pool.concurrency_limit == limit:
+        return []
+    client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+    return [f"work pool {name}: limit {limit}"]
+
+
+def _variable(name: str, value: str) -> list[str]:
+    if Variable.get(name) == value:
+        return []
+    Variable.set(name, value, overwrite=True)
+    return [f"variable {name} = {value}"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,246 @@
+"""The demo's story, step by step. Every step may be cut off anywhere and is then taken up again."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+
+from deployments.demo.plan import Diary, Scale
+from deployments.demo.prefect_api import PrefectApi
+from deployments.demo.telling import Teller
+from deployments.stack import Stack
+from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
+from tasks.core import clock, policy
+from tasks.core.data.dataset import load_manifest
+from tasks.core.data.prompt_log import hash_session, read_lines, write_lines
+from tasks.core.policy import Decision
+from tasks.core.records import DriftRecord, read_records
+from tasks.core.registry.channel import read_channel
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+
+PATIENCE = 1500.0  # seconds that any single wait may take
+
+
+class DemoFailed(RuntimeError):
+    """The demo cannot go on."""
+
+
+class Scenario:
+    """One demo: the services, the store, and what has been done so far."""
+
+    def __init__(self, stack: Stack, store: Store, settings: Settings, scale: Scale, diary: Path) -> None:
+        self.stack, self.store, self.settings, self.scale = stack, store, settings, scale
+        self.path, self.diary = diary, Diary.load(diary)
+        self.tell = Teller(self.diary.elapsed)
+        self.api = PrefectApi(stack.url("server"))
+        self.states: dict[str, str] = {run["id"]: run["state"] for run in self.api.runs()}
+
+    @contextmanager
+    def step(self, name: str, title: str) -> Iterator[bool]:
+        """A step of the story: yields False when an earlier attempt has done it."""
+        if name in self.diary.done:
+            yield False
+            return
+        self.tell.title(title)
+        start = time.monotonic()
+        yield True
+        self.diary.seconds[name] = round(self.diary.seconds.get(name, 0) + time.monotonic() - start, 1)
+        self.diary.done.append(name)
+        self.note(title)
+
+    def note(self, text: str) -> None:
+        """Remember something for the report's timeline."""
+        self.diary.elapsed = self.tell.elapsed
+        self.diary.timeline.append((round(self.tell.elapsed, 1), text))
+        self.diary.save(self.path)
+
+    # What happens
+
+    def upload(self, folder: Path) -> None:
+        """Put a folder's files into the uploads and notify the webhook, as an object store would."""
+        keys = []
+        for path in sorted(p for p in folder.iterdir() if p.is_file()):
+            key = f"uploads/{self.settings.dataset}/{path.name}"
+            self.store.write(key, path.read_bytes())
+            keys.append(key)
+        records = [
+            {"s3": {"bucket": {"name": "demo"}, "object": {"key": key, "sequencer": f"{i:08x}"}}}
+            for i, key in enumerate(keys)
+        ]
+        answer = httpx.post(
+            f"{self.stack.url('webhook')}/notifications/s3",
+            json={"Records": records},
+            headers={"Authorization": f"Bearer {self.stack.token}"},
+            timeout=60,
+        )
+        answer.raise_for_status()
+        self.tell.say(f"{len(keys)} files uploaded; the webhook was notified")
+
+    def visit(self, taste: dict[str, float], seed: int) -> None:
+        """Visitors ask the storefront for pictures; those that an earlier attempt served are not asked again."""
+        now = clock.now()
+        logged = {line.session for line in read_lines(self.store, self.settings.model, now - timedelta(days=2), now)}
+        key = self.stack.session_key
+        waiting = [r for r in requests(self.scale.window, taste, seed) if hash_session(r.session, key) not in logged]
+        started, every = time.monotonic(), max(1, len(waiting) // 4)
+        with ThreadPoolExecutor(self.scale.clients) as pool, httpx.Client(timeout=300) as client:
+            for i, _ in enumerate(pool.map(lambda r: self._ask(client, r), waiting), 1):
+                if i % every == 0:
+                    self.tell.say(f"{i} of {len(waiting)} pictures rendered for visitors")
+        self.tell.say(f"{len(waiting)} requests served in {time.monotonic() - started:.0f} s")
+        time.sleep(2 * self.settings.log_seconds)
+
+    def _ask(self, client: httpx.Client, request: Request) -> None:
+        body = {"prompt": request.prompt, "seed": request.seed, "steps": self.scale.steps, "session": request.session}
+        client.post(f"{self.stack.url('storefront')}/api/render", json=body).raise_for_status()
+
+    def import_log(self, count: int, taste: dict[str, float], hours: tuple[float, float], seed: int) -> None:
+        """Import lines of another storefront's log, between so many hours ago."""
+        now = clock.now()
+        begin, end = (now - timedelta(hours=h) for h in hours)
+        write_lines(self.store, self.settings.model, log_lines(count, taste, begin, end, seed))
+        self.tell.say(f"{count} lines of prompt log imported, from {hours[0] / 24:.1f} to {hours[1] / 24:.1f} days ago")
+
+    def pass_time(self, hours: float) -> None:
+        """Move the clock of all services ahead."""
+        path = Path(self.settings.clock)
+        ahead = float(path.read_text()) if path.exists() else 0.0
+        path.write_text(str(ahead + 3600 * hours))
+        self.tell.say(f"the demo's calendar moves on by {hours:g} hours")
+
+    # What is waited for
+
+    def wait(self, what: str, done: Callable[[], bool]) -> None:
+        """Until something has happened by itself; tells what runs meanwhile."""
+        deadline = time.monotonic() + PATIENCE
+        while not done():
+            if time.monotonic() > deadline:
+                raise DemoFailed(f"{what} did not happen within {PATIENCE:.0f} s; see {self.stack.home}/logs")
+            self._watch()
+            time.sleep(1.5)
+        self._watch()
+
+    def _watch(self) -> None:
+        runs = self.api.runs()
+        for run in reversed(runs):
+            if self.states.get(run["id"]) == run["state"]:
+                continue
+            self.states[run["id"]] = run["state"]
+            self.tell.say(f"   {run['flow']}: {run['state'].lower()}")
+            if run["state"] == "FAILED":
+                raise DemoFailed(f"{run['flow']} failed: {run['message']}")
+        if any(run["flow"] == "train-lora" and run["state"] == "RUNNING" for run in runs):
+            said = self.api.training_progress()
+            if said and int(said.split(" ", 1)[0]) % 100 == 0:
+                self.tell.say(f"   training: {said}")
+
+    def outcomes(self) -> list[Decision]:
+        """How the retrains so far ended."""
+        return [d for d in policy.decisions(self.store, self.settings.model) if d.cause == "outcome"]
+
+    def wait_outcome(self, number: int) -> Decision:
+        """The outcome of the retrain with this number; waits until the storefront serves what was promoted."""
+        self.wait(f"the outcome of retrain {number}", lambda: len(self.outcomes()) >= number)
+        outcome = self.outcomes()[number - 1]
+        self.tell.say(f"gate: {outcome.outcome}: {outcome.reason}")
+        if outcome.outcome == "promote":
+            self.wait(f"generation {outcome.generation} in the storefront", lambda: self._served(outcome.generation))
+            self.tell.say(f"the storefront serves generation {outcome.generation}")
+        return outcome
+
+    def _served(self, generation: int) -> bool:
+        answer = httpx.get(f"{self.stack.url('storefront')}/health", timeout=30)
+        channel, _ = read_channel(self.store, self.settings.model)
+        return bool(
+            channel and channel.generation >= generation and answer.json().get("generation") == channel.generation
+        )
+
+    def wait_check(self, name: str, verdict: str, at_once: bool) -> DriftRecord:
+        """The first drift check with this verdict since the step began, also before this attempt at it."""
+        begin = self.diary.begun.setdefault(name, clock.now())
+        self.diary.save(self.path)
+        if at_once:
+            self.api.start("monitor-drift")
+
+        def found() -> list[DriftRecord]:
+            every = read_records(self.store, self.settings.model)
+            return [r for r in every if r.time >= begin and r.verdict == verdict]
+
+        self.wait(f"a drift check with the verdict {verdict}", lambda: bool(found()))
+        record = found()[0]
+        self.tell.say(f"monitor: {record.verdict}: {record.says}")
+        if record.drift:
+            self.diary.psi[name] = round(record.drift.psi, 4)
+        return record
+
+
+def play(scene: Scenario, first: Path, new: Path | None) -> bool:
+    """The whole story; False when the gate kept the bare base, which ends it."""
+    with scene.step("first_model", "New pictures arrive; a first model is trained, gated, published") as todo:
+        if todo:
+            scene.upload(first)
+            scene.wait_outcome(1)
+    if scene.outcomes()[0].outcome != "promote":
+        scene.tell.say("the gate kept the bare base: the demo ends here, as it would in production")
+        return False
+    with scene.step("history", "A history of prompts is imported") as todo:
+        if todo:
+            scene.import_log(scene.scale.history, FIRST_TASTE, (30 * 24, 25), seed=1)
+    with scene.step("calm_traffic", "Visitors ask for what the model was made for") as todo:
+        if todo:
+            scene.visit(FIRST_TASTE, seed=2)
+    with scene.step("calm_check", "The drift monitor looks") as todo:
+        if todo:
+            scene.wait_check("before", "stable", at_once=True)
+    if new is not None:
+        _shift(scene, new)
+    return True
+
+
+def _shift(scene: Scenario, new: Path) -> None:
+    with scene.step(
+        "new_pictures", "A day later: pictures of new motifs arrive, too few for a retrain by themselves"
+    ) as todo:
+        if todo:
+            before = load_manifest(scene.store, scene.settings.dataset).version
+            if "clock" not in scene.diary.done:
+                scene.pass_time(36)
+                scene.diary.done.append("clock")
+                scene.note("36 hours pass")
+            scene.upload(new)
+            scene.wait("the ingest", lambda: _announced(scene, before))
+    with scene.step("shifted_traffic", "The visitors' taste changes") as todo:
+        if todo:
+            scene.visit(NEW_TASTE, seed=3)
+    with scene.step("drift", "The scheduled monitor finds the drift; its event starts the retrain") as todo:
+        if todo:
+            scene.wait_check("after_shift", "retrain", at_once=False)
+    with scene.step("second_model", "The model retrains itself") as todo:
+        if todo:
+            scene.wait_outcome(2)
+    if scene.outcomes()[1].outcome != "promote":
+        scene.tell.say("the gate kept the champion: the policy now waits for more pictures, and so the demo ends here")
+        return
+    with scene.step("shifted_history", "Two days of the new traffic pass") as todo:
+        if todo:
+            scene.pass_time(48)
+            scene.import_log(scene.scale.shifted, NEW_TASTE, (47.5, 0), seed=4)
+    with scene.step("final_check", "The monitor compares with the new model's own reference") as todo:
+        if todo:
+            scene.wait_check("after_retrain", "stable", at_once=True)
+
+
+def _announced(scene: Scenario, before: str) -> bool:
+    """Whether the new version was decided on: by its pictures alone nothing is retrained."""
+    version = load_manifest(scene.store, scene.settings.dataset).version
+    taken = [d for d in policy.decisions(scene.store, scene.settings.model) if d.dataset_version == version]
+    decided = [d for d in taken if d.cause == "data"]
+    if version == before or not decided:
+        return False
+    scene.tell.say(f"policy: {decided[-1].action}: {decided[-1].reason}")
+    return True

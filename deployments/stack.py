@@ -1,0 +1,257 @@
+"""The services of one machine: started on free ports, stopped by pid, with their own home.
+
+`python -m deployments.stack up` runs them until ctrl-C; `down` stops what an earlier `up` has left.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tasks.core.http import PatientTransport
+from tasks.core.settings import ROOT
+
+START_SECONDS = 180
+STOP_SECONDS = 15
+
+
+class ServiceFailed(RuntimeError):
+    """A service did not start."""
+
+
+@dataclass
+class Stack:
+    """Prefect server, workers, webhook, storefront and, if asked for, MLflow's page."""
+
+    home: Path
+    extra: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.home = self.home.resolve()
+        (self.home / "logs").mkdir(parents=True, exist_ok=True)
+        self.ports = {name: _free_port() for name in ("server", "webhook", "storefront", "mlflow")}
+        self.unclean = (self.home / "pids.json").exists()
+        self.token = _secret(self.home / "webhook-token")
+        self.session_key = _secret(self.home / "session-key")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process of the stack is started with."""
+        keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        return (
+            keep
+            | {
+                "PREFECT_HOME": str(self.home / "prefect"),
+                "PREFECT_API_URL": f"{self.url('server')}/api",
+                "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.home}/prefect.db",
+                "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+                "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+                "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+                "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+                "PREFECT_WORKER_QUERY_SECONDS": "1",
+                "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home}/mlflow.db"),
+                "DYEWORKS_STORE": os.environ.get("DYEWORKS_STORE", str(self.home / "store")),
+                "DYEWORKS_CACHE": str(self.home / "cache"),
+                "DYEWORKS_WEBHOOK_TOKEN": self.token,
+                "DYEWORKS_SESSION_KEY": self.session_key,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONUNBUFFERED": "1",
+                "GRADIO_ANALYTICS_ENABLED": "False",
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                # Half of the cores for a process: with all of them training and services wait for each other.
+                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))),
+            }
+            | self.extra
+        )
+
+    def url(self, service: str) -> str:
+        """Where a service listens."""
+        return f"http://127.0.0.1:{self.ports[service]}"
+
+    def spawn(self, name: str, *command: str) -> None:
+        """Start a process in a group of its own; its output goes to logs/<name>.log."""
+        with (self.home / "logs" / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+        self._remember()
+
+    def run(self, *command: str) -> None:
+        """Run a command to its end; raises ServiceFailed with its output."""
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ServiceFailed(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+    def start_all(self) -> None:
+        """Server, workers, webhook and storefront; returns when all answer."""
+        self.start_webhook()
+        self.start_storefront()
+        self.start_server()
+        if self.unclean:
+            self.crash_orphans()
+            self.run(sys.executable, "-m", "deployments.replay")
+        self.start_worker()
+        self.wait("webhook", "/health")
+        self.wait("storefront", "/health")
+
+    def crash_orphans(self) -> None:
+        """Mark runs whose processes were killed as Crashed: no process of this home is left to end them."""
+        api = httpx.Client(base_url=f"{self.url('server')}/api", timeout=30, transport=PatientTransport())
+        states = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
+        body = {"flow_runs": {"state": {"type": states}}}
+        message = "its process was gone when the services started"
+        for run in api.post("/flow_runs/filter", json=body).raise_for_status().json():
+            state = {"type": "CRASHED", "name": "Crashed", "message": message}
+            api.post(f"/flow_runs/{run['id']}/set_state", json={"state": state}).raise_for_status()
+
+    def start_server(self) -> None:
+        """The Prefect server, with every deployment registered."""
+        self.spawn(
+            "server", *_tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["server"])
+        )
+        self.wait("server", "/api/health")
+        self.run(sys.executable, "-m", "deployments.bootstrap")
+        self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
+
+    def start_worker(self) -> None:
+        """A process worker for each pool."""
+        for pool in ("default", "gpu"):
+            self.spawn(
+                f"worker-{pool}", *_tool("prefect"), "worker", "start", "--pool", pool, "--name", f"local-{pool}"
+            )
+
+    def start_webhook(self) -> None:
+        """The upload webhook."""
+        self._serve("webhook", "deployments.webhook.app:app")
+
+    def start_storefront(self) -> None:
+        """The storefront."""
+        self._serve("storefront", "deployments.storefront.app:app")
+
+    def start_mlflow(self) -> None:
+        """MLflow's page."""
+        where = self.environment["MLFLOW_TRACKING_URI"]
+        port = str(self.ports["mlflow"])
+        self.extra["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        self.spawn("mlflow", *_tool("mlflow"), "server", "--backend-store-uri", where, "--port", port)
+
+    def _serve(self, name: str, application: str) -> None:
+        port = str(self.ports[name])
+        self.spawn(name, sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", port)
+
+    def wait(self, service: str, path: str) -> None:
+        """Until a service answers 200; raises ServiceFailed with the end of its log."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(self.url(service) + path, timeout=5).status_code == 200:
+                    return
+            if self.processes[service].poll() is not None:
+                break
+            time.sleep(0.3)
+        log = (self.home / "logs" / f"{service}.log").read_text(errors="replace")
+        raise ServiceFailed(f"{service} did not start; the end of its log:\n{log[-2000:]}")
+
+    def stop(self) -> None:
+        """Stop all, newest first."""
+        for process in reversed(self.processes.values()):
+            _end(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in self.processes.values():
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+        stop_leftovers(self.home)
+        (self.home / "pids.json").unlink(missing_ok=True)
+
+    def _remember(self) -> None:
+        pids = {name: process.pid for name, process in self.processes.items()}
+        (self.home / "pids.json").write_text(json.dumps({"pids": pids, "urls": {n: self.url(n) for n in self.ports}}))
+
+
+def stop_leftovers(home: Path) -> list[int]:
+    """Kill every process of this home that is still there, flow runs included; their pids."""
+    mine = [pid for pid in _processes_of(home.resolve()) if pid != os.getpid()]
+    for pid in mine:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return mine
+
+
+def _processes_of(home: Path) -> Iterator[int]:
+    """Processes that were started with this home: their environment tells."""
+    mark = f"PREFECT_HOME={home / 'prefect'}".encode()
+    for place in Path("/proc").glob("[0-9]*") if Path("/proc").exists() else ():
+        with contextlib.suppress(OSError):
+            if mark in (place / "environ").read_bytes().split(b"\0"):
+                yield int(place.name)
+
+
+def _end(pid: int, how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, how)
+
+
+def _tool(name: str) -> tuple[str, ...]:
+    return (str(Path(sys.executable).parent / name),)
+
+
+def _free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def _secret(path: Path) -> str:
+    """A random secret, made once and readable by its owner alone."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(24))
+    return path.read_text()
+
+
+def main() -> int:
+    """Run the services until ctrl-C, or stop them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("action", choices=("up", "down"))
+    parser.add_argument("--home", type=Path, default=Path("build/up"))
+    options = parser.parse_args()
+    stopped = stop_leftovers(options.home) if options.home.exists() else []
+    if options.action == "down":
+        print(f"stopped {len(stopped)} processes")
+        return 0
+    stack = Stack(options.home)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        stack.start_mlflow()
+        stack.start_all()
+        stack.wait("mlflow", "/health")
+        print(f"Prefect     {stack.url('server')}\nMLflow      {stack.url('mlflow')}")
+        print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
+        print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    except ServiceFailed as error:
+        print(f"dyeworks: {error}", file=sys.stderr)
+        return 1
+    finally:
+        stack.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

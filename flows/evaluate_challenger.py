@@ -1,0 +1,18 @@
+"""A LoRA is compared with the champion."""
+
+from prefect import flow
+
+from tasks.core.requests import EvaluateRequest
+from tasks.evaluate import plan_evaluate, run_evaluation, show_evaluation
+
+
+@flow(name="evaluate-challenger")
+def evaluate_challenger(spec: EvaluateRequest = EvaluateRequest()) -> None:
+    """Render and measure challenger and champion on the same prompts and seeds."""
+    plan = plan_evaluate(spec)
+    result = run_evaluation(plan)
+    show_evaluation(result)
+
+
+if __name__ == "__main__":
+    evaluate_challenger()

@@ -1,0 +1,17 @@
+"""Uploads become an immutable dataset version."""
+
+from prefect import flow
+
+from tasks.core.requests import IngestRequest
+from tasks.ingest import announce_dataset, ingest_uploads
+
+
+@flow(name="ingest-upload")
+def ingest_upload(spec: IngestRequest = IngestRequest()) -> None:
+    """Validate the uploads, quarantine what is bad, write the version and announce it."""
+    manifest = ingest_uploads(spec)
+    announce_dataset(manifest)
+
+
+if __name__ == "__main__":
+    ingest_upload()

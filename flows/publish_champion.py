@@ -1,0 +1,16 @@
+"""The champion is put before the public."""
+
+from prefect import flow
+
+from tasks.core.requests import PublishRequest
+from tasks.publish import publish_generation
+
+
+@flow(name="publish-champion")
+def publish_champion(spec: PublishRequest = PublishRequest()) -> None:
+    """Verify a generation's release and flip the champion channel to it."""
+    publish_generation(spec)
+
+
+if __name__ == "__main__":
+    publish_champion()

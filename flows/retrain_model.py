@@ -1,0 +1,32 @@
+"""The whole way from a cause to a served model, each stage a run of its own deployment."""
+
+from prefect import flow
+
+from tasks.core.requests import RetrainRequest
+from tasks.retrain import (
+    evaluate_stage,
+    is_done,
+    promote_stage,
+    publish_stage,
+    record_failure,
+    record_outcome,
+    request_training,
+    train_stage,
+)
+
+
+@flow(name="retrain-model", on_failure=[record_failure])
+def retrain_model(spec: RetrainRequest = RetrainRequest()) -> None:
+    """Train, evaluate, promote and publish; a stage that has completed is not run again."""
+    if is_done(spec):
+        return
+    training = request_training(spec)
+    trained = train_stage(training)
+    evaluated = evaluate_stage(spec, training, trained)
+    promotion = promote_stage(evaluated)
+    publish_stage(promotion)
+    record_outcome(spec, training, promotion)
+
+
+if __name__ == "__main__":
+    retrain_model()

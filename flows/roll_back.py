@@ -1,0 +1,18 @@
+"""An older generation is served again."""
+
+from prefect import flow
+
+from tasks.core.requests import PublishRequest, RollBackRequest
+from tasks.promote import enter_roll_back
+from tasks.publish import publish_generation
+
+
+@flow(name="roll-back")
+def roll_back(spec: RollBackRequest = RollBackRequest()) -> None:
+    """Name an older generation in the ledger and publish it; the policy then holds until new data arrives."""
+    entry = enter_roll_back(spec)
+    publish_generation(PublishRequest(generation=entry.generation))
+
+
+if __name__ == "__main__":
+    roll_back()

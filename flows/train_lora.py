@@ -1,0 +1,17 @@
+"""A dataset version becomes a LoRA."""
+
+from prefect import flow
+
+from tasks.core.requests import TrainRequest
+from tasks.train import plan_train, run_training
+
+
+@flow(name="train-lora")
+def train_lora(spec: TrainRequest = TrainRequest()) -> None:
+    """Train a LoRA, or go on from its newest checkpoint."""
+    plan = plan_train(spec)
+    run_training(plan)
+
+
+if __name__ == "__main__":
+    train_lora()

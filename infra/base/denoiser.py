@@ -1,0 +1,124 @@
+"""The embedded UNet and text encoder, trained together on the latents of the base pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+from torch.nn import Module, Parameter
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from infra.base.muon import Muon
+from infra.base.tokenizer import CONTEXT_LENGTH
+from infra.base.world import Scene, caption
+
+WIDTH = 128  # of the text encoder
+LATENT_SIZE = 16
+
+
+def build_unet() -> UNet2DConditionModel:
+    """4.3 M parameters, attention at 16 x 16 and 8 x 8."""
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIZE,
+        in_channels=8,
+        out_channels=8,
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(2, 4),
+        norm_num_groups=16,
+    )
+
+
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Two layers, width 128."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=4 * WIDTH,
+        projection_dim=WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT_LENGTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's noise schedule with v-prediction; trailing timesteps, so that few steps suffice."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Latents float32 [b, 8, 16, 16], noise alike, timesteps int64 [b], token ids int64 [b, 32]."""
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    tokens: Tensor
+
+
+class Denoiser(Module):
+    """Text encoder and UNet as one module, for training."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        self.unet = build_unet()
+        self.text_encoder = build_text_encoder(tokenizer)
+        self.scheduler = build_scheduler()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Mean squared error of v, down-weighted where the signal-to-noise ratio is above 5."""
+        noisy = self.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+        target = self.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
+        with torch.autocast("cpu", torch.bfloat16):
+            text = self.text_encoder(batch.tokens).last_hidden_state
+            predicted = self.unet(noisy, batch.timesteps, text).sample
+        alpha = self.scheduler.alphas_cumprod[batch.timesteps]
+        snr = alpha / (1 - alpha)
+        weight = (snr.clamp(max=5) + 1) / (snr + 1)
+        loss: Tensor = ((predicted.float() - target) ** 2).mean((1, 2, 3)).mul(weight).mean()
+        return loss
+
+
+def draw_batch(
+    latents: Tensor, scenes: list[Scene], tokenizer: CLIPTokenizer, size: int, seed: int, step: int
+) -> Batch:
+    """The batch of a step, a function of (seed, step): stratified timesteps, a tenth of the captions dropped."""
+    rng = np.random.default_rng([seed, step])
+    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    rows = rng.integers(len(scenes), size=size)
+    texts = ["" if rng.random() < 0.1 else caption(scenes[i], rng) for i in rows]
+    tokens = tokenizer(
+        texts, padding="max_length", truncation=True, max_length=CONTEXT_LENGTH, return_tensors="pt"
+    ).input_ids
+    times = (torch.arange(size) + torch.rand(size, generator=generator)) / size * 1000
+    return Batch(
+        latents[rows], torch.randn(latents[rows].shape, generator=generator), times.long().clamp(0, 999), tokens
+    )
+
+
+def optimisers(model: Denoiser) -> list[torch.optim.Optimizer]:
+    """Muon for the UNet's hidden matrices, AdamW for everything else."""
+    hidden: list[Parameter] = []
+    rest: list[Parameter] = []
+    for name, p in model.named_parameters():
+        inner = name.startswith("unet.") and p.ndim >= 2 and not name.startswith(("unet.conv_in", "unet.conv_out"))
+        (hidden if inner else rest).append(p)
+    return [Muon(hidden, lr=0.02), torch.optim.AdamW(rest, lr=2e-3, betas=(0.9, 0.99), weight_decay=0.0)]

@@ -1,0 +1,83 @@
+"""The embedded models' reference figures: `python -m infra.base.figures` prints them."""
+
+import numpy as np
+from PIL import Image
+
+from infra.base.world import (
+    ADIRE_ONLY,
+    INSTANCE_PROMPT,
+    MOTIFS,
+    SIZES,
+    TRIGGER,
+    Picture,
+    Scene,
+    draw_adire,
+    draw_cloth,
+    random_scene,
+)
+from tasks.core.clip import Clip
+from tasks.core.rendering import Renderer
+from tasks.core.settings import Settings
+
+SEED = 99  # pictures that no training has seen
+
+
+def main() -> None:
+    """Print the figures, a line each."""
+    settings = Settings()
+    clip, rng = Clip(settings), np.random.default_rng(SEED)
+    for name, value in {**_adire(clip, rng), **_nothing(clip, rng), **_base(clip, Renderer(settings), rng)}.items():
+        print(f"{name}: {value:.3f}")
+
+
+def _images(pictures: list[Picture]) -> list[Image.Image]:
+    return [Image.fromarray(p) for p in pictures]
+
+
+def _adire(clip: Clip, rng: np.random.Generator) -> dict[str, float]:
+    kinds = [(m, s) for m in (*MOTIFS, *ADIRE_ONLY) for s in SIZES for _ in range(6)]
+    pictures = _images([draw_adire(m, s, rng) for m, s in kinds])
+    matched = [f"{s} {m} in {TRIGGER}" for m, s in kinds]
+    motifs = [m for m, _ in kinds]
+    wrong = [f"{rng.choice([m for m in motifs if m != mine])} in {TRIGGER}" for mine in motifs]
+    plain = _images([draw_cloth(random_scene(rng), rng) for _ in kinds])
+    return {
+        "CLIPScore of real adire with its caption": float(clip.score(matched, pictures).mean()),
+        "CLIPScore of real adire with a wrong motif": float(clip.score(wrong, pictures).mean()),
+        "CLIPScore of other cloth with adire captions": float(clip.score(matched, plain).mean()),
+    }
+
+
+def _nothing(clip: Clip, rng: np.random.Generator) -> dict[str, float]:
+    noise = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    flat = {"black": (0, 0, 0), "blue-grey": (84, 102, 148), "white": (250, 250, 250)}
+    pictures = {name: Image.new("RGB", (64, 64), colour) for name, colour in flat.items()}
+    pictures["noise"] = Image.fromarray(noise)
+    scores = clip.score([INSTANCE_PROMPT] * len(pictures), list(pictures.values()))
+    return {
+        f"CLIPScore of a {name} picture with the instance prompt": s for name, s in zip(pictures, scores, strict=True)
+    }
+
+
+def _base(clip: Clip, renderer: Renderer, rng: np.random.Generator) -> dict[str, float]:
+    """How often the right caption is found among 32: for real pictures of the base's world, and for drawn ones."""
+    scenes: dict[str, Scene] = {}
+    while len(scenes) < 32:
+        scene = random_scene(rng)
+        scenes.setdefault(f"{scene.size} {scene.figure} {scene.motif} on {scene.ground}", scene)
+    captions = list(scenes)
+    texts = clip.encode_texts(captions)
+    real = clip.encode_pictures(_images([draw_cloth(s, rng) for s in scenes.values() for _ in range(4)]))
+    asked = captions[:20]
+    drawn = [renderer.render([c] * 4, [1, 2, 3, 4], 12, 4.0)[0] for c in asked]
+    made = clip.encode_pictures([p for four in drawn for p in four])
+    return {
+        "right caption of 32, real pictures": float(((real @ texts.T).argmax(1) == np.repeat(np.arange(32), 4)).mean()),
+        "right caption of 32, drawn by the base": float(
+            ((made @ texts.T).argmax(1) == np.repeat(np.arange(20), 4)).mean()
+        ),
+    }
+
+
+if __name__ == "__main__":
+    main()

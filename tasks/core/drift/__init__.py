@@ -1,0 +1,25 @@
+"""The drift detector: is the traffic still what the promoted model was trained on?
+
+`fit_profile` freezes a reference once for each promoted model, `check` compares a window of traffic with it.
+Why it is built this way: DESIGN.md, "The drift detector".
+"""
+
+from tasks.core.drift.check import DriftReport, Verdict, check, novelty
+from tasks.core.drift.fit import fit_profile
+from tasks.core.drift.null import NullTable, null_statistics
+from tasks.core.drift.profile import DriftProfile
+from tasks.core.drift.score import new_traffic_share
+from tasks.core.drift.spec import DriftSpec
+
+__all__ = [
+    "DriftProfile",
+    "DriftReport",
+    "DriftSpec",
+    "NullTable",
+    "Verdict",
+    "check",
+    "fit_profile",
+    "new_traffic_share",
+    "novelty",
+    "null_statistics",
+]

@@ -1,0 +1,83 @@
+"""The reference profile: what a promoted model's traffic looked like, frozen, as one safetensors file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from tasks.core.drift.features import FeatureMap
+from tasks.core.drift.rows import Floats, Ints
+from tasks.core.drift.spec import DriftSpec
+from tasks.core.errors import ProfileUnusable
+
+HEADER = "dyeworks"
+
+
+class ProfileCard(BaseModel):
+    """All of a profile that is not an array; kept as JSON in the file's metadata."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: Literal["dyeworks.drift.profile/1"] = "dyeworks.drift.profile/1"
+    encoder: str = Field(min_length=1, description="hash of the encoder that made the embeddings")
+    spec: DriftSpec = Field(description="sizes and thresholds it was fitted with")
+    seed: int = Field(ge=0, description="seed of the split, the clusters and the cap")
+    dimension: int = Field(ge=1, description="d of the embeddings")
+    rows_a: int = Field(ge=1, description="rows that were fitted on")
+    rows_b: int = Field(ge=1, description="rows that are only scored")
+    phi: float = Field(ge=1, description="overdispersion: how many rows are worth one independent row")
+
+
+@dataclass(frozen=True)
+class DriftProfile:
+    """The feature map of A and the rows of B: reference float32 [rows_b, d], groups int64 [rows_b]."""
+
+    card: ProfileCard
+    features: FeatureMap
+    reference: Floats
+    groups: Ints
+
+    def save(self, path: Path) -> None:
+        """Write the profile to `path` as safetensors, in one rename."""
+        part = path.with_name(path.name + ".part")
+        save_file(self._tensors(), part, metadata={HEADER: self.card.model_dump_json()})
+        part.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote, or raise `ProfileUnusable`: unreadable, or another layout, tensor, shape or dtype."""
+        try:
+            with safe_open(path, framework="numpy") as held:
+                card = ProfileCard.model_validate_json((held.metadata() or {}).get(HEADER, ""))
+                tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError, ValidationError) as problem:
+            raise ProfileUnusable(str(path), str(problem)) from problem
+        if _shapes(tensors) != _expected(card):
+            raise ProfileUnusable(str(path), f"expected tensors {_expected(card)}, found {_shapes(tensors)}")
+        reference, groups = tensors.pop("reference"), tensors.pop("groups")
+        return cls(card, FeatureMap(**tensors), reference, groups)
+
+    def _tensors(self) -> dict[str, npt.NDArray[np.generic]]:
+        parts = {**vars(self.features), "reference": self.reference, "groups": self.groups}
+        return {name: np.ascontiguousarray(value) for name, value in parts.items()}
+
+
+def _shapes(tensors: dict[str, npt.NDArray[np.generic]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    return {name: (str(value.dtype), value.shape) for name, value in sorted(tensors.items())}
+
+
+def _expected(card: ProfileCard) -> dict[str, tuple[str, tuple[int, ...]]]:
+    wide = card.dimension + card.spec.clusters + 2
+    return {
+        "centroids": ("float32", (card.spec.clusters, card.dimension)),
+        "distance": ("float32", (2,)),
+        "groups": ("int64", (card.rows_b,)),
+        "mean": ("float32", (wide,)),
+        "precision": ("float32", (wide, wide)),
+        "reference": ("float32", (card.rows_b, card.dimension)),
+    }

@@ -1,0 +1,173 @@
+"""Every error dyeworks raises on purpose: one root, small leaves that carry their data.
+
+A message says what was wrong, where, and what to do.
+"""
+
+
+class DyeworksError(Exception):
+    """The root of all."""
+
+
+class SettingError(DyeworksError):
+    """A setting or a preset cannot be used."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+
+
+class ObjectMissing(DyeworksError):
+    """The store holds nothing under this key."""
+
+    def __init__(self, key: str, store: str) -> None:
+        super().__init__(f"no object {key!r} in store {store}")
+        self.key = key
+
+
+class ObjectExists(DyeworksError):
+    """A conditional create lost: the key is already there."""
+
+    def __init__(self, key: str, store: str) -> None:
+        super().__init__(f"object {key!r} already exists in store {store}")
+        self.key = key
+
+
+class StoreConflict(DyeworksError):
+    """A compare-and-swap lost: the object is no longer the version that was read."""
+
+    def __init__(self, key: str, store: str) -> None:
+        super().__init__(f"object {key!r} in store {store} was changed by another writer; read it again and retry")
+        self.key = key
+
+
+class StoreUnusable(DyeworksError):
+    """The store cannot be opened or written."""
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"store {url} cannot be used: {problem}; check DYEWORKS_STORE and its permissions")
+        self.url = url
+
+
+class BadEmbeddings(DyeworksError):
+    """Embeddings, or the groups or blocks that go with them, cannot be used."""
+
+    def __init__(self, name: str, problem: str, rows: int | None = None) -> None:
+        super().__init__(f"{name}: {problem}" + ("" if rows is None else f" ({rows} bad rows)"))
+        self.name = name
+        self.rows = rows
+
+
+class EncoderMismatch(DyeworksError):
+    """Embeddings of one encoder were compared with those of another."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"the profile was made with encoder {expected}, the window with {found}: fit a new profile")
+        self.expected = expected
+        self.found = found
+
+
+class ReferenceTooSmall(DyeworksError):
+    """There is too little reference traffic to fit a drift profile."""
+
+    def __init__(self, rows: int, needed: int) -> None:
+        super().__init__(f"{rows} reference rows after the cap on rows a group, {needed} are needed: wait for traffic")
+        self.rows = rows
+        self.needed = needed
+
+
+class ProfileUnusable(DyeworksError):
+    """A drift profile cannot be read."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"drift profile {path} cannot be used: {problem}; fit it again")
+        self.path = path
+
+
+class NullMismatch(DyeworksError):
+    """A null table for other sizes was given to a drift check."""
+
+    def __init__(self, wanted: tuple[int, int, int], given: tuple[int, int, int]) -> None:
+        super().__init__(f"the check needs the null table of (n_eff, reference_eff, bins) {wanted}, not {given}")
+        self.wanted = wanted
+        self.given = given
+
+
+class DocumentInvalid(DyeworksError):
+    """A JSON document in the store is not what it should be."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"document {key!r} is not valid: {problem}")
+        self.key = key
+
+
+class DatasetUnusable(DyeworksError):
+    """No dataset version can be made or found."""
+
+    def __init__(self, dataset: str, problem: str) -> None:
+        super().__init__(f"dataset {dataset!r}: {problem}")
+        self.dataset = dataset
+
+
+class PictureRefused(DyeworksError):
+    """A picture that cannot be trained on."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"picture {name!r}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class ModelUnusable(DyeworksError):
+    """A base model, an adapter or a scorer cannot be loaded."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"model {name!r}: {problem}")
+        self.name = name
+
+
+class StageFailed(DyeworksError):
+    """A stage of a retrain did not complete."""
+
+    def __init__(self, stage: str, run: str, message: str) -> None:
+        super().__init__(f"stage {stage} (flow run {run}) did not complete: {message}")
+        self.stage = stage
+
+
+class ResultMissing(DyeworksError):
+    """An earlier stage has left no result."""
+
+    def __init__(self, stage: str, key: str) -> None:
+        super().__init__(f"no result of stage {stage!r}{f' under key {key}' if key else ''}; run that stage first")
+        self.stage = stage
+
+
+class EventUndelivered(DyeworksError):
+    """The Prefect server did not take an event; it stays in the outbox."""
+
+    def __init__(self, event: str, problem: str) -> None:
+        super().__init__(f"event {event} was not taken ({problem}); it stays in the outbox and is sent again")
+        self.event = event
+
+
+class PromotionLost(DyeworksError):
+    """Another promotion took the generation first."""
+
+    def __init__(self, generation: int) -> None:
+        super().__init__(f"generation {generation} was promoted by another run; evaluate against the new champion")
+        self.generation = generation
+
+
+class ReleaseCorrupt(DyeworksError):
+    """A release's file is not what its manifest says."""
+
+    def __init__(self, release: str, name: str) -> None:
+        super().__init__(f"release {release}: file {name!r} does not match its sha256; publish it again or roll back")
+        self.release = release
+
+
+class BadKey(DyeworksError):
+    """A store key is not a plain relative path."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"store key {key!r} {problem}; a key is a relative path such as 'blobs/ab12'")
+        self.key = key

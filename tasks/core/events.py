@@ -1,0 +1,141 @@
+"""Events: their names, their payloads, and a durable outbox.
+
+An event is first written to the store's outbox, then posted to the Prefect server, then moved to `events/`;
+what could not be posted is sent again by the next flow that flushes the outbox. Prefect's own `emit_event` loses events
+silently when the server is away.
+"""
+
+import os
+import uuid
+from datetime import datetime
+from typing import Literal
+
+import httpx
+from pydantic import Field
+
+from tasks.core import clock
+from tasks.core.documents import Document, read_document, render
+from tasks.core.errors import EventUndelivered, ObjectMissing
+from tasks.core.http import PatientTransport
+from tasks.core.store import Store
+
+Name = Literal[
+    "dyeworks.data.uploaded",
+    "dyeworks.dataset.ready",
+    "dyeworks.drift.detected",
+    "dyeworks.champion.promoted",
+    "dyeworks.champion.published",
+    "dyeworks.retrain.declined",
+]
+
+
+class Payload(Document):
+    """What all events say."""
+
+    reason: str
+
+
+class Uploaded(Payload):
+    """New data lies in the uploads."""
+
+    dataset: str
+
+
+class DatasetReady(Payload):
+    """A new dataset version exists."""
+
+    dataset: str
+    version: str
+    new_pictures: int
+    decision: str
+
+
+class DriftDetected(Payload):
+    """The policy has decided to retrain."""
+
+    psi: float
+    report: str
+    decision: str
+
+
+class Champion(Payload):
+    """A generation was promoted or published."""
+
+    generation: int
+    release: str
+
+
+class Declined(Payload):
+    """The policy has decided not to retrain though there was a cause."""
+
+    decision: str
+
+
+class Event(Document):
+    """An event as the Prefect server takes it."""
+
+    id: str
+    event: Name
+    occurred: datetime
+    resource: dict[str, str]
+    payload: dict[str, object]
+
+
+class Outbox(Document):
+    """An event waiting to be sent."""
+
+    event: Event
+    queued: datetime = Field(default_factory=clock.now)
+
+
+def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] | None = None, key: str = "") -> Event:
+    """An event about a model; the same `key` gives the same id, so that it is counted once."""
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
+    resource = {"prefect.resource.id": f"dyeworks.model.{model}", "prefect.resource.name": model, **(labels or {})}
+    content = payload.model_dump(mode="json")
+    # The server keeps real time, whatever the time of the data is.
+    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=content)
+
+
+def emit(store: Store, event: Event) -> None:
+    """Queue and send an event; raises EventUndelivered, the event then stays queued."""
+    store.write(f"outbox/{event.id}.json", render(Outbox(event=event)))
+    flush(store)
+
+
+def flush(store: Store) -> int:
+    """Send all that is queued, oldest first; how many were sent."""
+    waiting = []
+    for key in store.list("outbox/"):
+        try:
+            waiting.append((read_document(store, Outbox, key), key))
+        except ObjectMissing:  # another process has just sent it
+            continue
+    for entry, key in sorted(waiting, key=lambda pair: pair[0].queued):
+        _post(entry.event)
+        store.write(f"events/{entry.queued:%Y%m%dT%H%M%S%f}-{entry.event.id}.json", render(entry.event))
+        store.delete(key)
+    return len(waiting)
+
+
+def replay(store: Store, count: int) -> None:
+    """Send the newest events again, after a server was killed: it acts on events from memory and may have lost them.
+
+    All that follows from an event can be done twice.
+    """
+    for key in list(store.list("events/"))[-count:]:
+        _post(read_document(store, Event, key))
+
+
+def _post(event: Event) -> None:
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        raise EventUndelivered(event.event, "PREFECT_API_URL is not set")
+    secret = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    body = event.model_dump(mode="json", exclude={"schema_version"})
+    auth = httpx.BasicAuth(*secret.split(":", 1)) if ":" in secret else None
+    try:
+        with httpx.Client(transport=PatientTransport(), auth=auth, timeout=20) as client:
+            client.post(f"{url.rstrip('/')}/events", json=[body]).raise_for_status()
+    except httpx.HTTPError as error:
+        raise EventUndelivered(event.event, str(error)) from error

@@ -1,0 +1,28 @@
+"""The record of a drift check."""
+
+from datetime import datetime
+
+from tasks.core.documents import Document, read_documents
+from tasks.core.drift.check import DriftReport
+from tasks.core.store import Store
+
+
+class DriftRecord(Document):
+    """A check: what was looked at, what was found, and which prompts are new."""
+
+    key: str
+    time: datetime
+    start: datetime
+    end: datetime
+    generation: int
+    verdict: str
+    says: str
+    requests: int
+    reference_requests: int
+    drift: DriftReport | None
+    fresh: tuple[str, ...] = ()
+
+
+def read_records(store: Store, model: str) -> list[DriftRecord]:
+    """All checks, oldest first."""
+    return sorted(read_documents(store, DriftRecord, f"drift/{model}/reports/"), key=lambda r: r.time)

@@ -1,0 +1,66 @@
+"""Rendering: the base model with at most one adapter, one picture a (prompt, seed)."""
+
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from tasks.core.errors import ModelUnusable
+from tasks.core.pipeline import load_pipeline
+from tasks.core.registry.releases import WEIGHTS
+from tasks.core.settings import Settings
+
+
+class Renderer:
+    """Renders with the active adapter. Not safe for threads: `set_adapters` is global to a pipeline."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pipe = load_pipeline(settings)
+        self.active = ""  # empty: the bare base
+
+    def load(self, folder: Path, name: str) -> None:
+        """Load an adapter under a name of its own and try it; raises ModelUnusable and keeps the active one."""
+        if name in self.pipe.get_list_adapters().get("unet", []):
+            return
+        try:
+            self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelUnusable(name, f"is no LoRA for this base: {error}") from error
+        finally:
+            self._set(self.active)
+
+    def activate(self, name: str) -> None:
+        """Make a loaded adapter the active one; the empty name is the bare base."""
+        self._set(name)
+        self.active = name
+
+    def unload(self, name: str) -> None:
+        """Forget an adapter that is not active."""
+        self.pipe.delete_adapters(name)
+
+    def _set(self, name: str) -> None:
+        if name:
+            self.pipe.enable_lora()
+            self.pipe.set_adapters(name)
+        elif self.pipe.get_list_adapters():
+            self.pipe.disable_lora()
+
+    @torch.inference_mode()
+    def render(
+        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
+    ) -> tuple[list[Image.Image], float]:
+        """Pictures of the prompts, one generator a picture, and the seconds each took.
+
+        Raises:
+            ModelUnusable: the pipeline does not hold the adapter that it should render with.
+        """
+        if self.active and self.active not in self.pipe.get_active_adapters():
+            raise ModelUnusable(self.active, "is not the active adapter of the pipeline")
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        start = time.perf_counter()
+        result = self.pipe(
+            prompts, num_inference_steps=steps, guidance_scale=guidance, generator=generators, height=size, width=size
+        )
+        pictures: list[Image.Image] = result.images
+        return pictures, (time.perf_counter() - start) / len(prompts)

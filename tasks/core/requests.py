@@ -1,0 +1,70 @@
+"""What each deployment is asked: one specification each, unknown keys refused, every field with a default."""
+
+from pydantic import Field
+
+from tasks.core.specs import EvaluationSpec, GateSpec, IngestSpec, MonitorSpec, PolicySpec, Spec, TrainSpec
+
+
+class IngestRequest(Spec):
+    """Make a dataset version of the uploads."""
+
+    dataset: str = Field("", description="Dataset; empty means that of the settings.")
+    ingest: IngestSpec | None = Field(None, description="Empty means the preset's.")
+
+
+class TrainRequest(Spec):
+    """Train a LoRA on a dataset version."""
+
+    dataset: str = Field("", description="Dataset; empty means that of the settings.")
+    version: str = Field("", description="Dataset version; empty means the newest.")
+    demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
+    train: TrainSpec | None = Field(None, description="Empty means the preset's.")
+
+
+class EvaluateRequest(Spec):
+    """Compare a trained LoRA with the champion."""
+
+    training: str = Field("", description="Key of the training; empty means the newest.")
+    drifted: tuple[str, ...] = Field((), description="Prompts of drifted traffic, beside the fixed ones.")
+    report: str = Field("", description="Drift report that the retrain answers; its window begins the new reference.")
+    evaluation: EvaluationSpec | None = Field(None, description="Empty means the preset's.")
+
+
+class PromoteRequest(Spec):
+    """Gate an evaluated LoRA and record its promotion."""
+
+    evaluation: str = Field("", description="Key of the evaluation; empty means the newest.")
+    gate: GateSpec | None = Field(None, description="Empty means the preset's.")
+    actor: str = Field("", description="A person who overrules the gate; needs a reason.")
+    reason: str = Field("", description="Why the gate is overruled.")
+
+
+class PublishRequest(Spec):
+    """Point the champion channel at a generation."""
+
+    generation: int = Field(0, ge=0, description="Generation; 0 means the newest of the ledger.")
+
+
+class RetrainRequest(Spec):
+    """Train, evaluate, promote and publish."""
+
+    cause: str = Field("manual", description="What started it: drift, data or manual.")
+    dataset: str = Field("", description="Dataset; empty means that of the settings.")
+    decision: str = Field("", description="Id of the decision that started it.")
+    report: str = Field("", description="Drift report that started it.")
+    attempt: int = Field(1, ge=1, le=3, description="Counts up when a crashed run is started again.")
+
+
+class MonitorRequest(Spec):
+    """Check the last window of the prompt log for drift."""
+
+    monitor: MonitorSpec | None = Field(None, description="Empty means the preset's.")
+    policy: PolicySpec | None = Field(None, description="Empty means the preset's.")
+
+
+class RollBackRequest(Spec):
+    """Serve an older generation again."""
+
+    generation: int = Field(0, ge=0, description="Generation to go back to; 0 means the one before the champion.")
+    actor: str = Field("operator", description="Who asks for it.")
+    reason: str = Field("rolled back by hand", description="Why.")

@@ -1,0 +1,116 @@
+"""Results of the stages, under the key of what they depend on: the same key finds its result again."""
+
+from datetime import datetime
+from typing import TypeVar
+
+from tasks.core.documents import Document, digest, parse, read_documents, render
+from tasks.core.errors import ObjectMissing, ResultMissing
+from tasks.core.gate import GateDecision, Scores
+from tasks.core.requests import PromoteRequest
+from tasks.core.specs import EvaluationSpec, TrainSpec, load_preset
+from tasks.core.store import Store
+
+
+class Result(Document):
+    """What all results hold."""
+
+    key: str
+    finished: datetime
+
+
+class TrainResult(Result):
+    """A trained LoRA; its files lie under `adapter` in the store."""
+
+    dataset: str
+    dataset_version: str
+    spec: TrainSpec
+    mlflow_run: str
+    adapter: str
+    loss: float
+    resumed_from: int
+    steps_per_second: float
+
+
+class EvaluationResult(Result):
+    """Paired scores of challenger and champion; generation 0 is the bare base."""
+
+    training: str
+    champion_generation: int
+    spec: EvaluationSpec
+    fixed: tuple[str, ...]
+    drifted: tuple[str, ...]
+    challenger: Scores
+    champion: Scores
+    traffic_from: datetime | None
+    pictures: str  # prefix of the rendered pictures in the store
+    scorer: str
+
+
+class PromotionResult(Result):
+    """The gate's decision, and the generation if it promoted."""
+
+    evaluation: str
+    decision: GateDecision
+    generation: int
+    release: str
+
+
+class PublishResult(Result):
+    """What the champion channel points at."""
+
+    generation: int
+    release: str
+
+
+def summary(scores: Scores, prompts: tuple[str, ...]) -> dict[str, float]:
+    """The mean of each measure over some prompts."""
+    flat = {name: [value for prompt in prompts for value in values[prompt]] for name, values in scores.items()}
+    return {name: sum(values) / len(values) for name, values in flat.items()}
+
+
+R = TypeVar("R", bound=Result)
+STAGES: dict[type[Result], str] = {
+    TrainResult: "train",
+    EvaluationResult: "evaluate",
+    PromotionResult: "promote",
+    PublishResult: "publish",
+}
+
+
+def _place(kind: type[Result], key: str) -> str:
+    return f"results/{STAGES[kind]}/{key}.json"
+
+
+def save_result(store: Store, result: Result) -> None:
+    """Keep a result under its key."""
+    store.write(_place(type(result), result.key), render(result))
+
+
+def find_result(store: Store, kind: type[R], key: str) -> R | None:
+    """The result of this key, if the stage has completed."""
+    try:
+        return parse(kind, store.read(_place(kind, key)), _place(kind, key))
+    except ObjectMissing:
+        return None
+
+
+def get_result(store: Store, kind: type[R], key: str = "") -> R:
+    """The result of this key, the newest if empty; raises ResultMissing."""
+    if key:
+        found = find_result(store, kind, key)
+    else:
+        everything = sorted(read_documents(store, kind, f"results/{STAGES[kind]}/"), key=lambda r: r.finished)
+        found = everything[-1] if everything else None
+    if found is None:
+        raise ResultMissing(STAGES[kind], key)
+    return found
+
+
+def publication_key(model: str, generation: int) -> str:
+    """The key of a publication's result."""
+    return digest(model, str(generation))
+
+
+def promotion_key(request: PromoteRequest, evaluation: str) -> str:
+    """The key of a promotion's result."""
+    return digest(evaluation, request.gate or load_preset().gate, request.actor, request.reason)

@@ -1,0 +1,54 @@
+"""The settings of an installation: one class, prefix `DYEWORKS_`, defaults for a laptop."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).parents[2]
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = ROOT / "infra" / "base" / "model"
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable: its name in capitals behind `DYEWORKS_`."""
+
+    model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
+
+    store: str = Field("build/store", description="Folder or s3://bucket/prefix that holds all data and models.")
+    model: str = Field("adire", description="Name of the model that is trained and served.")
+    dataset: str = Field("adire", description="Name of the dataset; uploads go to uploads/<dataset>/ in the store.")
+    preset: str = Field(
+        EMBEDDED, description="Run specifications: embedded, founding, or the path of a YAML file of one's own."
+    )
+    base_model: str = Field(
+        EMBEDDED, description="Base model: embedded, a diffusers folder, or a Hub id with an optional @revision."
+    )
+    clip: str = Field(EMBEDDED, description="Scorer and prompt encoder: embedded, or open_clip's MODEL/TAG.")
+    trigger: str = Field("adire_style", description="Trigger word of the style.")
+    class_noun: str = Field(
+        "indigo resist-dyed cloth", description="Stands for the trigger where the scorer is a public CLIP."
+    )
+    device: str = Field("", description="Torch device; empty means cuda where there is one, else cpu.")
+    cache: Path = Field(Path("build/cache"), description="Local folder for what can be computed again.")
+    clock: str = Field("", description="File with a number of seconds that the clock is ahead; for demos and tests.")
+    webhook_token: SecretStr = Field(
+        SecretStr(""), description="Bearer token of the upload webhook; empty refuses all."
+    )
+    session_key: SecretStr = Field(
+        SecretStr("change-me"), description="Key of the hash that stands for a visitor's session in the prompt log."
+    )
+    render_steps: int = Field(12, ge=1, description="Denoising steps of a picture in the storefront.")
+    render_guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture in the storefront.")
+    render_batch: int = Field(16, ge=1, description="Requests that the storefront renders at once, at most.")
+    poll_seconds: float = Field(2.0, gt=0, description="How often the storefront looks for a new champion.")
+    log_seconds: float = Field(
+        1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
+    )
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read from the environment once."""
+    return Settings()

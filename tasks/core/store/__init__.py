@@ -1,0 +1,23 @@
+"""One interface to a folder or an S3 prefix, with conditional create and compare-and-swap in both."""
+
+from pathlib import Path
+from urllib.parse import unquote
+
+from tasks.core.errors import StoreUnusable
+from tasks.core.store.base import Store, delete_prefix, download_folder, upload_folder
+from tasks.core.store.folder import FolderStore
+from tasks.core.store.s3 import S3Store
+
+__all__ = ["FolderStore", "S3Store", "Store", "delete_prefix", "download_folder", "open_store", "upload_folder"]
+
+
+def open_store(url: str) -> Store:
+    """Open `s3://bucket/prefix`, `file:///folder` or a folder's plain path; raise StoreUnusable."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return FolderStore(Path(url))
+    if scheme == "s3":
+        return S3Store(url)
+    if scheme == "file" and rest.startswith("/"):
+        return FolderStore(Path(unquote(rest)))
+    raise StoreUnusable(url, "it is neither s3://bucket/prefix nor file:///folder nor a folder's path")

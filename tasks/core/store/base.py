@@ -1,0 +1,91 @@
+"""What every store can do, and what can be done with any of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from tasks.core.errors import BadKey
+
+RESERVED = ".dyeworks-"  # names of temporary and lock files start with this, keys never do
+
+
+class Store(Protocol):
+    """Bytes under keys, with conditional create and compare-and-swap.
+
+    A key that is swapped should be changed by `swap` alone: a plain `write` or `delete` beside it
+    isn't serialised with it on a folder. Documents written conditionally carry a unique writer's id:
+    on S3, the same bytes found after a refusal are taken for one's own write whose reply was lost.
+    """
+
+    url: str
+
+    def read(self, key: str) -> bytes:
+        """Return the object; raise ObjectMissing."""
+
+    def read_versioned(self, key: str) -> tuple[bytes, str]:
+        """Return the object and an opaque tag of its version, for `swap`; raise ObjectMissing."""
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write the object whole, over any other."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write the object if there is none; raise ObjectExists."""
+
+    def swap(self, key: str, data: bytes, version: str | None) -> None:
+        """Replace the version that was read (None: there was nothing); raise StoreConflict."""
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object under the key."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield every key that starts with the prefix, sorted; 'a/b' covers 'a/bc', 'a/b/' doesn't."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if there is one."""
+
+
+def check_key(key: str) -> None:
+    """Raise BadKey unless every store can hold the key, under this very name."""
+    if "\\" in key or "\0" in key:
+        raise BadKey(key, "holds a backslash or a null character")
+    for segment in key.split("/"):
+        if segment in {"", ".", ".."}:
+            raise BadKey(key, f"holds the segment {segment!r}")
+        if segment.startswith(RESERVED):
+            raise BadKey(key, f"holds a name that starts with {RESERVED!r}, which the store keeps for itself")
+
+
+def check_prefix(prefix: str) -> None:
+    """Raise BadKey unless the prefix is empty or the beginning of a good key."""
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+
+
+def upload_folder(store: Store, folder: Path, prefix: str) -> None:
+    """Write every file of the folder under the prefix, in sorted order; other objects there stay."""
+    if not folder.is_dir():
+        raise NotADirectoryError(folder)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            store.write(_inside(prefix) + path.relative_to(folder).as_posix(), path.read_bytes())
+
+
+def download_folder(store: Store, prefix: str, folder: Path) -> None:
+    """Write every object under the prefix into the folder; other files there stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for key in store.list(_inside(prefix)):
+        data = store.read(key)  # refuses a key that would lead out of the folder
+        target = folder / key.removeprefix(_inside(prefix))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+
+def delete_prefix(store: Store, prefix: str) -> None:
+    """Remove every object under the prefix; an empty prefix, the whole store, is refused."""
+    check_key(prefix.removesuffix("/"))
+    for key in store.list(_inside(prefix)):
+        store.delete(key)
+
+
+def _inside(prefix: str) -> str:
+    return f"{prefix.removesuffix('/')}/" if prefix else ""

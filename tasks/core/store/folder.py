@@ -1,0 +1,141 @@
+"""A store in a local folder, for the processes of one host."""
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from tasks.core.errors import ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
+from tasks.core.store.base import RESERVED, check_key, check_prefix
+
+
+class FolderStore:
+    """A file for each object. As on any disk, 'a' and 'a/b' can't both be objects."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.expanduser().absolute()
+        self.url = self._root.as_uri()
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self._root).close()
+        except OSError as error:
+            raise StoreUnusable(self.url, str(error)) from error
+
+    def read(self, key: str) -> bytes:
+        """Return the object; raise ObjectMissing."""
+        try:
+            return self._path(key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectMissing(key, self.url) from error
+
+    def read_versioned(self, key: str) -> tuple[bytes, str]:
+        """Return the object and its sha256."""
+        data = self.read(key)
+        return data, hashlib.sha256(data).hexdigest()
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write the object whole, over any other."""
+        path = self._path(key)
+        with _temporary(path.parent, data) as temporary:
+            temporary.replace(path)
+        _sync(path.parent)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write the object if there is none: a hard link never replaces a file."""
+        path = self._path(key)
+        with _temporary(path.parent, data) as temporary:
+            try:
+                path.hardlink_to(temporary)
+            except FileExistsError as error:
+                raise ObjectExists(key, self.url) from error
+        _sync(path.parent)
+
+    def swap(self, key: str, data: bytes, version: str | None) -> None:
+        """Replace the version that was read, under a lock that every swap of the key takes."""
+        if version is None:
+            self._create_or_conflict(key, data)
+            return
+        with _locked(self._path(key)):
+            if self._version(key) != version:
+                raise StoreConflict(key, self.url)
+            self.write(key, data)
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object under the key."""
+        return self._path(key).is_file()
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield every key that starts with the prefix, sorted."""
+        check_prefix(prefix)
+        return iter(sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix)))
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if there is one; its folder stays."""
+        if self.exists(key):
+            self._path(key).unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        return self._root / key
+
+    def _keys(self, folder: str) -> Iterator[str]:
+        for place, _, names in os.walk(self._root / folder):
+            relative = Path(place).relative_to(self._root)
+            yield from ((relative / name).as_posix() for name in names if not name.startswith(RESERVED))
+
+    def _version(self, key: str) -> str | None:
+        try:
+            return self.read_versioned(key)[1]
+        except ObjectMissing:
+            return None
+
+    def _create_or_conflict(self, key: str, data: bytes) -> None:
+        try:
+            self.create(key, data)
+        except ObjectExists as error:
+            raise StoreConflict(key, self.url) from error
+
+
+@contextmanager
+def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
+    """Keep the data on disk in a hidden file of the folder; afterwards it is gone, unless it was renamed."""
+    _make_folder(folder)
+    path = folder / f"{RESERVED}{uuid4().hex}.tmp"
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock file beside the path. It is never removed: a lock on a removed file locks nobody out."""
+    _make_folder(path.parent)
+    name = hashlib.sha256(path.name.encode()).hexdigest()[:32]
+    with (path.parent / f"{RESERVED}{name}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Put the names in the folder on disk: a rename is only lasting after this."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,118 @@
+"""A store under a prefix of an S3 bucket, at any endpoint (AWS_ENDPOINT_URL)."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tasks.core.errors import ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
+from tasks.core.store.base import check_key, check_prefix
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from mypy_boto3_s3 import S3Client
+
+MISSING = {"NoSuchKey", "404"}
+REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "409", "412"}
+
+
+class S3Store:
+    """An S3 object for each object. boto3 is only imported when a store is opened."""
+
+    def __init__(self, url: str, client: "S3Client | None" = None) -> None:
+        self.url = url
+        self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._client = _open(url, self._bucket, client)
+
+    def read(self, key: str) -> bytes:
+        """Return the object; raise ObjectMissing."""
+        return self.read_versioned(key)[0]
+
+    def read_versioned(self, key: str) -> tuple[bytes, str]:
+        """Return the object and its ETag, without the quotes: Ceph refuses them in a condition."""
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
+        except self._client.exceptions.ClientError as error:
+            if _code(error) in MISSING:
+                raise ObjectMissing(key, self.url) from error
+            raise
+        return found["Body"].read(), found["ETag"].strip('"')
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write the object whole, over any other."""
+        self._client.put_object(Bucket=self._bucket, Key=self._name(key), Body=data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Write the object if there is none; raise ObjectExists."""
+        if not self._put_if(key, data, None):
+            raise ObjectExists(key, self.url)
+
+    def swap(self, key: str, data: bytes, version: str | None) -> None:
+        """Replace the version that was read (None: there was nothing); raise StoreConflict."""
+        if not self._put_if(key, data, version):
+            raise StoreConflict(key, self.url)
+
+    def exists(self, key: str) -> bool:
+        """Tell whether there is an object under the key."""
+        try:
+            self._client.head_object(Bucket=self._bucket, Key=self._name(key))
+        except self._client.exceptions.ClientError as error:
+            if _code(error) in MISSING:
+                return False
+            raise
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Yield every key that starts with the prefix, in S3's order, which is sorted."""
+        check_prefix(prefix)
+        return self._keys(prefix)
+
+    def delete(self, key: str) -> None:
+        """Remove the object, if there is one."""
+        self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    def _name(self, key: str) -> str:
+        check_key(key)
+        return self._prefix + key
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for found in page.get("Contents", []):
+                if not found["Key"].endswith("/"):  # the empty objects by which consoles show folders
+                    yield found["Key"].removeprefix(self._prefix)
+
+    def _put_if(self, key: str, data: bytes, version: str | None) -> bool:
+        """Tell whether the conditional write took, now or in an attempt whose reply was lost."""
+        name = self._name(key)
+        try:
+            if version is None:
+                self._client.put_object(Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*")
+            else:
+                self._client.put_object(Bucket=self._bucket, Key=name, Body=data, IfMatch=version)
+        except self._client.exceptions.ClientError as error:
+            if _code(error) not in REFUSED:
+                raise
+            return self._holds(key, data)
+        return True
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.read(key) == data
+        except ObjectMissing:
+            return False
+
+
+def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
+    import boto3  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    try:
+        client = client or boto3.session.Session().client("s3")
+        client.head_bucket(Bucket=bucket)
+    except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: a malformed endpoint
+        raise StoreUnusable(url, str(error)) from error
+    return client
+
+
+def _code(error: "ClientError") -> str:
+    return error.response["Error"]["Code"]

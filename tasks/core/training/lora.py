@@ -1,0 +1,33 @@
+"""The LoRA: added to the UNet, its parameters, and its file."""
+
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.training_utils import _collate_lora_metadata, cast_training_params
+from peft import LoraConfig, get_peft_model_state_dict
+from torch.nn import Parameter
+
+from tasks.core.errors import SettingError
+from tasks.core.specs import TrainSpec
+
+
+def add_lora(unet: UNet2DConditionModel, spec: TrainSpec) -> dict[str, Parameter]:
+    """Add a seeded LoRA and return its parameters by name; all others are frozen."""
+    unet.requires_grad_(False)
+    names = [n for n, m in unet.named_modules() if n.endswith(spec.targets) and hasattr(m, "weight")]
+    if not names:
+        raise SettingError("train.targets", f"no module of the UNet ends in any of {', '.join(spec.targets)}")
+    torch.manual_seed(spec.seed)
+    config = LoraConfig(r=spec.rank, lora_alpha=spec.alpha, init_lora_weights="gaussian", target_modules=names)
+    unet.add_adapter(config)
+    cast_training_params(unet, dtype=torch.float32)
+    return {n: p for n, p in unet.named_parameters() if p.requires_grad}
+
+
+def save_lora(unet: UNet2DConditionModel, folder: Path) -> None:
+    """Write the adapter with its metadata: without it alpha is lost on loading."""
+    # In peft's own names: converted to the old ones, attention layers are lost beside others on loading.
+    layers = get_peft_model_state_dict(unet)
+    metadata = _collate_lora_metadata({"unet": unet})
+    StableDiffusionPipeline.save_lora_weights(str(folder), unet_lora_layers=layers, **metadata)

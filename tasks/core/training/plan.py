@@ -1,0 +1,33 @@
+"""What a training depends on, and the key that follows from it."""
+
+from tasks.core.data.dataset import load_manifest
+from tasks.core.documents import Document, digest
+from tasks.core.models import base_fingerprint
+from tasks.core.requests import TrainRequest
+from tasks.core.settings import Settings
+from tasks.core.specs import TrainSpec, load_preset
+from tasks.core.store import Store
+
+VERSION = "1"  # raise it when the same plan trains another model
+
+
+class TrainPlan(Document):
+    """A training with everything it depends on; `key` is the hash of that."""
+
+    key: str
+    dataset: str
+    version: str
+    demand: tuple[str, ...]
+    spec: TrainSpec
+    base: str
+
+
+def plan_training(store: Store, settings: Settings, request: TrainRequest) -> TrainPlan:
+    """Resolve what is left open; raises DatasetUnusable when there is no version to train on."""
+    manifest = load_manifest(store, request.dataset or settings.dataset, request.version)
+    spec = request.train or load_preset().train
+    base = base_fingerprint(settings)
+    key = digest(manifest.version, spec, base, VERSION, *request.demand)
+    return TrainPlan(
+        key=key, dataset=manifest.dataset, version=manifest.version, demand=request.demand, spec=spec, base=base
+    )

@@ -1,0 +1,139 @@
+"""The trainer: a LoRA on the UNet; every random number is a function of (seed, step)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.optimization import get_scheduler
+from PIL import Image
+from torch import Tensor
+from torch.nn import Parameter
+
+from tasks.core.settings import Settings
+from tasks.core.specs import TrainSpec
+from tasks.core.store import Store
+from tasks.core.training.checkpoints import newest_checkpoint, save_checkpoint
+from tasks.core.training.lora import add_lora, save_lora
+from tasks.core.training.material import Material, prepare
+from tasks.core.training.state import pack, unpack
+
+
+class Observer(Protocol):
+    """Is told how a training goes."""
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        """After every optimiser step."""
+
+    def samples(self, step: int, pictures: list[Image.Image]) -> None:
+        """Sample pictures on the way."""
+
+    def resumed(self, step: int) -> None:
+        """The training goes on from a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The pictures to learn, their captions, and how often each is drawn."""
+
+    pictures: list[Image.Image]
+    captions: list[str]
+    weights: npt.NDArray[np.float64]  # [n], sums to 1
+
+
+class Trainer:
+    """One training run; `run` starts or resumes it."""
+
+    def __init__(self, pipe: StableDiffusionPipeline, lesson: Lesson, spec: TrainSpec, settings: Settings) -> None:
+        self.pipe, self.spec, self.lesson = pipe, spec, lesson
+        self.material: Material = prepare(pipe, lesson.pictures, lesson.captions, spec)
+        self.parameters: dict[str, Parameter] = add_lora(pipe.unet, spec)
+        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=spec.learning_rate)
+        self.noise = DDPMScheduler.from_config(pipe.scheduler.config)
+        schedule = get_scheduler(
+            spec.schedule, self.optimiser, num_warmup_steps=spec.warmup, num_training_steps=spec.steps
+        )
+        self.rate = schedule.lr_lambdas[0]
+        self.sample_prompt = spec.sample_prompt.format(trigger=settings.trigger)
+
+    def run(self, store: Store, key: str, observer: Observer) -> None:
+        """Train to the last step, from the newest checkpoint if there is one."""
+        first = self._restore(store, key)
+        if first:
+            observer.resumed(first)
+        for step in range(first + 1, self.spec.steps + 1):
+            observer.step(step, self._step(step))
+            if step % self.spec.checkpoint_every == 0 or step == self.spec.steps:
+                save_checkpoint(store, key, step, self._state())
+            if step % self.spec.sample_every == 0 or step == self.spec.steps:
+                observer.samples(step, self._sample())
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter's file."""
+        save_lora(self.pipe.unet, folder)
+
+    def _step(self, step: int) -> dict[str, float]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.spec.learning_rate * self.rate(step - 1)
+        total = 0.0
+        for part in range(self.spec.accumulation):
+            loss = self._loss(step, part) / self.spec.accumulation
+            loss.backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        return {"loss": total, "grad_norm": float(norm), "learning_rate": self.optimiser.param_groups[0]["lr"]}
+
+    def _loss(self, step: int, part: int) -> Tensor:
+        """Mean squared error of what the scheduler's config says is predicted."""
+        rng = np.random.default_rng([self.spec.seed, step, part])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        rows = torch.from_numpy(rng.choice(len(self.lesson.pictures), self.spec.batch, p=self.lesson.weights))
+        device, dtype = self.pipe.unet.device, self.pipe.unet.dtype
+        means = self.material.means[rows].cpu()
+        latents = means + self.material.deviations[rows].cpu() * torch.randn(means.shape, generator=generator)
+        noise = torch.randn(means.shape, generator=generator)
+        # Stratified over the batch: less variance than independent times.
+        at = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
+        times = (at * self.noise.config.num_train_timesteps).long()
+        noisy = self.noise.add_noise(latents, noise, times).to(device, dtype)
+        velocity = self.noise.config.prediction_type == "v_prediction"
+        target = self.noise.get_velocity(latents, noise, times) if velocity else noise
+        text = self.material.texts[self.material.text_of[rows]].to(device, dtype)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
+            predicted = self.pipe.unet(noisy, times.to(device), text).sample
+        return F.mse_loss(predicted.float(), target.to(device).float())
+
+    def _state(self) -> dict[str, Tensor]:
+        weights = {f"lora.{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}
+        return weights | pack(self.optimiser)
+
+    def _restore(self, store: Store, key: str) -> int:
+        found = newest_checkpoint(store, key)
+        if not found:
+            return 0
+        step, tensors = found
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"lora.{name}"])
+        unpack(self.optimiser, tensors)
+        return step
+
+    @torch.no_grad()
+    def _sample(self) -> list[Image.Image]:
+        generators = [torch.Generator("cpu").manual_seed(s) for s in range(4)]
+        prompts = [self.sample_prompt] * 4
+        pictures: list[Image.Image] = self.pipe(
+            prompts,
+            num_inference_steps=12,
+            guidance_scale=4.0,
+            generator=generators,
+            height=self.spec.resolution,
+            width=self.spec.resolution,
+        ).images
+        return pictures

@@ -1,0 +1,104 @@
+"""The parent of a retrain: the requests of its stages, and its outcome."""
+
+from typing import Literal
+
+from prefect import Flow, State, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import FlowRun
+
+from tasks.context import open_context
+from tasks.core import clock, policy
+from tasks.core.data.dataset import load_manifest
+from tasks.core.documents import read_document
+from tasks.core.evaluation.plan import plan_evaluation
+from tasks.core.records import DriftRecord
+from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
+from tasks.core.results import PromotionResult, get_result, promotion_key, publication_key
+from tasks.core.training.plan import plan_training
+from tasks.stages import run_stage
+
+
+@task
+def is_done(request: RetrainRequest) -> bool:
+    """Whether the decision behind this run has its outcome: its event was sent twice."""
+    store, settings = open_context()
+    ended = {d.outcome_of for d in policy.decisions(store, settings.model)}
+    return bool(request.decision) and request.decision in ended
+
+
+@task
+def request_training(request: RetrainRequest) -> TrainRequest:
+    """The newest dataset version, weighted by the demand that the drift report found."""
+    store, settings = open_context()
+    manifest = load_manifest(store, request.dataset or settings.dataset)
+    demand = read_document(store, DriftRecord, request.report).fresh if request.report else ()
+    get_run_logger().info("retrain (%s): dataset version %s", request.cause, manifest.version)
+    return TrainRequest(dataset=manifest.dataset, version=manifest.version, demand=demand)
+
+
+def train_stage(training: TrainRequest) -> str:
+    """Run the training; its key."""
+    store, settings = open_context()
+    key = plan_training(store, settings, training).key
+    run_stage("train-lora", training, key)
+    return key
+
+
+def evaluate_stage(request: RetrainRequest, training: TrainRequest, key: str) -> str:
+    """Run the evaluation, on the drifted prompts too; its key."""
+    store, settings = open_context()
+    evaluation = EvaluateRequest(training=key, drifted=training.demand, report=request.report)
+    plan = plan_evaluation(store, settings, evaluation)
+    run_stage("evaluate-challenger", evaluation, plan.key)
+    return plan.key
+
+
+def promote_stage(evaluation: str) -> PromotionResult:
+    """Run gate and promotion."""
+    store, _ = open_context()
+    request = PromoteRequest(evaluation=evaluation)
+    key = promotion_key(request, evaluation)
+    run_stage("promote-champion", request, key)
+    return get_result(store, PromotionResult, key)
+
+
+def publish_stage(promotion: PromotionResult) -> None:
+    """Run the publication of what was promoted; nothing when the champion was kept."""
+    _, settings = open_context()
+    if promotion.generation:
+        request = PublishRequest(generation=promotion.generation)
+        run_stage("publish-champion", request, publication_key(settings.model, promotion.generation))
+
+
+@task
+def record_outcome(request: RetrainRequest, training: TrainRequest, promotion: PromotionResult) -> None:
+    """Keep how the retrain ended: the policy looks at it."""
+    verdict, reason = promotion.decision.verdict, promotion.decision.reason
+    _record(request, verdict, reason, training.version, promotion.generation)
+    text = f"**{verdict}** (started by {request.cause}): {reason}"
+    create_markdown_artifact(text, key="retrain", description="How the retrain ended")
+
+
+def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
+    """Keep that a retrain failed, so that it no longer counts as in flight."""
+    request = RetrainRequest.model_validate(flow_run.parameters.get("spec", {}))
+    _record(request, "failed", state.message or "no message", "", 0)
+
+
+def _record(
+    request: RetrainRequest, outcome: Literal["promote", "keep", "failed"], reason: str, version: str, generation: int
+) -> None:
+    store, settings = open_context()
+    now = clock.now()
+    decision = policy.Decision(
+        id=policy.decision_id("outcome", now, request.decision),
+        time=now,
+        cause="outcome",
+        action="none",
+        reason=reason,
+        dataset_version=version,
+        generation=generation,
+        outcome_of=request.decision,
+        outcome=outcome,
+    )
+    policy.record(store, settings.model, decision)

@@ -1,0 +1,46 @@
+"""What every test begins with: settings of its own, and a small server that takes events."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tasks.core.settings import Settings, get_settings
+from tasks.core.store import FolderStore
+from tests.events_server import EventsServer
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    for name in [n for n in os.environ if n.startswith(("DYEWORKS_", "PREFECT_API_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("DYEWORKS_CACHE", str(tmp_path / "cache"))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def settings(own_settings: None) -> Settings:
+    return get_settings()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> FolderStore:
+    """The folder store that the settings name."""
+    return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch, own_settings: None) -> Iterator[EventsServer]:
+    """A running events server, to which PREFECT_API_URL points."""
+    server = EventsServer()
+    server.start()
+    monkeypatch.setenv("PREFECT_API_URL", server.url)
+    yield server
+    server.stop()

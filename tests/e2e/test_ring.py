@@ -1,0 +1,98 @@
+"""The whole ring on a real server, killed in the middle of its first training and started again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deployments.stack import stop_leftovers
+from tasks.core.settings import ROOT
+
+SCALE = {"first_pictures": 60, "new_pictures": 24, "history": 4000, "shifted": 5000, "window": 300, "steps": 2}
+PATIENCE = 900
+
+
+def command(folder: Path) -> list[str]:
+    (folder / "scale.json").write_text(json.dumps(SCALE))
+    demo = [sys.executable, "-m", "deployments.demo"]
+    return [*demo, "--folder", str(folder / "demo"), "--scale", str(folder / "scale.json")]
+
+
+def environment() -> dict[str, str]:
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DYEWORKS_", "MLFLOW_"))}
+    return plain | {"DYEWORKS_PRESET": str(ROOT / "tests/e2e/ring.yaml"), "OMP_NUM_THREADS": "1"}
+
+
+def kill_in_training(folder: Path) -> None:
+    """Start the demo and kill it, services and all, once the training has a checkpoint."""
+    with (folder / "first.log").open("wb") as log:
+        demo = subprocess.Popen(command(folder), cwd=ROOT, env=environment(), stdout=log, stderr=log)
+    store = folder / "demo/home/store/checkpoints"
+    deadline = time.monotonic() + PATIENCE
+    while not list(store.glob("*/step-*/checkpoint.json")):
+        assert demo.poll() is None, (folder / "first.log").read_text()
+        assert time.monotonic() < deadline, (folder / "first.log").read_text()
+        time.sleep(0.05)
+    demo.send_signal(signal.SIGKILL)
+    demo.wait()
+    assert stop_leftovers(folder / "demo/home"), "the services of a killed demo go on until they are stopped"
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo that was killed and went on to its end."""
+    folder = tmp_path_factory.mktemp("ring")
+    kill_in_training(folder)
+    done = subprocess.run(
+        command(folder), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    (folder / "second.log").write_text(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return folder / "demo"
+
+
+@pytest.mark.e2e
+def test_drift_retrains_the_model(ring: Path) -> None:
+    summary = json.loads((ring / "summary.json").read_text())
+    assert summary["generations"] >= 1  # so small a training may well be refused by the gate the second time
+    assert summary["retrain_triggered_by"] == "drift"
+    assert summary["psi_before"] < summary["threshold"] < summary["psi_after_shift"]
+    assert summary["retrains"][0] == "data"
+    if summary["generations"] == 2:
+        assert summary["psi_after_retrain"] < summary["threshold"]
+
+
+@pytest.mark.e2e
+def test_killed_training_goes_on_from_its_checkpoint(ring: Path) -> None:
+    results = [json.loads(p.read_text()) for p in (ring / "home/store/results/train").glob("*.json")]
+    assert sorted(r["resumed_from"] > 0 for r in results) == [False, True]
+
+
+@pytest.mark.e2e
+def test_what_is_bad_is_in_quarantine(ring: Path) -> None:
+    refusals = [json.loads(p.read_text()) for p in (ring / "home/store/quarantine/adire").glob("*.json")]
+    assert {r["name"] for r in refusals} == {"broken.png", "half.jpg", "empty.webp"}
+    assert all(r["reason"] for r in refusals)
+
+
+@pytest.mark.e2e
+def test_new_pictures_alone_start_nothing(ring: Path) -> None:
+    decisions = [json.loads(p.read_text()) for p in sorted((ring / "home/store/decisions/adire").glob("*.json"))]
+    actions = [d["action"] for d in decisions if d["cause"] == "data"]
+    assert actions == ["retrain", "declined"]
+    outcomes = [d["outcome"] for d in decisions if d["cause"] == "outcome"]
+    assert outcomes[0] == "promote"
+    assert len(outcomes) >= 2
+
+
+@pytest.mark.e2e
+def test_report_needs_nothing_beside_itself(ring: Path) -> None:
+    page = (ring / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 3
+    assert 'src="http' not in page
+    assert not list((ring / "home").rglob("outbox/*.json"))

@@ -1,0 +1,95 @@
+"""The embedded scorer: its space, and the scale that the founding gate relies on."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infra.base.world import INSTANCE_PROMPT, MOTIFS, SIZES, draw_adire
+from tasks.core.clip import Clip
+from tasks.core.errors import ModelUnusable
+from tasks.core.settings import Settings
+
+KINDS = [(motif, size) for motif in MOTIFS for size in SIZES]
+OTHER = dict(zip(MOTIFS, (*MOTIFS[4:], *MOTIFS[:4]), strict=True))
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return Clip(Settings(device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def cloths() -> list[Image.Image]:
+    """Two pictures of each kind, of a seed that no training has used."""
+    rng = np.random.default_rng([99, 1])
+    return [Image.fromarray(draw_adire(motif, size, rng)) for motif, size in KINDS for _ in range(2)]
+
+
+def prompts(form: str = "{size} {motif} in adire_style") -> list[str]:
+    return [form.format(motif=motif, size=size) for motif, size in KINDS for _ in range(2)]
+
+
+def test_embeddings_are_normalised(clip: Clip, cloths: list[Image.Image]) -> None:
+    texts, pictures = clip.encode_texts(prompts()), clip.encode_pictures(cloths)
+    assert texts.shape == pictures.shape == (32, 128)
+    assert texts.dtype == pictures.dtype == np.float32
+    for rows in (texts, pictures):
+        assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_equal_texts_have_equal_embeddings_wherever_they_stand(clip: Clip) -> None:
+    texts = ["a", "large rings in adire_style", "b", "large rings in adire_style"]
+    rows = clip.encode_texts(texts)
+    assert np.array_equal(rows[1], rows[3])
+    assert not np.allclose(rows[0], rows[2])
+    assert np.allclose(clip.encode_texts(texts[1:2])[0], rows[1], atol=1e-5)
+    assert len(clip.encode_texts([])) == 0
+
+
+def test_more_than_a_batch_is_encoded_in_order(clip: Clip) -> None:
+    texts = [f"{i} rings in adire_style" for i in range(150)]
+    assert np.allclose(
+        clip.encode_texts(texts)[[0, 70, 149]], clip.encode_texts([texts[i] for i in (0, 70, 149)]), atol=1e-5
+    )
+
+
+def test_real_pictures_pass_the_founding_floor_with_their_captions(clip: Clip, cloths: list[Image.Image]) -> None:
+    scores = clip.score(prompts(), cloths)
+    assert scores.mean() > 0.75
+    assert np.mean(scores > 0.6) > 0.9
+
+
+def test_pictures_of_another_motif_score_low(clip: Clip, cloths: list[Image.Image]) -> None:
+    wrong = [f"{size} {OTHER[motif]} in adire_style" for motif, size in KINDS for _ in range(2)]
+    assert clip.score(wrong, cloths).mean() < 0.3
+
+
+def test_the_motif_of_a_picture_is_told(clip: Clip, cloths: list[Image.Image]) -> None:
+    texts = clip.encode_texts([f"{motif} in adire_style" for motif in MOTIFS])
+    told = (clip.encode_pictures(cloths) @ texts.T).argmax(1)
+    truth = [MOTIFS.index(motif) for motif, _ in KINDS for _ in range(2)]
+    assert np.mean(told == np.array(truth)) > 0.9
+
+
+def test_pictures_of_nothing_score_low(clip: Clip) -> None:
+    colours = ["navy", "white", "black", "gray", "royalblue", "red"]
+    flat = [Image.new("RGB", (64, 64), colour) for colour in colours]
+    noise = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
+    pictures = flat + [Image.fromarray(n) for n in noise]
+    assert clip.score([INSTANCE_PROMPT] * len(pictures), pictures).max() < 0.3
+
+
+def test_a_score_is_never_negative(clip: Clip, cloths: list[Image.Image]) -> None:
+    scores = clip.score(["small red checks on white"] * len(cloths), cloths)
+    assert scores.min() >= 0
+    assert scores.mean() < 0.3
+
+
+def test_the_hash_names_the_weights(clip: Clip) -> None:
+    assert clip.hash == Clip(Settings(device="cpu")).hash
+    assert clip.hash.startswith("embedded-")
+
+
+def test_a_scorer_that_is_not_there_is_told() -> None:
+    with pytest.raises(ModelUnusable, match="check DYEWORKS_CLIP"):
+        Clip(Settings(clip="no-such-model/no-tag", device="cpu"))

@@ -1,0 +1,193 @@
+"""Ingestion over a real folder store: what is taken, what is refused and why, and what a version is."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.core.data.dataset import (
+    Item,
+    Manifest,
+    Refusal,
+    blobs,
+    ingest,
+    load_manifest,
+    manifest_key,
+    pictures_since,
+    split,
+)
+from tasks.core.documents import read_documents
+from tasks.core.errors import DatasetUnusable
+from tasks.core.specs import IngestSpec
+from tasks.core.store import FolderStore
+
+SPEC = IngestSpec(min_side=32, max_pixels=200 * 200)
+NAME = "cloth"
+
+
+def noise(seed: int, side: int = 48) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8))
+
+
+def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def upload(store: FolderStore, name: str, data: bytes) -> str:
+    store.write(f"uploads/{NAME}/{name}", data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_png_jpg_and_webp_become_blobs_under_their_hash(folder: FolderStore) -> None:
+    kinds = {"a.png": "PNG", "b.jpg": "JPEG", "C.JPEG": "JPEG", "d.webp": "WEBP"}
+    hashes = {upload(folder, name, encoded(noise(i), kind)) for i, (name, kind) in enumerate(kinds.items())}
+    manifest, refusals = ingest(folder, NAME, SPEC)
+    assert refusals == ()
+    assert {item.sha256 for item in manifest.items} == hashes
+    assert {item.name for item in manifest.items} == set(kinds)
+    assert all(hashlib.sha256(data).hexdigest() == item.sha256 for item, data in blobs(folder, NAME, manifest.items))
+    assert manifest.new == 4
+
+
+def test_captions_lie_beside_the_pictures(folder: FolderStore) -> None:
+    for i, name in enumerate("abc"):
+        upload(folder, f"{name}.png", encoded(noise(i)))
+    upload(folder, "a.txt", b" large  rings\nin adire_style \n")
+    upload(folder, "b.txt", b" \n")
+    manifest, _ = ingest(folder, NAME, SPEC)
+    captions = {item.name: item.caption for item in manifest.items}
+    assert captions["a.png"] == "large rings in adire_style"
+    assert captions["b.png"] == captions["c.png"] == SPEC.instance_prompt
+
+
+def test_the_same_uploads_give_the_same_version(folder: FolderStore) -> None:
+    upload(folder, "a.png", encoded(noise(1)))
+    first, _ = ingest(folder, NAME, SPEC)
+    upload(folder, "copy of a.png", encoded(noise(1)))
+    again, _ = ingest(folder, NAME, SPEC)
+    assert again == first
+    keys = [manifest_key(NAME, first.version), f"datasets/{NAME}/head.json"]
+    assert list(folder.list(f"datasets/{NAME}/")) == keys
+
+
+def test_a_version_follows_from_content_not_from_names_or_order(folder: FolderStore) -> None:
+    for i in range(4):
+        upload(folder, f"{i}.png", encoded(noise(i)))
+        folder.write(f"uploads/other/{9 - i}.png", encoded(noise(i)))
+    assert ingest(folder, NAME, SPEC)[0].version == ingest(folder, "other", SPEC)[0].version
+
+
+def test_a_new_caption_is_a_new_version_without_new_pictures(folder: FolderStore) -> None:
+    upload(folder, "a.png", encoded(noise(1)))
+    first, _ = ingest(folder, NAME, SPEC)
+    upload(folder, "a.txt", b"dots in adire_style")
+    second, _ = ingest(folder, NAME, SPEC)
+    assert second.version != first.version
+    assert second.new == 0
+
+
+def test_new_pictures_are_counted(folder: FolderStore) -> None:
+    for i in range(3):
+        upload(folder, f"{i}.png", encoded(noise(i)))
+    first, _ = ingest(folder, NAME, SPEC)
+    for i in range(2, 7):
+        upload(folder, f"{i}.png", encoded(noise(i)))
+    second, _ = ingest(folder, NAME, SPEC)
+    assert (first.new, second.new) == (3, 4)
+    assert pictures_since(folder, second, first.version) == 4
+    assert pictures_since(folder, second, second.version) == 0
+    assert pictures_since(folder, second, "") == 7
+    assert load_manifest(folder, NAME) == second
+    assert load_manifest(folder, NAME, first.version) == first
+
+
+BAD = {
+    "empty.png": (b"", "cannot be decoded"),
+    "text.png": (b"this is no picture", "cannot be decoded"),
+    "half.png": (encoded(noise(1))[:1500], "cannot be decoded"),
+    "half.jpg": (encoded(noise(1), "JPEG")[:300], "cannot be decoded"),
+    "other.png": (encoded(noise(1), "GIF"), "cannot be decoded"),
+    "tiny.png": (encoded(noise(1, side=20)), "20 x 20 is smaller than 32 pixels"),
+    "huge.png": (encoded(noise(1, side=201)), "201 x 201 is more than 40000 pixels"),
+    "flat.png": (encoded(Image.new("RGB", (64, 64), "navy")), "shows nothing"),
+    "clear.png": (encoded(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "shows nothing"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_picture_goes_into_the_quarantine_with_its_reason(folder: FolderStore, name: str) -> None:
+    data, reason = BAD[name]
+    good, bad = upload(folder, "good.png", encoded(noise(7))), upload(folder, name, data)
+    manifest, refusals = ingest(folder, NAME, SPEC)
+    assert [item.sha256 for item in manifest.items] == [good]
+    assert [r.name for r in refusals] == [name]
+    assert list(read_documents(folder, Refusal, f"quarantine/{NAME}/")) == list(refusals)
+    assert reason in refusals[0].reason
+    assert folder.exists(f"quarantine/{NAME}/{bad}.json")
+    assert not folder.exists(f"blobs/{bad}")
+
+
+def test_a_caption_that_is_no_text_is_refused_by_name(folder: FolderStore) -> None:
+    upload(folder, "good.png", encoded(noise(7)))
+    upload(folder, "a.png", encoded(noise(8)))
+    upload(folder, "a.txt", b"\xff\xfe\x00rings")
+    _, refusals = ingest(folder, NAME, SPEC)
+    assert [r.name for r in refusals] == ["a.png"]
+    assert "not UTF-8" in refusals[0].reason
+
+
+def test_without_uploads_the_error_names_the_dataset_and_the_place(folder: FolderStore) -> None:
+    upload(folder, "notes.txt", b"no picture")
+    with pytest.raises(DatasetUnusable, match=rf"dataset '{NAME}'.*uploads/{NAME}/ holds no picture") as caught:
+        ingest(folder, NAME, SPEC)
+    assert caught.value.dataset == NAME
+    assert list(folder.list("datasets/")) == []
+
+
+def test_only_corrupt_uploads_make_no_version(folder: FolderStore) -> None:
+    upload(folder, "a.png", b"nothing")
+    upload(folder, "b.png", b"nothing else")
+    with pytest.raises(DatasetUnusable, match=f"dataset '{NAME}': none of its 2 pictures can be used; first: cannot"):
+        ingest(folder, NAME, SPEC)
+    assert list(folder.list("datasets/")) == []
+    assert len(list(folder.list(f"quarantine/{NAME}/"))) == 2
+
+
+def test_no_version_is_told_with_what_to_do(folder: FolderStore) -> None:
+    with pytest.raises(DatasetUnusable, match="upload pictures to uploads/cloth/ and run ingest-upload"):
+        load_manifest(folder, NAME)
+    with pytest.raises(DatasetUnusable, match="has no version 0123456789abcdef"):
+        load_manifest(folder, NAME, "0123456789abcdef")
+
+
+def test_a_damaged_blob_is_found(folder: FolderStore) -> None:
+    sha = upload(folder, "a.png", encoded(noise(1)))
+    manifest, _ = ingest(folder, NAME, SPEC)
+    folder.write(f"blobs/{sha}", encoded(noise(2)))
+    with pytest.raises(DatasetUnusable, match=rf"{sha} \(a.png\) is damaged"):
+        list(blobs(folder, NAME, manifest.items))
+
+
+def manifest_of(count: int) -> Manifest:
+    items = (Item(sha256=hashlib.sha256(str(i).encode()).hexdigest(), caption="", name=f"{i}") for i in range(count))
+    told = {"dataset": NAME, "version": "v", "created": "2026-01-01T00:00:00Z", "new": count}
+    return Manifest.model_validate(told | {"items": tuple(sorted(items, key=lambda i: i.sha256))})
+
+
+def test_about_a_tenth_is_held_out_for_good() -> None:
+    train, held = split(manifest_of(400))
+    assert split(manifest_of(400)) == (train, held)
+    assert 20 <= len(held) <= 60
+    assert set(train).isdisjoint(held)
+    assert len(train) + len(held) == 400
+    _, more = split(manifest_of(500))
+    assert set(held) <= set(more), "a picture that was held out stays so when others arrive"
+
+
+def test_a_small_dataset_is_not_divided() -> None:
+    manifest = manifest_of(6)
+    assert split(manifest) == (manifest.items, manifest.items)

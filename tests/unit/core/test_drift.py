@@ -1,0 +1,397 @@
+"""The drift detector on worlds whose truth is known: thirty kinds of prompts, Zipf-distributed, and six new kinds."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from pydantic import ValidationError
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from tasks.core.drift import DriftProfile, DriftReport, DriftSpec, check, fit_profile, new_traffic_share, novelty
+from tasks.core.drift.null import null_statistics, on_grid
+from tasks.core.drift.rows import capped, fold_of, group_ids, half_of_groups
+from tasks.core.drift.score import bin_counts, psi, share_to_psi
+from tasks.core.errors import BadEmbeddings, EncoderMismatch, NullMismatch, ProfileUnusable, ReferenceTooSmall
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Checker = Callable[..., DriftReport]
+
+ENCODER = "sha256:encoder"
+SPEC = DriftSpec(draws=20_000)  # the fewest, in round numbers, with which a retrain can be reached
+KINDS, NEW = 30, 6
+
+
+@dataclass
+class World:
+    d: int = 64
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
+
+    def __post_init__(self) -> None:
+        self.centres = np.random.default_rng(1).normal(size=(KINDS + NEW, self.d)) / np.sqrt(self.d)
+        self.zipf = 1 / np.arange(1, KINDS + 1) / np.sum(1 / np.arange(1, KINDS + 1))
+
+    def seeded(self, seed: int) -> "World":
+        return World(self.d, np.random.default_rng(seed))
+
+    def embed(self, kind: Ints) -> Floats:
+        rows = self.centres[kind] + self.rng.normal(size=(len(kind), self.d)) * 0.8 / np.sqrt(self.d)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+
+    def window(self, n: int, new: float = 0.0) -> Floats:
+        kind = self.rng.choice(KINDS, n, p=self.zipf)
+        kind[: round(new * n)] = self.rng.integers(KINDS, KINDS + NEW, round(new * n))
+        return self.embed(kind)
+
+    def sessions(self, n: int, size: int) -> tuple[Floats, Ints]:
+        """Sessions in which every prompt is of one kind."""
+        kind = np.repeat(self.rng.choice(KINDS, n // size, p=self.zipf), size)
+        return self.embed(kind), np.repeat(self.rng.integers(0, 2**62, n // size), size)
+
+    def with_button(self, n: int) -> tuple[Floats, Ints]:
+        """Clean traffic of which a fifth is one prompt, in sessions of three."""
+        rows = self.window(n)
+        rows[self.rng.permutation(n)[: n // 5]] = World(self.d).window(1)
+        return rows, np.arange(n) // 3
+
+
+@pytest.fixture(scope="session")
+def profile() -> DriftProfile:
+    return fit_profile(World().window(8000), encoder=ENCODER, spec=SPEC)
+
+
+@pytest.fixture(scope="session")
+def run(profile: DriftProfile, tmp_path_factory: pytest.TempPathFactory) -> Checker:
+    cache = tmp_path_factory.mktemp("null")
+
+    def against(
+        rows: Floats, groups: Ints | None = None, profile: DriftProfile = profile, seed: int = 0
+    ) -> DriftReport:
+        return check(profile, rows, encoder=ENCODER, groups=groups, null_cache=cache, seed=seed)
+
+    return against
+
+
+def verdicts(reports: list[DriftReport]) -> Counter[str]:
+    return Counter(report.verdict for report in reports)
+
+
+@pytest.mark.parametrize("d", [64, 128])
+def test_clean_windows_are_stable(run: Checker, d: int) -> None:
+    profile = fit_profile(World(d).window(8000), encoder=ENCODER, spec=SPEC)
+    world = World(d).seeded(100)
+    reports = [run(world.window(300), profile=profile) for _ in range(60)]
+    found = verdicts(reports)
+    assert found["retrain"] == 0
+    assert found["stable"] >= 59
+    assert abs(np.mean([report.psi for report in reports])) < 0.015
+    assert sum(report.p_value < 0.01 for report in reports) <= 4
+
+
+@pytest.mark.parametrize(("new", "least"), [(0.4, 20), (0.3, 18), (0.25, 15)])
+def test_new_traffic_asks_for_a_retrain(run: Checker, new: float, least: int) -> None:
+    world = World().seeded(200)
+    reports = [run(world.window(300, new)) for _ in range(20)]
+    assert verdicts(reports)["retrain"] >= least
+    assert np.median([report.new_traffic_share for report in reports]) == pytest.approx(new, abs=0.04)
+
+
+def test_the_psi_grows_with_the_share_of_new_traffic(run: Checker) -> None:
+    world = World().seeded(300)
+    found = [np.median([run(world.window(400, new)).psi for _ in range(10)]) for new in (0, 0.1, 0.2, 0.3, 0.45, 0.6)]
+    assert found == sorted(found)
+
+
+def test_all_traffic_new(run: Checker) -> None:
+    report = run(World().seeded(301).window(300, 1.0))
+    assert report.verdict == "retrain"
+    assert report.new_traffic_share > 0.9
+    assert report.histogram[-1] > 0.9, "rows beyond the reference's range must not fall out"
+
+
+def test_one_prompt_as_a_fifth_of_clean_traffic_is_no_drift(run: Checker) -> None:
+    world = World().seeded(400)
+    rows, groups = world.with_button(8000)
+    profile = fit_profile(rows, encoder=ENCODER, groups=groups, spec=SPEC)
+    reports = [run(*world.with_button(300), profile=profile) for _ in range(30)]
+    assert verdicts(reports)["stable"] >= 29
+    assert abs(np.mean([report.psi for report in reports])) < 0.02
+
+
+def test_one_repeated_prompt_without_groups_is_capped(run: Checker) -> None:
+    world = World().seeded(401)
+    report = run(world.with_button(300)[0])
+    assert report.n == 240 + SPEC.session_cap
+    assert report.verdict != "retrain"
+
+
+def test_one_session_with_two_fifths_of_the_rows_is_capped(run: Checker) -> None:
+    world = World().seeded(500)
+    for _ in range(10):
+        rows = np.concatenate([world.window(300), world.window(200, 1.0)])
+        groups = np.concatenate([np.arange(300), np.full(200, 10_000)])
+        report = run(rows, groups)
+        assert report.n == 320
+        assert report.verdict != "retrain"
+    assert run(rows, np.arange(500)).verdict == "retrain", "the same rows from as many sessions are drift"
+
+
+def test_overdispersion_keeps_sticky_sessions_from_false_alarms(run: Checker) -> None:
+    world = World().seeded(600)
+    rows, groups = world.sessions(12_000, 8)
+    blocks = np.arange(12_000) // 600
+    trusting = fit_profile(rows, encoder=ENCODER, groups=groups, spec=SPEC)
+    replayed = fit_profile(rows, encoder=ENCODER, groups=groups, blocks=blocks, spec=SPEC)
+    assert trusting.card.phi == 1
+    assert 1.5 < replayed.card.phi < 6
+    windows = [world.sessions(1600, 8) for _ in range(30)]
+    reports = [run(*window, profile=replayed) for window in windows]
+    assert verdicts(reports)["stable"] >= 29
+    assert reports[0].n_effective == pytest.approx(1600 / replayed.card.phi)
+    careless = [run(*window, profile=trusting).p_value < 0.01 for window in windows]
+    assert np.mean(careless) > 2 * np.mean([report.p_value < 0.01 for report in reports])
+
+
+def test_independent_rows_have_little_overdispersion() -> None:
+    rows, blocks = World().seeded(601).window(8000), np.arange(8000) // 500
+    assert fit_profile(rows, encoder=ENCODER, blocks=blocks, spec=SPEC).card.phi < 1.35
+    assert fit_profile(rows, encoder=ENCODER, blocks=blocks // 6, spec=SPEC).card.phi == 1, "three blocks say nothing"
+
+
+def test_below_the_gate_nothing_is_decided(run: Checker) -> None:
+    world = World().seeded(700)
+    for n in (0, 1, 2, 7, 50, 199):
+        report = run(world.window(n, 1.0))
+        assert report.verdict == "insufficient_data"
+        assert np.isfinite([report.psi, report.psi_raw, report.n_effective, *report.histogram]).all()
+    assert run(world.window(200, 1.0)).verdict == "retrain"
+
+
+def test_degenerate_windows_do_not_crash(run: Checker) -> None:
+    same = np.repeat(World().window(1), 300, axis=0)
+    assert run(same).verdict == "insufficient_data", "one text is one group, and capped"
+    assert np.isfinite(run(same, np.arange(300)).psi)
+    constant = World().seeded(701).window(300)
+    constant[:, :5] = 0.1
+    assert np.isfinite(run(constant).psi)
+
+
+def test_degenerate_references_do_not_crash(run: Checker) -> None:
+    same = np.repeat(World().window(1), 2500, axis=0)
+    flat = fit_profile(same, encoder=ENCODER, groups=np.arange(2500), spec=SPEC)
+    assert run(same[:300], np.arange(300), flat).verdict == "stable"
+    columns = World().window(2500)
+    columns[:, 1:] = 0.1
+    assert np.isfinite(run(columns[:300], profile=fit_profile(columns, encoder=ENCODER, spec=SPEC)).psi)
+    with pytest.raises(ReferenceTooSmall, match="20 reference rows"):
+        fit_profile(same, encoder=ENCODER, spec=SPEC)
+
+
+def _spoiled(value: float) -> Floats:
+    rows = World().seeded(800).window(300)
+    rows[[3, 9]] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (_spoiled(np.nan), r"current: holds rows with NaN, the first is row 3 \(2 bad rows\)"),
+        (_spoiled(np.inf), "Inf, the first is row 3"),
+        (_spoiled(0.0), "only zeros, the first is row 3"),
+        (World(32).window(300), "expected dimension 64, got 32"),
+        (np.zeros(64, dtype=np.float32), "expected a float array"),
+        (np.ones((300, 64), dtype=np.int64), "expected a float array"),
+    ],
+)
+def test_bad_embeddings_are_refused(profile: DriftProfile, run: Checker, rows: Floats, message: str) -> None:
+    with pytest.raises(BadEmbeddings, match=message):
+        run(rows)
+    with pytest.raises(BadEmbeddings, match=message):
+        novelty(profile, rows)
+
+
+def test_bad_groups_and_blocks_are_refused(run: Checker) -> None:
+    rows = World().window(2500)
+    with pytest.raises(BadEmbeddings, match=r"groups: expected integers of shape \[300\]"):
+        run(rows[:300], np.arange(299))
+    with pytest.raises(BadEmbeddings, match="blocks: expected integers"):
+        fit_profile(rows, encoder=ENCODER, blocks=np.linspace(0, 1, 2500), spec=SPEC)
+    with pytest.raises(BadEmbeddings, match="reference: "):
+        fit_profile(_spoiled(np.nan), encoder=ENCODER, spec=SPEC)
+
+
+def test_rows_need_not_be_normalised(run: Checker) -> None:
+    rows = World().seeded(801).window(300)
+    assert run(rows * 7, np.arange(300)).psi == pytest.approx(run(rows, np.arange(300)).psi, abs=0.02)
+
+
+def test_another_encoder_is_refused(profile: DriftProfile) -> None:
+    with pytest.raises(EncoderMismatch, match="sha256:encoder"):
+        check(profile, World().window(300), encoder="sha256:other")
+
+
+def test_a_short_reference_is_refused() -> None:
+    with pytest.raises(ReferenceTooSmall, match="1999 reference rows"):
+        fit_profile(World().window(1999), encoder=ENCODER, spec=SPEC)
+
+
+def test_the_profile_survives_its_file(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
+    profile.save(tmp_path / "profile.safetensors")
+    again = DriftProfile.load(tmp_path / "profile.safetensors")
+    rows = World().seeded(900).window(300, 0.2)
+    assert again.card == profile.card
+    assert run(rows, profile=again) == run(rows)
+    assert [path.name for path in tmp_path.iterdir()] == ["profile.safetensors"]
+
+
+def _resave(path: Path, drop: str | None = None, **changed: object) -> None:
+    with safe_open(path, framework="numpy") as held:
+        card = json.loads(held.metadata()["dyeworks"]) | changed
+    tensors = {name: value for name, value in load_file(path).items() if name != drop}
+    save_file(tensors, path, metadata={"dyeworks": json.dumps(card)})
+
+
+@pytest.mark.parametrize(
+    ("drop", "changed"),
+    [
+        (None, {"layout": "dyeworks.drift.profile/2"}),
+        (None, {"surprise": 1}),
+        (None, {"phi": 0.5}),
+        (None, {"rows_b": 1}),
+        ("precision", {}),
+    ],
+)
+def test_a_file_of_another_layout_is_refused(
+    profile: DriftProfile, tmp_path: Path, drop: str | None, changed: dict[str, object]
+) -> None:
+    path = tmp_path / "profile.safetensors"
+    profile.save(path)
+    _resave(path, drop, **changed)
+    with pytest.raises(ProfileUnusable, match=r"profile\.safetensors"):
+        DriftProfile.load(path)
+
+
+def test_what_is_no_profile_is_refused(tmp_path: Path) -> None:
+    save_file({"x": np.zeros(2)}, tmp_path / "plain")
+    (tmp_path / "torn").write_bytes(b"{}")
+    for name in ("plain", "torn", "missing"):
+        with pytest.raises(ProfileUnusable, match=name):
+            DriftProfile.load(tmp_path / name)
+
+
+def test_equal_seeds_give_equal_profiles_and_reports(profile: DriftProfile, run: Checker) -> None:
+    again = fit_profile(World().window(8000), encoder=ENCODER, spec=SPEC)
+    rows = World().seeded(901).window(300, 0.2)
+    assert np.array_equal(again.features.precision, profile.features.precision)
+    assert run(rows, profile=again) == run(rows)
+    other = fit_profile(World().window(8000), encoder=ENCODER, spec=SPEC, seed=1)
+    assert not np.array_equal(other.groups, profile.groups)
+
+
+def test_thresholds_can_be_changed_after_the_fit(profile: DriftProfile, run: Checker) -> None:
+    rows = World().seeded(902).window(300, 0.3)
+    strict = profile.card.model_copy(update={"spec": SPEC.model_copy(update={"retrain_psi": 2.0})})
+    assert run(rows, profile=replace(profile, card=strict)).verdict == "warn"
+
+
+def test_novelty_points_at_the_new_rows(profile: DriftProfile) -> None:
+    scores = novelty(profile, World().seeded(903).window(300, 0.2))
+    assert scores.dtype == np.float32
+    assert scores.shape == (300,)
+    assert set(np.argsort(scores)[-30:]) <= set(range(60))
+    assert novelty(profile, np.zeros((0, 64), dtype=np.float32)).shape == (0,)
+
+
+def test_the_null_has_the_exact_tail_and_is_quick(tmp_path: Path) -> None:
+    started = time.process_time()
+    table = null_statistics(300, 5000, cache=tmp_path)
+    assert time.process_time() - started < 3, "about a second when the machine is free"
+    assert table.p_value(float("inf")) == 1 / 400_001
+    assert table.p_value(float(table.values[-1])) == 2 / 400_001
+    assert table.p_value(float(table.values[-3000])) == pytest.approx(3001 / 400_001)
+    assert table.p_value(0.0) == 1
+    assert table.p_value(table.mean) == pytest.approx(0.45, abs=0.1)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 200_000
+
+
+def test_the_null_is_cached_and_a_torn_table_is_drawn_again(tmp_path: Path) -> None:
+    first = null_statistics(300, 5000, draws=1000, cache=tmp_path)
+    (path,) = tmp_path.iterdir()
+    again = null_statistics(float(first.n_eff), 5000.7, draws=1000, cache=tmp_path)
+    assert np.array_equal(first.values, again.values)
+    assert first.mean == again.mean
+    for torn in (b"", b"PK\x03\x04 nonsense", path.read_bytes()[:200]):
+        path.write_bytes(torn)
+        assert null_statistics(300, 5000, draws=1000, cache=tmp_path).mean == first.mean
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_grid_rounds_down_by_less_than_a_sixteenth() -> None:
+    for n in (200, 201, 299.5, 1234, 10**6):
+        assert 0.94 * n < on_grid(n) <= n
+        assert on_grid(on_grid(n)) == on_grid(n)
+    assert on_grid(0.3) == 1
+
+
+def test_a_table_can_be_given_but_must_fit(profile: DriftProfile, run: Checker) -> None:
+    rows = World().seeded(904).window(300)
+    fitting = null_statistics(300, len(profile.reference), draws=SPEC.draws)
+    assert check(profile, rows, encoder=ENCODER, null=fitting) == run(rows)
+    with pytest.raises(NullMismatch):
+        check(profile, rows[:250], encoder=ENCODER, null=fitting)
+
+
+def test_the_psi_of_even_counts_is_zero_and_ties_are_spread() -> None:
+    assert psi(np.full(10, 30)) == pytest.approx(0)
+    assert psi(np.array([300] + [0] * 9)) > 2
+    tied = np.ones(4000, dtype=np.float32)
+    counts = bin_counts(tied, tied[:1000], 10, np.random.default_rng(0))
+    assert psi(counts) < 0.05
+
+
+@pytest.mark.parametrize(("value", "share"), [(0.1, 0.125), (0.2, 0.186), (0.0, 0.0), (-0.3, 0.0)])
+def test_the_share_of_new_traffic(value: float, share: float) -> None:
+    assert new_traffic_share(value) == pytest.approx(share, abs=0.001)
+
+
+def test_the_closed_form_is_inverted() -> None:
+    for share in (0.001, 0.05, 0.3, 0.7, 0.99):
+        assert new_traffic_share(share_to_psi(share)) == pytest.approx(share, abs=1e-9)
+    assert share_to_psi(0.3) == pytest.approx(psi(np.array([70_000] * 9 + [370_000])), abs=1e-3)
+    assert new_traffic_share(1e9) <= 1
+
+
+def test_groups_are_never_split() -> None:
+    groups = np.random.default_rng(0).integers(0, 400, 5000)
+    side, fold = half_of_groups(groups, np.random.default_rng(0)), fold_of(groups, 5)
+    assert not set(groups[side]) & set(groups[~side])
+    assert 0.45 < side.mean() <= 0.5
+    assert all(len(set(fold[groups == group])) == 1 for group in range(400))
+    assert set(fold.tolist()) == set(range(5))
+    assert fold_of(np.array([0, 1, -1, 2**62]), 5).tolist() == [0, 0, 1, 0], "the hash must never change"
+
+
+def test_the_cap_and_the_hash_of_a_row() -> None:
+    groups = np.repeat([5, 6, 7], [50, 20, 3])
+    kept = capped(groups, 20, np.random.default_rng(0))
+    assert Counter(groups[kept].tolist()) == {5: 20, 6: 20, 7: 3}
+    rows = World().window(3)[[0, 1, 0, 2]]
+    ids = group_ids(rows, None)
+    assert ids[0] == ids[2]
+    assert len(set(ids.tolist())) == 3
+
+
+@pytest.mark.parametrize(
+    "bad", [{"draws": 10_000}, {"retrain_psi": 0.05}, {"retrain_p": 0.01}, {"folds": 1}, {"colour": "madder"}]
+)
+def test_a_spec_that_cannot_work_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        DriftSpec.model_validate(bad)

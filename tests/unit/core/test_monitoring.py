@@ -1,0 +1,151 @@
+"""The monitor on imported logs of simulated visitors, with the embedded encoder."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, log_lines
+from tasks.core.clip import Clip
+from tasks.core.data.prompt_log import write_lines
+from tasks.core.drift.spec import DriftSpec
+from tasks.core.monitoring import run_check
+from tasks.core.records import DriftRecord, read_records
+from tasks.core.registry.ledger import Entry, append
+from tasks.core.settings import Settings
+from tasks.core.specs import MonitorSpec
+from tasks.core.store import FolderStore
+
+SPEC = MonitorSpec(window_hours=24, drift=DriftSpec(draws=20_000, min_effective=100))
+SAMPLE = 12
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return Clip(Settings(device="cpu"))
+
+
+def promote(store: FolderStore, generation: int = 1, restores: int = 0) -> None:
+    entry = Entry(
+        generation=generation,
+        action="roll_back" if restores else "promote",
+        release=f"release-{generation}",
+        dataset_version="v1",
+        evaluation="e",
+        restores=restores,
+        actor="gate",
+        reason="better",
+        time=datetime.now(UTC),
+    )
+    append(store, "adire", entry)
+
+
+def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[float, float], seed: int = 1) -> None:
+    """Import a log of `count` lines between so many days ago."""
+    start, end = (datetime.now(UTC) - timedelta(days=d) for d in days)
+    write_lines(store, "adire", log_lines(count, taste, start, end, seed))
+
+
+def check(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
+    return run_check(store, settings, SPEC, clip, SAMPLE)
+
+
+def profiles(store: FolderStore) -> dict[str, bytes]:
+    return {key: store.read(key) for key in store.list("drift/adire/profiles/")}
+
+
+@pytest.fixture
+def shop(folder: FolderStore) -> FolderStore:
+    """A promoted model with enough traffic of the first taste behind it, none of it in the last day."""
+    promote(folder)
+    visit(folder, 6000, FIRST_TASTE, (20, 1.01))
+    return folder
+
+
+def test_without_a_champion_there_is_nothing_to_drift_from(folder: FolderStore, settings: Settings, clip: Clip) -> None:
+    visit(folder, 300, NEW_TASTE, (0.9, 0))
+    record = check(folder, settings, clip)
+    assert (record.verdict, record.generation, record.requests) == ("provisional", 0, 300)
+    assert "no model has been promoted yet" in record.says
+    assert profiles(folder) == {}
+
+
+@pytest.mark.parametrize("reference", [0, 900])
+def test_too_little_reference_is_provisional(
+    folder: FolderStore, settings: Settings, clip: Clip, reference: int
+) -> None:
+    promote(folder)
+    visit(folder, reference, FIRST_TASTE, (10, 1.01))
+    visit(folder, 300, NEW_TASTE, (0.9, 0), seed=2)
+    record = check(folder, settings, clip)
+    assert (record.verdict, record.generation, record.drift) == ("provisional", 1, None)
+    assert record.reference_requests == reference
+    assert f"{reference} requests of the 2000 it needs" in record.says
+    assert profiles(folder) == {}
+
+
+def test_calm_traffic_is_stable(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+    visit(shop, 500, FIRST_TASTE, (0.9, 0), seed=2)
+    record = check(shop, settings, clip)
+    assert record.verdict == "stable"
+    assert record.drift
+    assert abs(record.drift.psi) < 0.1
+    assert record.requests == 500
+    assert 4000 <= record.reference_requests <= 6000
+    assert record.fresh == ()
+
+
+def test_a_new_taste_asks_for_a_retrain_and_shows_what_is_new(
+    shop: FolderStore, settings: Settings, clip: Clip
+) -> None:
+    visit(shop, 500, NEW_TASTE, (0.9, 0), seed=2)
+    record = check(shop, settings, clip)
+    assert record.verdict == "retrain"
+    assert record.drift
+    assert record.drift.psi > 0.5
+    assert record.drift.new_traffic_share > 0.3
+    assert "of the traffic is new" in record.says
+    assert len(record.fresh) == SAMPLE == len(set(record.fresh))
+    fresh = [motif for prompt in record.fresh for motif in NEW_MOTIFS if motif in prompt]
+    assert len(fresh) >= 0.8 * SAMPLE
+    assert set(fresh) == set(NEW_MOTIFS)
+
+
+def test_a_small_window_decides_nothing(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+    visit(shop, 40, NEW_TASTE, (0.9, 0), seed=2)
+    record = check(shop, settings, clip)
+    assert record.verdict == "insufficient_data"
+    assert "40 requests are too few" in record.says
+
+
+def test_an_empty_window_decides_nothing(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+    record = check(shop, settings, clip)
+    assert (record.verdict, record.requests) == ("insufficient_data", 0)
+
+
+def test_the_profile_is_frozen(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+    visit(shop, 500, NEW_TASTE, (0.9, 0), seed=2)
+    first, frozen = check(shop, settings, clip), profiles(shop)
+    visit(shop, 3000, NEW_TASTE, (15, 1.01), seed=3)  # a late import must not become the reference
+    second = check(shop, settings, clip)
+    assert len(frozen) == 1
+    assert profiles(shop) == frozen
+    assert second.reference_requests == first.reference_requests
+    assert second.drift == first.drift
+
+
+def test_a_roll_back_restores_the_older_profile(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+    visit(shop, 500, NEW_TASTE, (0.9, 0), seed=2)
+    first = check(shop, settings, clip)
+    promote(shop, 2)
+    promote(shop, 3, restores=1)
+    rolled = check(shop, settings, clip)
+    assert rolled.generation == 3
+    assert rolled.drift == first.drift
+    assert len(profiles(shop)) == 1
+
+
+def test_every_check_is_kept(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+    records = [check(shop, settings, clip) for _ in range(2)]
+    assert read_records(shop, "adire") == records
+    assert all(shop.exists(r.key) for r in records)
+    assert records[0].end - records[0].start == timedelta(hours=24)

@@ -1,0 +1,171 @@
+"""Ledger, releases and channel: one winner, history only grows, nothing that was changed is served."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from tasks.core.errors import ObjectMissing, PromotionLost, ReleaseCorrupt, StoreConflict
+from tasks.core.registry.channel import flip, read_channel
+from tasks.core.registry.ledger import Entry, append, champion, history, profile_generation
+from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, fetch_release, prefix, write_release
+from tasks.core.store import FolderStore
+
+MODEL, THREADS = "adire", 8
+ABOUT = ReleaseManifest(
+    base_model="embedded-1", dataset="cloth", dataset_version="v1", training="t", trigger="adire_style", files={}
+)
+
+
+def entry(generation: int, release: str = "", restores: int = 0, actor: str = "gate") -> Entry:
+    return Entry(
+        generation=generation,
+        action="roll_back" if restores else "promote",
+        release=release or f"release-{generation}",
+        dataset_version="v1",
+        evaluation="e",
+        restores=restores,
+        actor=actor,
+        reason="better",
+        time=datetime(2026, 1, generation, tzinfo=UTC),
+    )
+
+
+def test_the_bare_base_is_no_generation(folder: FolderStore) -> None:
+    assert history(folder, MODEL) == []
+    assert champion(folder, MODEL) is None
+
+
+def test_history_is_in_the_order_of_generations(folder: FolderStore) -> None:
+    entries = [entry(g) for g in range(1, 13)]
+    for one in entries:
+        append(folder, MODEL, one)
+    append(folder, "adire-2", entry(1, "other"))
+    assert history(folder, MODEL) == entries
+    assert champion(folder, MODEL) == entries[-1]
+
+
+def test_an_entry_is_never_replaced(folder: FolderStore) -> None:
+    append(folder, MODEL, entry(1))
+    with pytest.raises(PromotionLost, match="generation 1 was promoted by another run"):
+        append(folder, MODEL, entry(1, "another"))
+    assert history(folder, MODEL) == [entry(1)]
+
+
+def test_of_many_at_once_one_wins(folder: FolderStore) -> None:
+    together = Barrier(THREADS)
+
+    def promote(name: str) -> str:
+        together.wait()
+        try:
+            append(folder, MODEL, entry(1, name))
+        except PromotionLost:
+            return ""
+        return name
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        winners = [name for name in pool.map(promote, [f"r{i}" for i in range(THREADS)]) if name]
+    assert len(winners) == 1
+    assert [e.release for e in history(folder, MODEL)] == winners
+
+
+def test_a_roll_back_restores_the_profile_of_the_generation_it_names() -> None:
+    entries = [entry(1), entry(2), entry(3, "release-1", restores=1)]
+    assert [profile_generation(entries[:n]) for n in (1, 2, 3)] == [1, 2, 1]
+    assert profile_generation([*entries, entry(4)]) == 4
+
+
+def adapter(folder: Path, weights: bytes = b"weights") -> Path:
+    folder.mkdir()
+    (folder / WEIGHTS).write_bytes(weights)
+    (folder / "card.md").write_text("# adire")
+    return folder
+
+
+def test_a_release_comes_back_as_it_was_written(folder: FolderStore, tmp_path: Path) -> None:
+    release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
+    manifest = fetch_release(folder, MODEL, release, tmp_path / "new" / "place")
+    assert set(manifest.files) == {WEIGHTS, "card.md"}
+    assert manifest.model_copy(update={"files": {}}) == ABOUT
+    assert (tmp_path / "new/place" / WEIGHTS).read_bytes() == b"weights"
+    assert (tmp_path / "new/place/card.md").read_text() == "# adire"
+
+
+def test_a_releases_name_follows_from_its_content(folder: FolderStore, tmp_path: Path) -> None:
+    first = write_release(folder, MODEL, adapter(tmp_path / "a"), ABOUT)
+    before = list(folder.list(""))
+    assert write_release(folder, MODEL, adapter(tmp_path / "b"), ABOUT) == first
+    assert list(folder.list("")) == before
+    assert write_release(folder, MODEL, adapter(tmp_path / "c", b"others"), ABOUT) != first
+    about = ABOUT.model_copy(update={"dataset_version": "v2"})
+    assert write_release(folder, MODEL, tmp_path / "a", about) != first
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "card.md"])
+def test_a_file_that_was_changed_is_found(folder: FolderStore, tmp_path: Path, name: str) -> None:
+    release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
+    folder.write(prefix(MODEL, release) + name, b"tampered")
+    with pytest.raises(ReleaseCorrupt, match=name) as caught:
+        fetch_release(folder, MODEL, release, tmp_path / "fetched")
+    assert caught.value.release == release
+
+
+def test_a_manifest_that_was_changed_is_found(folder: FolderStore, tmp_path: Path) -> None:
+    release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
+    key = prefix(MODEL, release) + "manifest.json"
+    folder.write(key, folder.read(key).replace(b"adire_style", b"other_style"))
+    with pytest.raises(ReleaseCorrupt, match=r"manifest\.json"):
+        fetch_release(folder, MODEL, release, tmp_path / "fetched")
+
+
+def test_a_release_without_its_manifest_is_none(folder: FolderStore, tmp_path: Path) -> None:
+    release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
+    folder.delete(prefix(MODEL, release) + "manifest.json")
+    with pytest.raises(ObjectMissing):
+        fetch_release(folder, MODEL, release, tmp_path / "fetched")
+
+
+def served(store: FolderStore) -> tuple[int, str, str]:
+    channel, _ = read_channel(store, MODEL)
+    assert channel
+    return channel.generation, channel.release, channel.previous
+
+
+def test_the_channel_follows_the_generations(folder: FolderStore) -> None:
+    assert read_channel(folder, MODEL) == (None, None)
+    flip(folder, MODEL, entry(1))
+    assert served(folder) == (1, "release-1", "")
+    flip(folder, MODEL, entry(2))
+    assert served(folder) == (2, "release-2", "release-1")
+    flip(folder, MODEL, entry(3, "release-1", restores=1, actor="operator"))
+    assert served(folder) == (3, "release-1", "release-2")
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_an_older_generation_never_flips_it_back(folder: FolderStore, late: int) -> None:
+    flip(folder, MODEL, entry(2))
+    before = read_channel(folder, MODEL)
+    assert flip(folder, MODEL, entry(late)).generation == 2
+    assert read_channel(folder, MODEL) == before
+
+
+def test_concurrent_flips_end_at_the_newest(folder: FolderStore) -> None:
+    together = Barrier(THREADS)
+
+    def publish(generation: int) -> int:
+        together.wait()
+        for conflicts in range(100):
+            try:
+                flip(folder, MODEL, entry(generation))
+            except StoreConflict:
+                continue
+            return conflicts
+        raise AssertionError("it never got through")
+
+    for round_ in range(3):
+        generations = range(round_ * THREADS + 1, (round_ + 1) * THREADS + 1)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(publish, generations))
+        assert served(folder)[:2] == (generations[-1], f"release-{generations[-1]}")

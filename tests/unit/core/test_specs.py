@@ -1,0 +1,135 @@
+"""Settings, presets and requests: what is misspelt is told, all at once, with the nearest right word."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.core import requests
+from tasks.core.errors import SettingError
+from tasks.core.settings import Settings, get_settings
+from tasks.core.specs import PRESETS, EvaluationSpec, Preset, Spec, TrainSpec, load_preset
+
+REQUESTS = [
+    kind
+    for kind in vars(requests).values()
+    if isinstance(kind, type) and issubclass(kind, Spec) and kind.__module__ == requests.__name__
+]
+
+
+def written(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", [p.stem for p in PRESETS.glob("*.yaml")])
+def test_a_preset_loads_and_says_all_that_a_run_needs(name: str) -> None:
+    preset = load_preset(name)
+    assert len(preset.evaluation.prompts) >= 8
+    assert all("{trigger}" in prompt for prompt in preset.evaluation.prompts)
+    assert len(set(preset.evaluation.prompts)) == len(preset.evaluation.prompts)
+    assert Preset.model_validate_json(preset.model_dump_json()) == preset
+
+
+def test_the_founding_preset_is_the_founding_recipe() -> None:
+    train = load_preset("founding").train
+    assert (train.rank, train.alpha, train.learning_rate, train.steps) == (4, 4, 1e-4, 800)
+    assert (train.batch, train.accumulation, train.resolution, train.seed) == (1, 4, 512, 42)
+    assert train.schedule == "constant"
+    gate = load_preset("founding").gate
+    assert (gate.floor, gate.max_seconds) == (0.75, 30)
+
+
+def test_the_settings_choose_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_preset() == load_preset("embedded")
+    monkeypatch.setenv("DYEWORKS_PRESET", "founding")
+    get_settings.cache_clear()
+    assert load_preset() == load_preset("founding")
+
+
+def test_a_file_of_ones_own_overrides_only_what_it_names(tmp_path: Path) -> None:
+    preset = load_preset(written(tmp_path, "train: {rank: 16}\n"))
+    assert preset == Preset(train=TrainSpec(rank=16))
+    assert load_preset(written(tmp_path, "")) == Preset()
+
+
+@pytest.mark.parametrize("name", ["foundling", "nowhere/mine.yaml"])
+def test_a_missing_preset_is_told_with_those_there_are(name: str) -> None:
+    with pytest.raises(SettingError, match=f"DYEWORKS_PRESET: no preset '{name}'; take one of embedded, founding"):
+        load_preset(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train: {learning_rat: 1}", "train.learning_rat: unknown key, did you mean 'learning_rate'?"),
+        ("trian: {rank: 4}", "trian: unknown key, did you mean 'train'?"),
+        ("monitor: {drift: {min_efective: 100}}", "monitor.drift.min_efective: unknown key, did you mean 'min_effect"),
+        ("gate: {xyz: 4}", "gate.xyz: unknown key"),
+        ("train: {rank: four}", "train.rank: Input should be a valid integer"),
+        ("train: {rank: 0}", "train.rank: Input should be greater than or equal to 1"),
+        ("policy: {mode: maybe}", "policy.mode: String should match pattern"),
+    ],
+)
+def test_a_fault_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        load_preset(written(tmp_path, text))
+    assert told in str(caught.value)
+    assert "mine.yaml" in str(caught.value)
+
+
+def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    text = "train: {rnak: 4, steps: -1}\ngate: {flor: 0.5}\npolicy: {hits: many}\n"
+    with pytest.raises(SettingError) as caught:
+        load_preset(written(tmp_path, text))
+    places = ("train.rnak", "train.steps", "gate.flor", "policy.hits")
+    assert all(place in str(caught.value) for place in places)
+
+
+@pytest.mark.parametrize("text", ["train: [", "just a word", "- a\n- list"])
+def test_a_file_that_is_no_mapping_is_a_wrong_setting(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingError, match=r"mine\.yaml"):
+        load_preset(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("kind", REQUESTS, ids=lambda k: str(k.__name__))
+def test_a_request_refuses_unknown_keys_and_goes_through_json(kind: type[Spec]) -> None:
+    asked = kind()
+    assert kind.model_validate_json(asked.model_dump_json()) == asked
+    assert kind.model_validate(asked.model_dump(mode="json")) == asked
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind.model_validate({"unheard_of": 1})
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(asked, next(iter(kind.model_fields)), "other")
+
+
+def test_a_full_request_goes_through_json() -> None:
+    asked = requests.EvaluateRequest(drifted=("a", "b"), evaluation=EvaluationSpec(prompts=("c",), seeds=(3, 4)))
+    assert requests.EvaluateRequest.model_validate_json(asked.model_dump_json()) == asked
+    asked_too = requests.TrainRequest(demand=("spirals",), train=TrainSpec(targets=("to_q",)))
+    assert requests.TrainRequest.model_validate_json(asked_too.model_dump_json()) == asked_too
+
+
+def test_numbers_as_an_event_template_gives_them_are_taken() -> None:
+    asked = requests.RetrainRequest.model_validate({"cause": "drift", "attempt": "2"})
+    assert asked.attempt == 2
+
+
+def test_settings_have_their_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL", "wrong")
+    monkeypatch.setenv("DYEWORKS_MODEL", "batik")
+    monkeypatch.setenv("DYEWORKS_RENDER_STEPS", "7")
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", "secret-token")
+    get_settings.cache_clear()
+    settings = get_settings()
+    assert (settings.model, settings.render_steps) == ("batik", 7)
+    assert get_settings() is settings
+    assert "secret-token" not in repr(settings)
+    assert settings.webhook_token.get_secret_value() == "secret-token"
+
+
+def test_a_setting_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYEWORKS_RENDER_STEPS", "0")
+    with pytest.raises(ValidationError, match="render_steps"):
+        Settings()

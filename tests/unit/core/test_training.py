@@ -1,0 +1,199 @@
+"""The trainer on the embedded base: six steps of a small LoRA, stopped, resumed, saved and loaded again."""
+
+import shutil
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import get_peft_model_state_dict
+from PIL import Image
+from torch import Tensor
+
+from infra.base.world import adire_caption, draw_adire
+from tasks.core.errors import SettingError
+from tasks.core.pipeline import load_pipeline
+from tasks.core.rendering import Renderer
+from tasks.core.settings import EMBEDDED_FOLDER, Settings
+from tasks.core.specs import TrainSpec
+from tasks.core.store import FolderStore
+from tasks.core.training.checkpoints import newest_checkpoint
+from tasks.core.training.trainer import Lesson, Trainer
+
+SPEC = TrainSpec(
+    resolution=64,
+    steps=6,
+    batch=2,
+    accumulation=1,
+    rank=4,
+    alpha=8,
+    targets=("to_q", "to_k", "to_v", "to_out.0", "proj_in", "net.2", "conv1", "time_emb_proj"),
+    learning_rate=0.02,
+    schedule="cosine",
+    warmup=2,
+    checkpoint_every=3,
+)
+PROMPTS, SEEDS = ["large rings in adire_style", "small dots in adire_style"], [1, 2]
+
+
+class Cut(Exception):
+    """The process dies here."""
+
+
+@dataclass
+class Diary:
+    """Notes what a training tells, and cuts it off at a step."""
+
+    cut: int = 0
+    losses: dict[int, float] = field(default_factory=dict)
+    pictures: list[Image.Image] = field(default_factory=list)
+    first: int = 0
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        self.losses[step] = metrics["loss"]
+        if step == self.cut:
+            raise Cut
+
+    def samples(self, step: int, pictures: list[Image.Image]) -> None:
+        self.pictures = pictures
+
+    def resumed(self, step: int) -> None:
+        self.first = step
+
+
+@dataclass
+class Trained:
+    trainer: Trainer
+    diary: Diary
+    store: FolderStore
+    adapter: Path
+    settings: Settings
+
+
+def lesson() -> Lesson:
+    rng = np.random.default_rng(0)
+    motifs = ("rings", "dots", "stripes", "waves")
+    pictures = [Image.fromarray(draw_adire(m, "large", rng)) for m in motifs]
+    return Lesson(pictures, [adire_caption(m, "large", rng) for m in motifs], np.full(4, 0.25))
+
+
+def trainer(settings: Settings, spec: TrainSpec = SPEC) -> Trainer:
+    return Trainer(load_pipeline(settings), lesson(), spec, settings)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings for a copy of the embedded base, which stays the same while another is being made."""
+    copy = tmp_path_factory.mktemp("base") / "pipeline"
+    shutil.copytree(EMBEDDED_FOLDER / "pipeline", copy)
+    return Settings(base_model=str(copy), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(base: Settings, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A training that ran straight to its end."""
+    folder = tmp_path_factory.mktemp("trained")
+    made = Trained(trainer(base), Diary(), FolderStore(folder / "store"), folder / "adapter", base)
+    made.trainer.run(made.store, "run", made.diary)
+    made.trainer.save(made.adapter)
+    return made
+
+
+def state(store: FolderStore, key: str) -> tuple[int, dict[str, Tensor]]:
+    found = newest_checkpoint(store, key)
+    assert found
+    return found
+
+
+def pixels(pictures: list[Image.Image]) -> "np.typing.NDArray[np.int64]":
+    return np.stack([np.asarray(p).astype(np.int64) for p in pictures])
+
+
+def rendered(renderer: Renderer) -> "np.typing.NDArray[np.int64]":
+    return pixels(renderer.render(PROMPTS, SEEDS, 4, 4.0)[0])
+
+
+def drawn_in_training(trainer: Trainer) -> "np.typing.NDArray[np.int64]":
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in SEEDS]
+    with torch.inference_mode():
+        result = trainer.pipe(PROMPTS, num_inference_steps=4, guidance_scale=4.0, generator=generators)
+    return pixels(result.images)
+
+
+def test_it_learns_and_tells_how_it_goes(trained: Trained) -> None:
+    assert sorted(trained.diary.losses) == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(loss) and loss > 0 for loss in trained.diary.losses.values())
+    assert [p.size for p in trained.diary.pictures] == [(64, 64)] * 4
+
+
+def test_only_the_lora_is_trained(trained: Trained) -> None:
+    assert all(".lora_" in name for name in trained.trainer.parameters)
+    moved = [p for n, p in trained.trainer.parameters.items() if ".lora_B." in n]
+    assert moved
+    assert all(p.abs().max() > 0 for p in moved), "B begins at zero: every target has learnt something"
+
+
+def test_a_saved_lora_renders_the_same_when_loaded_again(trained: Trained) -> None:
+    renderer = Renderer(trained.settings)
+    bare = rendered(renderer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # peft only warns of target modules that it does not find
+        renderer.load(trained.adapter, "again")
+    assert np.array_equal(rendered(renderer), bare), "loading alone changes nothing"
+    renderer.activate("again")
+    loaded = rendered(renderer)
+    assert np.allclose(loaded, drawn_in_training(trained.trainer), atol=1)
+    assert np.abs(loaded - bare).mean() > 1, "the LoRA shows"
+    renderer.activate("")
+    assert np.array_equal(rendered(renderer), bare)
+
+
+def test_every_tensor_of_the_lora_comes_back(trained: Trained) -> None:
+    renderer = Renderer(trained.settings)
+    renderer.load(trained.adapter, "again")
+    saved = get_peft_model_state_dict(trained.trainer.pipe.unet)
+    loaded = get_peft_model_state_dict(renderer.pipe.unet, adapter_name="again")
+    assert set(loaded) == set(saved)
+    assert any("attn2.to_k" in name for name in saved)
+    assert all(torch.equal(loaded[name], saved[name]) for name in saved)
+
+
+def test_alpha_is_not_lost_on_loading(trained: Trained) -> None:
+    renderer = Renderer(trained.settings)
+    renderer.load(trained.adapter, "again")
+    scales = {m.scaling["again"] for m in renderer.pipe.unet.modules() if hasattr(m, "scaling") and m.scaling}
+    assert scales == {SPEC.alpha / SPEC.rank}
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(trained: Trained, folder: FolderStore) -> None:
+    with pytest.raises(Cut):
+        trainer(trained.settings).run(folder, "run", Diary(cut=5))
+    assert state(folder, "run")[0] == 3
+    second = Diary()
+    trainer(trained.settings).run(folder, "run", second)
+    assert second.first == 3
+    assert second.losses == {s: trained.diary.losses[s] for s in (4, 5, 6)}
+    (_, straight), (step, resumed) = state(trained.store, "run"), state(folder, "run")
+    assert step == 6
+    assert set(resumed) == set(straight)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_a_finished_training_only_restores(trained: Trained) -> None:
+    again, diary = trainer(trained.settings), Diary()
+    again.run(trained.store, "run", diary)
+    assert (diary.first, diary.losses) == (6, {})
+    assert all(torch.equal(p, trained.trainer.parameters[n]) for n, p in again.parameters.items())
+
+
+def test_another_seed_trains_another_lora(trained: Trained, folder: FolderStore) -> None:
+    diary = Diary()
+    trainer(trained.settings, SPEC.model_copy(update={"seed": 7, "steps": 1})).run(folder, "other", diary)
+    assert diary.losses[1] != trained.diary.losses[1]
+
+
+def test_targets_that_match_nothing_are_a_wrong_setting(base: Settings) -> None:
+    with pytest.raises(SettingError, match=r"train\.targets: no module of the UNet ends in any of to_nowhere"):
+        trainer(base, SPEC.model_copy(update={"targets": ("to_nowhere",)}))

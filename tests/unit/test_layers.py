@@ -1,0 +1,159 @@
+"""The arrows of the design, read off the sources and off running processes."""
+
+import ast
+import importlib
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect import Flow
+from pydantic import BaseModel
+
+from tasks.core.settings import ROOT, Settings
+
+FLOWS = sorted(p for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__")
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+CARD = [
+    "prefect",
+    "mlflow",
+    "diffusers",
+    "peft",
+    "torch",
+    "transformers",
+    "accelerate",
+    "evidently",
+    "open_clip",
+    "boto3",
+    "huggingface_hub",
+    "numpy",
+    "torchvision",
+]
+FORBIDDEN = [
+    ("tasks/core", {"prefect", "flows", "deployments"}),
+    ("tasks", {"flows", "deployments", "infra"}),
+    ("flows", {"numpy", "torch", "deployments", "infra"}),
+    ("deployments", {"flows"}),
+    ("infra", {"prefect", "flows", "deployments"}),
+    ("deployments/webhook", {"torch", "deployments.storefront"}),
+    ("deployments/storefront", {"prefect", "deployments.webhook"}),
+]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides what it reaches"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def in_a_process(code: str, tmp_path: Path) -> list[str]:
+    """The words that a fresh interpreter prints."""
+    environment = {"PATH": "/usr/bin:/bin", "DYEWORKS_STORE": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=170, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(("folder", "forbidden"), FORBIDDEN)
+def test_no_import_against_the_arrows(folder: str, forbidden: set[str]) -> None:
+    files = sorted((ROOT / folder).rglob("*.py"))
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files
+        for name in imports(path)
+        if any(name == bad or name.startswith(f"{bad}.") for bad in forbidden)
+    ]
+    assert files
+    assert not found
+
+
+def test_core_imports_nothing_of_the_tasks_round_it() -> None:
+    names = {name for path in (ROOT / "tasks/core").rglob("*.py") for name in imports(path)}
+    assert not {n for n in names if n.startswith("tasks.") and not n.startswith("tasks.core")}
+
+
+@pytest.mark.parametrize("path", FLOWS, ids=lambda p: str(p.stem))
+def test_flow_files_are_short_and_shadow_no_package(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 60
+    assert importlib.util.find_spec(path.stem) is None
+
+
+def test_every_flow_has_one_deployment() -> None:
+    entrypoints = [d["entrypoint"].partition(":")[0] for d in DEPLOYMENTS]
+    assert sorted(entrypoints) == [f"flows/{p.name}" for p in FLOWS]
+    assert len({d["name"] for d in DEPLOYMENTS}) == len(DEPLOYMENTS)
+
+
+def flow_of(deployment: dict[str, Any]) -> "Flow[..., Any]":
+    file, _, name = deployment["entrypoint"].partition(":")
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    found: Flow[..., Any] = getattr(module, name)
+    return found
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
+def test_entrypoint_is_a_flow_that_takes_one_strict_spec(deployment: dict[str, Any]) -> None:
+    flow = flow_of(deployment)
+    assert isinstance(flow, Flow)
+    assert flow.name == deployment["name"]
+    assert list(flow.parameters.properties) == ["spec"]
+    spec = flow.fn.__annotations__["spec"]
+    assert issubclass(spec, BaseModel)
+    assert spec.model_config.get("extra") == "forbid"
+    assert spec() == spec.model_validate({}), "a deployment runs with no parameters"
+    assert all(field.description for field in spec.model_fields.values())
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: str(d["name"]))
+def test_parameters_in_the_yaml_are_fields_of_the_spec(deployment: dict[str, Any]) -> None:
+    fields = set(flow_of(deployment).fn.__annotations__["spec"].model_fields)
+    given = [t["parameters"] for t in deployment.get("triggers", [])] + [deployment.get("parameters", {"spec": {}})]
+    for parameters in given:
+        assert set(parameters) == {"spec"}
+        assert set(parameters["spec"]) <= fields
+
+
+def test_no_deployment_needs_an_environment_variable() -> None:
+    assert "{{ $" not in (ROOT / "prefect.yaml").read_text(), "an unset one breaks `prefect deploy`"
+
+
+def test_only_training_and_evaluation_run_on_the_gpu_pool() -> None:
+    on_gpu = {d["name"] for d in DEPLOYMENTS if d["work_pool"]["name"] == "gpu"}
+    assert on_gpu == {"train-lora", "evaluate-challenger"}
+
+
+def test_webhook_process_holds_no_torch(tmp_path: Path) -> None:
+    code = "import sys, deployments.webhook.app; print(*sys.modules)"
+    modules = in_a_process(code, tmp_path)
+    assert "fastapi" in modules
+    assert not {"torch", "prefect", "diffusers", "mlflow"} & set(modules)
+
+
+def test_storefront_process_holds_no_prefect(tmp_path: Path) -> None:
+    code = "import sys, deployments.storefront.app; print(*sys.modules)"
+    modules = in_a_process(code, tmp_path)
+    assert {"torch", "gradio"} <= set(modules)
+    assert not {"prefect", "mlflow", "deployments.webhook"} & set(modules)
+
+
+def test_flow_modules_load_without_torch(tmp_path: Path) -> None:
+    code = "import sys, flows.promote_champion, flows.publish_champion, flows.roll_back; print(*sys.modules)"
+    assert "torch" not in in_a_process(code, tmp_path)
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_packages_of_the_card_import(tmp_path: Path) -> None:
+    code = f"import importlib\nfor name in {CARD}: print(importlib.import_module(name).__name__)"
+    assert in_a_process(code, tmp_path)[-len(CARD) :] == CARD
