@@ -1,9 +1,8 @@
 """The demo's story, step by step. Every step may be cut off anywhere and is then taken up again."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -40,15 +39,13 @@ class Scenario:
         self.api = PrefectApi(stack.url("server"))
         self.states: dict[str, str] = {run["id"]: run["state"] for run in self.api.runs()}
 
-    @contextmanager
-    def step(self, name: str, title: str) -> Iterator[bool]:
-        """A step of the story: yields False when an earlier attempt has done it."""
+    def step(self, name: str, title: str, act: Callable[[], object]) -> None:
+        """A step of the story, unless an earlier attempt has done it."""
         if name in self.diary.done:
-            yield False
             return
         self.tell.title(title)
         start = time.monotonic()
-        yield True
+        act()
         self.diary.seconds[name] = round(self.diary.seconds.get(name, 0) + time.monotonic() - start, 1)
         self.diary.done.append(name)
         self.note(title)
@@ -179,60 +176,73 @@ class Scenario:
         return record
 
 
-def play(scene: Scenario, first: Path, new: Path | None) -> bool:
-    """The whole story; False when the gate kept the bare base, which ends it."""
-    with scene.step("first_model", "New pictures arrive; a first model is trained, gated, published") as todo:
-        if todo:
-            scene.upload(first)
-            scene.wait_outcome(1)
+def play(scene: Scenario, first: Path, new: Path | None) -> None:
+    """The whole story; it ends early when the gate keeps what was there."""
+    scene.step(
+        "first_model",
+        "New pictures arrive; a first model is trained, gated, published",
+        lambda: _first_model(scene, first),
+    )
     if scene.outcomes()[0].outcome != "promote":
         scene.tell.say("the gate kept the bare base: the demo ends here, as it would in production")
-        return False
-    with scene.step("history", "A history of prompts is imported") as todo:
-        if todo:
-            scene.import_log(scene.scale.history, FIRST_TASTE, (30 * 24, 25), seed=1)
-    with scene.step("calm_traffic", "Visitors ask for what the model was made for") as todo:
-        if todo:
-            scene.visit(FIRST_TASTE, seed=2)
-    with scene.step("calm_check", "The drift monitor looks") as todo:
-        if todo:
-            scene.wait_check("before", "stable", at_once=True)
+        return
+    scene.step(
+        "history",
+        "A history of prompts is imported",
+        lambda: scene.import_log(scene.scale.history, FIRST_TASTE, (30 * 24, 25), seed=1),
+    )
+    scene.step(
+        "calm_traffic",
+        "Visitors ask for what the model was made for",
+        lambda: scene.visit(FIRST_TASTE, seed=2),
+    )
+    scene.step("calm_check", "The drift monitor looks", lambda: scene.wait_check("before", "stable", at_once=True))
     if new is not None:
         _shift(scene, new)
-    return True
 
 
 def _shift(scene: Scenario, new: Path) -> None:
-    with scene.step(
-        "new_pictures", "A day later: pictures of new motifs arrive, too few for a retrain by themselves"
-    ) as todo:
-        if todo:
-            before = load_manifest(scene.store, scene.settings.dataset).version
-            if "clock" not in scene.diary.done:
-                scene.pass_time(36)
-                scene.diary.done.append("clock")
-                scene.note("36 hours pass")
-            scene.upload(new)
-            scene.wait("the ingest", lambda: _announced(scene, before))
-    with scene.step("shifted_traffic", "The visitors' taste changes") as todo:
-        if todo:
-            scene.visit(NEW_TASTE, seed=3)
-    with scene.step("drift", "The scheduled monitor finds the drift; its event starts the retrain") as todo:
-        if todo:
-            scene.wait_check("after_shift", "retrain", at_once=False)
-    with scene.step("second_model", "The model retrains itself") as todo:
-        if todo:
-            scene.wait_outcome(2)
+    scene.step(
+        "new_pictures",
+        "A day later: pictures of new motifs arrive, too few for a retrain by themselves",
+        lambda: _new_pictures(scene, new),
+    )
+    scene.step("shifted_traffic", "The visitors' taste changes", lambda: scene.visit(NEW_TASTE, seed=3))
+    scene.step(
+        "drift",
+        "The scheduled monitor finds the drift; its event starts the retrain",
+        lambda: scene.wait_check("after_shift", "retrain", at_once=False),
+    )
+    scene.step("second_model", "The model retrains itself", lambda: scene.wait_outcome(2))
     if scene.outcomes()[1].outcome != "promote":
         scene.tell.say("the gate kept the champion: the policy now waits for more pictures, and so the demo ends here")
         return
-    with scene.step("shifted_history", "Two days of the new traffic pass") as todo:
-        if todo:
-            scene.pass_time(48)
-            scene.import_log(scene.scale.shifted, NEW_TASTE, (47.5, 0), seed=4)
-    with scene.step("final_check", "The monitor compares with the new model's own reference") as todo:
-        if todo:
-            scene.wait_check("after_retrain", "stable", at_once=True)
+    scene.step("shifted_history", "Two days of the new traffic pass", lambda: _two_days(scene))
+    scene.step(
+        "final_check",
+        "The monitor compares with the new model's own reference",
+        lambda: scene.wait_check("after_retrain", "stable", at_once=True),
+    )
+
+
+def _first_model(scene: Scenario, first: Path) -> None:
+    scene.upload(first)
+    scene.wait_outcome(1)
+
+
+def _new_pictures(scene: Scenario, new: Path) -> None:
+    before = load_manifest(scene.store, scene.settings.dataset).version
+    if "clock" not in scene.diary.done:
+        scene.pass_time(36)
+        scene.diary.done.append("clock")
+        scene.note("36 hours pass")
+    scene.upload(new)
+    scene.wait("the ingest", lambda: _announced(scene, before))
+
+
+def _two_days(scene: Scenario) -> None:
+    scene.pass_time(48)
+    scene.import_log(scene.scale.shifted, NEW_TASTE, (47.5, 0), seed=4)
 
 
 def _announced(scene: Scenario, before: str) -> bool:

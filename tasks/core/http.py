@@ -1,4 +1,4 @@
-"""HTTP with patience: a Prefect server on SQLite answers 503 while its database is locked."""
+"""HTTP with patience: a Prefect server on SQLite answers 503, or nothing at all, while its database is locked."""
 
 import time
 
@@ -9,18 +9,18 @@ FIRST_WAIT = 0.2  # seconds, doubled each time
 
 
 class PatientTransport(httpx.HTTPTransport):
-    """Repeats a request that was answered 503, and a connection that was refused."""
-
-    def __init__(self) -> None:
-        super().__init__(retries=3)
+    """Repeats a request that was answered 503 or not at all; so each must be one that can be done twice."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the last answer stands."""
-        response = super().handle_request(request)
+        """Send a request; the last answer, or the last error, stands."""
         for attempt in range(TRIES - 1):
-            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            response.close()
+            try:
+                response = super().handle_request(request)
+            except httpx.TransportError:
+                pass
+            else:
+                if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return response
+                response.close()
             time.sleep(FIRST_WAIT * 2**attempt)
-            response = super().handle_request(request)
-        return response
+        return super().handle_request(request)

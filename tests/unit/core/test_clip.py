@@ -92,4 +92,4 @@ def test_the_hash_names_the_weights(clip: Clip) -> None:
 
 def test_a_scorer_that_is_not_there_is_told() -> None:
     with pytest.raises(ModelUnusable, match="check DYEWORKS_CLIP"):
-        Clip(Settings(clip="no-such-model/no-tag", device="cpu"))
+        Clip(Settings(clip="no-such-model/no-tag", device="cpu")).encode_texts(["rings"])
