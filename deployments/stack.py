@@ -71,6 +71,7 @@ class Stack:
                 "PYTHONUNBUFFERED": "1",
                 "GRADIO_ANALYTICS_ENABLED": "False",
                 "HF_HUB_DISABLE_TELEMETRY": "1",
+                "MLFLOW_DISABLE_TELEMETRY": "true",
                 # Half of the cores for a process: with all of them training and services wait for each other.
                 "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))),
             }
@@ -165,6 +166,14 @@ class Stack:
         log = (self.home / "logs" / f"{service}.log").read_text(errors="replace")
         raise ServiceFailed(f"{service} did not start; the end of its log:\n{log[-2000:]}")
 
+    def wait_end(self) -> str:
+        """Until one of the services ends; its name."""
+        while True:
+            for name, process in self.processes.items():
+                if process.poll() is not None:
+                    return name
+            time.sleep(0.5)
+
     def stop(self) -> None:
         """Stop all, newest first."""
         for process in reversed(self.processes.values()):
@@ -242,7 +251,7 @@ def main() -> int:
         print(f"Prefect     {stack.url('server')}\nMLflow      {stack.url('mlflow')}")
         print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
         print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
-        signal.pause()
+        print(f"{stack.wait_end()} has ended, so the others are stopped; logs in {stack.home}/logs")
     except KeyboardInterrupt:
         pass
     except ServiceFailed as error:
