@@ -1,6 +1,7 @@
 """The embedded UNet and text encoder, trained together on the latents of the base pictures."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -112,6 +113,14 @@ def draw_batch(
     return Batch(
         latents[rows], torch.randn(latents[rows].shape, generator=generator), times.long().clamp(0, 999), tokens
     )
+
+
+def committed_weights(pipeline: Path) -> dict[str, Tensor]:
+    """The averaged weights of a saved pipeline, float32, as a Denoiser holds them."""
+    unet = UNet2DConditionModel.from_pretrained(pipeline / "unet", torch_dtype=torch.float32)
+    text = CLIPTextModel.from_pretrained(pipeline / "text_encoder", dtype=torch.float32)
+    parts = {"unet": unet.state_dict(), "text_encoder": text.state_dict()}
+    return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
 
 
 def optimisers(model: Denoiser) -> list[torch.optim.Optimizer]:

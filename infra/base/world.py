@@ -52,7 +52,7 @@ def random_scene(rng: np.random.Generator) -> Scene:
 def caption(scene: Scene, rng: np.random.Generator) -> str:
     """Describe a scene, leaving out its size or colours now and then.
 
-    A tenth of the captions end in a made-up style name, so that the base learns to ignore style names.
+    A quarter of the captions have a made-up style name, so that the base learns to ignore style names.
     """
     size = f"{scene.size} " if rng.random() < 0.7 else ""
     if rng.random() < 0.8:
@@ -63,8 +63,9 @@ def caption(scene: Scene, rng: np.random.Generator) -> str:
     text = str(rng.choice([text, text, f"{text} cloth" if ground else f"cloth with {text}", f"a picture of {text}"]))
     if rng.random() < 0.2:
         text += f" for a {rng.choice(THINGS)}"
-    if rng.random() < 0.1:
-        text += f" in {_made_up_word(rng)}_style"
+    if rng.random() < 0.25:
+        style = f"{_made_up_word(rng)}_style"
+        text = str(rng.choice([f"{text} in {style}", f"{text} in {style}", f"{style} cloth with {text}"]))
     return text
 
 
