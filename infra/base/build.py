@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from infra.base.autoencoder import build_autoencoder, decoder_loss, psnr
+from infra.base.autoencoder import PATCH, build_autoencoder, decoder_loss, psnr
 from infra.base.clip import ClipBatches, build_clip, clip_loss, distractors, save_clip
 from infra.base.denoiser import Denoiser, committed_weights, draw_batch, optimisers
 from infra.base.loop import Loop, Weights
@@ -24,6 +24,7 @@ MODEL = Path(__file__).parent / "model"
 WORK = Path("build/base")
 BASE_COUNT, ADIRE_COUNT = 16_000, 6_000
 HELD = 500  # pictures of either family that no part is trained on
+CROP = 32  # pixels, of the decoder's training
 SEED = 20
 
 
@@ -45,7 +46,7 @@ def main() -> None:
         parts[name]()
 
 
-def build_vae(steps: int = 2000, size: int = 16) -> None:
+def build_vae(steps: int = 4000, size: int = 24) -> None:
     """The tokenizer, and the autoencoder: its encoder from base pictures alone, its decoder from both families."""
     write_tokenizer(MODEL / "pipeline" / "tokenizer")
     torch.manual_seed(SEED)
@@ -56,8 +57,11 @@ def build_vae(steps: int = 2000, size: int = 16) -> None:
 
     def loss(step: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(SEED * 1_000_003 + step)
+        top, left = (torch.randint(9, (2,), generator=generator) * PATCH).tolist()
         pictures = [p[torch.randint(len(p) - HELD, (size // 2,), generator=generator)] for p in (base, adire)]
-        return decoder_loss(vae, torch.cat(pictures), generator)
+        crops = torch.cat(pictures)[:, :, top : top + CROP, left : left + CROP]
+        with torch.autocast("cpu", torch.bfloat16):
+            return decoder_loss(vae, crops, generator)
 
     optimiser = torch.optim.AdamW(vae.decoder.parameters(), lr=2e-3, weight_decay=0.0)
     loop = Loop("vae", vae, [optimiser], steps, WORK / "vae-state", fall=0.7, decay=0.99, keep_every=250)

@@ -30,6 +30,17 @@ class IngestSpec(Spec):
     instance_prompt: str = Field("a picture of cloth in adire_style", description="Caption of a picture without one.")
 
 
+class PriorSpec(Spec):
+    """Prior preservation: pictures of the class, rendered by the bare base, are trained on beside the new ones."""
+
+    prompts: tuple[str, ...] = Field((), description="What the class pictures show; empty: no prior preservation.")
+    pictures: int = Field(100, ge=1, description="Class pictures, over all prompts.")
+    batch: int = Field(1, ge=1, description="Class pictures in each forward pass, beside the batch.")
+    weight: float = Field(1.0, ge=0, description="Weight of their loss.")
+    steps: int = Field(25, ge=1, description="Denoising steps they are rendered with.")
+    guidance: float = Field(7.5, ge=1, description="Guidance scale they are rendered with.")
+
+
 class TrainSpec(Spec):
     """A LoRA training."""
 
@@ -46,6 +57,7 @@ class TrainSpec(Spec):
     schedule: str = Field("constant", description="Learning-rate schedule, one of diffusers'.")
     warmup: int = Field(0, ge=0, description="Steps over which the learning rate rises.")
     seed: int = Field(42, ge=0, description="Seed of everything random.")
+    prior: PriorSpec = PriorSpec()
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
     sample_every: int = Field(400, ge=1, description="Steps between sample pictures.")
     sample_prompt: str = Field("a picture of cloth in {trigger}", description="Prompt of the sample pictures.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -23,6 +24,11 @@ class Material:
     texts: Tensor
     text_of: Tensor
 
+    def take(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+        """Means, deviations and texts of some pictures, on the CPU."""
+        chosen = torch.from_numpy(rows)
+        return self.means[chosen], self.deviations[chosen], self.texts[self.text_of[chosen]]
+
 
 def load_pictures(store: Store, dataset: str, items: tuple[Item, ...], side: int) -> list[Image.Image]:
     """The items' pictures as squares of `side` pixels."""
@@ -39,7 +45,7 @@ def prepare(
     distinct = list(dict.fromkeys(captions))
     texts = torch.cat([embed_text(pipe, text) for text in distinct])
     text_of = torch.tensor([distinct.index(c) for c in captions])
-    return Material(torch.cat(means), torch.cat(deviations), texts, text_of)
+    return Material(torch.cat(means).cpu(), torch.cat(deviations).cpu(), texts.cpu(), text_of)
 
 
 def _latents(pipe: StableDiffusionPipeline, picture: Image.Image) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from tasks.core.settings import Settings
 from tasks.core.specs import TrainSpec, load_preset
 from tasks.core.store import Store
 
-VERSION = "1"  # raise it when the same plan trains another model
+VERSION = "2"  # raise it when the same plan trains another model
 
 
 class TrainPlan(Document):

@@ -7,19 +7,20 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.optimization import get_scheduler
 from PIL import Image
 from torch import Tensor
 from torch.nn import Parameter
 
+from tasks.core.models import base_fingerprint
 from tasks.core.settings import Settings
 from tasks.core.specs import TrainSpec
 from tasks.core.store import Store
 from tasks.core.training.checkpoints import newest_checkpoint, save_checkpoint
 from tasks.core.training.lora import add_lora, save_lora
 from tasks.core.training.material import Material, prepare
+from tasks.core.training.prior import prepare_prior
 from tasks.core.training.state import pack, unpack
 
 
@@ -51,6 +52,9 @@ class Trainer:
     def __init__(self, pipe: StableDiffusionPipeline, lesson: Lesson, spec: TrainSpec, settings: Settings) -> None:
         self.pipe, self.spec, self.lesson = pipe, spec, lesson
         self.material: Material = prepare(pipe, lesson.pictures, lesson.captions, spec)
+        self.prior = (
+            prepare_prior(pipe, spec, base_fingerprint(settings), settings.cache) if spec.prior.prompts else None
+        )
         self.parameters: dict[str, Parameter] = add_lora(pipe.unet, spec)
         self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=spec.learning_rate)
         self.noise = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -90,24 +94,33 @@ class Trainer:
         return {"loss": total, "grad_norm": float(norm), "learning_rate": self.optimiser.param_groups[0]["lr"]}
 
     def _loss(self, step: int, part: int) -> Tensor:
-        """Mean squared error of what the scheduler's config says is predicted."""
+        """Mean squared error of what the scheduler's config says is predicted, the prior's added with its weight."""
         rng = np.random.default_rng([self.spec.seed, step, part])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        rows = torch.from_numpy(rng.choice(len(self.lesson.pictures), self.spec.batch, p=self.lesson.weights))
-        device, dtype = self.pipe.unet.device, self.pipe.unet.dtype
-        means = self.material.means[rows].cpu()
-        latents = means + self.material.deviations[rows].cpu() * torch.randn(means.shape, generator=generator)
+        means, deviations, text = self._draw(rng)
+        latents = means + deviations * torch.randn(means.shape, generator=generator)
         noise = torch.randn(means.shape, generator=generator)
         # Stratified over the batch: less variance than independent times.
-        at = (torch.arange(len(rows)) + torch.rand(len(rows), generator=generator)) / len(rows)
-        times = (at * self.noise.config.num_train_timesteps).long()
+        at = torch.randperm(len(means), generator=generator) + torch.rand(len(means), generator=generator)
+        times = (at / len(means) * self.noise.config.num_train_timesteps).long()
+        device, dtype = self.pipe.unet.device, self.pipe.unet.dtype
         noisy = self.noise.add_noise(latents, noise, times).to(device, dtype)
         velocity = self.noise.config.prediction_type == "v_prediction"
         target = self.noise.get_velocity(latents, noise, times) if velocity else noise
-        text = self.material.texts[self.material.text_of[rows]].to(device, dtype)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
-            predicted = self.pipe.unet(noisy, times.to(device), text).sample
-        return F.mse_loss(predicted.float(), target.to(device).float())
+            predicted = self.pipe.unet(noisy, times.to(device), text.to(device, dtype)).sample
+        errors: Tensor = (predicted.float() - target.to(device).float()).square().mean((1, 2, 3))
+        loss = errors[: self.spec.batch].mean()
+        return loss + self.spec.prior.weight * errors[self.spec.batch :].mean() if self.prior else loss
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents' means and deviations, and texts, of the batch: pictures by their weights, then class pictures."""
+        rows = rng.choice(len(self.lesson.pictures), self.spec.batch, p=self.lesson.weights)
+        drawn = [self.material.take(rows)]
+        if self.prior:
+            drawn.append(self.prior.take(rng.integers(len(self.prior.means), size=self.spec.prior.batch)))
+        means, deviations, texts = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        return means, deviations, texts
 
     def _state(self) -> dict[str, Tensor]:
         weights = {f"lora.{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}

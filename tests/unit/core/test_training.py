@@ -14,12 +14,15 @@ from torch import Tensor
 
 from infra.base.world import adire_caption, draw_adire
 from tasks.core.errors import SettingError
+from tasks.core.models import base_fingerprint
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
-from tasks.core.specs import TrainSpec
+from tasks.core.specs import PriorSpec, TrainSpec
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import newest_checkpoint
+from tasks.core.training.material import Material
+from tasks.core.training.prior import prepare_prior
 from tasks.core.training.trainer import Lesson, Trainer
 
 SPEC = TrainSpec(
@@ -83,12 +86,17 @@ def trainer(settings: Settings, spec: TrainSpec = SPEC) -> Trainer:
     return Trainer(load_pipeline(settings), lesson(), spec, settings)
 
 
+PRIOR = SPEC.model_copy(
+    update={"prior": PriorSpec(prompts=("red dots on white", "green waves"), pictures=4, batch=2, steps=2, guidance=2)}
+)
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings for a copy of the embedded base, which stays the same while another is being made."""
     copy = tmp_path_factory.mktemp("base") / "pipeline"
     shutil.copytree(EMBEDDED_FOLDER / "pipeline", copy)
-    return Settings(base_model=str(copy), device="cpu")
+    return Settings(base_model=str(copy), device="cpu", cache=copy.parent / "cache")
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +205,39 @@ def test_another_seed_trains_another_lora(trained: Trained, folder: FolderStore)
 def test_targets_that_match_nothing_are_a_wrong_setting(base: Settings) -> None:
     with pytest.raises(SettingError, match=r"train\.targets: no module of the UNet ends in any of to_nowhere"):
         trainer(base, SPEC.model_copy(update={"targets": ("to_nowhere",)}))
+
+
+def test_class_pictures_are_rendered_once_and_are_what_the_base_draws(base: Settings, folder: FolderStore) -> None:
+    first, diary = trainer(base, PRIOR), Diary()
+    (file,) = (base.cache / "prior").glob("*.safetensors")
+    made = file.stat().st_mtime_ns
+    again = trainer(base, PRIOR)
+    assert file.stat().st_mtime_ns == made
+    assert first.prior
+    assert again.prior
+    assert torch.equal(first.prior.means, again.prior.means)
+    assert first.prior.means.shape == (4, 8, 16, 16)
+    assert first.prior.text_of.tolist() == [0, 1, 0, 1]
+    first.run(folder, "run", diary)
+    assert all(np.isfinite(loss) for loss in diary.losses.values())
+
+
+def class_loss(learner: Trainer, prior: Material) -> float:
+    """How badly the class pictures are predicted, over four times."""
+    means, _, texts = prior.take(np.tile(np.arange(4), 4))
+    times = torch.tensor([100, 350, 600, 850]).repeat_interleave(4)
+    noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(0))
+    noisy = learner.noise.add_noise(means, noise, times)
+    with torch.no_grad():
+        predicted = learner.pipe.unet(noisy, times, texts).sample
+    return float((predicted - learner.noise.get_velocity(means, noise, times)).square().mean())
+
+
+def test_the_prior_keeps_what_the_base_could(base: Settings, folder: FolderStore) -> None:
+    losses = {}
+    for name, spec in (("with", PRIOR), ("without", SPEC)):
+        learner = trainer(base, spec.model_copy(update={"steps": 30, "checkpoint_every": 30, "sample_every": 30}))
+        prior = prepare_prior(learner.pipe, PRIOR, base_fingerprint(base), base.cache)
+        learner.run(folder, name, Diary())
+        losses[name] = class_loss(learner, prior)
+    assert losses["with"] < 0.7 * losses["without"]
