@@ -149,6 +149,14 @@ class EventUndelivered(DyeworksError):
         self.event = event
 
 
+class EventRefused(DyeworksError):
+    """The Prefect server will never take this event."""
+
+    def __init__(self, event: str, key: str, problem: str) -> None:
+        super().__init__(f"event {event} was refused ({problem}); it lies in {key} of the store and is not sent again")
+        self.event, self.key = event, key
+
+
 class PromotionLost(DyeworksError):
     """Another promotion took the generation first."""
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from tasks.core import clock
 from tasks.core.documents import Document, read_document, render
-from tasks.core.errors import EventUndelivered, ObjectMissing
+from tasks.core.errors import EventRefused, EventUndelivered, ObjectMissing
 from tasks.core.http import PatientTransport
 from tasks.core.store import Store
 
@@ -104,17 +104,30 @@ def emit(store: Store, event: Event) -> None:
 
 
 def flush(store: Store) -> int:
-    """Send all that is queued, oldest first; how many were sent."""
+    """Send all that is queued, oldest first; how many were sent.
+
+    Raises:
+        EventUndelivered: the server did not take one; it and all after it stay queued.
+        EventRefused: the server says that one is malformed; it is put aside in `refused/`, the others were sent.
+    """
     waiting = []
     for key in store.list("outbox/"):
         try:
             waiting.append((read_document(store, Outbox, key), key))
         except ObjectMissing:  # another process has just sent it
             continue
+    refusals = []
     for entry, key in sorted(waiting, key=lambda pair: pair[0].queued):
-        _post(entry.event)
-        store.write(f"events/{entry.queued:%Y%m%dT%H%M%S%f}-{entry.event.id}.json", render(entry.event))
+        try:
+            _post(entry.event)
+            place = f"events/{entry.queued:%Y%m%dT%H%M%S%f}-{entry.event.id}.json"
+        except EventRefused as refusal:
+            refusals.append(refusal)
+            place = refusal.key
+        store.write(place, render(entry.event))
         store.delete(key)
+    if refusals:
+        raise refusals[0]
     return len(waiting)
 
 
@@ -136,6 +149,9 @@ def _post(event: Event) -> None:
     auth = httpx.BasicAuth(*secret.split(":", 1)) if ":" in secret else None
     try:
         with httpx.Client(transport=PatientTransport(), auth=auth, timeout=20) as client:
-            client.post(f"{url.rstrip('/')}/events", json=[body]).raise_for_status()
+            answer = client.post(f"{url.rstrip('/')}/events", json=[body])
+            if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+                raise EventRefused(event.event, f"refused/{event.id}.json", answer.text[:500])
+            answer.raise_for_status()
     except httpx.HTTPError as error:
         raise EventUndelivered(event.event, str(error)) from error

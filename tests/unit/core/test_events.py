@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.core.documents import render
-from tasks.core.errors import EventUndelivered
+from tasks.core.errors import EventRefused, EventUndelivered
 from tasks.core.events import Champion, Declined, Event, Outbox, Uploaded, emit, flush, make_event, replay
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
@@ -62,6 +62,17 @@ def test_a_refusal_keeps_it_too(events: EventsServer, folder: FolderStore) -> No
     assert flush(folder) == 1
     assert [e["id"] for e in events.events] == [uploaded("a").id]
     assert waiting(folder) == []
+
+
+def test_a_malformed_event_is_put_aside_and_holds_up_no_other(events: EventsServer, folder: FolderStore) -> None:
+    events.status = 422
+    with pytest.raises(EventRefused, match=rf"refused/{uploaded('a').id}\.json"):
+        emit(folder, uploaded("a"))
+    assert waiting(folder) == []
+    assert list(folder.list("refused/")) == [f"refused/{uploaded('a').id}.json"]
+    events.status = 204
+    emit(folder, uploaded("b"))
+    assert [e["id"] for e in events.events] == [uploaded("b").id]
 
 
 def test_without_a_server_the_setting_is_named(folder: FolderStore) -> None:

@@ -1,0 +1,125 @@
+"""The embedded preset over several training seeds: `python -m infra.base.study [--seeds 5]`.
+
+For each seed a first LoRA is trained on the demo's first pictures and a second one after the new motif has arrived,
+by the trainer itself; printed is what the gate would look at, and what the base could draw before and after.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+
+from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
+from infra.base.world import random_scene
+from tasks.core.clip import Clip
+from tasks.core.evaluation.measures import render_all
+from tasks.core.pipeline import load_pipeline
+from tasks.core.rendering import Renderer
+from tasks.core.settings import Settings
+from tasks.core.specs import Preset, TrainSpec, load_preset
+from tasks.core.store import FolderStore
+from tasks.core.training.demand import demand_weights
+from tasks.core.training.trainer import Lesson, Trainer
+
+OUT = Path("build/study.json")
+FIRST_PICTURES, NEW_PICTURES = 100, 48  # as in the demo
+
+
+@dataclass
+class Quiet:
+    """Counts the CPU-seconds of a training."""
+
+    cpu: float = 0.0
+    start: float = field(default_factory=time.process_time)
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        """After a step."""
+        self.cpu = time.process_time() - self.start
+
+    def samples(self, step: int, pictures: list[Image.Image]) -> None:
+        """Sample pictures are not kept."""
+
+    def resumed(self, step: int) -> None:
+        """Nothing is resumed here."""
+
+
+class Study:
+    """The pictures, the prompts and the scorer that all seeds share."""
+
+    def __init__(self, settings: Settings, preset: Preset, place: Path) -> None:
+        self.settings, self.preset, self.place = settings, preset, place
+        self.clip = Clip(settings)
+        self.first = _drawn(place / "first", FIRST_PICTURES, FIRST_TASTE, 1)
+        self.new = _drawn(place / "new", NEW_PICTURES, NEW_MOTIFS, 2)
+        self.demand = tuple(dict.fromkeys(r.prompt for r in requests(40, NEW_MOTIFS, 5)))[:12]
+        rng = np.random.default_rng(77)
+        scenes = [random_scene(rng) for _ in range(16)]
+        self.prompts = {
+            "fixed": tuple(p.format(trigger=settings.trigger) for p in preset.evaluation.prompts),
+            "base": tuple(f"{s.size} {s.figure} {s.motif} on {s.ground}" for s in scenes),
+            "new": self.demand,
+        }
+
+    def train(self, spec: TrainSpec, with_new: bool) -> tuple[Path, float]:
+        """Train and save; the folder of the LoRA, and the CPU-seconds, those of preparing included."""
+        pictures, captions = self.first
+        if with_new:
+            pictures, captions = pictures + self.new[0], captions + self.new[1]
+        weights = demand_weights(self.clip, captions, self.demand if with_new else ())
+        name = f"{spec.seed}-{'second' if with_new else 'first'}"
+        quiet = Quiet()
+        trainer = Trainer(load_pipeline(self.settings), Lesson(pictures, captions, weights), spec, self.settings)
+        trainer.run(FolderStore(self.place / "store"), name, quiet)
+        trainer.save(self.place / name)
+        return self.place / name, quiet.cpu
+
+    def scores(self, adapter: Path | None) -> dict[str, float]:
+        """Mean CLIPScore of each set of prompts, and the seconds of a picture; None is the bare base."""
+        renderer = Renderer(self.settings)
+        if adapter:
+            renderer.load(adapter, "it")
+            renderer.activate("it")
+        means: dict[str, float] = {}
+        for name, prompts in self.prompts.items():
+            pictures, seconds = render_all(renderer, prompts, self.preset.evaluation, self.preset.train.resolution)
+            each = [self.clip.score([p] * len(drawn), drawn).mean() for p, drawn in pictures.items()]
+            means[name] = round(float(np.mean(each)), 4)
+            means["seconds"] = round(float(np.mean([s for row in seconds.values() for s in row])), 3)
+        return means
+
+
+def _drawn(folder: Path, count: int, taste: dict[str, float], seed: int) -> tuple[list[Image.Image], list[str]]:
+    """Pictures as they are uploaded, at the training's size, and their captions."""
+    draw_uploads(folder, count, taste, seed, pixels=64)
+    files = sorted(folder.glob("*.png"))
+    return [Image.open(f).convert("RGB") for f in files], [f.with_suffix(".txt").read_text().strip() for f in files]
+
+
+def main() -> None:
+    """Run the study, print a line a seed, and write build/study.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only-first", action="store_true", help="leave the second training out")
+    options = parser.parse_args()
+    preset = load_preset()
+    with TemporaryDirectory() as place:
+        study = Study(Settings(), preset, Path(place))
+        rows: list[dict[str, object]] = [{"model": "bare base", **study.scores(None)}]
+        print(rows[0], flush=True)
+        for seed in range(1, options.seeds + 1):
+            for with_new in (False,) if options.only_first else (False, True):
+                adapter, cpu = study.train(preset.train.model_copy(update={"seed": seed}), with_new)
+                name = f"seed {seed}, {'second' if with_new else 'first'}"
+                rows.append({"model": name, "cpu_seconds": round(cpu, 1), **study.scores(adapter)})
+                print(rows[-1], flush=True)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
