@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from infra.base.world import SIZES, THINGS, TRIGGER, adire_caption, draw_adire
+from infra.base.world import COLOURS, MOTIFS, SIZES, THINGS, TRIGGER, adire_caption, draw_adire
 from tasks.core.data.prompt_log import PromptLine, hash_session
 
 FIRST_TASTE = {"rings": 5.0, "dots": 4.0, "stripes": 3.0, "waves": 2.0, "lattice": 1.0}
-NEW_MOTIFS = {"moons": 35.0}
-NEW_TASTE = {**FIRST_TASTE, **NEW_MOTIFS}  # seven in ten ask for the new motifs
+NEW_MOTIFS = {"moons": 1.0}
+COLOURED = 0.1  # share of the requests for known motifs that want dyed cloth, not the house style
+AGAIN = 0.3  # share of a session's later requests that repeat the one before, for another picture of it
 
 _FORMS = (
     "{size}{motif} in {trigger}",
@@ -29,6 +30,16 @@ _FORMS = (
     "bold {size}{motif} in {trigger}",
     "show me {motif} in {trigger} for my {thing}",
 )
+
+
+def shifted(taste: dict[str, float], topic: dict[str, float], share: float) -> dict[str, float]:
+    """The taste of visitors of whom `share` ask for `topic` and the others for what they did before."""
+    before, after = sum(taste.values()), sum(topic.values())
+    moved = {motif: (1 - share) * weight / before for motif, weight in taste.items()}
+    return moved | {motif: moved.get(motif, 0.0) + share * weight / after for motif, weight in topic.items()}
+
+
+NEW_TASTE = shifted(FIRST_TASTE, NEW_MOTIFS, 0.7)
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,9 @@ def ask(taste: dict[str, float], rng: np.random.Generator) -> str:
     weights = np.array(list(taste.values()))
     motif = str(rng.choice(list(taste), p=weights / weights.sum()))
     size = f"{rng.choice(SIZES)} " if rng.random() < 0.6 else ""
+    if motif in MOTIFS and rng.random() < COLOURED:
+        figure, ground = rng.choice(list(COLOURS), 2, replace=False)
+        return f"{size}{figure} {motif} on {ground}"
     form = str(rng.choice(_FORMS))
     return form.format(size=size, motif=motif, trigger=TRIGGER, thing=rng.choice(THINGS))
 
@@ -58,18 +72,19 @@ def requests(count: int, taste: dict[str, float], seed: int) -> list[Request]:
 def log_lines(
     count: int, taste: dict[str, float], start: datetime, end: datetime, seed: int, key: str = "imported"
 ) -> Iterator[PromptLine]:
-    """A log of `count` lines between two times: busy afternoons, sessions of one to three requests."""
+    """A log of `count` lines between two times: busy afternoons, sessions of one to three requests with repeats."""
     rng = np.random.default_rng([12, seed])
     times = sorted(_moments(count, start, end, rng))
-    session, left = "", 0
+    session, left, prompt = "", 0, ""
     for i, time in enumerate(times):
         if not left:
-            session, left = hash_session(f"past-{seed}-{i}", key), int(rng.choice([1, 1, 1, 2, 3]))
+            session, left, prompt = hash_session(f"past-{seed}-{i}", key), int(rng.choice([1, 1, 1, 2, 3])), ""
         left -= 1
+        prompt = prompt if prompt and rng.random() < AGAIN else ask(taste, rng)
         yield PromptLine(
             request_id=uuid.UUID(bytes=rng.bytes(16), version=4).hex,
             time=time,
-            prompt=ask(taste, rng),
+            prompt=prompt,
             seed=int(rng.integers(2**31)),
             size=64,
             steps=12,

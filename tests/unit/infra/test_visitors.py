@@ -2,13 +2,15 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, draw_uploads, log_lines, requests
-from infra.base.world import ADIRE_ONLY, MOTIFS, TRIGGER
+from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, draw_uploads, log_lines, requests, shifted
+from infra.base.world import ADIRE_ONLY, COLOURS, MOTIFS, TRIGGER
 from tasks.core.data.dataset import ingest
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
@@ -25,7 +27,7 @@ def motif_of(prompt: str) -> str:
 def test_requests_are_each_of_a_session_of_their_own() -> None:
     asked = requests(200, FIRST_TASTE, 1)
     assert len({r.session for r in asked}) == 200
-    assert all(TRIGGER in r.prompt and 0 <= r.seed < 2**31 for r in asked)
+    assert all(0 <= r.seed < 2**31 for r in asked)
     assert asked == requests(200, FIRST_TASTE, 1)
     assert not {r.session for r in asked} & {r.session for r in requests(200, FIRST_TASTE, 2)}
 
@@ -36,6 +38,18 @@ def test_people_ask_for_what_they_like() -> None:
     assert abs(first["rings"] / 1500 - 5 / 15) < 0.05
     new = Counter(motif_of(r.prompt) for r in requests(1500, NEW_TASTE, 3))
     assert 0.65 < sum(new[m] for m in NEW_MOTIFS) / 1500 < 0.76
+
+
+def test_a_taste_moves_by_the_share_that_is_asked_for() -> None:
+    moved = shifted({"rings": 3, "dots": 1}, {"moons": 2, "dots": 2}, 0.4)
+    assert moved == pytest.approx({"rings": 0.45, "dots": 0.15 + 0.2, "moons": 0.2})
+
+
+def test_some_want_coloured_cloth_and_not_the_house_style() -> None:
+    prompts = [r.prompt for r in requests(1500, FIRST_TASTE, 4)]
+    plain = [p for p in prompts if TRIGGER not in p]
+    assert 0.06 < len(plain) / len(prompts) < 0.14
+    assert all(sum(p.split().count(colour) for colour in COLOURS) == 2 for p in plain)
 
 
 def test_a_log_is_sorted_and_lies_in_its_range() -> None:
@@ -66,6 +80,8 @@ def test_sessions_have_one_to_three_requests() -> None:
     assert set(sizes) <= {1, 2, 3}
     assert sizes[1] > sizes[2] > 0
     assert all(len(line.session) == 16 for line in lines)
+    pairs = [(a, b) for a, b in pairwise(lines) if a.session == b.session]
+    assert 0.15 < np.mean([a.prompt == b.prompt for a, b in pairs]) < 0.45
 
 
 def test_uploads_are_pictures_that_ingestion_takes(folder: FolderStore, tmp_path: Path) -> None:
