@@ -1,8 +1,12 @@
 """The embedded models' reference figures: `python -m infra.base.figures` prints them."""
 
+import itertools
+
 import numpy as np
 from PIL import Image
 
+from infra.base.autoencoder import psnr
+from infra.base.pictures import to_tensor
 from infra.base.world import (
     ADIRE_ONLY,
     INSTANCE_PROMPT,
@@ -15,7 +19,7 @@ from infra.base.world import (
     draw_cloth,
     random_scene,
 )
-from tasks.core.clip import Clip
+from tasks.core.clip import SCALE, Clip
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 
@@ -25,8 +29,10 @@ SEED = 99  # pictures that no training has seen
 def main() -> None:
     """Print the figures, a line each."""
     settings = Settings()
-    clip, rng = Clip(settings), np.random.default_rng(SEED)
-    for name, value in {**_adire(clip, rng), **_nothing(clip, rng), **_base(clip, Renderer(settings), rng)}.items():
+    clip, renderer, rng = Clip(settings), Renderer(settings), np.random.default_rng(SEED)
+    figures = _adire(clip, rng) | _nothing(clip, rng) | _base(clip, renderer, rng)
+    figures |= _motifs(clip, renderer) | _autoencoder(renderer, rng)
+    for name, value in figures.items():
         print(f"{name}: {value:.3f}")
 
 
@@ -71,11 +77,41 @@ def _base(clip: Clip, renderer: Renderer, rng: np.random.Generator) -> dict[str,
     asked = captions[:20]
     drawn = [renderer.render([c] * 4, [1, 2, 3, 4], 12, 4.0)[0] for c in asked]
     made = clip.encode_pictures([p for four in drawn for p in four])
+    own = np.repeat(np.arange(32), 4)
+    scores = SCALE * np.clip(real @ texts.T, 0, None)
+    mine = own[:, None] == np.arange(32)
     return {
-        "right caption of 32, real pictures": float(((real @ texts.T).argmax(1) == np.repeat(np.arange(32), 4)).mean()),
-        "right caption of 32, drawn by the base": float(
-            ((made @ texts.T).argmax(1) == np.repeat(np.arange(20), 4)).mean()
-        ),
+        "CLIPScore of real base cloth with its caption": float(scores[mine].mean()),
+        "CLIPScore of real base cloth with the 31 others": float(scores[~mine].mean()),
+        "right caption of 32, real pictures": float((scores.argmax(1) == own).mean()),
+        "right caption of 32, drawn by the base": float(((made @ texts.T).argmax(1) == own[:80]).mean()),
+    }
+
+
+def _motifs(clip: Clip, renderer: Renderer) -> dict[str, float]:
+    """How often the right motif is found among all, size and colours the same: pictures of the base at guidance 2."""
+    found: dict[str, list[bool]] = {motif: [] for motif in MOTIFS}
+    for size, pair in itertools.product(SIZES, ("red on white", "blue on yellow", "black on orange", "white on green")):
+        figure, ground = pair.split(" on ")
+        captions = [f"{size} {figure} {motif} on {ground}" for motif in MOTIFS]
+        texts = clip.encode_texts(captions)
+        for motif, caption in zip(MOTIFS, captions, strict=True):
+            drawn = clip.encode_pictures(renderer.render([caption] * 3, [1, 2, 3], 12, 2.0)[0])
+            found[motif] += [MOTIFS[i] == motif for i in (drawn @ texts.T).argmax(1)]
+    shares = {motif: float(np.mean(hits)) for motif, hits in found.items()}
+    worst = min(shares, key=lambda motif: shares[motif])
+    return {
+        "right motif of 8 in the same colours, drawn by the base": float(np.mean(list(shares.values()))),
+        f"right motif of 8 in the same colours, the worst ({worst})": shares[worst],
+    }
+
+
+def _autoencoder(renderer: Renderer, rng: np.random.Generator) -> dict[str, float]:
+    base = np.stack([draw_cloth(random_scene(rng), rng) for _ in range(100)])
+    adire = np.stack([draw_adire(m, s, rng) for m in (*MOTIFS, *ADIRE_ONLY) for s in SIZES for _ in range(5)])
+    return {
+        "autoencoder's PSNR on base cloth, dB": psnr(renderer.pipe.vae, to_tensor(base)),
+        "autoencoder's PSNR on adire, dB": psnr(renderer.pipe.vae, to_tensor(adire)),
     }
 
 
