@@ -10,7 +10,7 @@ from tasks.context import open_context
 from tasks.core import clock, policy
 from tasks.core.data.dataset import load_manifest
 from tasks.core.documents import read_document
-from tasks.core.evaluation.plan import plan_evaluation
+from tasks.core.evaluation.plan import plan_evaluation, won_with
 from tasks.core.records import DriftRecord
 from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.results import PromotionResult, get_result, promotion_key, publication_key
@@ -45,8 +45,10 @@ def train_stage(training: TrainRequest) -> str:
 
 
 def evaluate_stage(request: RetrainRequest, training: TrainRequest, key: str) -> str:
-    """Run the evaluation, on the drifted prompts too; its key."""
+    """Run the evaluation, on the drifted prompts too; its key. What won already is not evaluated again."""
     store, settings = open_context()
+    if won := won_with(store, settings, key):
+        return won
     evaluation = EvaluateRequest(training=key, drifted=training.demand, report=request.report)
     plan = plan_evaluation(store, settings, evaluation)
     run_stage("evaluate-challenger", evaluation, plan.key)

@@ -1,6 +1,7 @@
 """Which base model and which scorer are used: where they lie and what names them. Without torch."""
 
 import hashlib
+from pathlib import Path
 
 from tasks.core.settings import EMBEDDED, EMBEDDED_FOLDER, Settings
 
@@ -14,16 +15,21 @@ def locate(settings: Settings) -> tuple[str, str | None]:
 
 
 def base_fingerprint(settings: Settings) -> str:
-    """Names the base model: the embedded one by its weights, any other by its id and revision."""
+    """Names the base model: the embedded one by all its weights, any other by its id and revision."""
     if settings.base_model != EMBEDDED:
         return settings.base_model
-    weights = EMBEDDED_FOLDER / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors"
-    return f"embedded-{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
+    return _fingerprint(EMBEDDED_FOLDER / "pipeline")
 
 
 def scorer_fingerprint(settings: Settings) -> str:
     """Names the encoder: embeddings of different ones are never compared."""
     if settings.clip != EMBEDDED:
         return settings.clip
-    weights = (EMBEDDED_FOLDER / "clip" / "open_clip_model.safetensors").read_bytes()
-    return f"embedded-{hashlib.sha256(weights).hexdigest()[:16]}"
+    return _fingerprint(EMBEDDED_FOLDER / "clip")
+
+
+def _fingerprint(folder: Path) -> str:
+    whole = hashlib.sha256()
+    for weights in sorted(folder.rglob("*.safetensors")):
+        whole.update(hashlib.sha256(weights.read_bytes()).digest())
+    return f"embedded-{whole.hexdigest()[:16]}"

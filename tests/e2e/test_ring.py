@@ -1,4 +1,4 @@
-"""The whole ring on a real server, killed in the middle of its first training and started again."""
+"""The whole ring on a real server, killed in its first training and right after its promotion, and started again."""
 
 import json
 import os
@@ -28,15 +28,15 @@ def environment() -> dict[str, str]:
     return plain | {"DYEWORKS_PRESET": str(ROOT / "tests/e2e/ring.yaml"), "OMP_NUM_THREADS": "1"}
 
 
-def kill_in_training(folder: Path) -> None:
-    """Start the demo and kill it, services and all, once the training has a checkpoint."""
-    with (folder / "first.log").open("wb") as log:
-        demo = subprocess.Popen(command(folder), cwd=ROOT, env=environment(), stdout=log, stderr=log)
-    store = folder / "demo/home/store/checkpoints"
+def kill_when(folder: Path, there: str) -> None:
+    """Start the demo and kill it, services and all, once its store has a file like `there`."""
+    log = folder / f"killed-at-{there.split('/')[0]}.log"
+    with log.open("wb") as out:
+        demo = subprocess.Popen(command(folder), cwd=ROOT, env=environment(), stdout=out, stderr=out)
     deadline = time.monotonic() + PATIENCE
-    while not list(store.glob("*/step-*/checkpoint.json")):
-        assert demo.poll() is None, (folder / "first.log").read_text()
-        assert time.monotonic() < deadline, (folder / "first.log").read_text()
+    while not list((folder / "demo/home/store").glob(there)):
+        assert demo.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
     demo.send_signal(signal.SIGKILL)
     demo.wait()
@@ -45,13 +45,14 @@ def kill_in_training(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a demo that was killed and went on to its end."""
+    """The folder of a demo that was killed twice and went on to its end."""
     folder = tmp_path_factory.mktemp("ring")
-    kill_in_training(folder)
+    kill_when(folder, "checkpoints/*/step-*/checkpoint.json")
+    kill_when(folder, "models/adire/promotions/000001.json")  # in the ledger, and not yet published
     done = subprocess.run(
         command(folder), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    (folder / "second.log").write_text(done.stdout + done.stderr)
+    (folder / "last.log").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     return folder / "demo"
 

@@ -4,7 +4,7 @@ from tasks.core.documents import Document, digest
 from tasks.core.models import scorer_fingerprint
 from tasks.core.registry.ledger import champion
 from tasks.core.requests import EvaluateRequest
-from tasks.core.results import TrainResult, get_result
+from tasks.core.results import EvaluationResult, TrainResult, get_result
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec, load_preset
 from tasks.core.store import Store
@@ -46,3 +46,15 @@ def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) 
         spec=spec,
         scorer=scorer,
     )
+
+
+def won_with(store: Store, settings: Settings, training: str) -> str:
+    """The evaluation by which this training became the champion that it still is; empty when it did not.
+
+    A retrain that was cut off after its promotion finds it here: compared with itself it would be kept out.
+    """
+    current = champion(store, settings.model)
+    if current is None or current.action != "promote":
+        return ""
+    evaluation = get_result(store, EvaluationResult, current.evaluation)
+    return evaluation.key if evaluation.training == training else ""
