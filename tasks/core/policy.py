@@ -10,12 +10,12 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.specs import PolicySpec
 from tasks.core.store import Store
 
-Action = Literal["retrain", "none", "declined"]
-Cause = Literal["drift", "data", "manual", "outcome"]
+Action = Literal["retrain", "none", "declined", "pause", "resume"]
+Cause = Literal["drift", "data", "manual", "outcome", "operator"]
 
 
 class Decision(Document):
-    """A decision to retrain or not, or how a retrain ended, with its reasons."""
+    """A decision to retrain or not, how a retrain ended, or an operator's word, with its reasons."""
 
     id: str
     time: datetime
@@ -74,15 +74,27 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
 
 def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:
     """Why no retrain may start now, whatever the cause; empty when one may."""
-    last = situation.ledger[-1] if situation.ledger else None
-    if held and last and last.action == "roll_back" and situation.dataset_version == last.dataset_version:
-        return f"hold: generation {last.generation} is a roll-back; new data or an operator's retrain releases it"
+    word = next((d for d in reversed(situation.history) if d.cause == "operator"), None)
+    if word and word.action == "pause":
+        return f"paused since {word.time:%Y-%m-%d %H:%M} ({word.reason}); steer-retraining with resume ends it"
+    if held and (last := _hold(situation, word)):
+        return (
+            f"hold: generation {last.generation} is a roll-back; new data or steer-retraining with resume releases it"
+        )
     if running := in_flight(situation, spec):
         return f"retrain {running.id} is in flight"
     week = [d for d in _retrains(situation) if situation.now - d.time < timedelta(days=7)]
     if len(week) >= spec.weekly_budget:
         return f"budget: {len(week)} retrains in the last week, {spec.weekly_budget} are allowed"
     return "mode advise: a person starts retrain-model" if spec.mode == "advise" else ""
+
+
+def _hold(situation: Situation, word: Decision | None) -> Entry | None:
+    """The roll-back that neither new data nor an operator has released yet."""
+    last = situation.ledger[-1] if situation.ledger else None
+    if last is None or last.action != "roll_back" or situation.dataset_version != last.dataset_version:
+        return None
+    return None if word and word.time > last.time else last
 
 
 def in_flight(situation: Situation, spec: PolicySpec) -> Decision | None:

@@ -1,5 +1,7 @@
 """What each deployment is asked: one specification each, unknown keys refused, every field with a default."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from tasks.core.specs import EvaluationSpec, GateSpec, IngestSpec, MonitorSpec, PolicySpec, Spec, TrainSpec
@@ -68,3 +70,11 @@ class RollBackRequest(Spec):
     generation: int = Field(0, ge=0, description="Generation to go back to; 0 means the one before the champion.")
     actor: str = Field("operator", description="Who asks for it.")
     reason: str = Field("rolled back by hand", description="Why.")
+
+
+class SteerRequest(Spec):
+    """Pause retraining, or let it go on."""
+
+    action: Literal["pause", "resume"] = Field("pause", description="resume also ends the hold after a roll-back.")
+    actor: str = Field("operator", min_length=1, description="Who asks for it.")
+    reason: str = Field("steered by hand", min_length=1, description="Why.")

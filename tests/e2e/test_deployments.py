@@ -149,3 +149,12 @@ def test_the_monitor_without_a_champion_is_provisional(server: Server) -> None:
     assert state == "COMPLETED"
     (report,) = (server.store / "drift/adire/reports").glob("*/report.json")
     assert json.loads(report.read_text())["verdict"] == "provisional"
+
+
+def test_an_operator_pauses_retraining(server: Server) -> None:
+    state, message = server.finish("steer-retraining", {"spec": {"action": "pause", "reason": "the show opens"}})
+    assert state == "COMPLETED", message
+    decisions = [json.loads(p.read_text()) for p in (server.store / "decisions/adire").glob("*.json")]
+    assert [(d["action"], d["reason"]) for d in decisions if d["cause"] == "operator"] == [
+        ("pause", "operator: the show opens")
+    ]

@@ -196,3 +196,26 @@ def test_a_decision_is_named_by_its_time_and_content() -> None:
     assert name.startswith("20260310T120000-")
     assert name == decision_id("drift", NOW, "report-1")
     assert len({name, decision_id("data", NOW, "report-1"), decision_id("drift", NOW, "report-2")}) == 3
+
+
+def word(action: Action, hours: float) -> Decision:
+    return Decision(id=f"word-{hours}", time=ago(hours), cause="operator", action=action, reason="ada: the show")
+
+
+def test_a_pause_stops_every_cause_until_it_ends() -> None:
+    paused = situation(word("pause", 3))
+    for action, reason in (on_data(10, paused, SPEC), on_drift("retrain", paused, SPEC)):
+        assert action == "declined"
+        assert "paused since 2026-03-10 09:00 (ada: the show)" in reason
+    assert on_data(1, situation(word("pause", 3), ledger=()), SPEC)[0] == "declined"
+    resumed = situation(word("pause", 3), word("resume", 1))
+    assert on_data(10, resumed, SPEC)[0] == "retrain"
+    assert on_drift("retrain", resumed, SPEC)[0] == "retrain"
+
+
+def test_resume_releases_a_roll_back_that_it_came_after() -> None:
+    ledger = (entry(1, 100), entry(2, 50), entry(3, 20, action="roll_back"))
+    early = on_drift("retrain", situation(word("resume", 30), ledger=ledger), SPEC)
+    assert early[0] == "declined"
+    assert "hold" in early[1]
+    assert on_drift("retrain", situation(word("resume", 1), ledger=ledger), SPEC)[0] == "retrain"

@@ -1,0 +1,16 @@
+"""Retraining is paused, or goes on."""
+
+from prefect import flow
+
+from tasks.core.requests import SteerRequest
+from tasks.steer import steer
+
+
+@flow(name="steer-retraining")
+def steer_retraining(spec: SteerRequest = SteerRequest()) -> None:
+    """Keep an operator's word, which the policy follows from the next cause on; what runs already runs to its end."""
+    steer(spec)
+
+
+if __name__ == "__main__":
+    steer_retraining()

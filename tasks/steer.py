@@ -1,0 +1,24 @@
+"""An operator's word about retraining."""
+
+from prefect import get_run_logger, task
+
+from tasks.context import open_context
+from tasks.core import clock, policy
+from tasks.core.requests import SteerRequest
+
+
+@task
+def steer(request: SteerRequest) -> policy.Decision:
+    """Keep it among the decisions."""
+    store, settings = open_context()
+    now = clock.now()
+    decision = policy.Decision(
+        id=policy.decision_id("operator", now, request.action),
+        time=now,
+        cause="operator",
+        action=request.action,
+        reason=f"{request.actor}: {request.reason}",
+    )
+    policy.record(store, settings.model, decision)
+    get_run_logger().info("%s by %s: %s", request.action, request.actor, request.reason)
+    return decision
