@@ -4,10 +4,11 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.context import open_context
-from tasks.core import clock, policy
-from tasks.core.data.dataset import Manifest, ingest, pictures_since
-from tasks.core.events import DatasetReady, Declined, emit, make_event
-from tasks.core.registry import ledger
+from tasks.core import policy
+from tasks.core.arrivals import decide_on_arrival
+from tasks.core.data.dataset import Manifest, ingest, load_manifest
+from tasks.core.errors import DatasetUnusable
+from tasks.core.events import Declined, emit, make_event
 from tasks.core.requests import IngestRequest
 from tasks.core.specs import load_preset
 
@@ -36,32 +37,31 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
 @task
 def announce_dataset(manifest: Manifest) -> None:
     """Decide by the policy whether the new pictures start a retrain, and emit the event."""
+    _announce(manifest, again=False)
+
+
+@task
+def reconsider_dataset() -> None:
+    """Look again at the newest version if its retrain was declined: what stood in the way may be over."""
     store, settings = open_context()
-    entries = tuple(ledger.history(store, settings.model))
-    history = tuple(policy.decisions(store, settings.model))
-    if any(d.cause == "data" and d.dataset_version == manifest.version for d in history):
-        get_run_logger().info("version %s was announced before", manifest.version)
+    try:
+        manifest = load_manifest(store, settings.dataset)
+    except DatasetUnusable:  # nothing was uploaded yet
         return
-    now = clock.now()
-    situation = policy.Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
-    new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
-    action, reason = policy.on_data(new, situation, load_preset().policy)
-    decision = policy.Decision(
-        id=policy.decision_id("data", now, manifest.version),
-        time=now,
-        cause="data",
-        action=action,
-        reason=reason,
-        dataset_version=manifest.version,
-        generation=entries[-1].generation if entries else 0,
-    )
-    get_run_logger().info("decision %s: %s (%s)", decision.id, action, reason)
-    ready = DatasetReady(
-        reason=reason, dataset=manifest.dataset, version=manifest.version, new_pictures=new, decision=decision.id
-    )
-    labels: dict[str, str] = {"dyeworks.action": action}
+    _announce(manifest, again=True)
+
+
+def _announce(manifest: Manifest, again: bool) -> None:
+    store, settings = open_context()
+    found = decide_on_arrival(store, settings, manifest, load_preset().policy, again)
+    if found is None:
+        get_run_logger().info("nothing new to say of version %s", manifest.version)
+        return
+    decision, ready = found
+    get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
+    labels: dict[str, str] = {"dyeworks.action": decision.action}
     emit(store, make_event("dyeworks.dataset.ready", settings.model, ready, labels, key=decision.id))
-    if action == "declined":
-        declined = Declined(reason=reason, decision=decision.id)
+    if decision.action == "declined":
+        declined = Declined(reason=decision.reason, decision=decision.id)
         emit(store, make_event("dyeworks.retrain.declined", settings.model, declined, key=decision.id))
     policy.record(store, settings.model, decision)

@@ -1,0 +1,42 @@
+"""New data: what the policy says of a dataset version, once, and again while something stood in its way."""
+
+from tasks.core import clock, policy
+from tasks.core.data.dataset import Manifest, pictures_since
+from tasks.core.events import DatasetReady
+from tasks.core.registry import ledger
+from tasks.core.settings import Settings
+from tasks.core.specs import PolicySpec
+from tasks.core.store import Store
+
+
+def decide_on_arrival(
+    store: Store, settings: Settings, manifest: Manifest, spec: PolicySpec, again: bool = False
+) -> tuple[policy.Decision, DatasetReady] | None:
+    """The decision and what to tell of it; None when the version was decided on.
+
+    With `again`, a version that was declined is looked at once more, and told only if it now starts a retrain.
+    """
+    entries = tuple(ledger.history(store, settings.model))
+    history = tuple(policy.decisions(store, settings.model))
+    before = [d for d in history if d.cause == "data" and d.dataset_version == manifest.version]
+    if before and (not again or before[-1].action == "retrain"):
+        return None
+    now = clock.now()
+    situation = policy.Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
+    new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
+    action, reason = policy.on_data(new, situation, spec)
+    if again and action != "retrain":
+        return None
+    decision = policy.Decision(
+        id=policy.decision_id("data", now, manifest.version),
+        time=now,
+        cause="data",
+        action=action,
+        reason=reason,
+        dataset_version=manifest.version,
+        generation=entries[-1].generation if entries else 0,
+    )
+    ready = DatasetReady(
+        reason=reason, dataset=manifest.dataset, version=manifest.version, new_pictures=new, decision=decision.id
+    )
+    return decision, ready
