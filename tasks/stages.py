@@ -3,13 +3,16 @@
 from typing import cast
 
 from prefect import get_run_logger, task
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from tasks.core.errors import StageFailed
 from tasks.core.specs import Spec
 
-ATTEMPTS = 4
+MOST = 100  # attempts at the same stage, of all retrains together
+OWN, FAILURES = 4, 2  # new attempts of one retrain that may end badly, and those of them that may fail, not crash
 
 
 @task(task_run_name="{name}")
@@ -20,18 +23,19 @@ def run_stage(name: str, spec: Spec, key: str) -> None:
     joined, one that completed is taken as it is, one that failed or crashed is followed by the next.
 
     Raises:
-        StageFailed: an attempt of this very run failed, or all attempts are used up.
+        StageFailed: too many new attempts did not complete.
     """
     logger = get_run_logger()
-    message = "all attempts are used up"
-    run_id = ""
-    for attempt in range(1, ATTEMPTS + 1):
+    attempts = [f"{name}-{key}-{number}" for number in range(1, MOST + 1)]
+    made, failed = _made(attempts), list[bool]()
+    message, run_id = "all attempts are used up", ""
+    for attempt in attempts:
         run = cast(
             FlowRun,
             run_deployment(
                 f"{name}/{name}",
                 parameters={"spec": spec.model_dump(mode="json")},
-                idempotency_key=f"{name}-{key}-{attempt}",
+                idempotency_key=attempt,
                 poll_interval=1,
             ),
         )
@@ -39,7 +43,16 @@ def run_stage(name: str, spec: Spec, key: str) -> None:
         if run.state is not None and run.state.is_completed():
             return
         message = (run.state.message if run.state else None) or "no message"
-        logger.warning("%s, attempt %d: %s", name, attempt, message)
-        if run.state is not None and run.state.is_failed() and attempt > 1:
+        logger.warning("%s: %s", attempt, message)
+        if attempt not in made:
+            failed.append(run.state is not None and run.state.is_failed())
+        if len(failed) == OWN or sum(failed) == FAILURES:
             break
     raise StageFailed(name, run_id, message)
+
+
+def _made(attempts: list[str]) -> set[str]:
+    """Those attempts that exist."""
+    chosen = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=attempts))
+    with get_client(sync_client=True) as client:
+        return {run.idempotency_key or "" for run in client.read_flow_runs(flow_run_filter=chosen, limit=MOST)}

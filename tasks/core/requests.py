@@ -54,7 +54,7 @@ class RetrainRequest(Spec):
     dataset: str = Field("", description="Dataset; empty means that of the settings.")
     decision: str = Field("", description="Id of the decision that started it.")
     report: str = Field("", description="Drift report that started it.")
-    attempt: int = Field(1, ge=1, le=3, description="Counts up when a crashed run is started again.")
+    attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
 class MonitorRequest(Spec):
