@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasks.core.documents import digest
-from tasks.core.specs import PriorSpec, TrainSpec
+from tasks.core.specs import TrainSpec
 from tasks.core.training.material import Material, embed_text
 
 BATCH = 16  # pictures rendered at once
@@ -39,7 +39,7 @@ def prepare_prior(pipe: StableDiffusionPipeline, spec: TrainSpec, base: str, cac
 
 @torch.inference_mode()
 def _render(pipe: StableDiffusionPipeline, prompts: list[str], spec: TrainSpec) -> Tensor:
-    prior: PriorSpec = spec.prior
+    prior = spec.prior
     parts = []
     for begin in range(0, len(prompts), BATCH):
         batch = prompts[begin : begin + BATCH]
