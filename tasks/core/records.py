@@ -4,6 +4,7 @@ from datetime import datetime
 
 from tasks.core.documents import Document, read_documents
 from tasks.core.drift.check import DriftReport
+from tasks.core.drift.explain import Topic
 from tasks.core.store import Store
 
 
@@ -21,6 +22,7 @@ class DriftRecord(Document):
     reference_requests: int
     drift: DriftReport | None
     fresh: tuple[str, ...] = ()
+    topics: tuple[Topic, ...] = ()
 
 
 def read_records(store: Store, model: str) -> list[DriftRecord]:

@@ -4,7 +4,8 @@
 Why it is built this way: DESIGN.md, "The drift detector".
 """
 
-from tasks.core.drift.check import DriftReport, Verdict, check, novelty
+from tasks.core.drift.check import Distribution, DriftReport, Verdict, check, novelty
+from tasks.core.drift.explain import Topic
 from tasks.core.drift.fit import fit_profile
 from tasks.core.drift.null import NullTable, null_statistics
 from tasks.core.drift.profile import DriftProfile
@@ -12,10 +13,12 @@ from tasks.core.drift.score import new_traffic_share
 from tasks.core.drift.spec import DriftSpec
 
 __all__ = [
+    "Distribution",
     "DriftProfile",
     "DriftReport",
     "DriftSpec",
     "NullTable",
+    "Topic",
     "Verdict",
     "check",
     "fit_profile",

@@ -17,6 +17,16 @@ from tasks.core.errors import EncoderMismatch, NullMismatch
 Verdict = Literal["insufficient_data", "stable", "warn", "retrain"]
 
 
+class Distribution(BaseModel):
+    """Scores along the window's directions, in standard deviations of the reference's: shares of equal bins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    edges: list[float] = Field(description="k + 1 edges, ascending; what lies outside is counted in the outer bins")
+    reference: list[float] = Field(description="the reference's share of each of the k bins")
+    current: list[float] = Field(description="the window's share of each of the k bins")
+
+
 class DriftReport(BaseModel):
     """What a check found."""
 
@@ -31,6 +41,7 @@ class DriftReport(BaseModel):
     n_effective: float = Field(ge=0, description="n / phi: what they are worth as independent rows")
     new_traffic_share: float = Field(ge=0, le=1, description="share of wholly new traffic that would give this PSI")
     histogram: list[float] = Field(description="the window's share of each bin; even when nothing has drifted")
+    distribution: Distribution | None = Field(None, description="for the plot; none when there was nothing to score")
 
 
 def check(
