@@ -83,6 +83,13 @@ class ProfileUnusable(DyeworksError):
         self.path = path
 
 
+class StateUnusable(DyeworksError):
+    """A state of a stretch of traffic cannot be read, or belongs to another profile."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"drift state cannot be used: {problem}; delete it, and the next check makes it again")
+
+
 class NullMismatch(DyeworksError):
     """A null table for other sizes was given to a drift check."""
 

@@ -4,25 +4,28 @@
 Why it is built this way: DESIGN.md, "The drift detector".
 """
 
-from tasks.core.drift.check import Distribution, DriftReport, Verdict, check, novelty
-from tasks.core.drift.explain import Topic
+from tasks.core.drift.check import Distribution, DriftReport, Verdict, check
+from tasks.core.drift.explain import Explanation, Topic, explain
 from tasks.core.drift.fit import fit_profile
 from tasks.core.drift.null import NullTable, null_statistics
 from tasks.core.drift.profile import DriftProfile
 from tasks.core.drift.score import new_traffic_share
 from tasks.core.drift.spec import DriftSpec
+from tasks.core.drift.state import WindowState
 
 __all__ = [
     "Distribution",
     "DriftProfile",
     "DriftReport",
     "DriftSpec",
+    "Explanation",
     "NullTable",
     "Topic",
     "Verdict",
+    "WindowState",
     "check",
+    "explain",
     "fit_profile",
     "new_traffic_share",
-    "novelty",
     "null_statistics",
 ]

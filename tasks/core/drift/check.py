@@ -1,5 +1,7 @@
 """The check: one window of traffic against one profile."""
 
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.drift.null import NullTable, null_statistics, on_grid
 from tasks.core.drift.profile import DriftProfile
-from tasks.core.drift.rows import Floats, Ints, capped, embeddings, fold_of, group_ids
-from tasks.core.drift.score import new_traffic_share, pooled_counts, psi
+from tasks.core.drift.rows import Doubles, Floats, Ints, Matrix, Rows, capped, chunks, fold_of, group_ids, matrix
+from tasks.core.drift.score import Ruler, make_ruler, measure, new_traffic_share, psi
 from tasks.core.drift.spec import DriftSpec
+from tasks.core.drift.state import WindowState, state_of
 from tasks.core.errors import EncoderMismatch, NullMismatch
 
-Verdict = Literal["insufficient_data", "stable", "warn", "retrain"]
+Verdict = Literal["insufficient_data", "provisional", "stable", "warn", "retrain"]
+EDGES = np.linspace(-4, 6, 41)  # of the plot, in the reference's deviations
 
 
 class Distribution(BaseModel):
@@ -44,70 +48,108 @@ class DriftReport(BaseModel):
     distribution: Distribution | None = Field(None, description="for the plot; none when there was nothing to score")
 
 
+@dataclass(frozen=True)
+class Scan:
+    """A window measured: the rows kept (their numbers, int64 [n]), and of each its group, bin and score.
+
+    A score is in deviations of the reference's, and high where the window has moved to; bins and scores are
+    cross-fitted.
+    """
+
+    kept: Ints
+    group: Ints
+    bin: Ints
+    score: Floats
+    known: Doubles
+
+
 def check(
     profile: DriftProfile,
-    current: npt.ArrayLike,
+    current: Rows,
     *,
-    encoder: str,
     groups: npt.ArrayLike | None = None,
+    encoder: str = "",
+    state: WindowState | None = None,
     null: NullTable | None = None,
     null_cache: Path | None = None,
     seed: int = 0,
 ) -> DriftReport:
-    """Compare a window, float32 [n, d] embedded by `encoder` (its hash), with the profile.
+    """Compare a window, float32 [n, d] (array, memory map or iterable of chunks), with the profile.
 
-    `groups` (int64 [n]) are of the kind the profile was fitted with. The null distribution is `null`, or comes from
+    `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` names what embedded the window. `state`
+    is the sum of the states of all n rows where it is known already. The null distribution is `null`, or comes from
     `null_statistics` and the folder `null_cache`. Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
     """
     if encoder != profile.card.encoder:
         raise EncoderMismatch(profile.card.encoder, encoder)
     spec, phi = profile.card.spec, profile.card.phi
-    rows, ids = _window(profile, current, groups, seed)
-    mapped, known = profile.features(rows), profile.features(profile.reference)
-    fold = fold_of(ids, spec.folds)
-    counts = pooled_counts(mapped, fold, known, profile.features, spec=spec, seed=seed)
-    table = _table(spec, len(rows) / phi, len(known) / phi, null, null_cache) if len(rows) else None
-    return _report(counts, table, spec, phi)
+    found = scan(profile, current, groups=groups, state=state, seed=seed)
+    table = None
+    if len(found.kept):
+        table = _table(spec, len(found.kept) / phi, len(profile.reference) / phi, null, null_cache)
+    return _report(found, table, profile)
 
 
-def novelty(
-    profile: DriftProfile, current: npt.ArrayLike, *, groups: npt.ArrayLike | None = None, seed: int = 0
-) -> Floats:
-    """Return float32 [n]: how far each row (float32 [n, d]) lies along the window's own direction; high is new.
+def scan(
+    profile: DriftProfile,
+    current: Rows,
+    *,
+    groups: npt.ArrayLike | None = None,
+    state: WindowState | None = None,
+    seed: int = 0,
+) -> Scan:
+    """Measure every row of a window along directions that it had no part in; raises `BadEmbeddings`."""
+    spec = profile.card.spec
+    rows = matrix("current", current, profile.card.dimension)
+    ids = group_ids("current", rows, groups)
+    kept = capped(ids, spec.session_cap, np.random.default_rng(seed))
+    fold = fold_of(ids[kept], spec.folds)
+    known = _state(profile, rows, ids, kept, state)
+    rng = np.random.default_rng(seed)
+    ruler = make_ruler(known, profile.placed, profile.features, spec.bins, rng)
+    found, score = _measured(profile, rows, kept, fold, ruler, rng)
+    return Scan(kept, ids[kept], found, score, ruler.known)
 
-    It picks prompts to show and decides nothing: the direction is not cross-fitted. Raises `BadEmbeddings`.
-    """
-    rows = embeddings("current", current, profile.card.dimension)
-    kept, _ = _window(profile, rows, groups, seed)
-    if not len(kept):
-        return np.zeros(0, dtype=np.float32)
-    direction = profile.features.direction(profile.features(kept).mean(axis=0, dtype=np.float64))
-    return np.asarray((profile.features(rows) - profile.features.mean) @ direction, dtype=np.float32)
+
+def _state(profile: DriftProfile, rows: Matrix, ids: Ints, kept: Ints, state: WindowState | None) -> WindowState:
+    """The state of the rows kept: counted, or the known state less the rows that the cap leaves out."""
+    folds = profile.card.spec.folds
+    if state is None:
+        return state_of("current", rows, kept, fold_of(ids[kept], folds), profile.features, folds)
+    left = np.setdiff1d(np.arange(len(ids)), kept, assume_unique=True)
+    return state - state_of("current", rows, left, fold_of(ids[left], folds), profile.features, folds)
 
 
-def _window(
-    profile: DriftProfile, current: npt.ArrayLike, groups: npt.ArrayLike | None, seed: int
-) -> tuple[Floats, Ints]:
-    rows = embeddings("current", current, profile.card.dimension)
-    ids = group_ids(rows, groups)
-    kept = capped(ids, profile.card.spec.session_cap, np.random.default_rng(seed))
-    return rows[kept], ids[kept]
+def _measured(
+    profile: DriftProfile, rows: Matrix, kept: Ints, fold: Ints, ruler: Ruler, rng: np.random.Generator
+) -> tuple[Ints, Floats]:
+    found, score = np.zeros(len(kept), dtype=np.int64), np.zeros(len(kept), dtype=np.float32)
+    for place, chunk in chunks("current", rows, kept):
+        placed = profile.features.place(chunk)
+        found[place], score[place] = measure(ruler, placed, fold[place], profile.features, rng)
+    return found, score
+
+
+_kept_table = lru_cache(maxsize=64)(null_statistics)
 
 
 def _table(spec: DriftSpec, n: float, m: float, null: NullTable | None, cache: Path | None) -> NullTable:
     if null is None:
-        return null_statistics(n, m, bins=spec.bins, draws=spec.draws, cache=cache)
+        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, draws=spec.draws, cache=cache)
     wanted, given = (on_grid(n), on_grid(m), spec.bins), (null.n_eff, null.reference_eff, null.bins)
     if wanted != given:
         raise NullMismatch(wanted, given)
     return null
 
 
-def _report(counts: Ints, table: NullTable | None, spec: DriftSpec, phi: float) -> DriftReport:
-    n, raw = int(counts.sum()), float(psi(counts / phi))
+def _report(found: Scan, table: NullTable | None, profile: DriftProfile) -> DriftReport:
+    spec, phi, n = profile.card.spec, profile.card.phi, len(found.kept)
+    counts = np.bincount(found.bin, minlength=spec.bins)
+    raw = float(psi(counts / phi))
     value, p = (raw - table.mean, table.p_value(raw)) if table else (0.0, 1.0)
+    verdict = verdict_of(value, p, n / phi, spec)
     return DriftReport(
-        verdict=_verdict(value, p, n / phi, spec),
+        verdict="provisional" if profile.card.provisional and verdict != "insufficient_data" else verdict,
         psi=value,
         psi_raw=raw,
         p_value=p,
@@ -116,10 +158,22 @@ def _report(counts: Ints, table: NullTable | None, spec: DriftSpec, phi: float) 
         n_effective=n / phi,
         new_traffic_share=new_traffic_share(value, spec.bins),
         histogram=(counts / max(n, 1)).tolist(),
+        distribution=_distribution(found) if n else None,
     )
 
 
-def _verdict(value: float, p: float, n_effective: float, spec: DriftSpec) -> Verdict:
+def _distribution(found: Scan) -> Distribution:
+    known, asked = (_shares(scores) for scores in (found.known, found.score))
+    return Distribution(edges=EDGES.tolist(), reference=known, current=asked)
+
+
+def _shares(scores: Doubles | Floats) -> list[float]:
+    counts, _ = np.histogram(np.clip(scores, EDGES[0], EDGES[-1]), EDGES)
+    return [round(float(share), 5) for share in counts / counts.sum()]
+
+
+def verdict_of(value: float, p: float, n_effective: float, spec: DriftSpec) -> Verdict:
+    """What a PSI (less the null's mean), its p-value and the window's effective size ask for."""
     if n_effective < spec.min_effective:
         return "insufficient_data"
     if value >= spec.retrain_psi and p < spec.retrain_p:

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tasks.core.drift.kmeans import kmeans, nearest
-from tasks.core.drift.rows import Floats
+from tasks.core.drift.rows import Doubles, Floats, Ints, Mask
 
 CLUSTER_WEIGHT = 0.3
 DISTANCE_WEIGHT = 0.3
@@ -15,11 +14,26 @@ LEAST_RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
+class Placed:
+    """Rows (float32 [n, d]) with their nearest cluster (int64 [n]) and u, how far out they lie in it (float32 [n])."""
+
+    rows: Floats
+    cluster: Ints
+    u: Floats
+
+    def __getitem__(self, which: Mask) -> "Placed":
+        return Placed(self.rows[which], self.cluster[which], self.u[which])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
 class FeatureMap:
     """f(x) = [x, 0.3 onehot(cluster), 0.3 u, 0.15 u^2], with its mean and ridge precision over the reference.
 
     Shapes, all float32, with D = d + clusters + 2: centroids [clusters, d], distance [2] (the mean and the deviation
-    by which u is standardised), mean [D], precision [D, D].
+    by which u is standardised), mean [D], precision [D, D]. f itself is [n, D] and rarely needed as a whole.
     """
 
     centroids: Floats
@@ -27,20 +41,31 @@ class FeatureMap:
     mean: Floats
     precision: Floats
 
-    def __call__(self, rows: Floats) -> Floats:
-        """Return the features, float32 [n, D], of rows float32 [n, d]."""
-        return _features(rows, self.centroids, self.distance)
+    def place(self, rows: Floats) -> Placed:
+        """Find the cluster of each row and how far out it lies."""
+        return _place(rows, self.centroids, self.distance)
 
-    def direction(self, mean: npt.NDArray[np.float64]) -> Floats:
+    def project(self, placed: Placed, directions: Floats) -> Floats:
+        """Return f(rows) . directions, float32 [n, k], of directions float32 [D, k]."""
+        d = self.centroids.shape[1]
+        found = placed.rows @ directions[:d] + CLUSTER_WEIGHT * directions[d:-2][placed.cluster]
+        u = placed.u[:, None]
+        return np.asarray(found + DISTANCE_WEIGHT * u * directions[-2] + SQUARE_WEIGHT * u**2 * directions[-1])
+
+    def direction(self, mean: Doubles) -> Floats:
         """Return P (mean - mean of A), float32 [D]: the direction in which a window with this mean has moved."""
         return np.asarray(self.precision @ (mean - self.mean), dtype=np.float32)
 
 
-def _features(rows: Floats, centroids: Floats, distance: Floats) -> Floats:
-    index, far = nearest(rows, centroids)
-    u = ((far - distance[0]) / distance[1])[:, None]
-    onehot = np.eye(len(centroids), dtype=np.float32)[index]
-    parts = [rows, CLUSTER_WEIGHT * onehot, DISTANCE_WEIGHT * u, SQUARE_WEIGHT * u**2]
+def _place(rows: Floats, centroids: Floats, distance: Floats) -> Placed:
+    cluster, far = nearest(rows, centroids)
+    return Placed(rows, cluster, (far - distance[0]) / distance[1])
+
+
+def _features(placed: Placed, clusters: int) -> Floats:
+    onehot = np.eye(clusters, dtype=np.float32)[placed.cluster]
+    u = placed.u[:, None]
+    parts = [placed.rows, CLUSTER_WEIGHT * onehot, DISTANCE_WEIGHT * u, SQUARE_WEIGHT * u**2]
     return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -53,7 +78,7 @@ def fit_features(left: Floats, right: Floats, clusters: int, rng: np.random.Gene
     centroids = kmeans(left, clusters, rng)
     _, far = nearest(right, centroids)
     distance = np.array([far.mean(), max(float(far.std()), LEAST_RIDGE)], dtype=np.float32)
-    found = _features(right, centroids, distance).astype(np.float64)
+    found = _features(_place(right, centroids, distance), clusters).astype(np.float64)
     spread = np.cov(found, rowvar=False)
     ridge = max(float(np.trace(spread)) / len(spread), LEAST_RIDGE)
     precision = np.linalg.inv(spread + ridge * np.eye(len(spread)))

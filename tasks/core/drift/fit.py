@@ -1,57 +1,86 @@
 """Fitting a profile: split the reference, learn the feature map on A, keep B, measure the overdispersion."""
 
 import logging
+import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.drift.features import FeatureMap, fit_features
+from tasks.core.drift.features import FeatureMap, Placed, fit_features
 from tasks.core.drift.profile import DriftProfile, ProfileCard
-from tasks.core.drift.rows import Floats, Ints, capped, embeddings, fold_of, group_ids, half_of_groups, labels
+from tasks.core.drift.rows import (
+    Floats,
+    Ints,
+    Rows,
+    capped,
+    fold_of,
+    group_ids,
+    half_of_groups,
+    labels,
+    matrix,
+    unit_rows,
+)
 from tasks.core.drift.score import pooled_counts
 from tasks.core.drift.spec import DEFAULT_SPEC, DriftSpec
 from tasks.core.errors import ReferenceTooSmall
 
 logger = logging.getLogger(__name__)
+FEWEST = 200  # rows of a reference, with which it says something at all
 FEWEST_BLOCKS = 4
+ROWS_A_STRETCH, MOST_STRETCHES = 100, 40
+SHUFFLES = 3
 ROWS_A_BIN = 5
 GOOD_B = 2000
 
 
 def fit_profile(
-    reference: npt.ArrayLike,
+    reference: Rows,
     *,
-    encoder: str,
     groups: npt.ArrayLike | None = None,
     blocks: npt.ArrayLike | None = None,
+    texts: Sequence[str] | None = None,
     spec: DriftSpec = DEFAULT_SPEC,
     seed: int = 0,
+    encoder: str = "",
 ) -> DriftProfile:
-    """Return the profile of a reference, float32 [m, d], embedded by `encoder` (its hash).
+    """Return the profile of a reference, float32 [m, d] (array, memory map or iterable of chunks).
 
     `groups` (int64 [m]) are sessions, or hashes of the text where there are none: they are capped as a window's are
-    and never split. `blocks` (int64 [m]), days say, give phi; B holds half of each, so take them twice as large as the
-    windows to be checked. Without four of them phi is 1, which trusts rows to be independent: where a session asks for
-    one thing eight times that is false, and one clean window of 300 in twenty asks for a retrain. Raises
-    `BadEmbeddings` and `ReferenceTooSmall`.
+    and never split. `blocks` (int64 [m]) give phi, how many rows are worth one: take days where windows are days.
+    Without them B is replayed in stretches of whole groups, in the order of the rows. `texts` are the
+    prompts, for explanations; `encoder` names what embedded them. With fewer than `spec.min_reference` rows the
+    profile is provisional: it never asks for a retrain. Raises `BadEmbeddings` and `ReferenceTooSmall` (under 200).
     """
-    rows = embeddings("reference", reference)
-    ids, rng = group_ids(rows, groups), np.random.default_rng(seed)
-    kept = capped(ids, spec.session_cap, rng)
-    if len(kept) < spec.min_reference:
-        raise ReferenceTooSmall(len(kept), spec.min_reference)
+    rows = matrix("reference", reference)
+    rng = np.random.default_rng(seed)
+    ids = group_ids("reference", rows, groups)
+    kept = _sampled(ids, capped(ids, spec.session_cap, rng), spec.max_reference, rng)
+    if len(kept) < FEWEST:
+        raise ReferenceTooSmall(len(kept), FEWEST)
     in_b = half_of_groups(ids[kept], rng)
     a, b = kept[~in_b], kept[in_b]
-    features = _fit_on(rows[a], ids[a], spec, rng)
-    phi = 1.0
-    if blocks is not None:
-        phi = overdispersion(features(rows[b]), ids[b], labels("blocks", blocks, len(rows))[b], features, spec)
-    if len(b) < GOOD_B:
-        logger.warning("drift reference: only %d rows to compare with, %d or more give a steadier PSI", len(b), GOOD_B)
+    features = _fit_on(unit_rows("reference", rows, a), ids[a], spec, rng)
+    known = unit_rows("reference", rows, b)
+    replay = stretches(ids[b]) if blocks is None else labels("blocks", blocks, len(rows))[b]
+    phi = overdispersion(features.place(known), ids[b], replay, features, spec, rng)
     card = ProfileCard(
         encoder=encoder, spec=spec, seed=seed, dimension=rows.shape[1], rows_a=len(a), rows_b=len(b), phi=phi
     )
-    return DriftProfile(card, features, rows[b], ids[b])
+    if not card.provisional and len(b) < GOOD_B:
+        logger.warning("drift reference: only %d rows to compare with, %d or more give a steadier PSI", len(b), GOOD_B)
+    told = tuple(texts[i] for i in b) if texts is not None else ()
+    return DriftProfile(card, features, known, ids[b], told)
+
+
+def _sampled(ids: Ints, kept: Ints, most: int, rng: np.random.Generator) -> Ints:
+    """Return at most about `most` of the kept rows, of whole groups."""
+    if len(kept) <= most:
+        return kept
+    _, member = np.unique(ids[kept], return_inverse=True)
+    rank = rng.permutation(int(member.max()) + 1)[member]
+    sizes = np.bincount(rank)
+    return kept[np.cumsum(sizes)[rank] <= most]
 
 
 def _fit_on(rows: Floats, groups: Ints, spec: DriftSpec, rng: np.random.Generator) -> FeatureMap:
@@ -59,13 +88,39 @@ def _fit_on(rows: Floats, groups: Ints, spec: DriftSpec, rng: np.random.Generato
     return fit_features(rows[~right], rows[right], spec.clusters, rng)
 
 
-def overdispersion(features_b: Floats, groups: Ints, blocks: Ints, features: FeatureMap, spec: DriftSpec) -> float:
-    """Return phi >= 1: each block of B replayed as a window against the rest of B, Pearson's X^2 over its mean.
+def stretches(groups: Ints) -> Ints:
+    """Return int64 [m]: a block of whole groups, in their order, for each row; about a hundred rows or more each."""
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    count = min(max(len(groups) // ROWS_A_STRETCH, 1), MOST_STRETCHES)
+    began = first[member]
+    place = np.empty(len(groups), dtype=np.int64)
+    place[np.argsort(began, kind="stable")] = np.arange(len(groups)) * count // len(groups)
+    return place[began]
 
-    Takes features float32 [m, D] of B's rows, their groups and blocks int64 [m]. For independent rows the mean of X^2
-    is (bins - 1)(1 + n/m), n rows in the block and m in the rest; phi is the mean ratio (McCullagh and Nelder 1989,
-    4.5). Blocks with fewer than five rows a bin say nothing; with fewer than four that do, phi is 1.
+
+def overdispersion(
+    known: Placed, groups: Ints, blocks: Ints, features: FeatureMap, spec: DriftSpec, rng: np.random.Generator
+) -> float:
+    """Return phi >= 1: how much more Pearson's X^2 is of B's blocks, each replayed as a window against the rest of B,
+    than of as many rows taken at random (McCullagh and Nelder 1989, 4.5, with the expectation replayed too: windows of
+    some dozen rows share so much of their directions that it is not bins - 1).
+
+    Takes B's rows, their groups and blocks int64 [m]. Blocks with fewer than five rows a bin say nothing; with fewer
+    than four that do, or when the difference is within three standard errors, phi is 1.
     """
+    told = _replayed(known, groups, blocks, features, spec)
+    if len(told) < FEWEST_BLOCKS:
+        return 1.0
+    mixed = [
+        ratio for _ in range(SHUFFLES) for ratio in _replayed(known, groups, rng.permutation(blocks), features, spec)
+    ]
+    excess = float(np.mean(told) - np.mean(mixed))
+    noise = math.sqrt(np.var(told, ddof=1) / len(told) + np.var(mixed, ddof=1) / len(mixed))
+    return float(np.mean(told) / np.mean(mixed)) if excess > 3 * noise else 1.0
+
+
+def _replayed(known: Placed, groups: Ints, blocks: Ints, features: FeatureMap, spec: DriftSpec) -> list[float]:
+    """Pearson's X^2 of each block over that of independent counts, (bins - 1)(1 + n/m) for n rows and m others."""
     ratios = []
     for block in np.unique(blocks):
         inside = blocks == block
@@ -73,7 +128,7 @@ def overdispersion(features_b: Floats, groups: Ints, blocks: Ints, features: Fea
         if min(n, m) < ROWS_A_BIN * spec.bins:
             continue
         fold = fold_of(groups[inside], spec.folds)
-        counts = pooled_counts(features_b[inside], fold, features_b[~inside], features, spec=spec)
+        counts = pooled_counts(known[inside], fold, known[~inside], features, spec=spec)
         expected = n / spec.bins
         ratios.append(float(np.sum((counts - expected) ** 2)) / expected / (spec.bins - 1) / (1 + n / m))
-    return max(1.0, float(np.mean(ratios))) if len(ratios) >= FEWEST_BLOCKS else 1.0
+    return ratios

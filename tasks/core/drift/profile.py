@@ -1,6 +1,9 @@
 """The reference profile: what a promoted model's traffic looked like, frozen, as one safetensors file."""
 
+import json
+import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from tasks.core.drift.features import FeatureMap
+from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.rows import Floats, Ints
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.errors import ProfileUnusable
@@ -24,7 +27,7 @@ class ProfileCard(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Literal["dyeworks.drift.profile/1"] = "dyeworks.drift.profile/1"
-    encoder: str = Field(min_length=1, description="hash of the encoder that made the embeddings")
+    encoder: str = Field(description="hash of the encoder that made the embeddings")
     spec: DriftSpec = Field(description="sizes and thresholds it was fitted with")
     seed: int = Field(ge=0, description="seed of the split, the clusters and the cap")
     dimension: int = Field(ge=1, description="d of the embeddings")
@@ -32,15 +35,29 @@ class ProfileCard(BaseModel):
     rows_b: int = Field(ge=1, description="rows that are only scored")
     phi: float = Field(ge=1, description="overdispersion: how many rows are worth one independent row")
 
+    @property
+    def provisional(self) -> bool:
+        """Whether the reference is too small to retrain by."""
+        return self.rows_a + self.rows_b < self.spec.min_reference
+
 
 @dataclass(frozen=True)
 class DriftProfile:
-    """The feature map of A and the rows of B: reference float32 [rows_b, d], groups int64 [rows_b]."""
+    """The feature map of A and the rows of B: reference float32 [rows_b, d], groups int64 [rows_b], their texts if any.
+
+    The texts are kept for explanations alone.
+    """
 
     card: ProfileCard
     features: FeatureMap
     reference: Floats
     groups: Ints
+    texts: tuple[str, ...] = ()
+
+    @cached_property
+    def placed(self) -> Placed:
+        """B's rows in their clusters."""
+        return self.features.place(self.reference)
 
     def save(self, path: Path) -> None:
         """Write the profile to `path` as safetensors, in one rename."""
@@ -57,14 +74,26 @@ class DriftProfile:
                 tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValidationError) as problem:
             raise ProfileUnusable(str(path), str(problem)) from problem
+        packed = tensors.pop("texts", np.zeros(0, dtype=np.uint8))
         if _shapes(tensors) != _expected(card):
             raise ProfileUnusable(str(path), f"expected tensors {_expected(card)}, found {_shapes(tensors)}")
         reference, groups = tensors.pop("reference"), tensors.pop("groups")
-        return cls(card, FeatureMap(**tensors), reference, groups)
+        return cls(card, FeatureMap(**tensors), reference, groups, _unpacked(path, packed, card))
 
     def _tensors(self) -> dict[str, npt.NDArray[np.generic]]:
-        parts = {**vars(self.features), "reference": self.reference, "groups": self.groups}
+        packed = np.frombuffer(zlib.compress(json.dumps(self.texts).encode()), dtype=np.uint8)
+        parts = {**vars(self.features), "reference": self.reference, "groups": self.groups, "texts": packed}
         return {name: np.ascontiguousarray(value) for name, value in parts.items()}
+
+
+def _unpacked(path: Path, packed: npt.NDArray[np.generic], card: ProfileCard) -> tuple[str, ...]:
+    try:
+        texts = tuple(str(text) for text in json.loads(zlib.decompress(packed.tobytes()))) if packed.size else ()
+    except (zlib.error, ValueError) as problem:
+        raise ProfileUnusable(str(path), f"its texts are damaged: {problem}") from problem
+    if texts and len(texts) != card.rows_b:
+        raise ProfileUnusable(str(path), f"it has {len(texts)} texts for {card.rows_b} rows")
+    return texts
 
 
 def _shapes(tensors: dict[str, npt.NDArray[np.generic]]) -> dict[str, tuple[str, tuple[int, ...]]]:

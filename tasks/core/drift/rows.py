@@ -1,6 +1,7 @@
-"""Rows of embeddings as they come in: checked, grouped, capped, put in folds."""
+"""Rows of embeddings as they come in: checked, read in chunks, grouped, capped, put in folds."""
 
-from hashlib import blake2b
+from collections.abc import Iterable, Iterator
+from tempfile import TemporaryFile
 
 import numpy as np
 import numpy.typing as npt
@@ -8,43 +9,96 @@ import numpy.typing as npt
 from tasks.core.errors import BadEmbeddings
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.floating] | Iterable[npt.NDArray[np.floating]]
+Matrix = npt.NDArray[np.floating]
+
+CHUNK = 8192
+ALMOST = 1e-6  # what rounding makes of a length of one
 
 
-def embeddings(name: str, values: npt.ArrayLike, dimension: int | None = None) -> Floats:
-    """Return `values` as float32 [n, d] with rows of length one, or raise `BadEmbeddings` saying what is wrong."""
+def matrix(name: str, values: Rows, dimension: int | None = None) -> Matrix:
+    """Return `values` as one float matrix [n, d] that can be read twice, or raise `BadEmbeddings`.
+
+    An array or a memory map is taken as it is. An iterable of chunks [k, d] is written to a temporary file, which is
+    mapped and gone when the matrix is: a generator of a million rows needs disk, not memory.
+    """
+    found = np.asanyarray(values) if hasattr(values, "__array__") else _spooled(name, values, dimension)
+    if found.ndim != 2 or found.dtype.kind != "f":
+        raise BadEmbeddings(name, f"expected a float array of shape [n, d], got {found.dtype} {list(found.shape)}")
+    if dimension is not None and found.shape[1] != dimension:
+        raise BadEmbeddings(name, f"expected dimension {dimension}, got {found.shape[1]}", len(found))
+    return found
+
+
+def _spooled(name: str, chunks: Iterable[npt.NDArray[np.floating]], dimension: int | None) -> Matrix:
+    rows, wide = 0, dimension
+    with TemporaryFile() as file:
+        for given in chunks:
+            chunk = np.asarray(given)
+            if chunk.ndim != 2 or chunk.dtype.kind != "f" or (wide is not None and chunk.shape[1] != wide):
+                wanted = f"float chunks of shape [k, {wide or 'd'}]"
+                raise BadEmbeddings(name, f"expected {wanted}, got {chunk.dtype} {list(chunk.shape)}", rows)
+            wide, rows = chunk.shape[1], rows + len(chunk)
+            file.write(np.ascontiguousarray(chunk, dtype=np.float32).tobytes())
+        file.flush()
+        if not rows:
+            return np.zeros((0, wide or 0), dtype=np.float32)
+        return np.memmap(file, dtype=np.float32, mode="r", shape=(rows, wide or 0))
+
+
+def chunks(name: str, values: Matrix, kept: Ints | None = None) -> Iterator[tuple[slice, Floats]]:
+    """Yield the rows, float32 [k, d] with length one, chunk by chunk, each with its place among those `kept`.
+
+    Raises `BadEmbeddings` for rows with NaN or Inf and for rows of zeros, which have no direction.
+    """
+    count = len(values) if kept is None else len(kept)
+    for start in range(0, count, CHUNK):
+        place = slice(start, min(start + CHUNK, count))
+        numbers = np.arange(place.start, place.stop) if kept is None else kept[place]
+        yield place, _unit_rows(name, values[place] if kept is None else values[numbers], numbers)
+
+
+def _unit_rows(name: str, values: Matrix, numbers: Ints) -> Floats:
     rows = np.asarray(values)
-    if rows.ndim != 2 or rows.dtype.kind != "f":
-        raise BadEmbeddings(name, f"expected a float array of shape [n, d], got {rows.dtype} {list(rows.shape)}")
-    if dimension is not None and rows.shape[1] != dimension:
-        raise BadEmbeddings(name, f"expected dimension {dimension}, got {rows.shape[1]}", len(rows))
-    _refuse(name, "NaN", np.isnan(rows).any(axis=1))
-    _refuse(name, "Inf", np.isinf(rows).any(axis=1))
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    _refuse(name, "only zeros", norms == 0)
-    return np.asarray(rows / norms[:, None], dtype=np.float32)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        for what, bad in (("NaN", np.isnan(norms)), ("Inf", np.isinf(norms)), ("only zeros", norms == 0)):
+            if bad.any():
+                at = int(numbers[bad.argmax()])
+                raise BadEmbeddings(name, f"holds rows with {what}, the first is row {at}", int(bad.sum()))
+    unit = rows.astype(np.float32, copy=False)
+    return unit if np.abs(norms - 1).max(initial=0) < ALMOST else unit / norms.astype(np.float32)[:, None]
 
 
-def _refuse(name: str, what: str, bad: Mask) -> None:
-    if bad.any():
-        raise BadEmbeddings(name, f"holds rows with {what}, the first is row {int(bad.argmax())}", int(bad.sum()))
+def unit_rows(name: str, values: Matrix, kept: Ints) -> Floats:
+    """Return the rows `kept`, float32 [k, d] with length one; raises `BadEmbeddings`."""
+    return _unit_rows(name, values[kept], kept)
 
 
 def labels(name: str, values: npt.ArrayLike, rows: int) -> Ints:
     """Return `values` as int64 [rows] (unsigned hashes wrap around), or raise `BadEmbeddings`."""
     found = np.asarray(values)
-    if found.shape != (rows,) or found.dtype.kind not in "iu":
+    if found.shape != (rows,) or (rows and found.dtype.kind not in "iu"):
         raise BadEmbeddings(name, f"expected integers of shape [{rows}], got {found.dtype} {list(found.shape)}")
     return found.astype(np.int64)
 
 
-def group_ids(rows: Floats, groups: npt.ArrayLike | None) -> Ints:
-    """Return int64 [n]: the groups given, or a hash of each row's bytes, so that one text stays one group."""
+def group_ids(name: str, values: Matrix, groups: npt.ArrayLike | None) -> Ints:
+    """Return int64 [n]: the groups given, or a hash of each row, so that one text stays one group."""
     if groups is not None:
-        return labels("groups", groups, len(rows))
-    digests = b"".join(blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
-    return np.frombuffer(digests, dtype="<i8").astype(np.int64)
+        return labels("groups", groups, len(values))
+    found = [_row_hashes(rows) for _, rows in chunks(name, values)]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+
+def _row_hashes(rows: Floats) -> Ints:
+    """A linear hash of each row's bits: odd multipliers, sums modulo 2^64."""
+    bits = np.ascontiguousarray(rows).view(np.uint32).astype(np.uint64)
+    odd = _mixed(np.arange(rows.shape[1], dtype=np.uint64)) | np.uint64(1)
+    return np.asarray(_mixed((bits * odd).sum(axis=1, dtype=np.uint64)).view(np.int64))
 
 
 def capped(groups: Ints, cap: int, rng: np.random.Generator) -> Ints:
@@ -66,8 +120,13 @@ def half_of_groups(groups: Ints, rng: np.random.Generator) -> Mask:
 
 
 def fold_of(groups: Ints, folds: int) -> Ints:
-    """Return int64 [n]: each group's fold, the same in every process (splitmix64; Steele, Lea, Flood, OOPSLA 2014)."""
-    z = groups.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    """Return int64 [n]: each group's fold, the same in every process."""
+    return np.asarray(_mixed(groups.astype(np.uint64)) % np.uint64(folds), dtype=np.int64)
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Splitmix64 (Steele, Lea, Flood, OOPSLA 2014)."""
+    z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray((z ^ (z >> np.uint64(31))) % np.uint64(folds), dtype=np.int64)
+    return z ^ (z >> np.uint64(31))

@@ -1,58 +1,90 @@
 """The statistic: a window's rows counted in the reference's bins, along directions they had no part in."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.drift.features import FeatureMap
-from tasks.core.drift.rows import Floats, Ints
+from tasks.core.drift.features import FeatureMap, Placed
+from tasks.core.drift.rows import Doubles, Floats, Ints
 from tasks.core.drift.spec import DriftSpec
+from tasks.core.drift.state import WindowState, placed_state
 
-Doubles = npt.NDArray[np.float64]
 JITTER = 1e-3
 
 
-def cross_fitted_directions(window: Floats, fold: Ints, folds: int, features: FeatureMap) -> Floats:
-    """Return float32 [D, folds]: for each fold the direction of all the window's other rows (features [n, D]).
+@dataclass(frozen=True)
+class Ruler:
+    """What a window's rows are measured with: for each fold a direction, and how the reference B lies along it.
 
+    directions [D, folds], edges [folds, bins - 1] between the quantile bins, width [folds] of the jitter, centre and
+    scale [folds] (B's mean and deviation), known [folds, m] B's own scores in deviations.
+    """
+
+    directions: Floats
+    edges: Doubles
+    width: Doubles
+    centre: Doubles
+    scale: Doubles
+    known: Doubles
+
+
+def cross_fitted_directions(state: WindowState, features: FeatureMap) -> Floats:
+    """Return float32 [D, folds]: for each fold the direction of all the window's other rows.
+
+    Cross-fitting keeps a row from being counted along a direction that leans towards it (Chernozhukov et al. 2018).
     A fold with no other rows has no direction: zeros, along which all rows are alike.
     """
-    found = np.zeros((window.shape[1], folds), dtype=np.float32)
-    for k in range(folds):
-        others = window[fold != k]
-        if len(others):
-            found[:, k] = features.direction(others.mean(axis=0, dtype=np.float64))
+    found = np.zeros((len(features.mean), len(state.counts)), dtype=np.float32)
+    for k in range(len(state.counts)):
+        mean = state.mean_without(k)
+        if mean is not None:
+            found[:, k] = features.direction(mean)
     return found
 
 
-def bin_counts(reference: Floats, window: Floats, bins: int, rng: np.random.Generator) -> Ints:
-    """Count the window's scores (float32 [n]) in the quantile bins of the reference's (float32 [m]): int64 [bins].
+def make_ruler(
+    state: WindowState, reference: Placed, features: FeatureMap, bins: int, rng: np.random.Generator
+) -> Ruler:
+    """Lay B along the window's directions. The jitter spreads a tie over the bins that it straddles.
 
-    The outer bins are open, so nothing falls out. The jitter spreads a tie over the bins that it straddles; it is wide
-    enough to hide what rounding makes of equal rows.
+    It is wide enough to hide what rounding makes of equal rows, and far narrower than a bin.
     """
-    width = JITTER * float(reference.std()) + 1e-6 * float(np.abs(reference).max()) + 1e-12
-    known = reference + rng.uniform(-width, width, len(reference))
-    asked = window + rng.uniform(-width, width, len(window))
-    edges = np.quantile(known, np.arange(1, bins) / bins)
-    return np.bincount(np.searchsorted(edges, asked), minlength=bins).astype(np.int64)
+    directions = cross_fitted_directions(state, features)
+    scores = features.project(reference, directions).T.astype(np.float64)
+    scale = scores.std(axis=1)
+    width = JITTER * scale + 1e-6 * np.abs(scores).max(axis=1) + 1e-12
+    spread = scores + rng.uniform(-1, 1, scores.shape) * width[:, None]
+    edges = np.quantile(spread, np.arange(1, bins) / bins, axis=1).T
+    centre, scale = scores.mean(axis=1), np.maximum(scale, width)
+    return Ruler(directions, edges, width, centre, scale, (scores - centre[:, None]) / scale[:, None])
+
+
+def measure(
+    ruler: Ruler, placed: Placed, fold: Ints, features: FeatureMap, rng: np.random.Generator
+) -> tuple[Ints, Floats]:
+    """Return the bin (int64 [n]) of each row in its own fold's ruler, and its score in B's deviations (float32 [n]).
+
+    The outer bins are open, so nothing falls out.
+    """
+    score = np.take_along_axis(features.project(placed, ruler.directions), fold[:, None], axis=1)[:, 0]
+    asked = score + rng.uniform(-1, 1, len(score)) * ruler.width[fold]
+    found = np.zeros(len(score), dtype=np.int64)
+    for k in range(len(ruler.edges)):
+        mine = fold == k
+        found[mine] = np.searchsorted(ruler.edges[k], asked[mine])
+    return found, ((score - ruler.centre[fold]) / ruler.scale[fold]).astype(np.float32)
 
 
 def pooled_counts(
-    window: Floats, fold: Ints, reference: Floats, features: FeatureMap, *, spec: DriftSpec, seed: int = 0
+    window: Placed, fold: Ints, reference: Placed, features: FeatureMap, *, spec: DriftSpec, seed: int = 0
 ) -> Ints:
-    """Return int64 [bins]: each fold's rows counted along the others' direction, summed over the folds.
-
-    Takes features float32 [n, D] of the window and [m, D] of B, and the fold int64 [n] of each row. Cross-fitting
-    keeps a row from being counted along a direction that leans towards it (Chernozhukov et al. 2018).
-    """
-    rng, counts = np.random.default_rng(seed), np.zeros(spec.bins, dtype=np.int64)
-    directions = cross_fitted_directions(window, fold, spec.folds, features)
-    known, asked = reference @ directions, window @ directions
-    for k in range(spec.folds):
-        counts += bin_counts(known[:, k], asked[fold == k, k], spec.bins, rng)
-    return counts
+    """Return int64 [bins]: each fold's rows counted along the others' direction, summed over the folds."""
+    rng = np.random.default_rng(seed)
+    state = placed_state(window, fold, WindowState.empty(features, spec.folds))
+    ruler = make_ruler(state, reference, features, spec.bins, rng)
+    return np.bincount(measure(ruler, window, fold, features, rng)[0], minlength=spec.bins)
 
 
 def psi(counts: npt.NDArray[np.int64] | Doubles) -> Doubles:

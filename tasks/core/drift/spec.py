@@ -18,7 +18,8 @@ class DriftSpec(BaseModel):
     warn_p: float = Field(0.001, gt=0, lt=1, description="a warning needs a p-value below this")
     retrain_p: float = Field(0.05 / 720, gt=0, lt=1, description="a retrain needs a p-value below this (720 checks)")
     min_effective: int = Field(200, ge=50, description="effective rows below which a window decides nothing")
-    min_reference: int = Field(2000, ge=1000, description="reference rows (capped) below which no profile is fitted")
+    min_reference: int = Field(2000, ge=1000, description="reference rows below which a profile is provisional")
+    max_reference: int = Field(20_000, ge=1000, description="reference rows beyond which a sample of groups is taken")
     session_cap: int = Field(20, ge=1, le=100, description="rows that one session or text may count for")
     draws: int = Field(400_000, ge=1000, le=10_000_000, description="Monte Carlo draws of the null distribution")
 

@@ -14,11 +14,29 @@ from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from tasks.core.drift import DriftProfile, DriftReport, DriftSpec, check, fit_profile, new_traffic_share, novelty
+from tasks.core.drift import (
+    DriftProfile,
+    DriftReport,
+    DriftSpec,
+    WindowState,
+    check,
+    explain,
+    fit_profile,
+    new_traffic_share,
+)
+from tasks.core.drift.fit import stretches
 from tasks.core.drift.null import null_statistics, on_grid
 from tasks.core.drift.rows import capped, fold_of, group_ids, half_of_groups
-from tasks.core.drift.score import bin_counts, psi, share_to_psi
-from tasks.core.errors import BadEmbeddings, EncoderMismatch, NullMismatch, ProfileUnusable, ReferenceTooSmall
+from tasks.core.drift.score import psi, share_to_psi
+from tasks.core.drift.state import state_of
+from tasks.core.errors import (
+    BadEmbeddings,
+    EncoderMismatch,
+    NullMismatch,
+    ProfileUnusable,
+    ReferenceTooSmall,
+    StateUnusable,
+)
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -147,9 +165,10 @@ def test_overdispersion_keeps_sticky_sessions_from_false_alarms(run: Checker) ->
     world = World().seeded(600)
     rows, groups = world.sessions(12_000, 8)
     blocks = np.arange(12_000) // 600
-    trusting = fit_profile(rows, encoder=ENCODER, groups=groups, spec=SPEC)
     replayed = fit_profile(rows, encoder=ENCODER, groups=groups, blocks=blocks, spec=SPEC)
-    assert trusting.card.phi == 1
+    by_itself = fit_profile(rows, encoder=ENCODER, groups=groups, spec=SPEC)
+    assert by_itself.card.phi == pytest.approx(replayed.card.phi, rel=0.4)
+    trusting = replace(replayed, card=replayed.card.model_copy(update={"phi": 1.0}))
     assert 1.5 < replayed.card.phi < 6
     windows = [world.sessions(1600, 8) for _ in range(30)]
     reports = [run(*window, profile=replayed) for window in windows]
@@ -161,7 +180,7 @@ def test_overdispersion_keeps_sticky_sessions_from_false_alarms(run: Checker) ->
 
 def test_independent_rows_have_little_overdispersion() -> None:
     rows, blocks = World().seeded(601).window(8000), np.arange(8000) // 500
-    assert fit_profile(rows, encoder=ENCODER, blocks=blocks, spec=SPEC).card.phi < 1.35
+    assert fit_profile(rows, encoder=ENCODER, blocks=blocks, spec=SPEC).card.phi == 1
     assert fit_profile(rows, encoder=ENCODER, blocks=blocks // 6, spec=SPEC).card.phi == 1, "three blocks say nothing"
 
 
@@ -215,7 +234,7 @@ def test_bad_embeddings_are_refused(profile: DriftProfile, run: Checker, rows: F
     with pytest.raises(BadEmbeddings, match=message):
         run(rows)
     with pytest.raises(BadEmbeddings, match=message):
-        novelty(profile, rows)
+        explain(profile, rows, ["x"] * len(rows))
 
 
 def test_bad_groups_and_blocks_are_refused(run: Checker) -> None:
@@ -239,8 +258,10 @@ def test_another_encoder_is_refused(profile: DriftProfile) -> None:
 
 
 def test_a_short_reference_is_refused() -> None:
-    with pytest.raises(ReferenceTooSmall, match="1999 reference rows"):
-        fit_profile(World().window(1999), encoder=ENCODER, spec=SPEC)
+    with pytest.raises(ReferenceTooSmall, match="199 reference rows"):
+        fit_profile(World().window(199), encoder=ENCODER, spec=SPEC)
+    with pytest.raises(ReferenceTooSmall, match="0 reference rows"):
+        fit_profile(np.zeros((0, 64), dtype=np.float32), encoder=ENCODER, spec=SPEC)
 
 
 def test_the_profile_survives_its_file(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
@@ -302,12 +323,46 @@ def test_thresholds_can_be_changed_after_the_fit(profile: DriftProfile, run: Che
     assert run(rows, profile=replace(profile, card=strict)).verdict == "warn"
 
 
-def test_novelty_points_at_the_new_rows(profile: DriftProfile) -> None:
-    scores = novelty(profile, World().seeded(903).window(300, 0.2))
-    assert scores.dtype == np.float32
-    assert scores.shape == (300,)
-    assert set(np.argsort(scores)[-30:]) <= set(range(60))
-    assert novelty(profile, np.zeros((0, 64), dtype=np.float32)).shape == (0,)
+WORDS = ["apple", "river", "stone", "cloud", "tiger", "paper"]
+
+
+def said(kind: Ints) -> list[str]:
+    return [f"a picture of {WORDS[k % 6]} and kind{k}" for k in kind]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_planted_topic_is_found_and_named(seed: int) -> None:
+    world = World().seeded(910 + seed)
+    known = world.rng.choice(KINDS, 4000, p=world.zipf)
+    profile = fit_profile(world.embed(known), groups=np.arange(4000), texts=said(known), spec=SPEC)
+    asked = np.concatenate([np.full(80, KINDS), world.rng.choice(KINDS, 320, p=world.zipf)])
+    found = explain(profile, world.embed(asked), said(asked), groups=np.arange(400))
+    assert found.topics[0].terms[0] == f"kind{KINDS}"
+    assert found.topics[0].medoids[0] == said(asked)[0]
+    assert found.topics[0].share_current == pytest.approx(0.2, abs=0.03)
+    assert found.topics[0].share_reference < 0.02
+    flagged = set(found.flagged.tolist())
+    assert len(flagged & set(range(80))) >= 0.9 * 80
+    assert len(flagged - set(range(80))) <= 20
+
+
+def test_several_topics_are_told_apart(profile: DriftProfile) -> None:
+    world = World().seeded(920)
+    asked = np.concatenate([np.repeat([KINDS, KINDS + 1, KINDS + 2], 60), world.rng.choice(KINDS, 320, p=world.zipf)])
+    found = explain(profile, world.embed(asked), said(asked), groups=np.arange(500))
+    assert {f"kind{k}" for k in (KINDS, KINDS + 1, KINDS + 2)} <= {term for t in found.topics for term in t.terms}
+    assert [len(rows) for rows in found.members] == [topic.rows for topic in found.topics]
+    assert found.centres.shape == (len(found.topics), 64)
+
+
+def test_calm_and_empty_windows_have_nothing_to_explain(profile: DriftProfile) -> None:
+    world = World().seeded(921)
+    calm = [explain(profile, world.window(300), [""] * 300, groups=np.arange(300)) for _ in range(10)]
+    assert sum(len(found.flagged) for found in calm) < 0.05 * 10 * 300
+    nothing = explain(profile, np.zeros((0, 64), dtype=np.float32), [])
+    assert (nothing.topics, nothing.flagged.tolist()) == ((), [])
+    with pytest.raises(BadEmbeddings, match="texts: expected 300, got 1"):
+        explain(profile, world.window(300), ["one"])
 
 
 def test_the_null_has_the_exact_tail_and_is_quick(tmp_path: Path) -> None:
@@ -349,12 +404,9 @@ def test_a_table_can_be_given_but_must_fit(profile: DriftProfile, run: Checker) 
         check(profile, rows[:250], encoder=ENCODER, null=fitting)
 
 
-def test_the_psi_of_even_counts_is_zero_and_ties_are_spread() -> None:
+def test_the_psi_of_even_counts_is_zero() -> None:
     assert psi(np.full(10, 30)) == pytest.approx(0)
     assert psi(np.array([300] + [0] * 9)) > 2
-    tied = np.ones(4000, dtype=np.float32)
-    counts = bin_counts(tied, tied[:1000], 10, np.random.default_rng(0))
-    assert psi(counts) < 0.05
 
 
 @pytest.mark.parametrize(("value", "share"), [(0.1, 0.125), (0.2, 0.186), (0.0, 0.0), (-0.3, 0.0)])
@@ -384,7 +436,7 @@ def test_the_cap_and_the_hash_of_a_row() -> None:
     kept = capped(groups, 20, np.random.default_rng(0))
     assert Counter(groups[kept].tolist()) == {5: 20, 6: 20, 7: 3}
     rows = World().window(3)[[0, 1, 0, 2]]
-    ids = group_ids(rows, None)
+    ids = group_ids("rows", rows, None)
     assert ids[0] == ids[2]
     assert len(set(ids.tolist())) == 3
 
@@ -395,3 +447,88 @@ def test_the_cap_and_the_hash_of_a_row() -> None:
 def test_a_spec_that_cannot_work_is_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DriftSpec.model_validate(bad)
+
+
+def test_chunks_a_memory_map_and_an_array_give_the_same_report(
+    profile: DriftProfile, run: Checker, tmp_path: Path
+) -> None:
+    rows, groups = World().seeded(930).window(20_000, 0.1), np.arange(20_000)
+    whole = run(rows, groups)
+    np.save(tmp_path / "rows.npy", rows)
+    assert run(np.load(tmp_path / "rows.npy", mmap_mode="r"), groups) == whole
+    assert run((rows[i : i + 777] for i in range(0, 20_000, 777)), groups) == whole
+    chunked = fit_profile(np.array_split(World().window(8000), 9), encoder=ENCODER, spec=SPEC)
+    assert np.array_equal(chunked.features.precision, profile.features.precision)
+    assert run([], np.zeros(0, np.int64)).verdict == "insufficient_data"
+    with pytest.raises(BadEmbeddings, match=r"expected float chunks of shape \[k, 64\], got float32 \[5, 32\]"):
+        run([rows[:5], rows[:5, :32]], None)
+
+
+def test_hourly_states_add_up_in_any_order(profile: DriftProfile) -> None:
+    world = World().seeded(931)
+    rows, groups = world.window(2400, 0.1), np.arange(2400) // 2
+    fold, features = fold_of(groups, 5), profile.features
+    hours = [np.arange(h * 100, (h + 1) * 100) for h in range(24)]
+    states = [state_of("rows", rows, hour, fold[hour], features, 5) for hour in hours]
+    whole = state_of("rows", rows, None, fold, features, 5)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(24)
+        merged = sum((states[i] for i in order), WindowState.empty(features, 5))
+        assert np.array_equal(merged.counts, whole.counts)
+        assert np.abs(merged.sums - whole.sums).max() < 1e-5
+    back = merged - states[3] + states[3]
+    assert np.array_equal(back.counts, whole.counts)
+    again = WindowState.from_bytes(states[0].to_bytes(), whole)
+    assert np.array_equal(again.counts, states[0].counts)
+    assert np.array_equal(again.sums, states[0].sums)
+
+
+def test_a_known_state_gives_the_report_of_the_whole(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
+    world = World().seeded(932)
+    rows = np.concatenate([world.window(300, 0.2), world.window(100, 1.0)])
+    groups = np.concatenate([np.arange(300), np.full(100, 9999)])  # one visitor is over the cap
+    known = state_of("rows", rows, None, fold_of(groups, 5), profile.features, 5)
+    report = check(profile, rows, groups=groups, encoder=ENCODER, state=known, null_cache=tmp_path)
+    whole = run(rows, groups)
+    assert (report.n, report.verdict) == (whole.n, whole.verdict) == (320, whole.verdict)
+    assert report.psi == pytest.approx(whole.psi, abs=1e-9)
+
+
+def test_damaged_and_foreign_states_are_refused(profile: DriftProfile) -> None:
+    empty = WindowState.empty(profile.features, 5)
+    for data in (b"", b"nonsense", WindowState.empty(profile.features, 6).to_bytes()):
+        with pytest.raises(StateUnusable, match="delete it"):
+            WindowState.from_bytes(data, empty)
+
+
+def test_a_small_reference_is_provisional_and_never_retrains(run: Checker, tmp_path: Path) -> None:
+    small = fit_profile(World().window(900), encoder=ENCODER, spec=SPEC)
+    report = run(World().seeded(933).window(400, 1.0), profile=small)
+    assert (small.card.provisional, report.verdict) == (True, "provisional")
+    assert report.psi > 1
+    assert run(World().window(20), profile=small).verdict == "insufficient_data"
+
+
+def test_a_large_reference_is_sampled_by_whole_groups() -> None:
+    rows, groups = World().window(6000), np.arange(6000) // 3
+    profile = fit_profile(rows, groups=groups, spec=SPEC.model_copy(update={"max_reference": 2000}))
+    assert 1990 <= profile.card.rows_a + profile.card.rows_b <= 2000
+    assert set(np.unique(profile.groups, return_counts=True)[1]) == {3}
+
+
+def test_stretches_hold_whole_groups_in_their_order() -> None:
+    groups = np.random.default_rng(0).permutation(np.arange(1000) // 2)
+    blocks = stretches(groups)
+    assert len(np.unique(blocks)) == 10
+    assert all(len(set(blocks[groups == group])) == 1 for group in range(500))
+    assert np.bincount(blocks).min() >= 50
+    assert blocks[0] == 0
+
+
+def test_texts_survive_the_file(tmp_path: Path) -> None:
+    world = World().seeded(934)
+    known = world.rng.choice(KINDS, 1000, p=world.zipf)
+    profile = fit_profile(world.embed(known), texts=[f"{t} ናይጄሪያ" for t in said(known)], spec=SPEC)
+    profile.save(tmp_path / "profile")
+    assert DriftProfile.load(tmp_path / "profile").texts == profile.texts
+    assert len(profile.texts) == profile.card.rows_b
