@@ -4,14 +4,16 @@ from prefect import flow
 
 from tasks.core.requests import MonitorRequest
 from tasks.ingest import reconsider_dataset
-from tasks.monitor import check_drift, decide_retrain, flush_outbox
+from tasks.monitor import check_drift, decide_retrain, embed_prompts, find_new_prompts, flush_outbox
+from tasks.scale import task_runner
 
 
-@flow(name="monitor-drift")
+@flow(name="monitor-drift", task_runner=task_runner())
 def monitor_drift(spec: MonitorRequest = MonitorRequest()) -> None:
     """Check the last window for drift and decide whether to retrain; data that had to wait is looked at again."""
     flush_outbox()
     reconsider_dataset()
+    embed_prompts.map(find_new_prompts(spec)).result()
     record = check_drift(spec)
     decide_retrain(record, spec)
 

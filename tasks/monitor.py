@@ -1,5 +1,7 @@
 """Monitoring: check, decide, tell."""
 
+from functools import lru_cache
+
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
@@ -9,13 +11,16 @@ from tasks.core.clip import Clip
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import DatasetUnusable
 from tasks.core.events import Declined, DriftDetected, emit, flush, make_event
-from tasks.core.monitoring import run_check
+from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord
 from tasks.core.registry import ledger
 from tasks.core.requests import MonitorRequest
-from tasks.core.settings import Settings
+from tasks.core.settings import Settings, get_settings
 from tasks.core.specs import load_preset
 from tasks.core.store import Store
+
+BATCH = 1024  # prompts that one mapped task embeds
 
 
 @task
@@ -26,12 +31,40 @@ def flush_outbox() -> None:
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
+@lru_cache(maxsize=1)
+def _clip() -> Clip:
+    """One for the process: loading it takes seconds."""
+    return Clip(get_settings())
+
+
+def _monitor(request: MonitorRequest) -> Monitor:
+    store, settings = open_context()
+    return Monitor(store, settings, request.monitor or load_preset().monitor, _clip())
+
+
+@task
+def find_new_prompts(request: MonitorRequest) -> list[list[str]]:
+    """The prompts that the check needs and that were never embedded, in batches."""
+    monitor = _monitor(request)
+    texts = monitor.new_prompts(monitor.window())
+    get_run_logger().info("%d prompts are new and will be embedded", len(texts))
+    return [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+
+
+@task(retries=2, retry_delay_seconds=5)
+def embed_prompts(texts: list[str]) -> int:
+    """Embed a batch and keep it in the store, on whatever machine this runs; how many there were."""
+    store, settings = open_context()
+    clip = _clip()
+    EmbeddingCache(store, clip.hash, settings.cache).embed(texts, clip.encode_texts)
+    return len(texts)
+
+
 @task
 def check_drift(request: MonitorRequest) -> DriftRecord:
-    """Compare the last window of the prompt log with the champion's reference."""
-    store, settings = open_context()
-    preset = load_preset()
-    record = run_check(store, settings, request.monitor or preset.monitor, Clip(settings), preset.evaluation.drifted)
+    """Compare the last window of the prompt log with the reference in force."""
+    monitor = _monitor(request)
+    record, _ = monitor.run(monitor.window(), load_preset().evaluation.drifted)
     get_run_logger().info("drift: %s: %s", record.verdict, record.says)
     rows = "\n".join(f"- {prompt}" for prompt in record.fresh)
     text = f"**{record.verdict}**: {record.says}\n\n{rows and 'New in the traffic:'}\n\n{rows}"

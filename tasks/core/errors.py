@@ -90,6 +90,33 @@ class StateUnusable(DyeworksError):
         super().__init__(f"drift state cannot be used: {problem}; delete it, and the next check makes it again")
 
 
+class EmbeddingsDamaged(DyeworksError):
+    """A segment of kept embeddings cannot be read."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"embeddings {key} cannot be read: {problem}; delete it, and its prompts are embedded again")
+        self.key = key
+
+
+class ReferenceForeign(DyeworksError):
+    """The champion's reference was embedded by another encoder than that of the settings."""
+
+    def __init__(self, generation: int, expected: str, found: str) -> None:
+        super().__init__(
+            f"the drift reference of generation {generation} was made with encoder {expected}, DYEWORKS_CLIP names "
+            f"{found}: run `python -m deployments.drift refit` to embed it again, or set DYEWORKS_CLIP back"
+        )
+        self.generation, self.expected, self.found = generation, expected, found
+
+
+class ProfileMissing(DyeworksError):
+    """There is no drift profile of this generation."""
+
+    def __init__(self, generation: int, model: str) -> None:
+        super().__init__(f"model {model!r} has no drift profile of generation {generation}; see `drift profiles`")
+        self.generation = generation
+
+
 class NullMismatch(DyeworksError):
     """A null table for other sizes was given to a drift check."""
 

@@ -23,6 +23,9 @@ class DriftRecord(Document):
     drift: DriftReport | None
     fresh: tuple[str, ...] = ()
     topics: tuple[Topic, ...] = ()
+    reference_generation: int = 0  # whose traffic the reference is; another than the champion's when one is pinned
+    coverage_reference: float | None = None  # median cosine of the reference's prompts to their nearest captions
+    unreadable: tuple[str, ...] = ()  # damaged objects of the prompt log, which were left out
 
 
 def read_records(store: Store, model: str) -> list[DriftRecord]:

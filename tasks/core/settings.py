@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     )
     device: str = Field("", description="Torch device; empty means cuda where there is one, else cpu.")
     cache: Path = Field(Path("build/cache"), description="Local folder for what can be computed again.")
+    dask: str = Field("", description="Address of a Dask scheduler that embeds large windows; empty: this machine.")
     clock: str = Field("", description="File with a number of seconds that the clock is ahead; for demos and tests.")
     webhook_token: SecretStr = Field(
         SecretStr(""), description="Bearer token of the upload webhook; empty refuses all."

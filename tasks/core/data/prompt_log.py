@@ -10,13 +10,15 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from tasks.core.documents import Document, parse
 from tasks.core.errors import DocumentInvalid
 from tasks.core.store import Store
 
+HOUR = timedelta(hours=1)
+LONG = timedelta(days=60)  # from which on the whole log is listed at once, not day by day
 _PRIVATE = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|\+?\d[\d ()-]{6,}\d")
 
 
@@ -57,16 +59,40 @@ def write_lines(store: Store, model: str, lines: Iterable[PromptLine]) -> None:
         store.create(f"prompts/{model}/{hour}/{uuid.uuid4().hex}.jsonl.gz", gzip.compress(text.encode()))
 
 
+def log_hours(store: Store, model: str, start: datetime, end: datetime) -> dict[datetime, list[str]]:
+    """The keys of the log's objects by the hour they are about, for all hours that meet start <= time < end."""
+    prefix = f"prompts/{model}/"
+    days = [start + timedelta(days=day) for day in range((end - start).days + 2)] if end - start < LONG else []
+    prefixes = [f"{prefix}dt={day:%Y-%m-%d}/" for day in days] or [prefix]
+    hours: dict[datetime, list[str]] = defaultdict(list)
+    for key in (key for one in prefixes for key in store.list(one)):
+        if (hour := _hour_of(key.removeprefix(prefix))) and start < hour + HOUR and hour < end:
+            hours[hour].append(key)
+    return dict(sorted(hours.items()))
+
+
+def _hour_of(name: str) -> datetime | None:
+    found = re.match(r"dt=(\d{4}-\d\d-\d\d)/hour=(\d\d)/", name)
+    return datetime.fromisoformat(f"{found[1]}T{found[2]}:00:00+00:00") if found else None
+
+
+def read_objects(store: Store, keys: Iterable[str]) -> list[PromptLine]:
+    """The lines of some of the log's objects; each request once, in the order of time."""
+    return once(line for key in keys for line in _parse(store.read(key), key))
+
+
+def once(lines: Iterable[PromptLine]) -> list[PromptLine]:
+    """Each request once, in the order of time: a line may be written more than once, and late."""
+    found: dict[str, PromptLine] = {}
+    for line in lines:
+        found.setdefault(line.request_id, line)
+    return sorted(found.values(), key=lambda line: (line.time, line.request_id))
+
+
 def read_lines(store: Store, model: str, start: datetime, end: datetime) -> list[PromptLine]:
     """The lines with start <= time < end, each request once, in the order of time."""
-    first, last = (f"prompts/{model}/{edge:dt=%Y-%m-%d/hour=%H}/" for edge in (start, end))
-    lines: dict[str, PromptLine] = {}
-    for key in store.list(f"prompts/{model}/"):
-        if first <= key[: len(first)] <= last:
-            for line in _parse(store.read(key), key):
-                if start <= line.time < end:
-                    lines.setdefault(line.request_id, line)
-    return sorted(lines.values(), key=lambda line: (line.time, line.request_id))
+    keys = [key for hour in log_hours(store, model, start, end).values() for key in hour]
+    return [line for line in read_objects(store, keys) if start <= line.time < end]
 
 
 def _parse(data: bytes, key: str) -> list[PromptLine]:

@@ -1,5 +1,6 @@
 """The reference profile: what a promoted model's traffic looked like, frozen, as one safetensors file."""
 
+import hashlib
 import json
 import zlib
 from dataclasses import dataclass
@@ -58,6 +59,14 @@ class DriftProfile:
     def placed(self) -> Placed:
         """B's rows in their clusters."""
         return self.features.place(self.reference)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name the profile."""
+        whole = hashlib.sha256(self.card.model_dump_json().encode())
+        for part in (*vars(self.features).values(), self.reference, self.groups):
+            whole.update(np.ascontiguousarray(part).tobytes())
+        return whole.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write the profile to `path` as safetensors, in one rename."""

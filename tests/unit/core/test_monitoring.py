@@ -8,7 +8,7 @@ from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, log_lines
 from tasks.core.clip import Clip
 from tasks.core.data.prompt_log import write_lines
 from tasks.core.drift.spec import DriftSpec
-from tasks.core.monitoring import run_check
+from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.settings import Settings
@@ -46,11 +46,12 @@ def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[f
 
 
 def check(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
-    return run_check(store, settings, SPEC, clip, SAMPLE)
+    monitor = Monitor(store, settings, SPEC, clip)
+    return monitor.run(monitor.window(), SAMPLE)[0]
 
 
 def profiles(store: FolderStore) -> dict[str, bytes]:
-    return {key: store.read(key) for key in store.list("drift/adire/profiles/")}
+    return {key: store.read(key) for key in store.list("drift/adire/profiles/frozen/")}
 
 
 @pytest.fixture
@@ -77,7 +78,8 @@ def test_too_little_reference_is_provisional(
     visit(folder, reference, FIRST_TASTE, (10, 1.01))
     visit(folder, 300, NEW_TASTE, (0.9, 0), seed=2)
     record = check(folder, settings, clip)
-    assert (record.verdict, record.generation, record.drift) == ("provisional", 1, None)
+    assert (record.verdict, record.generation, record.fresh) == ("provisional", 1, ())
+    assert bool(record.drift) is (reference > 0), "a small reference gives figures, and decides nothing"
     assert record.reference_requests == reference
     assert f"{reference} requests of the 2000 it needs" in record.says
     assert profiles(folder) == {}
@@ -114,7 +116,7 @@ def test_a_small_window_decides_nothing(shop: FolderStore, settings: Settings, c
     visit(shop, 40, NEW_TASTE, (0.9, 0), seed=2)
     record = check(shop, settings, clip)
     assert record.verdict == "insufficient_data"
-    assert "40 requests are too few" in record.says
+    assert "40 requests, worth" in record.says
 
 
 def test_an_empty_window_decides_nothing(shop: FolderStore, settings: Settings, clip: Clip) -> None:

@@ -1,0 +1,124 @@
+"""Embeddings of prompts, each made once: segments in the store, named by their content, mirrored on local disk."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from tasks.core.drift.rows import Floats
+from tasks.core.errors import EmbeddingsDamaged, ObjectExists, ObjectMissing
+from tasks.core.store import Store
+
+MOST_SEGMENTS = 64  # from which they are merged into one
+Encode = Callable[[list[str]], Floats]
+
+
+@dataclass
+class EmbeddingCache:
+    """What an encoder (its hash) has made of prompts, float32 [d] each, for all machines that share the store.
+
+    A segment is written once, under the hash of the prompts in it, so monitors that run at the same time disturb each
+    other in nothing: at worst the same prompt lies in two segments.
+    """
+
+    store: Store
+    encoder: str
+    local: Path
+    index: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    vectors: dict[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name = hashlib.sha256(self.encoder.encode()).hexdigest()[:16]
+        self.prefix = f"embeddings/{name}/"
+        self.local = self.local / "embeddings" / name
+        self.refresh()
+
+    def embed(self, texts: Sequence[str], encode: Encode) -> Floats:
+        """Return float32 [n, d] of the texts; what is missing is encoded, each once, and kept."""
+        if missing := self.missing(texts):
+            self.add(missing, encode(missing))
+        places = [self.index[text_key(text)] for text in texts]
+        return np.array([self.vectors[segment][row] for segment, row in places], dtype=np.float32)
+
+    def missing(self, texts: Iterable[str]) -> list[str]:
+        """The distinct texts of which there is no embedding yet, in their order."""
+        return [text for text in dict.fromkeys(texts) if text_key(text) not in self.index]
+
+    def add(self, texts: Sequence[str], vectors: Floats) -> None:
+        """Keep the embeddings, float32 [n, d], of distinct texts."""
+        self._write(np.array([list(text_key(text)) for text in texts], dtype=np.uint8), vectors)
+        if len(self.vectors) > MOST_SEGMENTS:
+            self.merge()
+
+    def merge(self) -> None:
+        """Make one segment of all. It is written before the others go, so nothing is ever missing."""
+        old = list(self.vectors)
+        keys = np.array([list(key) for key in self.index], dtype=np.uint8)
+        self._write(keys, np.array([self.vectors[segment][row] for segment, row in self.index.values()], np.float32))
+        for segment in set(old) - {self._name(keys)}:
+            self.store.delete(self.prefix + segment)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what other monitors have added or merged."""
+        there = {key.removeprefix(self.prefix) for key in self.store.list(self.prefix)}
+        if not there >= self.vectors.keys():
+            self.index, self.vectors = {}, {}
+        for segment in sorted(there - self.vectors.keys()):
+            try:
+                self._take(segment)
+            except ObjectMissing:  # merged into another in this moment
+                self.refresh()
+                return
+
+    def _write(self, keys: npt.NDArray[np.uint8], vectors: Floats) -> None:
+        segment = self._name(keys)
+        with suppress(ObjectExists):  # another monitor has embedded the same prompts
+            self.store.create(self.prefix + segment, save({"keys": keys, "vectors": np.ascontiguousarray(vectors)}))
+        self._take(segment)
+
+    @staticmethod
+    def _name(keys: npt.NDArray[np.uint8]) -> str:
+        return hashlib.sha256(keys.tobytes()).hexdigest()[:24] + ".safetensors"
+
+    def _take(self, segment: str) -> None:
+        """Mirror a segment, map its vectors and enter its prompts."""
+        keys, vectors = (self.local / f"{segment}.{part}.npy" for part in ("keys", "vectors"))
+        if not keys.exists():
+            held = _unpacked(self.prefix + segment, self.store.read(self.prefix + segment))
+            _save(vectors, held["vectors"])
+            _save(keys, held["keys"])
+        self.vectors[segment] = np.load(vectors, mmap_mode="r", allow_pickle=False)
+        for row, key in enumerate(np.load(keys, allow_pickle=False)):
+            self.index.setdefault(key.tobytes(), (segment, row))
+
+
+def text_key(text: str) -> bytes:
+    """Sixteen bytes that name a prompt."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _unpacked(key: str, data: bytes) -> dict[str, npt.NDArray[np.generic]]:
+    try:
+        held: dict[str, npt.NDArray[np.generic]] = load(data)
+    except SafetensorError as problem:
+        raise EmbeddingsDamaged(key, str(problem)) from problem
+    if set(held) != {"keys", "vectors"} or len(held["keys"]) != len(held["vectors"]):
+        raise EmbeddingsDamaged(key, "it holds no keys and vectors of one length")
+    return held
+
+
+def _save(path: Path, values: npt.NDArray[np.generic]) -> None:
+    """Write beside and rename, so that a reader never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid4().hex}.part")
+    with part.open("wb") as file:
+        np.save(file, values)
+    part.replace(path)

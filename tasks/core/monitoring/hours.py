@@ -1,0 +1,86 @@
+"""The prompt log by hours: an hour that was read once is read again as one object, and what came late with it."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from tasks.core.data.prompt_log import HOUR, PromptLine, log_hours, once, read_objects
+from tasks.core.documents import Document, digest, parse
+from tasks.core.errors import DocumentInvalid, ObjectMissing
+from tasks.core.store import Store
+
+
+class HourFile(Document):
+    """All lines of an hour's objects (their names are `sources`), each request once; damaged objects are skipped."""
+
+    sources: tuple[str, ...] = ()
+    lines: tuple[PromptLine, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The lines of an hour that lie in a window; `whole` when the window holds all of the hour."""
+
+    start: datetime
+    lines: list[PromptLine]
+    whole: bool
+    unreadable: tuple[str, ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """Names the lines: a late one gives another name."""
+        return digest(*(line.request_id for line in self.lines))
+
+
+def read_hours(store: Store, model: str, start: datetime, end: datetime) -> list[Hour]:
+    """The log from start to end by the hour, in order; costs one object an hour and what is new."""
+    hours = []
+    for begin, keys in log_hours(store, model, start, end).items():
+        held = _hour_file(store, model, begin, keys)
+        lines = [line for line in held.lines if start <= line.time < end]
+        hours.append(Hour(begin, lines, start <= begin and begin + HOUR <= end, held.unreadable))
+    return hours
+
+
+def newest_lines(store: Store, model: str, start: datetime, end: datetime, most: int) -> list[PromptLine]:
+    """The last `most` lines from start to end."""
+    found: list[PromptLine] = []
+    for begin, keys in reversed(log_hours(store, model, start, end).items()):
+        if len(found) >= most:
+            break
+        found = [line for line in _hour_file(store, model, begin, keys).lines if start <= line.time < end] + found
+    return once(found)[-most:]
+
+
+def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> HourFile:
+    """The hour's lines; read from the log where the hour's file does not have them yet."""
+    place = f"drift/{model}/hours/{hour:%Y-%m-%dT%H}.json.gz"
+    held = _held(store, place)
+    names = {key.rpartition("/")[2]: key for key in keys}
+    if not set(held.sources) <= set(names):  # something was deleted from the log: it must not live on here
+        held = HourFile()
+    if fresh := [key for name, key in names.items() if name not in set(held.sources)]:
+        held = _extended(store, held, fresh, tuple(names))
+        store.write(place, gzip.compress(held.model_dump_json().encode()))
+    return held
+
+
+def _held(store: Store, place: str) -> HourFile:
+    """The hour's file as it is; empty where there is none that can be read: all of it lies in the log."""
+    try:
+        return parse(HourFile, gzip.decompress(store.read(place)), place)
+    except (ObjectMissing, DocumentInvalid, gzip.BadGzipFile, zlib.error, EOFError):
+        return HourFile()
+
+
+def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, ...]) -> HourFile:
+    lines, unreadable = list(held.lines), list(held.unreadable)
+    for key in fresh:
+        try:
+            lines += read_objects(store, [key])
+        except DocumentInvalid:
+            unreadable.append(key)
+    return HourFile(sources=names, lines=tuple(once(lines)), unreadable=tuple(unreadable))

@@ -1,0 +1,58 @@
+"""What is new in the traffic: topics, how near the dataset comes to them, and a sample of their prompts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.core.data.prompt_log import redact
+from tasks.core.drift import DriftProfile, Explanation, Topic, explain
+from tasks.core.drift.rows import Floats, Ints
+
+MOST_KNOWN = 500  # rows of the reference by which the usual coverage is told
+
+
+@dataclass(frozen=True)
+class News:
+    """Topics with their coverage, a redacted sample of distinct prompts, and the reference's own median coverage."""
+
+    topics: tuple[Topic, ...] = ()
+    sample: tuple[str, ...] = ()
+    coverage_reference: float | None = None
+
+
+def find_news(
+    profile: DriftProfile, rows: Floats, texts: list[str], groups: Ints, captions: Floats, sample: int
+) -> News:
+    """Explain a window, float32 [n, d], beside the dataset's captions, float32 [k, d]; at most `sample` prompts."""
+    found = explain(profile, rows, texts, groups=groups)
+    topics = [
+        topic.model_copy(update={"coverage": _nearest(centre[None], captions)})
+        for topic, centre in zip(found.topics, found.centres, strict=True)
+    ]
+    redacted = [t.model_copy(update={"medoids": tuple(redact(m) for m in t.medoids)}) for t in topics]
+    usual = _nearest(profile.reference[:MOST_KNOWN], captions)
+    return News(tuple(redacted), sample_prompts(found, rows, texts, sample), usual)
+
+
+def _nearest(rows: Floats, captions: Floats) -> float | None:
+    """The median cosine of the rows' nearest captions."""
+    if not len(captions):
+        return None
+    return round(float(np.clip(np.median((rows @ captions.T).max(axis=1)), -1, 1)), 4)
+
+
+def sample_prompts(found: Explanation, rows: Floats, texts: list[str], most: int) -> tuple[str, ...]:
+    """At most `most` distinct, redacted prompts of the topics, turn by turn, from the centre of each outwards."""
+    queues = []
+    for mine, centre in zip(found.members, found.centres, strict=True):
+        near = mine[np.argsort(-(rows[mine] @ centre), kind="stable")]
+        distinct = list({_plain(texts[i]): redact(texts[i]) for i in reversed(near)}.values())[::-1]
+        spread = np.linspace(0, len(distinct) - 1, min(most, len(distinct))).astype(int)
+        queues.append([distinct[i] for i in dict.fromkeys(spread.tolist())])
+    turns = [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
+    return tuple(dict.fromkeys(turns))[:most]
+
+
+def _plain(text: str) -> str:
+    """Two prompts that differ in case or spaces alone are one."""
+    return " ".join(text.casefold().split())

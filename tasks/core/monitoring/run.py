@@ -1,0 +1,184 @@
+"""A check of the monitor: the last window of the prompt log against the reference in force."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from tasks.core import clock
+from tasks.core.clip import Clip
+from tasks.core.data.dataset import load_manifest
+from tasks.core.data.prompt_log import PromptLine
+from tasks.core.documents import render
+from tasks.core.drift import DriftProfile, DriftReport, check
+from tasks.core.drift.rows import Floats, Ints
+from tasks.core.errors import DatasetUnusable
+from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.hours import Hour, read_hours
+from tasks.core.monitoring.news import News, find_news
+from tasks.core.monitoring.profiles import (
+    find_record,
+    fit,
+    freeze,
+    generation_in_force,
+    load_profile,
+    reference_begin,
+    reference_lines,
+    session_groups,
+)
+from tasks.core.monitoring.states import window_state
+from tasks.core.records import DriftRecord
+from tasks.core.registry.ledger import Entry, history
+from tasks.core.settings import Settings
+from tasks.core.specs import MonitorSpec
+from tasks.core.store import Store
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a check looks at: the hours of the log up to `end`, and the generations."""
+
+    start: datetime
+    end: datetime
+    hours: list[Hour]
+    entries: list[Entry]
+
+    @property
+    def lines(self) -> list[PromptLine]:
+        """All lines, in the order of time."""
+        return [line for hour in self.hours for line in hour.lines]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check made of a window: None where there was nothing to compare with."""
+
+    profile: DriftProfile | None
+    report: DriftReport | None
+    rows: Floats
+    news: News
+
+
+class Monitor:
+    """The parts that a check needs; one for a run."""
+
+    def __init__(self, store: Store, settings: Settings, spec: MonitorSpec, clip: Clip) -> None:
+        self.store, self.settings, self.spec, self.clip = store, settings, spec, clip
+        self.cache = EmbeddingCache(store, clip.hash, settings.cache)
+
+    def window(self) -> Window:
+        """The window that ends now."""
+        end = clock.now()
+        start = end - timedelta(hours=self.spec.window_hours)
+        hours = read_hours(self.store, self.settings.model, start, end)
+        return Window(start, end, hours, history(self.store, self.settings.model))
+
+    def new_prompts(self, window: Window) -> list[str]:
+        """The distinct texts that a check of this window will look at and that were never embedded."""
+        if not window.entries:
+            return []
+        texts = [line.prompt for line in window.lines] + self._captions()
+        generation = generation_in_force(self.store, self.settings.model, window.entries)
+        if find_record(self.store, self.settings.model, generation, self.clip.hash) is None:
+            texts += [line.prompt for line in self._reference(window, generation)]
+        return self.cache.missing(texts)
+
+    def run(self, window: Window, sample: int) -> tuple[DriftRecord, Finding]:
+        """Check a window and keep the record; at most `sample` new prompts are picked.
+
+        Raises:
+            ReferenceForeign: the reference was embedded by another encoder.
+        """
+        found = self._find(window, sample)
+        record = self._record(window, found)
+        self.store.write(record.key, render(record))
+        return record, found
+
+    def _find(self, window: Window, sample: int) -> Finding:
+        nothing = Finding(None, None, np.zeros((0, 0), dtype=np.float32), News())
+        profile = self.profile(window) if window.entries else None
+        if profile is None:
+            return nothing
+        lines = window.lines
+        rows = self.embed([line.prompt for line in lines]).reshape(len(lines), profile.card.dimension)
+        groups = session_groups(lines)
+        report = self._check(profile, window, rows, groups)
+        if report.verdict not in ("warn", "retrain"):
+            return Finding(profile, report, rows, News())
+        captions = self.embed(self._captions()).reshape(-1, profile.card.dimension)
+        texts = [line.prompt for line in lines]
+        return Finding(profile, report, rows, find_news(profile, rows, texts, groups, captions, sample))
+
+    def _check(self, profile: DriftProfile, window: Window, rows: Floats, groups: Ints) -> DriftReport:
+        return check(
+            profile,
+            rows,
+            groups=groups,
+            encoder=self.clip.hash,
+            state=window_state(self.store, self.settings.model, profile, window.hours, rows, groups),
+            null_cache=self.settings.cache / "null",
+        )
+
+    def embed(self, texts: list[str]) -> Floats:
+        """float32 [n, d]; each distinct text is embedded once, ever."""
+        return self.cache.embed(texts, self.clip.encode_texts)
+
+    def profile(self, window: Window) -> DriftProfile | None:
+        """The profile in force, frozen when its traffic first suffices; None where it has next to none."""
+        generation = generation_in_force(self.store, self.settings.model, window.entries)
+        if record := find_record(self.store, self.settings.model, generation, self.clip.hash):
+            return load_profile(self.store, record)
+        lines = self._reference(window, generation)
+        profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
+        if profile is None or profile.card.provisional:
+            return profile
+        return freeze(self.store, self.settings, profile, generation, (lines[0].time, window.start))[0]
+
+    def _reference(self, window: Window, generation: int) -> list[PromptLine]:
+        begin = reference_begin(window.entries, generation)
+        return reference_lines(self.store, self.settings.model, begin, window.start)
+
+    def _captions(self) -> list[str]:
+        try:
+            manifest = load_manifest(self.store, self.settings.dataset)
+        except DatasetUnusable:
+            return []
+        return list(dict.fromkeys(item.caption for item in manifest.items))
+
+    def _record(self, window: Window, found: Finding) -> DriftRecord:
+        card = found.profile.card if found.profile else None
+        entries, unreadable = window.entries, [key for hour in window.hours for key in hour.unreadable]
+        in_force = generation_in_force(self.store, self.settings.model, entries) if entries else 0
+        return DriftRecord(
+            key=f"drift/{self.settings.model}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
+            time=window.end,
+            start=window.start,
+            end=window.end,
+            generation=entries[-1].generation if entries else 0,
+            reference_generation=in_force,
+            verdict=found.report.verdict if found.report else "provisional",
+            says=_says(window, found, self.spec),
+            requests=len(window.lines),
+            reference_requests=card.rows_a + card.rows_b if card else 0,
+            drift=found.report,
+            fresh=found.news.sample,
+            topics=found.news.topics,
+            coverage_reference=found.news.coverage_reference,
+            unreadable=tuple(unreadable),
+        )
+
+
+def _says(window: Window, found: Finding, spec: MonitorSpec) -> str:
+    if not window.entries:
+        return "no model has been promoted yet: there is nothing to drift from"
+    report = found.report
+    rows = found.profile.card.rows_a + found.profile.card.rows_b if found.profile else 0
+    if report is None or report.verdict == "provisional":
+        return f"the reference has {rows} requests of the {spec.drift.min_reference} it needs"
+    if report.verdict == "insufficient_data":
+        needed = spec.drift.min_effective
+        return f"{report.n} requests, worth {report.n_effective:.0f} independent ones, are too few: {needed} are needed"
+    return (
+        f"PSI {report.psi:.3f} (threshold {report.threshold:g}, p {report.p_value:.1e}) over {report.n} requests: "
+        f"about {report.new_traffic_share:.0%} of the traffic is new"
+    )
