@@ -1,0 +1,161 @@
+"""The page of a drift check: one HTML file that needs nothing beside itself and runs nothing."""
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from tasks.core.drift.explain import Topic
+from tasks.core.drift.spec import DriftSpec
+from tasks.core.records import DriftRecord
+from tasks.core.reporting.canvas import DARK, LIGHT, Theme
+from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
+from tasks.core.reporting.sentence import compared, headline, meaning, sentence
+from tasks.core.reporting.style import STYLE
+
+NEAR = 0.8  # with the embedded CLIP known motifs have a caption at 0.99, a new one at 0.75 at most
+LONGEST = 240  # characters of a prompt that are shown
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def drift_page(
+    record: DriftRecord,
+    past: Sequence[DriftRecord],
+    spec: DriftSpec,
+    *,
+    model: str,
+    profile: str = "",
+    evidently: str = "",
+    near: float = NEAR,
+) -> str:
+    """The whole page; `past` may hold the record itself. Strangers' words are escaped, and nothing is loaded.
+
+    `profile` names the reference, `evidently` is the relative address of the report beside it (empty: no link), `near`
+    the cosine from which a caption counts as near.
+    """
+    sections = (
+        _verdict(record, spec, model),
+        _history(record, past, spec),
+        _distribution(record),
+        _topics(record.topics, near),
+        _fresh(record.fresh),
+        _meaning(record, spec, profile, evidently),
+    )
+    head = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>{escape(headline(record))}: {escape(model)}</title><style>{STYLE}</style>"
+    )
+    body = f"<main>{''.join(sections)}<footer>{escape(record.key)}</footer></main>"
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def _verdict(record: DriftRecord, spec: DriftSpec, model: str) -> str:
+    kind = escape(record.verdict)
+    return (
+        f'<section class="verdict {kind}"><div class="badge">{kind.replace("_", " ")}</div>'
+        f'<h1>{escape(headline(record))}</h1><p class="lead">{escape(sentence(record, spec))}</p>{_figures(record)}'
+        f'<p class="quiet">Requests for {escape(model)} from {_moment(record.start)} to {_moment(record.end)}.</p>'
+        "</section>"
+    )
+
+
+def _figures(record: DriftRecord) -> str:
+    figures = {"requests": f"{record.requests:,}"}
+    if report := record.drift:
+        figures["effective"] = f"{report.n_effective:,.0f}"
+    if record.reference_requests:
+        figures["reference"] = f"{record.reference_requests:,}"
+    if report and record.verdict != "insufficient_data":  # a PSI of too few requests would only mislead
+        share, p = f"{report.new_traffic_share:.0%}", f"{report.p_value:.2g}"
+        figures = {"PSI": f"{report.psi:.3f}", "threshold": f"{report.threshold:g}", "p": p, "new": share} | figures
+    return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in figures.items())}</dl>"
+
+
+def _history(record: DriftRecord, past: Sequence[DriftRecord], spec: DriftSpec) -> str:
+    checks = list({r.key: r for r in (*past, record) if r.drift}.values())
+    if not checks:
+        return ""
+    picture = _picture("PSI of each check over time", lambda theme: history_plot(checks, spec, theme))
+    return _section("All checks", picture)
+
+
+def _distribution(record: DriftRecord) -> str:
+    found = record.drift.distribution if record.drift else None
+    if not found:
+        return ""
+    picture = _picture("Scores of window and reference", lambda theme: distribution_plot(found, theme))
+    text = "Each request is scored along the direction in which the window differs from the reference."
+    return _section("How unlike the reference the requests are", f'<p class="quiet">{text}</p>{picture}')
+
+
+def _topics(topics: Sequence[Topic], near: float) -> str:
+    if not topics:
+        return ""
+    picture = _picture("Topics that grew", lambda theme: topics_plot(topics, theme))
+    names = ("topic, and prompts from its middle", "reference", "window", "pictures")
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
+    rows = "".join(_topic(topic, near) for topic in topics)
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return _section("What has grown", picture + table)
+
+
+def _topic(topic: Topic, near: float) -> str:
+    terms = _shown(", ".join(topic.terms)) if topic.terms else "no words stand out"
+    return (
+        f"<tr><td><strong>{terms}</strong>{_prompts(topic.medoids)}</td>"
+        f'<td class="number" data-name="reference">{topic.share_reference:.1%}</td>'
+        f'<td class="number" data-name="window">{topic.share_current:.1%}</td>'
+        f'<td data-name="pictures">{_nearness(topic.coverage, near)}</td></tr>'
+    )
+
+
+def _nearness(coverage: float | None, near: float) -> str:
+    if coverage is None:
+        return "not known"
+    cosine = f'<span class="quiet">(nearest caption {coverage:.2f})</span>'
+    if coverage < near:
+        return f'<span class="missing">no picture comes near: photograph this</span> {cosine}'
+    return f"there are pictures of it {cosine}"
+
+
+def _fresh(prompts: Sequence[str]) -> str:
+    if not prompts:
+        return ""
+    note = '<p class="quiet">A sample of the requests that are most unlike the reference.</p>'
+    return _section("New prompts", note + _prompts(prompts))
+
+
+def _meaning(record: DriftRecord, spec: DriftSpec, profile: str, evidently: str) -> str:
+    link = (
+        f'<p><a href="{escape(evidently)}">Evidently\u2019s report</a> on the same requests: lengths, words and single'
+    )
+    link += " directions. It counts by rules of its own; the verdict is the one above.</p>"
+    named = f" Its profile is {escape(profile)}." if profile else ""
+    text = f"<p>{escape(meaning(spec))}</p><p>{escape(compared(record))}{named}</p>{link if evidently else ''}"
+    return _section("What the numbers mean", text)
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>"
+
+
+def _prompts(prompts: Iterable[str]) -> str:
+    """A list; each prompt runs in its own direction and cannot turn the text around it."""
+    return f'<ul class="prompts">{"".join(f"<li>{_shown(prompt)}</li>" for prompt in prompts)}</ul>'
+
+
+def _shown(text: str) -> str:
+    return f"<bdi>{escape(text if len(text) <= LONGEST else text[:LONGEST] + chr(0x2026))}</bdi>"
+
+
+def _picture(text: str, draw: Callable[[Theme], bytes]) -> str:
+    """The plot for a light page and for a dark one."""
+    light, dark = (f"data:image/png;base64,{base64.b64encode(draw(theme)).decode()}" for theme in (LIGHT, DARK))
+    source = f'<source media="(prefers-color-scheme:dark)" srcset="{dark}">'
+    return f'<picture>{source}<img alt="{text}" src="{light}"></picture>'
+
+
+def _moment(time: datetime) -> str:
+    there = time.astimezone(UTC)
+    return f"{there.day} {there:%B %Y, %H:%M} UTC"

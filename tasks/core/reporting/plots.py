@@ -1,0 +1,142 @@
+"""The plots of a drift check, each as PNG bytes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from tasks.core.drift.check import Distribution, DriftReport
+from tasks.core.drift.explain import Topic
+from tasks.core.drift.spec import DriftSpec
+from tasks.core.records import DriftRecord
+from tasks.core.reporting.canvas import LIGHT, Theme, canvas, legend, note, png
+
+MARKS = {"stable": "o", "warn": "^", "retrain": "D", "insufficient_data": "x"}
+NAMES = {"stable": "stable", "warn": "warning", "retrain": "retrain", "insufficient_data": "too few to judge"}
+MOST_TOPICS = 8
+LABEL = 44  # characters
+MINUTE = 1 / 1440  # days
+Checked = tuple[DriftRecord, DriftReport]
+
+
+def distribution_plot(found: Distribution, theme: Theme = LIGHT) -> bytes:
+    """How unlike the reference the requests are: the window over the reference, the last decile marked."""
+    figure, axes = canvas(2.9, theme)
+    edges, most = found.edges, max(*found.reference, *found.current)
+    axes.stairs(found.reference, edges, fill=True, color=theme.reference, alpha=0.75, label="reference")
+    axes.stairs(found.current, edges, color=theme.window, linewidth=2, label="this window")
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.22 * most), ylabel="share of requests")
+    axes.set_xlabel("like the reference  \u2190  score, in standard deviations  \u2192  new")
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    _tail(axes, found, 1.19 * most, theme)
+    legend(axes, theme, 2)
+    return png(figure)
+
+
+def history_plot(records: Sequence[DriftRecord], spec: DriftSpec, theme: Theme = LIGHT) -> bytes:
+    """PSI over time of all records that have a report, against the two thresholds; a line a generation."""
+    figure, axes = canvas(3.2, theme)
+    checked = [(r, r.drift) for r in sorted(records, key=lambda r: r.time) if r.drift]
+    low, high = min(0.0, *(d.psi for _, d in checked)), max(1.3 * spec.retrain_psi, *(d.psi for _, d in checked))
+    axes.set_ylim(low - 0.08 * (high - low), high + 0.17 * (high - low))
+    _time_axis(axes, _days(checked[0][0].time), _days(checked[-1][0].time))
+    _thresholds(axes, spec, theme)
+    for generation in dict.fromkeys(r.generation for r, _ in checked):
+        x, y = zip(*((_days(r.time), d.psi) for r, d in checked if r.generation == generation), strict=True)
+        axes.plot(x, y, color=theme.reference, linewidth=1.2, zorder=1)
+    _generations(axes, checked, theme)
+    _points(axes, checked, theme)
+    axes.set_ylabel("PSI")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    legend(axes, theme, 4)
+    return png(figure)
+
+
+def topics_plot(topics: Sequence[Topic], theme: Theme = LIGHT) -> bytes:
+    """The clusters that grew most: their share of the reference against their share of the window."""
+    grown = sorted(topics, key=lambda t: t.share_reference - t.share_current)[:MOST_TOPICS]
+    figure, axes = canvas(0.75 + 0.72 * len(grown), theme)
+    rows = np.arange(len(grown), dtype=float)
+    most = max(max(t.share_current, t.share_reference) for t in grown)
+    for offset, colour, name in ((0.04, theme.reference, "reference"), (0.3, theme.window, "this window")):
+        shares = [t.share_reference if name == "reference" else t.share_current for t in grown]
+        bars = axes.barh(rows + offset, shares, 0.24, color=colour, label=name)
+        axes.bar_label(bars, [_percent(s) for s in shares], padding=4, color=theme.ink, fontsize=9.5)
+    for row, topic in zip(rows, grown, strict=True):  # strangers' words: "$" is no formula
+        axes.text(0, row - 0.15, _label(topic), color=theme.ink, fontsize=10.5, va="bottom", parse_math=False)
+    axes.set(ylim=(len(grown) - 0.45, -0.5), xlim=(0, 1.15 * most), yticks=[], xticks=[])
+    axes.spines["bottom"].set_visible(False)
+    legend(axes, theme, 2)
+    return png(figure)
+
+
+def _tail(axes: Axes, found: Distribution, top: float, theme: Theme) -> None:
+    """Mark what lies beyond nine tenths of the reference, and say how much of the window does."""
+    first, last = found.edges[0], found.edges[-1]
+    decile = float(np.interp(0.9, np.cumsum([0.0, *found.reference]), found.edges))
+    beyond = 1 - float(np.interp(decile, found.edges, np.cumsum([0.0, *found.current])))
+    axes.axvspan(decile, last, color=theme.window, alpha=0.1, linewidth=0, zorder=0)
+    axes.axvline(decile, color=theme.ink, linewidth=1, linestyle=(0, (3, 3)))
+    text = f"beyond this line:\n10% of the reference,\n{beyond:.0%} of this window"
+    note(axes, text, (decile, top), theme.ink, va="top", before=last - decile < 0.35 * (last - first))
+
+
+def _days(time: datetime) -> float:
+    return float(date2num(time))
+
+
+def _time_axis(axes: Axes, begin: float, end: float) -> None:
+    """Dates that suit the span, in days: minutes as well as months, UTC."""
+    edge = max((end - begin) * 0.03, MINUTE if end > begin else 30 * MINUTE)
+    axes.set_xlim(begin - edge, end + edge)
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+
+
+def _thresholds(axes: Axes, spec: DriftSpec, theme: Theme) -> None:
+    for verdict, value, side in (("retrain", spec.retrain_psi, "bottom"), ("warn", spec.warn_psi, "top")):
+        colour = theme.verdicts[verdict]
+        axes.axhline(value, color=colour, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        note(axes, f"{verdict} {value:g}", (1, value), colour, va=side, along="axes fraction")
+
+
+def _generations(axes: Axes, checked: Sequence[Checked], theme: Theme) -> None:
+    """Where another generation's reference begins; named where there is room."""
+    left, right = axes.get_xlim()
+    begins = [checked[0][0], *(b for (a, _), (b, _) in pairwise(checked) if a.generation != b.generation)]
+    free = left
+    for record in begins:
+        place = _days(record.time)
+        axes.axvline(place, color=theme.line, linewidth=1, zorder=0)
+        if place >= free:
+            text, room = (f" {record.generation}", 0.06) if free > left else (_reference(record), 0.42)
+            axes.text(place, 0.985, text, transform=axes.get_xaxis_transform(), va="top", color=theme.quiet, fontsize=9)
+            free = place + room * (right - left)
+
+
+def _reference(record: DriftRecord) -> str:
+    return f" reference of generation {record.generation}"
+
+
+def _points(axes: Axes, checked: Sequence[Checked], theme: Theme) -> None:
+    size = 36 if len(checked) <= 100 else 12
+    for verdict, mark in MARKS.items():
+        mine = [(_days(r.time), d.psi) for r, d in checked if d.verdict == verdict]
+        if mine:
+            x, y = zip(*mine, strict=True)
+            axes.scatter(x, y, s=size, marker=mark, color=theme.verdicts[verdict], label=NAMES[verdict], zorder=2)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share == 0 or share >= 0.01 else "under 1%"
+
+
+def _label(topic: Topic) -> str:
+    words = ", ".join(topic.terms[:4]) or next(iter(topic.medoids), "(no words)")
+    return words if len(words) <= LABEL else words[: LABEL - 1] + "\u2026"
