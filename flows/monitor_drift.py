@@ -4,7 +4,7 @@ from prefect import flow
 
 from tasks.core.requests import MonitorRequest
 from tasks.ingest import reconsider_dataset
-from tasks.monitor import check_drift, decide_retrain, embed_prompts, find_new_prompts, flush_outbox
+from tasks.monitor import check_drift, decide_retrain, embed_prompts, find_new_prompts, flush_outbox, report_drift
 from tasks.scale import task_runner
 
 
@@ -15,7 +15,8 @@ def monitor_drift(spec: MonitorRequest = MonitorRequest()) -> None:
     reconsider_dataset()
     embed_prompts.map(find_new_prompts(spec)).result()
     record = check_drift(spec)
-    decide_retrain(record, spec)
+    decision = decide_retrain(record, spec)
+    report_drift(record, decision, spec)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Monitoring: check, decide, tell."""
 
+from base64 import b64encode
 from functools import lru_cache
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from tasks.context import open_context
 from tasks.core import policy
@@ -12,6 +13,7 @@ from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import DatasetUnusable
 from tasks.core.events import Declined, DriftDetected, emit, flush, make_event
 from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
 from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord
 from tasks.core.registry import ledger
@@ -70,6 +72,19 @@ def check_drift(request: MonitorRequest) -> DriftRecord:
     text = f"**{record.verdict}**: {record.says}\n\n{rows and 'New in the traffic:'}\n\n{rows}"
     create_markdown_artifact(text, key="drift", description="Drift of the production prompts")
     return record
+
+
+@task(retries=2, retry_delay_seconds=5)
+def report_drift(record: DriftRecord, decision: policy.Decision, request: MonitorRequest) -> None:
+    """Write the pages and metrics of a check, and show its plots on the run's page."""
+    monitor = _monitor(request)
+    for key in write_pages(monitor, record, decision):
+        get_run_logger().info("%s/%s", monitor.store.url, key)
+    write_metrics(monitor, record)
+    track(monitor, record)
+    for name, (description, picture) in drawings(monitor, record).items():
+        url = f"data:image/png;base64,{b64encode(picture).decode()}"
+        create_image_artifact(url, key=name, description=description)
 
 
 @task

@@ -117,6 +117,17 @@ class ProfileMissing(DyeworksError):
         self.generation = generation
 
 
+class HistoryUnusable(DyeworksError):
+    """A file of past requests cannot be imported."""
+
+    def __init__(self, name: str, problem: str, faults: int) -> None:
+        super().__init__(
+            f"{name}: {problem} ({faults} bad lines; nothing was imported). Each line is JSON with a prompt and a "
+            'time, such as {"prompt": "rings", "time": "2026-01-31T12:00:00Z", "session": "visitor 7"}'
+        )
+        self.name, self.faults = name, faults
+
+
 class NullMismatch(DyeworksError):
     """A null table for other sizes was given to a drift check."""
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from tasks.core.documents import Document, read_documents
+from tasks.core.documents import Document, read_document
 from tasks.core.drift.check import DriftReport
 from tasks.core.drift.explain import Topic
 from tasks.core.store import Store
@@ -24,10 +24,12 @@ class DriftRecord(Document):
     fresh: tuple[str, ...] = ()
     topics: tuple[Topic, ...] = ()
     reference_generation: int = 0  # whose traffic the reference is; another than the champion's when one is pinned
-    coverage_reference: float | None = None  # median cosine of the reference's prompts to their nearest captions
+    coverage_near: float | None = None  # cosine of a caption from which on it comes near a topic
     unreadable: tuple[str, ...] = ()  # damaged objects of the prompt log, which were left out
 
 
-def read_records(store: Store, model: str) -> list[DriftRecord]:
-    """All checks, oldest first."""
-    return sorted(read_documents(store, DriftRecord, f"drift/{model}/reports/"), key=lambda r: r.time)
+def read_records(store: Store, model: str, newest: int | None = None) -> list[DriftRecord]:
+    """All checks or the newest, oldest first; their keys are in the order of time."""
+    keys = [key for key in store.list(f"drift/{model}/reports/") if key.endswith("/report.json")]
+    chosen = keys if newest is None else keys[-newest:]
+    return sorted((read_document(store, DriftRecord, key) for key in chosen), key=lambda r: r.time)

@@ -104,6 +104,9 @@ class MonitorSpec(Spec):
     """What the monitor looks at."""
 
     window_hours: float = Field(24.0, gt=0, description="Length of the window that is checked.")
+    evidently: str = Field(
+        "drift", pattern="^(never|drift|always)$", description="When Evidently's page is written: it takes 4 MB."
+    )
     drift: DriftSpec = DriftSpec()
 
 

@@ -60,6 +60,20 @@ class DriftProfile:
         """B's rows in their clusters."""
         return self.features.place(self.reference)
 
+    def shares(self) -> list[float]:
+        """The share of B's rows in each cluster."""
+        return [
+            float(share)
+            for share in np.bincount(self.placed.cluster, minlength=self.card.spec.clusters) / len(self.groups)
+        ]
+
+    def medoid(self, cluster: int) -> str:
+        """The prompt of B's row that lies nearest to the cluster's centre; empty where there is none."""
+        mine = np.flatnonzero(self.placed.cluster == cluster)
+        if not self.texts or not len(mine):
+            return ""
+        return self.texts[int(mine[np.argmin(self.placed.u[mine])])]
+
     @cached_property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name the profile."""

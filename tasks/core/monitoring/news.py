@@ -13,11 +13,11 @@ MOST_KNOWN = 500  # rows of the reference by which the usual coverage is told
 
 @dataclass(frozen=True)
 class News:
-    """Topics with their coverage, a redacted sample of distinct prompts, and the reference's own median coverage."""
+    """Topics with their coverage, a redacted sample of distinct prompts, and the coverage that counts as near."""
 
     topics: tuple[Topic, ...] = ()
     sample: tuple[str, ...] = ()
-    coverage_reference: float | None = None
+    coverage_near: float | None = None
 
 
 def find_news(
@@ -30,8 +30,8 @@ def find_news(
         for topic, centre in zip(found.topics, found.centres, strict=True)
     ]
     redacted = [t.model_copy(update={"medoids": tuple(redact(m) for m in t.medoids)}) for t in topics]
-    usual = _nearest(profile.reference[:MOST_KNOWN], captions)
-    return News(tuple(redacted), sample_prompts(found, rows, texts, sample), usual)
+    near = near_from(profile.reference[:MOST_KNOWN], captions)
+    return News(tuple(redacted), sample_prompts(found, rows, texts, sample), near)
 
 
 def _nearest(rows: Floats, captions: Floats) -> float | None:
@@ -39,6 +39,15 @@ def _nearest(rows: Floats, captions: Floats) -> float | None:
     if not len(captions):
         return None
     return round(float(np.clip(np.median((rows @ captions.T).max(axis=1)), -1, 1)), 4)
+
+
+def near_from(known: Floats, captions: Floats) -> float | None:
+    """The cosine half way from that of any caption to that of the nearest one, by prompts that are known.
+
+    Cosines of different encoders lie in different ranges, so no fixed number would do.
+    """
+    nearest = _nearest(known, captions)
+    return None if nearest is None else round((nearest + float(np.median(known @ captions.T))) / 2, 4)
 
 
 def sample_prompts(found: Explanation, rows: Floats, texts: list[str], most: int) -> tuple[str, ...]:

@@ -73,6 +73,11 @@ class Monitor:
         hours = read_hours(self.store, self.settings.model, start, end)
         return Window(start, end, hours, history(self.store, self.settings.model))
 
+    def window_of(self, record: DriftRecord) -> Window:
+        """The window of an earlier check."""
+        hours = read_hours(self.store, self.settings.model, record.start, record.end)
+        return Window(record.start, record.end, hours, history(self.store, self.settings.model))
+
     def new_prompts(self, window: Window) -> list[str]:
         """The distinct texts that a check of this window will look at and that were never embedded."""
         if not window.entries:
@@ -163,7 +168,7 @@ class Monitor:
             drift=found.report,
             fresh=found.news.sample,
             topics=found.news.topics,
-            coverage_reference=found.news.coverage_reference,
+            coverage_near=found.news.coverage_near,
             unreadable=tuple(unreadable),
         )
 

@@ -13,7 +13,6 @@ from tasks.core.reporting.plots import distribution_plot, history_plot, topics_p
 from tasks.core.reporting.sentence import compared, headline, meaning, sentence
 from tasks.core.reporting.style import STYLE
 
-NEAR = 0.8  # with the embedded CLIP known motifs have a caption at 0.99, a new one at 0.75 at most
 LONGEST = 240  # characters of a prompt that are shown
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -26,18 +25,18 @@ def drift_page(
     model: str,
     profile: str = "",
     evidently: str = "",
-    near: float = NEAR,
+    decision: str = "",
 ) -> str:
     """The whole page; `past` may hold the record itself. Strangers' words are escaped, and nothing is loaded.
 
-    `profile` names the reference, `evidently` is the relative address of the report beside it (empty: no link), `near`
-    the cosine from which a caption counts as near.
+    `profile` names the reference, `evidently` is the relative address of the report beside it (empty: no link),
+    `decision` what the retrain policy made of the check.
     """
     sections = (
-        _verdict(record, spec, model),
+        _verdict(record, spec, model, decision),
         _history(record, past, spec),
         _distribution(record),
-        _topics(record.topics, near),
+        _topics(record.topics, record.coverage_near),
         _fresh(record.fresh),
         _meaning(record, spec, profile, evidently),
     )
@@ -50,11 +49,13 @@ def drift_page(
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
-def _verdict(record: DriftRecord, spec: DriftSpec, model: str) -> str:
+def _verdict(record: DriftRecord, spec: DriftSpec, model: str, decision: str) -> str:
     kind = escape(record.verdict)
+    decided = f"<p>Decision: {escape(decision)}</p>" if decision else ""
     return (
         f'<section class="verdict {kind}"><div class="badge">{kind.replace("_", " ")}</div>'
         f'<h1>{escape(headline(record))}</h1><p class="lead">{escape(sentence(record, spec))}</p>{_figures(record)}'
+        f'{decided}'
         f'<p class="quiet">Requests for {escape(model)} from {_moment(record.start)} to {_moment(record.end)}.</p>'
         "</section>"
     )
@@ -89,7 +90,7 @@ def _distribution(record: DriftRecord) -> str:
     return _section("How unlike the reference the requests are", f'<p class="quiet">{text}</p>{picture}')
 
 
-def _topics(topics: Sequence[Topic], near: float) -> str:
+def _topics(topics: Sequence[Topic], near: float | None) -> str:
     if not topics:
         return ""
     picture = _picture("Topics that grew", lambda theme: topics_plot(topics, theme))
@@ -100,7 +101,7 @@ def _topics(topics: Sequence[Topic], near: float) -> str:
     return _section("What has grown", picture + table)
 
 
-def _topic(topic: Topic, near: float) -> str:
+def _topic(topic: Topic, near: float | None) -> str:
     terms = _shown(", ".join(topic.terms)) if topic.terms else "no words stand out"
     return (
         f"<tr><td><strong>{terms}</strong>{_prompts(topic.medoids)}</td>"
@@ -110,8 +111,8 @@ def _topic(topic: Topic, near: float) -> str:
     )
 
 
-def _nearness(coverage: float | None, near: float) -> str:
-    if coverage is None:
+def _nearness(coverage: float | None, near: float | None) -> str:
+    if coverage is None or near is None:
         return "not known"
     cosine = f'<span class="quiet">(nearest caption {coverage:.2f})</span>'
     if coverage < near:

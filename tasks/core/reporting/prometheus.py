@@ -9,7 +9,7 @@ from tasks.core.drift.check import Verdict
 from tasks.core.records import DriftRecord
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-VERDICTS = ("provisional", *get_args(Verdict))
+VERDICTS = get_args(Verdict)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def record(drift: DriftReport | None, time: datetime = BEGIN, generation: int = 
         reference_requests=8000,
         drift=drift,
         topics=TOPICS if drift and drift.verdict == "retrain" else (),
+        coverage_near=0.8,
         fresh=(ATTACK, "moons & stars") if drift and drift.verdict == "retrain" else (),
     )
 

@@ -1,0 +1,113 @@
+"""What a check leaves for people and machines: report.html, Evidently's page, MLflow's metrics, Prometheus' text."""
+
+from collections import Counter
+
+import numpy as np
+
+from tasks.core import policy, tracking
+from tasks.core.drift import DriftProfile
+from tasks.core.drift.rows import Floats
+from tasks.core.monitoring.run import Monitor
+from tasks.core.records import DriftRecord, read_records
+from tasks.core.reporting.prometheus import Metric, prometheus_text
+
+COMPONENTS = 5
+MOST_FITTED = 5000  # rows by which the components are found
+MOST_PAST = 200  # checks in the plot, the newest
+
+
+def metrics_key(model: str) -> str:
+    """Where the Prometheus text of the newest check lies."""
+    return f"drift/{model}/metrics.prom"
+
+
+def write_pages(monitor: Monitor, record: DriftRecord, decision: policy.Decision) -> list[str]:
+    """Write report.html, and evidently.html where the specification asks for it; their keys."""
+    from tasks.core.reporting.page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
+
+    folder = record.key.rpartition("/")[0]
+    evidently = _evidently(monitor, record) if wants_evidently(monitor.spec.evidently, record.verdict) else ""
+    past = _past(monitor, record)
+    page = drift_page(
+        record,
+        past,
+        monitor.spec.drift,
+        model=monitor.settings.model,
+        evidently="evidently.html" if evidently else "",
+        decision=f"{decision.action}: {decision.reason}",
+    )
+    pages = {"evidently.html": evidently, "report.html": page}
+    for name, text in pages.items():
+        if text:
+            monitor.store.write(f"{folder}/{name}", text.encode())
+    return [f"{folder}/{name}" for name, text in pages.items() if text]
+
+
+def drawings(monitor: Monitor, record: DriftRecord) -> dict[str, tuple[str, bytes]]:
+    """The plots of a check: for each its description and its PNG."""
+    if record.drift is None or record.drift.distribution is None:
+        return {}
+    from tasks.core.reporting import plots  # noqa: PLC0415  late: matplotlib takes a second
+
+    spec = monitor.spec.drift
+    found = {
+        "drift-history": ("PSI of each check over time", plots.history_plot(_past(monitor, record), spec)),
+        "drift-scores": (
+            "How unlike the reference the requests are",
+            plots.distribution_plot(record.drift.distribution),
+        ),
+    }
+    if record.topics:
+        found["drift-topics"] = ("Topics that grew", plots.topics_plot(record.topics))
+    return found
+
+
+def _past(monitor: Monitor, record: DriftRecord) -> list[DriftRecord]:
+    """The checks up to this one, oldest first."""
+    checks = read_records(monitor.store, monitor.settings.model, MOST_PAST)
+    return [check for check in checks if check.time <= record.time]
+
+
+def wants_evidently(when: str, verdict: str) -> bool:
+    """Whether Evidently's page is written: it costs seconds and 4 MB, so by default not of a calm window."""
+    return when == "always" or (when == "drift" and verdict in ("warn", "retrain"))
+
+
+def _evidently(monitor: Monitor, record: DriftRecord) -> str:
+    """Evidently's page; empty where there is nothing to compare."""
+    window = monitor.window_of(record)
+    profile = monitor.profile(window) if window.entries else None
+    if profile is None or not profile.texts or not window.lines:
+        return ""
+    from tasks.core.reporting.evidently_page import evidently_page  # noqa: PLC0415  late: Evidently takes seconds
+
+    texts = [line.prompt for line in window.lines]
+    axes = principal_axes(profile)
+    return evidently_page(profile.texts, texts, profile.reference @ axes, monitor.embed(texts) @ axes)
+
+
+def principal_axes(profile: DriftProfile) -> Floats:
+    """The first principal axes of the reference, float32 [d, 5]."""
+    rows = profile.reference[:MOST_FITTED].astype(np.float64)
+    _, axes = np.linalg.eigh(np.cov(rows, rowvar=False))
+    return np.asarray(axes[:, : -COMPONENTS - 1 : -1], dtype=np.float32)
+
+
+def write_metrics(monitor: Monitor, record: DriftRecord) -> None:
+    """Write the text that `GET /metrics` of the storefront serves."""
+    model = monitor.settings.model
+    decisions = policy.decisions(monitor.store, model)
+    spent = Metric("dyeworks_retrain_gpu_hours", "GPU-hours of all retrains.", sum(d.gpu_hours for d in decisions))
+    text = prometheus_text(record, model, Counter(d.action for d in decisions), [spent])
+    monitor.store.write(metrics_key(model), text.encode())
+
+
+def track(monitor: Monitor, record: DriftRecord) -> None:
+    """Log the check's figures to MLflow: a run for each reference, a step for each check."""
+    if record.drift is None:
+        return
+    model = monitor.settings.model
+    name = f"reference of generation {record.reference_generation}"
+    run = tracking.open_run(f"{model}-drift", name, f"{model}-{record.reference_generation}", {})
+    figures = record.drift.model_dump(include={"psi", "p_value", "new_traffic_share", "n", "n_effective", "threshold"})
+    tracking.log_metrics(run, [(int(record.time.timestamp()) // 60, {k: float(v) for k, v in figures.items()})])
