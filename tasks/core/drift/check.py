@@ -107,7 +107,7 @@ def _report(counts: Ints, table: NullTable | None, spec: DriftSpec, phi: float) 
     n, raw = int(counts.sum()), float(psi(counts / phi))
     value, p = (raw - table.mean, table.p_value(raw)) if table else (0.0, 1.0)
     return DriftReport(
-        verdict=_verdict(value, p, n / phi, spec),
+        verdict=verdict_of(value, p, n / phi, spec),
         psi=value,
         psi_raw=raw,
         p_value=p,
@@ -119,7 +119,8 @@ def _report(counts: Ints, table: NullTable | None, spec: DriftSpec, phi: float) 
     )
 
 
-def _verdict(value: float, p: float, n_effective: float, spec: DriftSpec) -> Verdict:
+def verdict_of(value: float, p: float, n_effective: float, spec: DriftSpec) -> Verdict:
+    """What a PSI, its p-value and the effective rows ask for."""
     if n_effective < spec.min_effective:
         return "insufficient_data"
     if value >= spec.retrain_psi and p < spec.retrain_p:
