@@ -24,19 +24,15 @@ def decide_on_arrival(
     now = clock.now()
     situation = policy.Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
     new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
-    action, reason = policy.on_data(new, situation, spec)
-    if again and action != "retrain":
+    ruling = policy.on_data(new, situation, spec)
+    if again and ruling[0] != "retrain":
         return None
-    decision = policy.Decision(
-        id=policy.decision_id("data", now, manifest.version),
-        time=now,
-        cause="data",
-        action=action,
-        reason=reason,
-        dataset_version=manifest.version,
-        generation=entries[-1].generation if entries else 0,
-    )
+    decision = policy.decide("data", ruling, situation, spec, manifest.version)
     ready = DatasetReady(
-        reason=reason, dataset=manifest.dataset, version=manifest.version, new_pictures=new, decision=decision.id
+        reason=decision.reason,
+        dataset=manifest.dataset,
+        version=manifest.version,
+        new_pictures=new,
+        decision=decision.id,
     )
     return decision, ready
