@@ -25,7 +25,7 @@ def retrain_model(spec: RetrainRequest = RetrainRequest()) -> None:
     evaluated = evaluate_stage(spec, training, trained)
     promotion = promote_stage(evaluated)
     publish_stage(promotion)
-    record_outcome(spec, training, promotion)
+    record_outcome(spec, training, trained, promotion)
 
 
 if __name__ == "__main__":

@@ -91,27 +91,27 @@ def report_drift(record: DriftRecord, decision: policy.Decision, request: Monito
 def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decision:
     """Decide by the policy, keep the decision, and emit its event."""
     store, settings = open_context()
-    history = tuple(policy.decisions(store, settings.model))
+    history = tuple(policy.decisions(store, settings.model, record.time - policy.REMEMBERED))
     situation = policy.Situation(
         now=record.time,
         history=history,
         ledger=tuple(ledger.history(store, settings.model)),
         dataset_version=_newest_version(store, settings),
     )
-    action, reason = policy.on_drift(record.verdict, situation, request.policy or load_preset().policy)
-    decision = policy.Decision(
-        id=policy.decision_id("drift", record.time, record.key),
-        time=record.time,
-        cause="drift",
-        action=action,
-        reason=f"{reason}; {record.says}",
-        dataset_version=situation.dataset_version,
+    spec = request.policy or load_preset().policy
+    action, reason = policy.on_drift(record.verdict, situation, spec)
+    decision = policy.decide(
+        "drift",
+        (action, f"{reason}; {record.says}"),
+        situation,
+        spec,
+        record.key,
         generation=record.generation,
         psi=record.drift.psi if record.drift else None,
         verdict=record.verdict,
         report=record.key,
     )
-    get_run_logger().info("decision %s: %s (%s)", decision.id, action, reason)
+    get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
     policy.record(store, settings.model, decision)
     _tell(store, settings, decision)
     return decision

@@ -1,15 +1,16 @@
 """The parent of a retrain: the requests of its stages, and its outcome."""
 
-from typing import Literal
-
 from prefect import Flow, State, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
 
 from tasks.context import open_context
 from tasks.core import clock, policy
+from tasks.core.costs import costs_of
 from tasks.core.data.dataset import load_manifest
+from tasks.core.decisions import Outcome
 from tasks.core.documents import read_document
+from tasks.core.errors import DyeworksError
 from tasks.core.evaluation.plan import plan_evaluation, won_with
 from tasks.core.records import DriftRecord
 from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
@@ -29,10 +30,15 @@ def is_done(request: RetrainRequest) -> bool:
 @task
 def request_training(request: RetrainRequest) -> TrainRequest:
     """The newest dataset version, weighted by the demand that the drift report found."""
+    training = _training(request)
+    get_run_logger().info("retrain (%s): dataset version %s", request.cause, training.version)
+    return training
+
+
+def _training(request: RetrainRequest) -> TrainRequest:
     store, settings = open_context()
     manifest = load_manifest(store, request.dataset or settings.dataset)
     demand = read_document(store, DriftRecord, request.report).fresh if request.report else ()
-    get_run_logger().info("retrain (%s): dataset version %s", request.cause, manifest.version)
     return TrainRequest(dataset=manifest.dataset, version=manifest.version, demand=demand)
 
 
@@ -73,34 +79,45 @@ def publish_stage(promotion: PromotionResult) -> None:
 
 
 @task
-def record_outcome(request: RetrainRequest, training: TrainRequest, promotion: PromotionResult) -> None:
-    """Keep how the retrain ended: the policy looks at it."""
+def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, promotion: PromotionResult) -> None:
+    """Keep how the retrain with this training's key ended, and what it took: the policy looks at both."""
     verdict, reason = promotion.decision.verdict, promotion.decision.reason
-    _record(request, verdict, reason, training.version, promotion.generation)
-    text = f"**{verdict}** (started by {request.cause}): {reason}"
+    decision = _record(request, verdict, reason, training.version, promotion.generation, key)
+    text = f"**{verdict}** (started by {request.cause}, {decision.gpu_hours:.2g} GPU-hours): {reason}"
     create_markdown_artifact(text, key="retrain", description="How the retrain ended")
 
 
 def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
     """Keep that a retrain failed, so that it no longer counts as in flight."""
     request = RetrainRequest.model_validate(flow_run.parameters.get("spec", {}))
-    _record(request, "failed", state.message or "no message", "", 0)
+    _record(request, "failed", state.message or "no message", "", 0, _training_key(request))
+
+
+def _training_key(request: RetrainRequest) -> str:
+    """The key of what it would train; empty when that can't be told, which may be why it failed."""
+    store, settings = open_context()
+    try:
+        return plan_training(store, settings, _training(request)).key
+    except DyeworksError:
+        return ""
 
 
 def _record(
-    request: RetrainRequest, outcome: Literal["promote", "keep", "failed"], reason: str, version: str, generation: int
-) -> None:
+    request: RetrainRequest, outcome: Outcome, reason: str, version: str, generation: int, training: str
+) -> policy.Decision:
     store, settings = open_context()
-    now = clock.now()
-    decision = policy.Decision(
-        id=policy.decision_id("outcome", now, request.decision),
-        time=now,
-        cause="outcome",
-        action="none",
-        reason=reason,
+    costs = costs_of(store, training, policy.decisions(store, settings.model)) if training else {}
+    decision = policy.make_decision(
+        "outcome",
+        clock.now(),
+        ("none", reason),
+        request.decision,
         dataset_version=version,
         generation=generation,
         outcome_of=request.decision,
         outcome=outcome,
+        costs=costs,
+        gpu_hours=sum(costs.values()),
     )
     policy.record(store, settings.model, decision)
+    return decision

@@ -11,14 +11,8 @@ from tasks.core.requests import SteerRequest
 def steer(request: SteerRequest) -> policy.Decision:
     """Keep it among the decisions."""
     store, settings = open_context()
-    now = clock.now()
-    decision = policy.Decision(
-        id=policy.decision_id("operator", now, request.action),
-        time=now,
-        cause="operator",
-        action=request.action,
-        reason=f"{request.actor}: {request.reason}",
-    )
+    word = f"{request.actor}: {request.reason}"
+    decision = policy.make_decision("operator", clock.now(), (request.action, word), request.action)
     policy.record(store, settings.model, decision)
     get_run_logger().info("%s by %s: %s", request.action, request.actor, request.reason)
     return decision

@@ -17,26 +17,22 @@ def decide_on_arrival(
     With `again`, a version that was declined is looked at once more, and told only if it now starts a retrain.
     """
     entries = tuple(ledger.history(store, settings.model))
-    history = tuple(policy.decisions(store, settings.model))
+    now = clock.now()
+    history = tuple(policy.decisions(store, settings.model, now - policy.REMEMBERED))
     before = [d for d in history if d.cause == "data" and d.dataset_version == manifest.version]
     if before and (not again or before[-1].action == "retrain"):
         return None
-    now = clock.now()
     situation = policy.Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
     new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
-    action, reason = policy.on_data(new, situation, spec)
-    if again and action != "retrain":
+    ruling = policy.on_data(new, situation, spec)
+    if again and ruling[0] != "retrain":
         return None
-    decision = policy.Decision(
-        id=policy.decision_id("data", now, manifest.version),
-        time=now,
-        cause="data",
-        action=action,
-        reason=reason,
-        dataset_version=manifest.version,
-        generation=entries[-1].generation if entries else 0,
-    )
+    decision = policy.decide("data", ruling, situation, spec, manifest.version)
     ready = DatasetReady(
-        reason=reason, dataset=manifest.dataset, version=manifest.version, new_pictures=new, decision=decision.id
+        reason=decision.reason,
+        dataset=manifest.dataset,
+        version=manifest.version,
+        new_pictures=new,
+        decision=decision.id,
     )
     return decision, ready

@@ -186,6 +186,18 @@ class ResultMissing(DyeworksError):
         self.stage = stage
 
 
+class NothingToReplay(DyeworksError):
+    """A dry run found no drift checks."""
+
+    def __init__(self, model: str, store: str, days: float | None) -> None:
+        when = f" of the last {days:g} days" if days else ""
+        super().__init__(
+            f"no drift checks{when} under drift/{model}/reports/ in store {store}; "
+            f"check DYEWORKS_STORE and DYEWORKS_MODEL{', take more days' if days else ''}, or run monitor-drift first"
+        )
+        self.model = model
+
+
 class EventUndelivered(DyeworksError):
     """The Prefect server did not take an event; it stays in the outbox."""
 

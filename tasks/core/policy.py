@@ -1,34 +1,37 @@
 """The retrain policy: a pure function of what was seen, what was decided before, and the time."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Unpack
 
 from pydantic import Field
 
-from tasks.core.documents import Document, digest, read_documents, render
+from tasks.core.decisions import Action, Cause, Decision, Details, decision_id, decisions, make_decision, record
+from tasks.core.documents import Document
 from tasks.core.registry.ledger import Entry
 from tasks.core.specs import PolicySpec
-from tasks.core.store import Store
 
-Action = Literal["retrain", "none", "declined", "pause", "resume"]
-Cause = Literal["drift", "data", "manual", "outcome", "operator"]
-
-
-class Decision(Document):
-    """A decision to retrain or not, how a retrain ended, or an operator's word, with its reasons."""
-
-    id: str
-    time: datetime
-    cause: Cause
-    action: Action
-    reason: str
-    dataset_version: str = ""
-    generation: int = 0
-    psi: float | None = None
-    verdict: str = ""
-    report: str = ""
-    outcome_of: str = ""
-    outcome: Literal["", "promote", "keep", "failed"] = ""
+__all__ = [
+    "REMEMBERED",
+    "Action",
+    "Cause",
+    "Decision",
+    "Situation",
+    "decide",
+    "decision_id",
+    "decisions",
+    "expected_hours",
+    "in_flight",
+    "make_decision",
+    "on_data",
+    "on_drift",
+    "record",
+    "spent_hours",
+]
+RECENT = 5  # retrains whose mean cost is what the next is expected to take
+WEEK = timedelta(days=7)
+REMEMBERED = timedelta(days=60)  # drift checks further back decide nothing
+ROUNDING = 1e-9
 
 
 class Situation(Document):
@@ -38,6 +41,27 @@ class Situation(Document):
     history: tuple[Decision, ...] = Field(description="Earlier decisions, oldest first.")
     ledger: tuple[Entry, ...] = Field(description="All generations, oldest first.")
     dataset_version: str
+
+
+def decide(
+    cause: Cause,
+    ruling: tuple[Action, str],
+    situation: Situation,
+    spec: PolicySpec,
+    about: str,
+    **details: Unpack[Details],
+) -> Decision:
+    """The decision that a ruling makes in a situation, with the expected cost of the retrain that it is about."""
+    action, reason = ruling
+    found: Details = {
+        "dataset_version": situation.dataset_version,
+        "generation": situation.ledger[-1].generation if situation.ledger else 0,
+        "expected_gpu_hours": 0.0 if action == "none" else expected_hours(situation.history, spec),
+    }
+    found.update(details)
+    if cost := found["expected_gpu_hours"]:
+        reason += f"; a retrain takes about {cost:.2g} GPU-hours"
+    return make_decision(cause, situation.now, (action, reason), about, **found)
 
 
 def on_data(new_pictures: int, situation: Situation, spec: PolicySpec) -> tuple[Action, str]:
@@ -59,9 +83,8 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
     hits = 1 + sum(v == "retrain" for v in recent)
     if hits < spec.hits:
         return "declined", f"{hits} of the last {spec.of} checks over the threshold, {spec.hits} are asked for"
-    last = situation.ledger[-1] if situation.ledger else None
-    if last and situation.now - last.time < timedelta(hours=spec.cooldown_hours):
-        return "declined", f"cool-down: generation {last.generation} is less than {spec.cooldown_hours:g} h old"
+    if cooling := _cooling(situation, spec):
+        return "declined", cooling
     if blocked := _blocked(situation, spec, held=True):
         return "declined", blocked
     if any(d.outcome == "keep" and d.dataset_version == situation.dataset_version for d in situation.history):
@@ -83,10 +106,45 @@ def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:
         )
     if running := in_flight(situation, spec):
         return f"retrain {running.id} is in flight"
-    week = [d for d in _retrains(situation) if situation.now - d.time < timedelta(days=7)]
-    if len(week) >= spec.weekly_budget:
-        return f"budget: {len(week)} retrains in the last week, {spec.weekly_budget} are allowed"
+    if spent := _overspent(situation, spec):
+        return spent
     return "mode advise: a person starts retrain-model" if spec.mode == "advise" else ""
+
+
+def _cooling(situation: Situation, spec: PolicySpec) -> str:
+    since = situation.now - timedelta(hours=spec.cooldown_hours)
+    last = situation.ledger[-1] if situation.ledger else None
+    if last and last.time > since:
+        return f"cool-down: generation {last.generation} is less than {spec.cooldown_hours:g} h old"
+    if any(d.outcome == "failed" and d.time > since for d in situation.history):
+        return f"cool-down: a retrain has failed less than {spec.cooldown_hours:g} h ago"
+    return ""
+
+
+def _overspent(situation: Situation, spec: PolicySpec) -> str:
+    """Why the week's GPU-hours don't allow one more; empty when they do."""
+    spent, next_one = spent_hours(situation, spec), expected_hours(situation.history, spec)
+    if spent + next_one <= spec.weekly_gpu_hours + ROUNDING:
+        return ""
+    return (
+        f"budget: {spent:.3g} GPU-hours are spent in seven days, this one takes about {next_one:.3g}, "
+        f"policy.weekly_gpu_hours allows {spec.weekly_gpu_hours:g}"
+    )
+
+
+def expected_hours(history: Sequence[Decision], spec: PolicySpec) -> float:
+    """What the next retrain is expected to take: the mean of the last few that came to their end."""
+    costs = [d.gpu_hours for d in history if d.outcome in ("promote", "keep") and d.gpu_hours > 0][-RECENT:]
+    return sum(costs) / len(costs) if costs else spec.expected_gpu_hours
+
+
+def spent_hours(situation: Situation, spec: PolicySpec) -> float:
+    """GPU-hours of the last seven days: what ended by its real cost, what has no outcome by the expected one."""
+    week = [d for d in situation.history if situation.now - d.time < WEEK]
+    ended = {d.outcome_of for d in situation.history}
+    expected = expected_hours(situation.history, spec)
+    begun = [d for d in week if d.action == "retrain" and d.id not in ended]
+    return sum(d.gpu_hours for d in week) + sum(d.expected_gpu_hours or expected for d in begun)
 
 
 def _hold(situation: Situation, word: Decision | None) -> Entry | None:
@@ -106,18 +164,3 @@ def in_flight(situation: Situation, spec: PolicySpec) -> Decision | None:
 
 def _retrains(situation: Situation) -> list[Decision]:
     return [d for d in situation.history if d.action == "retrain"]
-
-
-def decision_id(cause: Cause, time: datetime, *parts: str) -> str:
-    """A decision's name: when, and a hash of what it was about."""
-    return f"{time:%Y%m%dT%H%M%S}-{digest(cause, time.isoformat(), *parts)[:8]}"
-
-
-def record(store: Store, model: str, decision: Decision) -> None:
-    """Keep a decision; the same one twice is kept once."""
-    store.write(f"decisions/{model}/{decision.id}.json", render(decision))
-
-
-def decisions(store: Store, model: str) -> list[Decision]:
-    """All decisions, oldest first."""
-    return sorted(read_documents(store, Decision, f"decisions/{model}/"), key=lambda d: d.time)

@@ -29,6 +29,7 @@ class TrainResult(Result):
     loss: float
     resumed_from: int
     steps_per_second: float
+    seconds: float = 0.0  # of device time, those of resumed attempts up to their checkpoints among them
 
 
 class EvaluationResult(Result):
@@ -44,6 +45,7 @@ class EvaluationResult(Result):
     traffic_from: datetime | None
     pictures: str  # prefix of the rendered pictures in the store
     scorer: str
+    seconds: float = 0.0  # of device time
 
 
 class PromotionResult(Result):

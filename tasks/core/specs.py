@@ -94,8 +94,11 @@ class PolicySpec(Spec):
     mode: str = Field("auto", pattern="^(auto|advise)$", description="auto retrains; advise only says so.")
     hits: int = Field(2, ge=1, description="Checks over the threshold, of the last `of`, the latest among them.")
     of: int = Field(3, ge=1, description="Checks that are looked back on.")
-    cooldown_hours: float = Field(12.0, ge=0, description="Hours after a promotion in which drift starts nothing.")
-    weekly_budget: int = Field(7, ge=0, description="Retrains a week, at most.")
+    cooldown_hours: float = Field(
+        12.0, ge=0, description="Hours after a promotion or a failed retrain in which drift starts nothing."
+    )
+    weekly_gpu_hours: float = Field(3.5, ge=0, description="Device-hours that retrains may take in seven days.")
+    expected_gpu_hours: float = Field(0.5, gt=0, description="Cost of a retrain while none has ended yet.")
     stale_hours: float = Field(24.0, gt=0, description="Hours after which a retrain without an outcome counts as lost.")
     min_new_pictures: int = Field(64, ge=1, description="New pictures that start a retrain by themselves.")
 

@@ -5,6 +5,7 @@ import re
 import yaml
 
 from tasks.core.settings import ROOT, Settings
+from tasks.core.specs import PolicySpec
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -15,6 +16,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
         default = getattr(field.default, "get_secret_value", lambda d=field.default: d)()
         told = rows[f"DYEWORKS_{name.upper()}"].strip()
         assert told == str(default) or float(told) == float(str(default)), name
+
+
+def test_the_policy_is_documented_with_its_defaults() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    rows = dict(re.findall(r"\| `([a-z_]+)` \| `([^`]+)` \|", text))
+    assert rows == {name: str(field.default) for name, field in PolicySpec.model_fields.items()}
 
 
 def test_every_make_target_is_documented() -> None:

@@ -13,6 +13,7 @@ from tasks.core.evaluation.grid import comparison, png
 from tasks.core.evaluation.measures import Pictures, measure, render_all
 from tasks.core.evaluation.plan import EvaluationPlan
 from tasks.core.gate import Scores
+from tasks.core.meter import Meter
 from tasks.core.records import DriftRecord
 from tasks.core.registry.releases import fetch_release
 from tasks.core.rendering import Renderer
@@ -26,6 +27,7 @@ def evaluate(store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip)
     """Render and measure both models, or find the result."""
     if done := find_result(store, EvaluationResult, plan.key):
         return done
+    meter = Meter()
     training = get_result(store, TrainResult, plan.training)
     manifest = load_manifest(store, training.dataset, training.dataset_version)
     side = training.spec.resolution
@@ -53,6 +55,7 @@ def evaluate(store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip)
         traffic_from=report.start if report else None,
         pictures=f"results/evaluate/{plan.key}-grid.png",
         scorer=plan.scorer,
+        seconds=meter.seconds(),
     )
     titles = (f"champion: {_name(plan)}", "challenger")
     _keep(store, settings, result, comparison(drawn["champion"][0], drawn["challenger"][0], titles))

@@ -96,9 +96,12 @@ def principal_axes(profile: DriftProfile) -> Floats:
 def write_metrics(monitor: Monitor, record: DriftRecord) -> None:
     """Write the text that `GET /metrics` of the storefront serves."""
     model = monitor.settings.model
-    decisions = policy.decisions(monitor.store, model)
-    spent = Metric("dyeworks_retrain_gpu_hours", "GPU-hours of all retrains.", sum(d.gpu_hours for d in decisions))
-    text = prometheus_text(record, model, Counter(d.action for d in decisions), [spent])
+    outcomes = [d for d in policy.decisions(monitor.store, model, record.time) if d.cause == "outcome"]
+    counts = Counter(str(decision.outcome) for decision in outcomes)
+    ended = Metric("dyeworks_retrains_total", "Retrains by outcome.", counts, "outcome", kind="counter")
+    hours = sum(d.gpu_hours for d in outcomes)
+    spent = Metric("dyeworks_retrain_gpu_hours_total", "GPU-hours of all retrains.", hours, kind="counter")
+    text = prometheus_text(record, model, [ended, spent])
     monitor.store.write(metrics_key(model), text.encode())
 
 

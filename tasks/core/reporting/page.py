@@ -55,7 +55,7 @@ def _verdict(record: DriftRecord, spec: DriftSpec, model: str, decision: str) ->
     return (
         f'<section class="verdict {kind}"><div class="badge">{kind.replace("_", " ")}</div>'
         f'<h1>{escape(headline(record))}</h1><p class="lead">{escape(sentence(record, spec))}</p>{_figures(record)}'
-        f'{decided}'
+        f"{decided}"
         f'<p class="quiet">Requests for {escape(model)} from {_moment(record.start)} to {_moment(record.end)}.</p>'
         "</section>"
     )

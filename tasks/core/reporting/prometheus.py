@@ -23,16 +23,9 @@ class Metric:
     kind: Literal["gauge", "counter"] = field(default="gauge", kw_only=True)
 
 
-def prometheus_text(
-    record: DriftRecord, model: str, decisions: Mapping[str, int] | None = None, more: Sequence[Metric] = ()
-) -> str:
-    """The metrics of the newest check of `model`; unknown ones are left out.
-
-    `decisions` counts the retrain policy's decisions by action; `more` are further metrics.
-    """
-    counted = Metric("dyeworks_decisions_total", "Decisions by action.", decisions, "action", kind="counter")
-    metrics = (*_of_check(record), counted, *more)
-    return "".join(line + "\n" for metric in metrics for line in _lines(metric, model))
+def prometheus_text(record: DriftRecord, model: str, more: Sequence[Metric] = ()) -> str:
+    """The metrics of the newest check of `model`, and `more`; unknown ones are left out."""
+    return "".join(line + "\n" for metric in (*_of_check(record), *more) for line in _lines(metric, model))
 
 
 def _of_check(record: DriftRecord) -> Iterator[Metric]:

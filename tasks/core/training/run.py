@@ -9,6 +9,7 @@ from PIL import Image
 from tasks.core import clock, tracking
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import Manifest, load_manifest, split
+from tasks.core.meter import Meter
 from tasks.core.pipeline import load_pipeline
 from tasks.core.results import TrainResult, find_result, save_result
 from tasks.core.settings import Settings
@@ -23,8 +24,9 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
     """Run the plan, or find its result; resumes from the newest checkpoint."""
     if done := find_result(store, TrainResult, plan.key):
         return done
+    meter = Meter()
     manifest = load_manifest(store, plan.dataset, plan.version)
-    trainer = Trainer(load_pipeline(settings), _lesson(store, settings, manifest, plan), plan.spec, settings)
+    trainer = Trainer(load_pipeline(settings), _lesson(store, settings, manifest, plan), plan.spec, settings, meter)
     parameters = {"dataset": manifest.version, "base": plan.base, **{k: str(v) for k, v in plan.spec}}
     run = tracking.open_run(f"{settings.model}-train", plan.key, plan.key, parameters)
     course = _Course(observer, tracking.Tracker(run))
@@ -47,6 +49,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         loss=course.loss,
         resumed_from=course.first,
         steps_per_second=course.speed(),
+        seconds=meter.seconds(),
     )
     tracking.close_run(run, {"steps_per_second": result.steps_per_second})
     save_result(store, result)

@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Parameter
 
+from tasks.core.meter import Meter
 from tasks.core.models import base_fingerprint
 from tasks.core.settings import Settings
 from tasks.core.specs import TrainSpec
 from tasks.core.store import Store
-from tasks.core.training.checkpoints import newest_checkpoint, save_checkpoint
+from tasks.core.training.checkpoints import device_seconds, newest_checkpoint, save_checkpoint
 from tasks.core.training.lora import add_lora, save_lora
 from tasks.core.training.material import Material, prepare
 from tasks.core.training.prior import prepare_prior
@@ -49,8 +50,15 @@ class Lesson:
 class Trainer:
     """One training run; `run` starts or resumes it."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, lesson: Lesson, spec: TrainSpec, settings: Settings) -> None:
-        self.pipe, self.spec, self.lesson = pipe, spec, lesson
+    def __init__(
+        self,
+        pipe: StableDiffusionPipeline,
+        lesson: Lesson,
+        spec: TrainSpec,
+        settings: Settings,
+        meter: Meter | None = None,
+    ) -> None:
+        self.pipe, self.spec, self.lesson, self.meter = pipe, spec, lesson, meter or Meter()
         self.material: Material = prepare(pipe, lesson.pictures, lesson.captions, spec)
         self.prior = (
             prepare_prior(pipe, spec, base_fingerprint(settings), settings.cache) if spec.prior.prompts else None
@@ -72,7 +80,7 @@ class Trainer:
         for step in range(first + 1, self.spec.steps + 1):
             observer.step(step, self._step(step))
             if step % self.spec.checkpoint_every == 0 or step == self.spec.steps:
-                save_checkpoint(store, key, step, self._state())
+                save_checkpoint(store, key, step, self._state(), self.meter.seconds())
             if step % self.spec.sample_every == 0 or step == self.spec.steps:
                 observer.samples(step, self._sample())
 
@@ -131,6 +139,7 @@ class Trainer:
         if not found:
             return 0
         step, tensors = found
+        self.meter.before = device_seconds(store, key)
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(tensors[f"lora.{name}"])

@@ -1,5 +1,6 @@
 """The retrain policy: a pure function, case by case."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,19 +9,23 @@ from tasks.core.policy import (
     Action,
     Decision,
     Situation,
+    decide,
     decision_id,
     decisions,
+    expected_hours,
     in_flight,
+    make_decision,
     on_data,
     on_drift,
     record,
+    spent_hours,
 )
 from tasks.core.registry.ledger import Entry
 from tasks.core.specs import PolicySpec
 from tasks.core.store import FolderStore
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
-SPEC = PolicySpec(hits=1, of=1, cooldown_hours=12, weekly_budget=3, stale_hours=24, min_new_pictures=10)
+SPEC = PolicySpec(hits=1, of=1, cooldown_hours=12, weekly_gpu_hours=3, stale_hours=24, min_new_pictures=10)
 
 
 def ago(hours: float) -> datetime:
@@ -51,9 +56,9 @@ def retrain(hours: float, version: str = "v1") -> Decision:
     return Decision(id=name, time=ago(hours), cause="data", action="retrain", reason="", dataset_version=version)
 
 
-def outcome(of: Decision, how: str, hours: float) -> Decision:
+def outcome(of: Decision, how: str, hours: float, cost: float = 1.0) -> Decision:
     told = {"id": f"outcome-{hours}", "time": ago(hours), "cause": "outcome", "action": "none", "reason": ""}
-    ended = {"dataset_version": of.dataset_version, "outcome_of": of.id, "outcome": how}
+    ended = {"dataset_version": of.dataset_version, "outcome_of": of.id, "outcome": how, "gpu_hours": cost}
     return Decision.model_validate(told | ended)
 
 
@@ -135,14 +140,78 @@ def spent(*hours: float) -> list[Decision]:
     return [d for h in hours for d in (retrain(h), outcome(retrain(h), "promote", h - 1))]
 
 
-def test_the_weekly_budget_is_a_limit() -> None:
-    assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1].startswith("budget: 3 retrains")
-    assert on_data(10, situation(*spent(150, 100, 50)), SPEC)[0] == "declined"
+def test_the_week_has_a_budget_of_gpu_hours() -> None:
+    told = ("budget: 3 GPU-hours are spent in seven days, this one takes about 1, policy.weekly_gpu_hours allows 3",)
+    assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1] in told
+    assert on_data(10, situation(*spent(150, 100, 50)), SPEC) == ("declined", *told)
     assert on_drift("retrain", situation(*spent(170, 100, 50)), SPEC)[0] == "retrain", "a week has 168 hours"
+    assert on_drift("retrain", situation(*spent(100, 50)), SPEC)[0] == "retrain", "all of it may be used"
 
 
 def test_no_budget_starts_nothing_not_even_the_first_model() -> None:
-    assert on_data(99, situation(ledger=()), SPEC.model_copy(update={"weekly_budget": 0}))[0] == "declined"
+    assert on_data(99, situation(ledger=()), SPEC.model_copy(update={"weekly_gpu_hours": 0}))[0] == "declined"
+
+
+def test_tenths_of_an_hour_add_up_to_the_budget() -> None:
+    cheap = [d for h in (100, 80) for d in (retrain(h), outcome(retrain(h), "promote", h - 1, 0.1))]
+    assert on_data(10, situation(*cheap), SPEC.model_copy(update={"weekly_gpu_hours": 0.3}))[0] == "retrain"
+
+
+def test_a_retrain_is_expected_to_take_what_the_last_few_took() -> None:
+    assert expected_hours([], SPEC) == 0.5
+    ends = [outcome(retrain(h), "keep", h - 1, h) for h in (70, 60, 50, 40, 30, 20)]
+    assert expected_hours(ends, SPEC) == 40, "the last five"
+    unlike = [outcome(retrain(9), "failed", 8, 0.01), outcome(retrain(8), "promote", 7, 0.0)]
+    assert expected_hours([*ends, *unlike], SPEC) == 40, "neither failed ones nor those whose cost is not known"
+
+
+def test_what_is_spent_is_real_or_expected() -> None:
+    ended = (retrain(60), outcome(retrain(60), "promote", 50, 0.25))
+    failed = (retrain(40), outcome(retrain(40), "failed", 39, 0.125))
+    running = retrain(2).model_copy(update={"expected_gpu_hours": 2.0})
+    assert spent_hours(situation(*ended, *failed), SPEC) == 0.375
+    assert spent_hours(situation(*ended, *failed, running), SPEC) == 2.375
+    lost = retrain(30)
+    assert spent_hours(situation(*ended, lost), SPEC) == 0.5, "one without an outcome has taken what was expected"
+    by_hand = outcome(retrain(5), "keep", 4, 1.5).model_copy(update={"outcome_of": ""})
+    assert spent_hours(situation(by_hand), SPEC) == 1.5
+
+
+def test_a_budget_that_can_never_be_met_says_its_figures() -> None:
+    dear = outcome(retrain(400), "promote", 390, 8.0)
+    assert on_data(10, situation(dear), SPEC)[1].startswith("budget: 0 GPU-hours are spent in seven days, this one ta")
+
+
+@pytest.mark.parametrize(("hours", "action"), [(1, "declined"), (11.9, "declined"), (12, "retrain")])
+def test_drift_waits_after_a_retrain_that_failed(hours: float, action: str) -> None:
+    failed = (retrain(hours + 1), outcome(retrain(hours + 1), "failed", hours, 0.0))
+    assert on_drift("retrain", situation(*failed), SPEC)[0] == action
+    assert on_data(10, situation(*failed), SPEC)[0] == "retrain", "new data does not wait"
+
+
+def test_a_decision_says_what_a_retrain_takes() -> None:
+    here = situation(outcome(retrain(90), "keep", 80, 0.25), version="v2")
+    for ruling in (("retrain", "drift"), ("declined", "hold")):
+        made = decide("drift", ruling, here, SPEC, "report", psi=0.3)
+        assert (made.action, made.expected_gpu_hours, made.psi) == (ruling[0], 0.25, 0.3)
+        assert made.reason == f"{ruling[1]}; a retrain takes about 0.25 GPU-hours"
+        assert (made.dataset_version, made.generation, made.time) == ("v2", 1, NOW)
+        assert made.id == decision_id("drift", NOW, "report")
+    calm = decide("drift", ("none", "the verdict is stable"), here, SPEC, "report")
+    assert (calm.expected_gpu_hours, calm.reason) == (0.0, "the verdict is stable")
+
+
+def test_an_operators_word_and_an_outcome_are_decisions_too() -> None:
+    said = make_decision("operator", NOW, ("pause", "ada: the show"), "pause")
+    assert (said.id, said.gpu_hours) == (decision_id("operator", NOW, "pause"), 0.0)
+    ended = make_decision("outcome", NOW, ("none", "better"), "d1", outcome_of="d1", outcome="keep", gpu_hours=0.5)
+    assert (ended.outcome, ended.gpu_hours) == ("keep", 0.5)
+
+
+def test_decisions_of_before_costs_were_told_are_read(folder: FolderStore) -> None:
+    old = {"id": "a", "time": NOW.isoformat(), "cause": "outcome", "action": "none", "reason": "", "outcome": "keep"}
+    folder.write("decisions/adire/a.json", json.dumps({**old, "schema_version": 1}).encode())
+    assert (decisions(folder, "adire")[0].gpu_hours, decisions(folder, "adire")[0].costs) == (0.0, {})
 
 
 def test_advise_leaves_it_to_a_person() -> None:

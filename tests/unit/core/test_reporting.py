@@ -231,19 +231,20 @@ def test_evidently_counts_words_and_directions_without_the_words() -> None:
 
 def samples(text: str) -> dict[tuple[str, str], float]:
     return {
-        (sample.name, sample.labels.get("verdict", sample.labels.get("action", ""))): sample.value
+        (sample.name, sample.labels.get("verdict", sample.labels.get("outcome", ""))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
 
 
 def test_prometheus_reads_the_metrics() -> None:
-    text = prometheus_text(record(report(0.243, "retrain")), "adire", {"retrain": 3, "declined": 1})
+    ended = Metric("dyeworks_retrains_total", "Retrains.", {"promote": 3, "keep": 1}, "outcome", kind="counter")
+    text = prometheus_text(record(report(0.243, "retrain")), "adire", [ended])
     found = samples(text)
     assert found["dyeworks_drift_psi", ""] == 0.243
     assert found["dyeworks_drift_p_value", ""] == 2.5e-6
     assert found["dyeworks_drift_check_timestamp_seconds", ""] == BEGIN.timestamp()
-    assert found["dyeworks_decisions_total", "retrain"] == 3
+    assert found["dyeworks_retrains_total", "promote"] == 3
     assert {v: found["dyeworks_drift_verdict", v] for v in VERDICTS} == {v: float(v == "retrain") for v in VERDICTS}
     names = {name for name, _ in found}
     assert len(names) == 11

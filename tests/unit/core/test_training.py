@@ -20,7 +20,7 @@ from tasks.core.rendering import Renderer
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
 from tasks.core.specs import PriorSpec, TrainSpec
 from tasks.core.store import FolderStore
-from tasks.core.training.checkpoints import newest_checkpoint
+from tasks.core.training.checkpoints import device_seconds, newest_checkpoint
 from tasks.core.training.material import Material
 from tasks.core.training.prior import prepare_prior
 from tasks.core.training.trainer import Lesson, Trainer
@@ -187,6 +187,15 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(trained: Tra
     assert step == 6
     assert set(resumed) == set(straight)
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_a_resumed_training_counts_the_device_time_before_it(trained: Trained) -> None:
+    before = device_seconds(trained.store, "run")
+    assert before > 0
+    again = trainer(trained.settings)
+    own = again.meter.seconds()
+    again.run(trained.store, "run", Diary())
+    assert again.meter.seconds() >= before + own
 
 
 def test_a_finished_training_only_restores(trained: Trained) -> None:

@@ -1,0 +1,79 @@
+"""Decisions: what they say, how one is made, and where they are kept."""
+
+from datetime import datetime
+from typing import Literal, TypedDict, Unpack
+
+from pydantic import Field
+
+from tasks.core.documents import Document, digest, read_document, render
+from tasks.core.store import Store
+
+Action = Literal["retrain", "none", "declined", "pause", "resume"]
+Cause = Literal["drift", "data", "manual", "outcome", "operator"]
+Outcome = Literal["", "promote", "keep", "failed"]
+
+
+class Decision(Document):
+    """A decision to retrain or not, how a retrain ended, or an operator's word, with its reasons."""
+
+    id: str
+    time: datetime
+    cause: Cause
+    action: Action
+    reason: str
+    dataset_version: str = ""
+    generation: int = 0
+    psi: float | None = None
+    verdict: str = ""
+    report: str = ""
+    outcome_of: str = ""
+    outcome: Outcome = ""
+    expected_gpu_hours: float = Field(0.0, description="What a retrain was expected to take.")
+    costs: dict[str, float] = Field({}, description="GPU-hours of an outcome, by the key of what they were spent on.")
+    gpu_hours: float = Field(0.0, description="Their sum.")
+
+
+class Details(TypedDict, total=False):
+    """The fields of a decision that not every cause has."""
+
+    dataset_version: str
+    generation: int
+    psi: float | None
+    verdict: str
+    report: str
+    outcome_of: str
+    outcome: Outcome
+    expected_gpu_hours: float
+    costs: dict[str, float]
+    gpu_hours: float
+
+
+def make_decision(
+    cause: Cause, time: datetime, ruling: tuple[Action, str], about: str, **details: Unpack[Details]
+) -> Decision:
+    """The decision of a moment; `about` is what it is named after beside its time."""
+    action, reason = ruling
+    name = decision_id(cause, time, about)
+    return Decision(id=name, time=time, cause=cause, action=action, reason=reason, **details)
+
+
+def decision_id(cause: Cause, time: datetime, *parts: str) -> str:
+    """A decision's name: when, by which cause, and a hash of what it was about."""
+    return f"{time:%Y%m%dT%H%M%S}-{cause}-{digest(cause, time.isoformat(), *parts)[:8]}"
+
+
+def record(store: Store, model: str, decision: Decision) -> None:
+    """Keep a decision; the same one twice is kept once."""
+    store.write(f"decisions/{model}/{decision.id}.json", render(decision))
+
+
+def decisions(store: Store, model: str, checks_since: datetime | None = None) -> list[Decision]:
+    """All decisions, oldest first; with `checks_since` without those on earlier drift checks, a year of which is many.
+
+    No other cause is ever left out: a word of a person or an outcome counts however old it is.
+    """
+    prefix = f"decisions/{model}/"
+    first = f"{checks_since:%Y%m%dT%H%M%S}" if checks_since else ""
+    keys = [key for key in store.list(prefix) if key.endswith(".json")]
+    chosen = [key for key in keys if "-drift-" not in key or key.removeprefix(prefix) >= first]
+    return sorted((read_document(store, Decision, key) for key in chosen), key=lambda d: d.time)

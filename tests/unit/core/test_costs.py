@@ -1,0 +1,70 @@
+"""What a retrain has cost."""
+
+from datetime import UTC, datetime
+
+import pytest
+import torch
+
+from tasks.core.costs import costs_of
+from tasks.core.decisions import Decision, make_decision
+from tasks.core.documents import read_document
+from tasks.core.results import EvaluationResult, TrainResult, save_result
+from tasks.core.specs import EvaluationSpec, TrainSpec
+from tasks.core.store import FolderStore
+from tasks.core.training.checkpoints import Checkpoint, device_seconds, save_checkpoint
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+STATE = {"weight": torch.zeros(2)}
+
+
+def trained(store: FolderStore, key: str, seconds: float) -> None:
+    told = {"key": key, "finished": NOW, "dataset": "cloth", "dataset_version": "v1", "spec": TrainSpec()}
+    told |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
+    save_result(store, TrainResult.model_validate(told | {"seconds": seconds}))
+
+
+def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> None:
+    told = {"key": key, "finished": NOW, "training": training, "champion_generation": 0, "spec": EvaluationSpec()}
+    told |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
+    save_result(store, EvaluationResult.model_validate(told | {"scorer": "", "seconds": seconds}))
+
+
+def told_before(**costs: float) -> Decision:
+    return make_decision("outcome", NOW, ("none", "x"), "d", costs=costs, gpu_hours=sum(costs.values()))
+
+
+def test_training_and_all_its_evaluations_count(folder: FolderStore) -> None:
+    trained(folder, "a", 1800)
+    evaluated(folder, "e1", "a", 360)
+    evaluated(folder, "e2", "a", 720)
+    evaluated(folder, "of another", "b", 9000)
+    assert costs_of(folder, "a", []) == {"a": 0.5, "e1": 0.1, "e2": 0.2}
+
+
+def test_no_hour_is_told_twice(folder: FolderStore) -> None:
+    trained(folder, "a", 1800)
+    evaluated(folder, "e1", "a", 360)
+    history = [told_before(a=0.2), told_before(a=0.1, other=5.0)]
+    assert costs_of(folder, "a", history) == {"a": pytest.approx(0.2), "e1": 0.1}
+    assert costs_of(folder, "a", [told_before(**costs_of(folder, "a", []))]) == {}
+
+
+def test_what_was_cut_off_counts_to_its_checkpoint(folder: FolderStore) -> None:
+    assert costs_of(folder, "a", []) == {}
+    save_checkpoint(folder, "a", 50, STATE, 900)
+    save_checkpoint(folder, "a", 100, STATE, 1800)
+    assert costs_of(folder, "a", []) == {"a": 0.5}
+
+
+def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> None:
+    assert device_seconds(folder, "run") == 0.0
+    save_checkpoint(folder, "run", 50, STATE, 12.5)
+    save_checkpoint(folder, "run", 100, STATE, 25.0)
+    assert device_seconds(folder, "run") == 25.0
+    folder.write("checkpoints/run/step-000100/checkpoint.json", b"{")
+    assert device_seconds(folder, "run") == 12.5, "a damaged mark is passed over"
+
+
+def test_what_was_stored_before_seconds_were_told_is_read(folder: FolderStore) -> None:
+    folder.write("checkpoints/run/step-000050/checkpoint.json", b'{"schema_version": 1, "step": 50, "sha256": "x"}')
+    assert read_document(folder, Checkpoint, "checkpoints/run/step-000050/checkpoint.json").seconds == 0.0

@@ -1,0 +1,189 @@
+"""The dry run: past checks decided anew."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tasks.core.decisions import Decision, make_decision
+from tasks.core.drift.check import DriftReport
+from tasks.core.drift.spec import DriftSpec
+from tasks.core.dry_run import Rerun, fired, judge, replay
+from tasks.core.policy import Situation, decide, on_drift
+from tasks.core.records import DriftRecord
+from tasks.core.registry.ledger import Entry
+from tasks.core.specs import PolicySpec
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+SPEC = PolicySpec(hits=1, of=1, cooldown_hours=12, weekly_gpu_hours=2, expected_gpu_hours=0.5)
+LENIENT = DriftSpec(retrain_psi=0.5)
+STRICT = DriftSpec(retrain_psi=0.15)
+
+
+def at(hour: float) -> datetime:
+    return START + timedelta(hours=hour)
+
+
+def seen(hour: float, psi: float | None, n: float = 500, verdict: str = "") -> DriftRecord:
+    """A check with this PSI, far from chance; None is one without a reference."""
+    judged = verdict or ("provisional" if psi is None else "retrain" if psi >= 0.2 else "stable")
+    drift: dict[str, object] = {
+        "psi": psi,
+        "psi_raw": 1.0,
+        "p_value": 1e-5,
+        "threshold": 0.2,
+        "n": int(n),
+        "n_effective": n,
+    }
+    drift |= {"verdict": "stable" if judged == "provisional" else judged, "new_traffic_share": 0.1, "histogram": []}
+    return DriftRecord(
+        key=f"drift/adire/reports/{hour}/report.json",
+        time=at(hour),
+        start=at(hour - 24),
+        end=at(hour),
+        generation=1,
+        verdict=judged,
+        says="",
+        requests=int(n),
+        reference_requests=4000,
+        drift=None if psi is None else DriftReport.model_validate(drift),
+    )
+
+
+def entry(generation: int, hour: float, action: str = "promote", version: str = "v1") -> Entry:
+    told = {"generation": generation, "action": action, "release": "r", "dataset_version": version, "evaluation": "e"}
+    return Entry.model_validate(told | {"actor": "gate", "reason": "better", "time": at(hour)})
+
+
+FIRST = entry(1, -100)
+
+
+def past(
+    records: list[DriftRecord], ends: dict[float, str], spec: PolicySpec = SPEC
+) -> tuple[list[Entry], list[Decision]]:
+    """What the real policy decided at each check; `ends` are the outcomes of its retrains by their hour."""
+    ledger, history = [FIRST], list[Decision]()
+    for record in records:
+        before = tuple(d for d in history if d.time < record.time)
+        entries = tuple(e for e in ledger if e.time < record.time)
+        here = Situation(now=record.time, history=before, ledger=entries, dataset_version="v1")
+        ruling = on_drift(record.verdict, here, spec)
+        made = decide("drift", ruling, here, spec, record.key, verdict=record.verdict, report=record.key)
+        history.append(made)
+        if made.action == "retrain":
+            how = ends[(record.time - START) / timedelta(hours=1)]
+            history.append(outcome(made, how, record.time + timedelta(minutes=20), len(ledger) + 1))
+            if how == "promote":
+                ledger.append(entry(len(ledger) + 1, (history[-1].time - START) / timedelta(hours=1)))
+    return ledger, history
+
+
+def outcome(of: Decision, how: str, time: datetime, generation: int = 0) -> Decision:
+    told = make_decision("outcome", time, ("none", how), of.id, dataset_version="v1", outcome_of=of.id, gpu_hours=0.3)
+    return Decision.model_validate(told.model_dump() | {"outcome": how, "generation": generation})
+
+
+def actions(reruns: list[Rerun]) -> list[str]:
+    return [r.now.action for r in reruns]
+
+
+@pytest.mark.parametrize(
+    ("record", "spec", "verdict"),
+    [
+        (seen(1, 0.3), None, "retrain"),
+        (seen(1, 0.3), LENIENT, "warn"),
+        (seen(1, 0.18), STRICT, "retrain"),
+        (seen(1, 0.3), DriftSpec(min_effective=600), "insufficient_data"),
+        (seen(1, None), STRICT, "provisional"),
+        (seen(1, 0.9, verdict="provisional"), STRICT, "provisional"),
+    ],
+)
+def test_a_verdict_follows_from_the_stored_numbers(record: DriftRecord, spec: DriftSpec | None, verdict: str) -> None:
+    assert judge(record, spec) == verdict
+
+
+HOURS = [seen(h, 0.3 if h in (5, 6, 20, 40, 41, 90) else 0.05) for h in range(100)]
+
+
+@pytest.mark.parametrize("ends", [("promote", "promote", "promote"), ("failed", "promote", "keep")])
+def test_under_the_same_policy_the_past_repeats_itself(ends: tuple[str, ...]) -> None:
+    ledger, history = past(HOURS, dict(zip((5.0, 20.0, 40.0), ends, strict=True)) | {90.0: "promote"})
+    reruns = replay(HOURS, ledger, history, SPEC)
+    assert all(r.then and (r.then.action, r.then.reason) == (r.now.action, r.now.reason) for r in reruns)
+    assert actions(reruns).index("retrain") == 5
+    assert fired(reruns)[1] == pytest.approx(0.3 * fired(reruns)[0]), "real outcomes have their real cost"
+
+
+def test_the_order_of_the_records_does_not_matter() -> None:
+    ledger, history = past(HOURS, dict.fromkeys((5.0, 20.0, 40.0, 90.0), "promote"))
+    assert replay(HOURS[::-1], ledger, history[::-1], SPEC) == replay(HOURS, ledger, history, SPEC)
+
+
+def test_a_higher_threshold_would_not_have_fired() -> None:
+    ledger, history = past(HOURS, dict.fromkeys((5.0, 20.0, 40.0, 90.0), "promote"))
+    reruns = replay(HOURS, ledger, history, SPEC, LENIENT)
+    assert set(actions(reruns)) == {"none"}
+    assert reruns[5].then
+    assert reruns[5].then.action == "retrain"
+    assert fired(reruns) == (0, 0.0)
+
+
+def test_a_retrain_that_never_was_is_promoted_and_cools_down() -> None:
+    records = [seen(h, 0.18) for h in range(20)]
+    ledger, history = past(records, {})
+    reruns = replay(records, ledger, history, SPEC, STRICT)
+    assert actions(reruns) == ["retrain", *["declined"] * 12, "retrain", *["declined"] * 6]
+    assert "in flight" not in reruns[1].now.reason, "half an hour later it has ended"
+    assert "cool-down: generation 2" in reruns[1].now.reason
+    assert fired(reruns) == (2, 1.0)
+
+
+def test_a_long_one_is_in_flight_meanwhile() -> None:
+    records = [seen(h, 0.3) for h in range(5)]
+    spec = SPEC.model_copy(update={"expected_gpu_hours": 2.5, "weekly_gpu_hours": 5, "cooldown_hours": 0})
+    reasons = [r.now.reason for r in replay(records, [FIRST], [], spec)]
+    assert ["in flight" in reason for reason in reasons] == [False, True, True, False, True]
+
+
+def test_the_real_promotion_of_a_retrain_that_does_not_fire_is_left_out() -> None:
+    records = [seen(0, 0.21), seen(4, 0.6)]
+    ledger, history = past(records, {0.0: "promote"})
+    assert [d.action for d in history if d.cause == "drift"] == ["retrain", "declined"], "the cool-down of the first"
+    assert actions(replay(records, ledger, history, SPEC, LENIENT)) == ["none", "retrain"]
+
+
+def test_what_people_and_data_did_stays() -> None:
+    records = [seen(h, 0.3) for h in (10, 20, 30)]
+    pause = make_decision("operator", at(5), ("pause", "ada: the show"), "pause")
+    resume = make_decision("operator", at(15), ("resume", "ada: over"), "resume")
+    data = make_decision("data", at(19), ("retrain", "many pictures"), "v2", dataset_version="v2")
+    done = outcome(data, "promote", at(22), 2)
+    ledger = [FIRST, entry(2, 22, version="v2")]
+    reasons = [r.now.reason for r in replay(records, ledger, [pause, resume, data, done], SPEC)]
+    assert [reason.split()[0] for reason in reasons] == ["paused", "retrain", "cool-down:"]
+
+
+def test_decisions_before_the_first_record_stay() -> None:
+    ledger, history = past(HOURS, dict.fromkeys((5.0, 20.0, 40.0, 90.0), "promote"))
+    late = replay(HOURS[10:], ledger, history, SPEC)
+    assert [r.now.action for r in late] == [r.now.action for r in replay(HOURS, ledger, history, SPEC)[10:]]
+
+
+def test_the_budget_counts_what_the_dry_run_spends() -> None:
+    records = [seen(24 * day, 0.3) for day in range(14)]
+    spec = SPEC.model_copy(update={"weekly_gpu_hours": 1.0})
+    reruns = replay(records, [FIRST], [], spec)
+    assert [i for i, action in enumerate(actions(reruns)) if action == "retrain"] == [0, 1, 8, 9]
+    assert "budget: 1 GPU-hours are spent" in reruns[2].now.reason
+
+
+def test_hysteresis_looks_at_the_verdicts_as_judged_anew() -> None:
+    records = [seen(0, 0.3), seen(1, 0.7), seen(2, 0.3), seen(3, 0.7)]
+    spec = SPEC.model_copy(update={"hits": 2, "of": 3})
+    assert actions(replay(records, [FIRST], [], spec, LENIENT)) == ["none", "declined", "none", "retrain"]
+
+
+def test_months_are_replayed_in_a_moment() -> None:
+    records = [seen(h, 0.3 if h % 7 == 0 else 0.0) for h in range(90 * 24)]
+    reruns = replay(records, [FIRST], [], SPEC)
+    assert len(reruns) == 90 * 24
+    assert 3 * 12 <= fired(reruns)[0] <= 4 * 14
