@@ -23,6 +23,8 @@ from deployments.storefront.engine import Engine, Picture
 from deployments.storefront.log import PromptLog
 from tasks.core import clock
 from tasks.core.data.prompt_log import PromptLine, hash_session, redact
+from tasks.core.errors import ObjectMissing
+from tasks.core.reporting.prometheus import CONTENT_TYPE, metrics_key
 from tasks.core.settings import get_settings
 from tasks.core.store import open_store
 
@@ -89,6 +91,16 @@ def health() -> dict[str, object]:
     if not engine.ready.is_set():
         raise HTTPException(503, "the base model is loading")
     return {"status": "ok", "release": engine.release, "generation": engine.generation}
+
+
+@app.get("/metrics", include_in_schema=False)
+def metrics() -> Response:
+    """The last drift check and the retrains, for Prometheus; 404 before the first check."""
+    try:
+        text = store.read(metrics_key(settings.model))
+    except ObjectMissing as error:
+        raise HTTPException(404, "no drift check has been made yet") from error
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @app.post("/api/render")

@@ -90,6 +90,23 @@ def test_new_pictures_alone_start_nothing(ring: Path) -> None:
 
 
 @pytest.mark.e2e
+def test_the_drift_is_explained_to_people_and_machines(ring: Path) -> None:
+    drift = ring / "home/store/drift/adire"
+    records = {p.parent: json.loads(p.read_text()) for p in drift.glob("reports/*/report.json")}
+    folder, record = next((f, r) for f, r in records.items() if r["verdict"] == "retrain")
+    assert "moons" in {term for topic in record["topics"] for term in topic["terms"]}
+    assert all("moons" in prompt for prompt in record["topics"][0]["medoids"])
+    page = (folder / "report.html").read_text()
+    assert "Decision: retrain" in page
+    assert "moons" in page
+    assert "plotly" in (folder / "evidently.html").read_text()
+    assert all((f / "report.html").exists() for f in records)
+    assert 'dyeworks_drift_verdict{model="adire",verdict="stable"} 1.0' in (drift / "metrics.prom").read_text()
+    frozen = [json.loads(p.read_text())["generation"] for p in drift.glob("profiles/frozen/*.json")]
+    assert sorted(frozen) == [1, 2]
+
+
+@pytest.mark.e2e
 def test_report_needs_nothing_beside_itself(ring: Path) -> None:
     page = (ring / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 3

@@ -65,6 +65,16 @@ def test_a_bad_request_is_refused(shop: Stack, body: dict[str, object]) -> None:
     assert httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=30).status_code == 422
 
 
+def test_prometheus_reads_the_last_check(shop: Stack) -> None:
+    url = f"{shop.url('storefront')}/metrics"
+    assert httpx.get(url, timeout=30).status_code == 404
+    (shop.home / "store/drift/adire").mkdir(parents=True, exist_ok=True)
+    (shop.home / "store/drift/adire/metrics.prom").write_text('dyeworks_drift_psi{model="adire"} 0.1\n')
+    answer = httpx.get(url, timeout=30)
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert answer.text == 'dyeworks_drift_psi{model="adire"} 0.1\n'
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
 def test_a_visitor_draws_a_cloth_in_the_browser(shop: Stack, tmp_path: Path) -> None:

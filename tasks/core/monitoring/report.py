@@ -9,16 +9,11 @@ from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
 from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord, read_records
-from tasks.core.reporting.prometheus import Metric, prometheus_text
+from tasks.core.reporting.prometheus import Metric, metrics_key, prometheus_text
 
 COMPONENTS = 5
 MOST_FITTED = 5000  # rows by which the components are found
 MOST_PAST = 200  # checks in the plot, the newest
-
-
-def metrics_key(model: str) -> str:
-    """Where the Prometheus text of the newest check lies."""
-    return f"drift/{model}/metrics.prom"
 
 
 def write_pages(monitor: Monitor, record: DriftRecord, decision: policy.Decision) -> list[str]:

@@ -12,6 +12,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 VERDICTS = get_args(Verdict)
 
 
+def metrics_key(model: str) -> str:
+    """Where the text of the newest check lies in the store."""
+    return f"drift/{model}/metrics.prom"
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric: one value, or one for each value of a label; what is not finite is left out."""
