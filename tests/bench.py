@@ -1,11 +1,14 @@
-"""Measures dyeworks against itself: `make bench` writes build/bench/bench.json.
+"""Measures dyeworks against itself and others: `make bench` writes build/bench/bench.json.
 
-Every row compares a value with a baseline taken in the same run: name, unit, value, baseline,
-baseline_value, ratio, runs. Medians.
+Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
+baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift) and
+writes its rows alone; the drift detector's whole tables are in build/bench/drift.json.
 """
 
 import json
+import logging
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,27 +18,32 @@ import numpy as np
 import torch
 from PIL import Image
 
-from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, requests
 from infra.base.world import adire_caption, draw_adire
-from tasks.core.clip import Clip
-from tasks.core.drift import DriftSpec, check, fit_profile, null_statistics
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.specs import TrainSpec, load_preset
 from tasks.core.training.trainer import Lesson, Trainer
+from tests.bench_drift import Bench
+from tests.bench_drift_all import drift_tables, headlines
+from tests.bench_table import Row, Table, row, show
 
-OUT = Path("build/bench/bench.json")
-Row = dict[str, str | float | int]
+OUT = Path("build/bench")
 
 
 def main() -> None:
-    """Run all benchmarks and write the file."""
-    rows = [*training(), *rendering(), *drift()]
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=2) + "\n")
-    for row in rows:
-        print(f"{row['name']}: {row['value']} {row['unit']} ({row['ratio']} x {row['baseline']}, {row['runs']} runs)")
+    """Run the parts that are named, or all, and write what they found."""
+    parts: dict[str, Callable[[], list[Row]]] = {"training": training, "rendering": rendering, "drift": drift}
+    rows = [row for name in sys.argv[1:] or parts for row in parts[name]()]
+    write("bench.json", rows)
+    print()
+    for found in rows:
+        print("{name}: {value} {unit} ({ratio} x {baseline}, {runs} runs)".format(**found))
+
+
+def write(name: str, found: object) -> None:
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / name).write_text(json.dumps(found, indent=2) + "\n")
 
 
 def timed(runs: int, *works: Callable[[], object]) -> list[float]:
@@ -48,19 +56,6 @@ def timed(runs: int, *works: Callable[[], object]) -> list[float]:
             if run:
                 taken.append(time.perf_counter() - start)
     return [statistics.median(taken) for taken in seconds]
-
-
-def row(name: str, unit: str, value: float, baseline: str, against: float, runs: int) -> Row:
-    """One line of the file."""
-    return {
-        "name": name,
-        "unit": unit,
-        "value": round(value, 4),
-        "baseline": baseline,
-        "baseline_value": round(against, 4),
-        "ratio": round(value / against, 3),
-        "runs": runs,
-    }
 
 
 def training(runs: int = 5) -> list[Row]:
@@ -96,35 +91,16 @@ def rendering(runs: int = 3) -> list[Row]:
     return [row("rendering, batches of 16", "s/picture", batch / 16, "one by one", single / 16, runs)]
 
 
-def drift(runs: int = 5) -> list[Row]:
-    """A check with its null table on disk, and without; and what it finds."""
-    clip = Clip(Settings())
-
-    def embed(count: int, taste: dict[str, float], seed: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return clip.encode_texts([r.prompt for r in requests(count, taste, seed)])
-
-    profile = fit_profile(embed(4000, FIRST_TASTE, 1), encoder=clip.hash, groups=np.arange(4000), spec=DriftSpec())
-    windows = [embed(400, FIRST_TASTE, 100 + i) for i in range(20)]
-    groups = np.arange(400)
+def drift() -> list[Row]:
+    """The drift detector: false alarms, power, rivals, dependence, delay, cost, real sentences."""
+    logging.getLogger("tasks.core.drift").setLevel(logging.ERROR)  # what it says of small references is known
+    tables: dict[str, Table] = {}
     with TemporaryDirectory() as folder:
-        cache = Path(folder)
-
-        def cached() -> object:
-            return check(profile, windows[0], encoder=clip.hash, groups=groups, null_cache=cache)
-
-        def fresh() -> object:
-            return null_statistics(400, profile.card.rows_b)
-
-        warm, cold = timed(runs, cached, fresh)
-        reports = [check(profile, w, encoder=clip.hash, groups=groups, null_cache=cache) for w in windows]
-        shifted = check(profile, embed(400, NEW_MOTIFS, 7), encoder=clip.hash, groups=groups, null_cache=cache)
-    alarms = sum(r.verdict == "retrain" for r in reports)
-    clean = max(r.psi for r in reports)
-    return [
-        row("drift check of 400 requests", "s", warm, "drawing its null table", cold, runs),
-        row("drift false alarms, 400 clean requests", "share", alarms / len(windows), "one window", 1.0, len(windows)),
-        row("PSI of wholly new motifs", "PSI", shifted.psi, "the worst of 20 clean windows", max(clean, 1e-3), 1),
-    ]
+        for name, table in drift_tables(Bench(Path(folder))):
+            show(name, table)
+            tables[name] = table
+    write("drift.json", tables)
+    return headlines(tables)
 
 
 if __name__ == "__main__":

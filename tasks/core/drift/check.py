@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.core.drift.groups import grouped
 from tasks.core.drift.null import NullTable, null_statistics, on_grid
 from tasks.core.drift.profile import DriftProfile
-from tasks.core.drift.rows import Doubles, Floats, Ints, Matrix, Rows, capped, chunks, fold_of, group_ids, matrix
+from tasks.core.drift.rows import Doubles, Floats, Ints, Matrix, Rows, chunks, fold_of, matrix
 from tasks.core.drift.score import Ruler, make_ruler, measure, new_traffic_share, psi
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.drift.state import WindowState, state_of
@@ -77,8 +78,9 @@ def check(
     """Compare a window, float32 [n, d] (array, memory map or iterable of chunks), with the profile.
 
     `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` names what embedded the window. `state`
-    is the sum of the states of all n rows where it is known already. The null distribution is `null`, or comes from
-    `null_statistics` and the folder `null_cache`. Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
+    is the sum of the states of all n rows by their `groups`, where it is known already. The null distribution is
+    `null`, or comes from `null_statistics` and the folder `null_cache`.
+    Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
     """
     if encoder != profile.card.encoder:
         raise EncoderMismatch(profile.card.encoder, encoder)
@@ -101,8 +103,7 @@ def scan(
     """Measure every row of a window along directions that it had no part in; raises `BadEmbeddings`."""
     spec = profile.card.spec
     rows = matrix("current", current, profile.card.dimension)
-    ids = group_ids("current", rows, groups)
-    kept = capped(ids, spec.session_cap, np.random.default_rng(seed))
+    ids, kept = grouped("current", rows, groups, spec.session_cap, profile.seen, np.random.default_rng(seed))
     fold = fold_of(ids[kept], spec.folds)
     known = _state(profile, rows, ids, kept, state)
     rng = np.random.default_rng(seed)
@@ -135,7 +136,7 @@ _kept_table = lru_cache(maxsize=64)(null_statistics)
 
 def _table(spec: DriftSpec, n: float, m: float, null: NullTable | None, cache: Path | None) -> NullTable:
     if null is None:
-        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, draws=spec.draws, cache=cache)
+        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, folds=spec.folds, draws=spec.draws, cache=cache)
     wanted, given = (on_grid(n), on_grid(m), spec.bins), (null.n_eff, null.reference_eff, null.bins)
     if wanted != given:
         raise NullMismatch(wanted, given)

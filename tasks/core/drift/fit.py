@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.drift.features import FeatureMap, Placed, fit_features
+from tasks.core.drift.groups import Seen, grouped
 from tasks.core.drift.profile import DriftProfile, ProfileCard
 from tasks.core.drift.rows import (
     Floats,
     Ints,
     Rows,
-    capped,
     fold_of,
-    group_ids,
     half_of_groups,
     labels,
     matrix,
+    row_hashes,
     unit_rows,
 )
 from tasks.core.drift.score import pooled_counts
@@ -46,31 +46,41 @@ def fit_profile(
 ) -> DriftProfile:
     """Return the profile of a reference, float32 [m, d] (array, memory map or iterable of chunks).
 
-    `groups` (int64 [m]) are sessions, or hashes of the text where there are none: they are capped as a window's are
-    and never split. `blocks` (int64 [m]) give phi, how many rows are worth one: take days where windows are days.
-    Without them B is replayed in stretches of whole groups, in the order of the rows. `texts` are the
-    prompts, for explanations; `encoder` names what embedded them. With fewer than `spec.min_reference` rows the
-    profile is provisional: it never asks for a retrain. Raises `BadEmbeddings` and `ReferenceTooSmall` (under 200).
+    `groups` (int64 [m]) are sessions: they are capped as a window's are and never split; without them equal rows are
+    one group (see `grouped`). B is replayed in stretches of whole groups, in the order of the rows, and in `blocks`
+    (int64 [m]; days where windows are days) if they are given: the larger overdispersion is phi, how many rows are
+    worth one. `texts` are the prompts, for explanations; `encoder` names what embedded them. With fewer than
+    `spec.min_reference` rows the profile is provisional: it never asks for a retrain. Raises `BadEmbeddings` and
+    `ReferenceTooSmall` (under 200).
     """
     rows = matrix("reference", reference)
     rng = np.random.default_rng(seed)
-    ids = group_ids("reference", rows, groups)
-    kept = _sampled(ids, capped(ids, spec.session_cap, rng), spec.max_reference, rng)
+    seen = Seen.none() if groups is not None else Seen.of(row_hashes("reference", rows))
+    ids, allowed = grouped("reference", rows, groups, spec.session_cap, seen, rng)
+    kept = _sampled(ids, allowed, spec.max_reference, rng)
     if len(kept) < FEWEST:
         raise ReferenceTooSmall(len(kept), FEWEST)
     in_b = half_of_groups(ids[kept], rng)
     a, b = kept[~in_b], kept[in_b]
     features = _fit_on(unit_rows("reference", rows, a), ids[a], spec, rng)
     known = unit_rows("reference", rows, b)
-    replay = stretches(ids[b]) if blocks is None else labels("blocks", blocks, len(rows))[b]
-    phi = overdispersion(features.place(known), ids[b], replay, features, spec, rng)
+    replays = [stretches(ids[b])] + ([] if blocks is None else [labels("blocks", blocks, len(rows))[b]])
+    placed = features.place(known)
+    phi = max(overdispersion(placed, ids[b], replay, features, spec, rng) for replay in replays)
     card = ProfileCard(
-        encoder=encoder, spec=spec, seed=seed, dimension=rows.shape[1], rows_a=len(a), rows_b=len(b), phi=phi
+        encoder=encoder,
+        spec=spec,
+        seed=seed,
+        dimension=rows.shape[1],
+        rows_a=len(a),
+        rows_b=len(b),
+        phi=phi,
+        seen_rows=seen.rows,
     )
     if not card.provisional and len(b) < GOOD_B:
         logger.warning("drift reference: only %d rows to compare with, %d or more give a steadier PSI", len(b), GOOD_B)
     told = tuple(texts[i] for i in b) if texts is not None else ()
-    return DriftProfile(card, features, known, ids[b], told)
+    return DriftProfile(card, features, known, ids[b], told, seen)
 
 
 def _sampled(ids: Ints, kept: Ints, most: int, rng: np.random.Generator) -> Ints:
@@ -115,7 +125,7 @@ def overdispersion(
         ratio for _ in range(SHUFFLES) for ratio in _replayed(known, groups, rng.permutation(blocks), features, spec)
     ]
     excess = float(np.mean(told) - np.mean(mixed))
-    noise = math.sqrt(np.var(told, ddof=1) / len(told) + np.var(mixed, ddof=1) / len(mixed))
+    noise = math.sqrt(np.var(mixed, ddof=1) * (1 / len(told) + 1 / len(mixed)))
     return float(np.mean(told) / np.mean(mixed)) if excess > 3 * noise else 1.0
 
 

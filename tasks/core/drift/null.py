@@ -1,13 +1,15 @@
 """What the statistic does when nothing has drifted, by Monte Carlo, kept on disk."""
 
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from uuid import uuid4
 
 import numpy as np
 
-from tasks.core.drift.rows import Floats, Ints
+from tasks.core.drift.rows import Doubles, Floats, Ints
 from tasks.core.drift.score import psi
 
 PER_OCTAVE = 12
@@ -48,32 +50,66 @@ class NullTable:
 
 
 def null_statistics(
-    n_eff: float, reference_eff: float, *, bins: int = 10, draws: int = 400_000, cache: Path | None = None
+    n_eff: float,
+    reference_eff: float,
+    *,
+    bins: int = 10,
+    folds: int = 5,
+    draws: int = 400_000,
+    cache: Path | None = None,
 ) -> NullTable:
     """Return the table for these sizes, rounded down to the grid: read from the folder `cache`, or drawn and kept.
 
-    The draws depend on the rounded sizes, the bins and the number of draws alone, so one folder serves all profiles.
+    The draws depend on the rounded sizes, the bins, the folds and the number of draws alone, so one folder serves all
+    profiles.
     """
     key = (on_grid(n_eff), on_grid(reference_eff), bins, draws)
     if cache is None:
-        return _draw(*key)
-    path = cache / "psi-null-v1-n{}-m{}-b{}-d{}.npz".format(*key)
+        return _draw(*key, folds)
+    path = cache / "psi-null-v2-n{}-m{}-b{}-d{}-f{}.npz".format(*key, folds)
     table = _read(path, key)
     if table is None:
-        table = _draw(*key)
+        table = _draw(*key, folds)
         _write(path, table)
     return table
 
 
-def _draw(n_eff: int, reference_eff: int, bins: int, draws: int) -> NullTable:
-    """Draw the shares that B's quantile bins truly hold (Dirichlet, as spacings do), then a window from them."""
-    rng = np.random.default_rng([n_eff, reference_eff, bins, draws])
-    shares = rng.dirichlet(np.full(bins, reference_eff / bins), draws)
-    found = np.sort(psi(rng.multinomial(n_eff, shares)))
+def _draw(n_eff: int, reference_eff: int, bins: int, draws: int, folds: int) -> NullTable:
+    """Draw the shares that B's quantile bins truly hold (Dirichlet, as spacings do), then a window from them.
+
+    Each pair of folds meets twice, either being counted along a direction that the other has a part in, so the counts'
+    linear component varies more than that of independent counts (see `shared_variance`): the shares are tilted.
+    """
+    rng = np.random.default_rng([n_eff, reference_eff, bins, draws, folds])
+    more = math.sqrt((shared_variance(n_eff, reference_eff, folds) - 1) * bins / n_eff)
+    tilt = np.exp(rng.normal(0, more, draws)[:, None] * linear_contrast(bins))
+    shares = rng.dirichlet(np.full(bins, reference_eff / bins), draws) * tilt
+    found = np.sort(psi(rng.multinomial(n_eff, shares / shares.sum(axis=1, keepdims=True))))
     ranks = np.union1d(np.arange(0, draws, max(draws // BODY, 1)), np.arange(max(draws - EXACT_TAIL, 0), draws))
     return NullTable(
         n_eff, reference_eff, bins, draws, float(found.mean()), found[ranks].astype(np.float32), ranks.astype(np.int64)
     )
+
+
+def shared_variance(n_eff: float, reference_eff: float, folds: int) -> float:
+    """Return how much more the pooled counts' linear component varies, between 1 and 2: (2g + r) / (g + r).
+
+    Let a_k be the mean noise of fold k, of n/K rows, and e that of the m_A rows on which the reference's mean was
+    fitted. Fold k is counted along w_k = mean of the other a_j - e, and sum a_k w_k holds each product a_j a_k twice:
+    its variance is to that of independent folds as 2g + r to g + r, with g = K/(K - 1), r = n/m_A, in many dimensions.
+    m_A is half of A, and A as large as B.
+    """
+    g, r = folds / (folds - 1), 2 * n_eff / reference_eff
+    return (2 * g + r) / (g + r)
+
+
+def linear_contrast(bins: int) -> Doubles:
+    """Return float64 [bins] of length one and sum zero: the mean normal score of each quantile bin."""
+    normal = NormalDist()
+    edges = [normal.inv_cdf(k / bins) for k in range(1, bins)]
+    density = np.array([0.0, *(normal.pdf(edge) for edge in edges), 0.0])
+    contrast = density[:-1] - density[1:]
+    return np.asarray(contrast / np.linalg.norm(contrast))
 
 
 def _read(path: Path, key: tuple[int, int, int, int]) -> NullTable | None:

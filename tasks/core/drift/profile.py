@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -15,11 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tasks.core.drift.features import FeatureMap, Placed
+from tasks.core.drift.groups import Seen
 from tasks.core.drift.rows import Floats, Ints
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.errors import ProfileUnusable
 
 HEADER = "dyeworks"
+NO_INTS = np.zeros(0, dtype=np.int64)
 
 
 class ProfileCard(BaseModel):
@@ -34,6 +36,7 @@ class ProfileCard(BaseModel):
     dimension: int = Field(ge=1, description="d of the embeddings")
     rows_a: int = Field(ge=1, description="rows that were fitted on")
     rows_b: int = Field(ge=1, description="rows that are only scored")
+    seen_rows: int = Field(0, ge=0, description="rows whose texts were counted; none where groups were given")
     phi: float = Field(ge=1, description="overdispersion: how many rows are worth one independent row")
 
     @property
@@ -54,6 +57,7 @@ class DriftProfile:
     reference: Floats
     groups: Ints
     texts: tuple[str, ...] = ()
+    seen: Seen = field(default_factory=Seen.none)
 
     @cached_property
     def placed(self) -> Placed:
@@ -98,14 +102,18 @@ class DriftProfile:
         except (OSError, SafetensorError, ValidationError) as problem:
             raise ProfileUnusable(str(path), str(problem)) from problem
         packed = tensors.pop("texts", np.zeros(0, dtype=np.uint8))
+        seen = Seen(tensors.pop("seen_ids", NO_INTS), tensors.pop("seen_counts", NO_INTS), card.seen_rows)
+        if not seen.ids.dtype == seen.counts.dtype == np.int64 or seen.ids.shape != seen.counts.shape:
+            raise ProfileUnusable(str(path), "its counts of texts do not fit together")
         if _shapes(tensors) != _expected(card):
             raise ProfileUnusable(str(path), f"expected tensors {_expected(card)}, found {_shapes(tensors)}")
         reference, groups = tensors.pop("reference"), tensors.pop("groups")
-        return cls(card, FeatureMap(**tensors), reference, groups, _unpacked(path, packed, card))
+        return cls(card, FeatureMap(**tensors), reference, groups, _unpacked(path, packed, card), seen)
 
     def _tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         packed = np.frombuffer(zlib.compress(json.dumps(self.texts).encode()), dtype=np.uint8)
         parts = {**vars(self.features), "reference": self.reference, "groups": self.groups, "texts": packed}
+        parts |= {"seen_ids": self.seen.ids, "seen_counts": self.seen.counts}
         return {name: np.ascontiguousarray(value) for name, value in parts.items()}
 
 

@@ -86,28 +86,23 @@ def labels(name: str, values: npt.ArrayLike, rows: int) -> Ints:
     return found.astype(np.int64)
 
 
-def group_ids(name: str, values: Matrix, groups: npt.ArrayLike | None) -> Ints:
-    """Return int64 [n]: the groups given, or a hash of each row, so that one text stays one group."""
-    if groups is not None:
-        return labels("groups", groups, len(values))
-    found = [_row_hashes(rows) for _, rows in chunks(name, values)]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+def row_hashes(name: str, values: Matrix) -> Ints:
+    """Return int64 [n]: a hash of each row's bits, so that equal texts are equal; odd multipliers, sums mod 2^64."""
+    found = [np.zeros(0, dtype=np.int64)]
+    for _, rows in chunks(name, values):
+        bits = np.ascontiguousarray(rows).view(np.uint32).astype(np.uint64)
+        odd = mixed(np.arange(rows.shape[1], dtype=np.uint64)) | np.uint64(1)
+        found.append(mixed((bits * odd).sum(axis=1, dtype=np.uint64)).view(np.int64))
+    return np.concatenate(found)
 
 
-def _row_hashes(rows: Floats) -> Ints:
-    """A linear hash of each row's bits: odd multipliers, sums modulo 2^64."""
-    bits = np.ascontiguousarray(rows).view(np.uint32).astype(np.uint64)
-    odd = _mixed(np.arange(rows.shape[1], dtype=np.uint64)) | np.uint64(1)
-    return np.asarray(_mixed((bits * odd).sum(axis=1, dtype=np.uint64)).view(np.int64))
-
-
-def capped(groups: Ints, cap: int, rng: np.random.Generator) -> Ints:
-    """Return the indices (ascending) of at most `cap` rows of each group, chosen at random."""
+def capped(groups: Ints, cap: int | Ints, rng: np.random.Generator) -> Ints:
+    """Return the indices (ascending) of at most `cap` (one for all, or int64 [n]) rows of each group, by chance."""
     shuffled = rng.permutation(len(groups))
     order = shuffled[np.argsort(groups[shuffled], kind="stable")]
     _, first, sizes = np.unique(groups[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(first, sizes)
-    return np.sort(order[rank < cap])
+    return np.sort(order[rank < (cap if isinstance(cap, int) else cap[order])])
 
 
 def half_of_groups(groups: Ints, rng: np.random.Generator) -> Mask:
@@ -121,10 +116,10 @@ def half_of_groups(groups: Ints, rng: np.random.Generator) -> Mask:
 
 def fold_of(groups: Ints, folds: int) -> Ints:
     """Return int64 [n]: each group's fold, the same in every process."""
-    return np.asarray(_mixed(groups.astype(np.uint64)) % np.uint64(folds), dtype=np.int64)
+    return np.asarray(mixed(groups.astype(np.uint64)) % np.uint64(folds), dtype=np.int64)
 
 
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Splitmix64 (Steele, Lea, Flood, OOPSLA 2014)."""
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

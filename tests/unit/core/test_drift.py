@@ -25,8 +25,9 @@ from tasks.core.drift import (
     new_traffic_share,
 )
 from tasks.core.drift.fit import stretches
-from tasks.core.drift.null import null_statistics, on_grid
-from tasks.core.drift.rows import capped, fold_of, group_ids, half_of_groups
+from tasks.core.drift.groups import Seen, grouped
+from tasks.core.drift.null import linear_contrast, null_statistics, on_grid, shared_variance
+from tasks.core.drift.rows import capped, fold_of, half_of_groups, row_hashes
 from tasks.core.drift.score import psi, share_to_psi
 from tasks.core.drift.state import state_of
 from tasks.core.errors import (
@@ -209,8 +210,9 @@ def test_degenerate_references_do_not_crash(run: Checker) -> None:
     columns = World().window(2500)
     columns[:, 1:] = 0.1
     assert np.isfinite(run(columns[:300], profile=fit_profile(columns, encoder=ENCODER, spec=SPEC)).psi)
-    with pytest.raises(ReferenceTooSmall, match="20 reference rows"):
-        fit_profile(same, encoder=ENCODER, spec=SPEC)
+    known = fit_profile(same, encoder=ENCODER, spec=SPEC)
+    assert run(same[:300], None, known).verdict == "stable", "one text, and it was all there ever was"
+    assert run(World().seeded(1).window(300), None, known).verdict in ("warn", "retrain")
 
 
 def _spoiled(value: float) -> Floats:
@@ -436,9 +438,41 @@ def test_the_cap_and_the_hash_of_a_row() -> None:
     kept = capped(groups, 20, np.random.default_rng(0))
     assert Counter(groups[kept].tolist()) == {5: 20, 6: 20, 7: 3}
     rows = World().window(3)[[0, 1, 0, 2]]
-    ids = group_ids("rows", rows, None)
+    ids = row_hashes("rows", rows)
     assert ids[0] == ids[2]
     assert len(set(ids.tolist())) == 3
+
+
+def test_a_text_counts_for_as_many_rows_as_the_reference_makes_likely() -> None:
+    rows = World().window(6)
+    reference = rows[np.repeat(np.arange(5), [1000, 100, 30, 10, 1])]
+    seen = Seen.of(row_hashes("reference", reference))
+    window = rows[np.repeat([0, 1, 2, 5], [100, 90, 25, 60])]
+    ids, kept = grouped("window", window, None, 20, seen, np.random.default_rng(0))
+    told = Counter(row_hashes("window", window)[kept].tolist())
+    first, second, third, new = (told[h] for h in row_hashes("rows", rows[[0, 1, 2, 5]]).tolist())
+    assert (first, third, new) == (100, 20, 20), "an example button, a rare text and one that was never seen"
+    assert 20 < second < 90
+    assert len(set(ids[:100].tolist())) == 100, "visitors of their own: spread over all folds"
+    assert len(set(ids[-60:].tolist())) == 1
+
+
+def test_given_groups_are_taken_as_they_are() -> None:
+    rows = World().window(60)
+    ids, kept = grouped(
+        "rows", rows, np.zeros(60, np.int64), 20, Seen.of(row_hashes("rows", rows)), np.random.default_rng(0)
+    )
+    assert (set(ids.tolist()), len(kept)) == ({0}, 20)
+
+
+def test_the_null_knows_that_folds_share_directions() -> None:
+    assert shared_variance(300, 10**9, 5) == pytest.approx(2, abs=1e-5)
+    assert shared_variance(10**9, 300, 5) == pytest.approx(1, abs=1e-5)
+    assert shared_variance(300, 2000, 5) == pytest.approx(2.8 / 1.55)
+    contrast = linear_contrast(10)
+    assert contrast.sum() == pytest.approx(0)
+    assert contrast @ contrast == pytest.approx(1)
+    assert list(contrast) == sorted(contrast)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""Which rows belong together: by the groups given (sessions), or by their text where there are none."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.core.drift.rows import Ints, Matrix, capped, labels, mixed, row_hashes
+
+SLACK, DEVIATIONS = 3, 4  # a text may be met as often as its count in the reference makes likely
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The texts of a reference of `rows` rows: ids int64 [k], ascending, and counts int64 [k]."""
+
+    ids: Ints
+    counts: Ints
+    rows: int
+
+    @classmethod
+    def none(cls) -> Self:
+        """Of a reference whose groups were given."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 0)
+
+    @classmethod
+    def of(cls, hashes: Ints) -> Self:
+        """Count the texts of a reference."""
+        ids, counts = np.unique(hashes, return_counts=True)
+        return cls(ids, counts.astype(np.int64), len(hashes))
+
+    def count(self, hashes: Ints) -> Ints:
+        """How often each text was met: int64 [n]."""
+        if not len(self.ids):
+            return np.zeros(len(hashes), dtype=np.int64)
+        place = np.minimum(np.searchsorted(self.ids, hashes), len(self.ids) - 1)
+        return np.where(self.ids[place] == hashes, self.counts[place], 0)
+
+
+def grouped(
+    name: str, values: Matrix, groups: npt.ArrayLike | None, cap: int, seen: Seen, rng: np.random.Generator
+) -> tuple[Ints, Ints]:
+    """Return the group of each row and the rows that count: at most `cap` of each group, int64 [n] and [kept].
+
+    Where no groups are given a row's group is its text, with two exceptions for what the reference knows. A text may
+    count for more rows than the cap if it was that frequent there. And rows of a text that was met more often than the
+    cap, say an example button, are visitors of their own: held together in one fold they would be missed in the others.
+    """
+    if groups is not None:
+        ids = labels("groups", groups, len(values))
+        return ids, capped(ids, cap, rng)
+    hashes = row_hashes(name, values)
+    count = seen.count(hashes)
+    kept = capped(hashes, np.maximum(cap, _likely(count, len(hashes), seen.rows)), rng)
+    return np.where(count > cap, mixed((hashes + _occurrence(hashes)).astype(np.uint64)).view(np.int64), hashes), kept
+
+
+def _likely(count: Ints, n: int, m: int) -> Ints:
+    """The most rows of a text that n rows should hold by chance, by its count in m rows."""
+    high = count + SLACK + DEVIATIONS * np.sqrt(count + SLACK)
+    return np.ceil(high * n / max(m, 1)).astype(np.int64) if m else np.zeros(len(count), dtype=np.int64)
+
+
+def _occurrence(hashes: Ints) -> Ints:
+    """How many rows of the same text came before: int64 [n]."""
+    order = np.argsort(hashes, kind="stable")
+    _, first, sizes = np.unique(hashes[order], return_index=True, return_counts=True)
+    found = np.empty(len(hashes), dtype=np.int64)
+    found[order] = np.arange(len(hashes)) - np.repeat(first, sizes)
+    return found
