@@ -109,12 +109,11 @@ def _grew(profile: DriftProfile, mine: Ints, window: Floats, old: int) -> bool:
 
 
 def _merged(made: list[tuple[Ints, int]], said: list[str], rest: Sequence[str]) -> list[tuple[Ints, int]]:
-    """Join clusters whose words overlap, the largest first."""
-    merged: list[tuple[Ints, int, set[str]]] = []
+    """Join clusters with the same strongest word, and those whose words overlap; the largest come first."""
+    merged: list[tuple[Ints, int, tuple[str, ...]]] = []
     words = marking_words([[said[i] for i in rows] for rows, _ in made], rest)
-    for (rows, old), terms in sorted(zip(made, words, strict=True), key=lambda pair: -len(pair[0][0])):
-        mine = set(terms)
-        same = next((k for k, (_, _, other) in enumerate(merged) if _overlap(mine, other) >= ALIKE), None)
+    for (rows, old), mine in sorted(zip(made, words, strict=True), key=lambda pair: -len(pair[0][0])):
+        same = next((k for k, (_, _, other) in enumerate(merged) if _say_the_same(mine, other)), None)
         if same is None:
             merged.append((rows, old, mine))
         else:
@@ -122,8 +121,10 @@ def _merged(made: list[tuple[Ints, int]], said: list[str], rest: Sequence[str]) 
     return [(rows, old) for rows, old, _ in merged]
 
 
-def _overlap(one: set[str], other: set[str]) -> float:
-    return len(one & other) / max(min(len(one), len(other)), 1)
+def _say_the_same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    if not one or not other:
+        return False
+    return one[0] == other[0] or len(set(one) & set(other)) >= ALIKE * min(len(one), len(other))
 
 
 def _topic(
