@@ -21,12 +21,10 @@ class Encoder:
     def __init__(self, settings: Settings) -> None:
         self.device = pick_device(settings)
         embedded = settings.clip == EMBEDDED
-        name, _, tag = settings.clip.partition("/")
         folder = EMBEDDED_FOLDER / "clip"
+        name, tag = (f"local-dir:{folder}", None) if embedded else _name_and_tag(settings.clip)
         try:
-            model, _, self.preprocess = open_clip.create_model_and_transforms(
-                f"local-dir:{folder}" if embedded else name, pretrained=None if embedded else tag
-            )
+            model, _, self.preprocess = open_clip.create_model_and_transforms(name, pretrained=tag)
             self.tokenizer = _embedded_tokenizer(folder) if embedded else open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError) as error:
             raise ModelUnusable(settings.clip, f"open_clip cannot load it: {error}; check DYEWORKS_CLIP") from error
@@ -46,6 +44,20 @@ class Encoder:
             batch = torch.stack([self.preprocess(p) for p in pictures[i : i + BATCH]]).to(self.device)
             parts.append(self.model.encode_image(batch, normalize=True).float().cpu())
         return torch.cat(parts)
+
+
+def _name_and_tag(clip: str) -> tuple[str, str | None]:
+    """What open_clip is asked for: MODEL and its TAG, or one of its addresses, which hold the weights' name.
+
+    Raises:
+        ModelUnusable: a model without a tag, which open_clip would fill with random weights.
+    """
+    if clip.startswith(("local-dir:", "hf-hub:")):
+        return clip, None
+    name, _, tag = clip.partition("/")
+    if not tag:
+        raise ModelUnusable(clip, "it names no weights; DYEWORKS_CLIP is MODEL/TAG, such as ViT-L-14/openai")
+    return name, tag
 
 
 def _embedded_tokenizer(folder: Path) -> SimpleTokenizer:

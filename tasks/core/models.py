@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tasks.core.settings import EMBEDDED, EMBEDDED_FOLDER, Settings
 
+LOCAL = "local-dir:"  # open_clip's address of a folder
+
 
 def locate(settings: Settings) -> tuple[str, str | None]:
     """Where the base model is: a folder or a Hub id, and its revision."""
@@ -23,13 +25,15 @@ def base_fingerprint(settings: Settings) -> str:
 
 def scorer_fingerprint(settings: Settings) -> str:
     """Names the encoder: embeddings of different ones are never compared."""
-    if settings.clip != EMBEDDED:
-        return settings.clip
-    return _fingerprint(EMBEDDED_FOLDER / "clip")
+    if settings.clip == EMBEDDED:
+        return _fingerprint(EMBEDDED_FOLDER / "clip")
+    if settings.clip.startswith(LOCAL):
+        return _fingerprint(Path(settings.clip.removeprefix(LOCAL)), "local")
+    return settings.clip
 
 
-def _fingerprint(folder: Path) -> str:
+def _fingerprint(folder: Path, kind: str = "embedded") -> str:
     whole = hashlib.sha256()
     for weights in sorted(folder.rglob("*.safetensors")):
         whole.update(hashlib.sha256(weights.read_bytes()).digest())
-    return f"embedded-{whole.hexdigest()[:16]}"
+    return f"{kind}-{whole.hexdigest()[:16]}"

@@ -25,7 +25,10 @@ class Settings(BaseSettings):
     base_model: str = Field(
         EMBEDDED, description="Base model: embedded, a diffusers folder, or a Hub id with an optional @revision."
     )
-    clip: str = Field(EMBEDDED, description="Scorer and prompt encoder: embedded, or open_clip's MODEL/TAG.")
+    clip: str = Field(
+        EMBEDDED,
+        description="Scorer, prompt encoder: embedded, open_clip's MODEL/TAG, hf-hub:NAME or local-dir:PATH.",
+    )
     trigger: str = Field("adire_style", description="Trigger word of the style.")
     class_noun: str = Field(
         "indigo resist-dyed cloth", description="Stands for the trigger where the scorer is a public CLIP."

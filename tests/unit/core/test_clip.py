@@ -1,13 +1,19 @@
 """The embedded scorer: its space, and the scale that the founding gate relies on."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import open_clip
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from infra.base.world import INSTANCE_PROMPT, MOTIFS, SIZES, draw_adire
 from tasks.core.clip import Clip
 from tasks.core.errors import ModelUnusable
-from tasks.core.settings import Settings
+from tasks.core.settings import EMBEDDED_FOLDER, Settings
 
 KINDS = [(motif, size) for motif in MOTIFS for size in SIZES]
 OTHER = dict(zip(MOTIFS, (*MOTIFS[4:], *MOTIFS[:4]), strict=True))
@@ -93,3 +99,23 @@ def test_the_hash_names_the_weights(clip: Clip) -> None:
 def test_a_scorer_that_is_not_there_is_told() -> None:
     with pytest.raises(ModelUnusable, match="check DYEWORKS_CLIP"):
         Clip(Settings(clip="no-such-model/no-tag", device="cpu")).encode_texts(["rings"])
+
+
+def test_a_model_without_weights_is_refused() -> None:
+    with pytest.raises(ModelUnusable, match="names no weights"):
+        Clip(Settings(clip="ViT-B-32", device="cpu")).encode_texts(["rings"])
+
+
+def test_a_folder_of_open_clip_is_an_encoder_of_its_own(clip: Clip, tmp_path: Path) -> None:
+    config = json.loads((EMBEDDED_FOLDER / "clip/open_clip_config.json").read_text())
+    config["model_cfg"]["text_cfg"] |= {"vocab_size": 49408, "context_length": 77}  # of open_clip's own tokenizer
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    model = open_clip.model.CLIP(**config["model_cfg"])
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
+    other = Clip(Settings(clip=f"local-dir:{tmp_path}", device="cpu"))
+    rows = other.encode_texts(["large rings in adire_style", "small dots"])
+    assert rows.shape == (2, 128)
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+    assert other.hash.startswith("local-")
+    assert other.hash != clip.hash
