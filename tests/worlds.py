@@ -80,11 +80,11 @@ class World:
         return self._ask(session, hour, rng, new), rng.integers(0, 2**62, session[-1] + 1)[session], hour
 
     def _ask(self, session: Ints, hour: Ints, rng: np.random.Generator, new: float) -> Floats:
-        """What visitors ask for, prompt by prompt; `new` is the share of those who come for unseen kinds."""
+        """What visitors ask for, prompt by prompt; of each day the share `new` is of unseen kinds."""
         first, luck = np.diff(session, prepend=-1) > 0, rng.random(len(session))
         fresh, again = first | (luck >= AGAIN + STAY), ~first & (luck < AGAIN)
         drawn = np.sum(rng.random(len(session))[:, None] > self.mixes[hour % DAY][:, :-1], axis=1)
-        visitor_is_new = rng.random(session[-1] + 1) < new
+        visitor_is_new = _planted(session, hour // DAY, new, rng)
         unseen = rng.integers(self.kinds, self.kinds + self.new, len(session))
         kind = np.where(visitor_is_new[session], unseen, drawn)[_latest(fresh)]
         return self.embed(kind, rng)[_latest(~again)]
@@ -106,6 +106,16 @@ def _busy(hour: Ints) -> Doubles:
 def _sessions(n: int, rng: np.random.Generator) -> Ints:
     """The session of each of n prompts, ascending from 0; lengths are geometric."""
     return np.repeat(np.arange(n), rng.geometric(1 / LENGTH, n))[:n]
+
+
+def _planted(session: Ints, day: Ints, share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Whether a session is new: of every day as many, drawn at random, as make up the share of its rows."""
+    _, first, rows = np.unique(session, return_index=True, return_counts=True)
+    new = np.zeros(len(rows), dtype=np.bool_)
+    for one in np.unique(day):
+        order = rng.permutation(np.flatnonzero(day[first] == one))
+        new[order] = np.cumsum(rows[order]) <= share * rows[order].sum()
+    return new
 
 
 def _latest(mark: npt.NDArray[np.bool_]) -> Ints:
