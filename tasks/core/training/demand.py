@@ -17,11 +17,3 @@ def demand_weights(clip: Clip, captions: list[str], demand: tuple[str, ...]) -> 
     weights = np.exp((nearest - nearest.max()) / TEMPERATURE)
     weights = np.minimum(weights, MOST * weights.mean())
     return np.asarray(weights / weights.sum())
-
-
-def coverage(clip: Clip, captions: list[str], demand: tuple[str, ...]) -> dict[str, float]:
-    """For each demanded prompt the cosine of the nearest caption; what is low needs pictures."""
-    if not demand or not captions:
-        return {}
-    nearest = (clip.encode_texts(list(demand)) @ clip.encode_texts(captions).T).max(1)
-    return {prompt: round(float(value), 3) for prompt, value in zip(demand, nearest, strict=True)}
