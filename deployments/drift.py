@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.core.clip import Clip
 from tasks.core.data.imported import import_history, read_history
-from tasks.core.errors import DyeworksError, ProfileMissing
+from tasks.core.errors import DyeworksError, HistoryUnusable, ProfileMissing
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.profiles import ProfileRecord, load_profile, pin_profile, profile_records, read_pin, refit
 from tasks.core.registry.ledger import history
@@ -97,8 +97,12 @@ def _refit(store: Store, settings: Settings, _: argparse.Namespace) -> str:
 
 
 def _import(store: Store, settings: Settings, options: argparse.Namespace) -> str:
-    with options.file.open(encoding="utf-8") as lines:
-        past = read_history(str(options.file), lines)
+    name = str(options.file)
+    try:
+        with options.file.open(encoding="utf-8-sig") as lines:
+            past = read_history(name, lines)
+    except UnicodeDecodeError as error:
+        raise HistoryUnusable(name, f"it is not UTF-8: {error}", 1) from error
     count = import_history(store, settings.model, settings.session_key.get_secret_value(), past)
     times = [request.time for request in past]
     return f"{count} requests from {min(times):%Y-%m-%d %H:%M} to {max(times):%Y-%m-%d %H:%M} are in the prompt log"

@@ -80,7 +80,7 @@ class ProfileUnusable(DyeworksError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"drift profile {path} cannot be used: {problem}; fit it again")
-        self.path = path
+        self.path, self.problem = path, problem
 
 
 class StateUnusable(DyeworksError):

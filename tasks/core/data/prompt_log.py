@@ -10,8 +10,10 @@ import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+from pydantic import AwareDatetime
 
 from tasks.core.documents import Document, parse
 from tasks.core.errors import DocumentInvalid
@@ -26,7 +28,7 @@ class PromptLine(Document):
     """One request."""
 
     request_id: str
-    time: datetime
+    time: AwareDatetime
     prompt: str
     seed: int
     size: int
@@ -53,7 +55,7 @@ def write_lines(store: Store, model: str, lines: Iterable[PromptLine]) -> None:
     """Append lines: one compressed object for each hour they fall in."""
     hours: dict[str, list[PromptLine]] = defaultdict(list)
     for line in lines:
-        hours[f"{line.time:dt=%Y-%m-%d/hour=%H}"].append(line)
+        hours[f"{line.time.astimezone(UTC):dt=%Y-%m-%d/hour=%H}"].append(line)
     for hour, members in hours.items():
         text = "".join(line.model_dump_json() + "\n" for line in members)
         store.create(f"prompts/{model}/{hour}/{uuid.uuid4().hex}.jsonl.gz", gzip.compress(text.encode()))
@@ -100,4 +102,5 @@ def _parse(data: bytes, key: str) -> list[PromptLine]:
         text = gzip.decompress(data).decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DocumentInvalid(key, f"is no compressed text: {error}") from error
-    return [parse(PromptLine, line.encode(), key) for line in text.splitlines()]
+    lines = text.split("\n")  # not splitlines: a prompt may hold U+2028 and its like
+    return [parse(PromptLine, line.encode(), key) for line in lines if line]

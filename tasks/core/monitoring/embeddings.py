@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -17,6 +18,7 @@ from tasks.core.errors import EmbeddingsDamaged, ObjectExists, ObjectMissing
 from tasks.core.store import Store
 
 MOST_SEGMENTS = 64  # from which they are merged into one
+SUFFIX = ".safetensors"
 Encode = Callable[[list[str]], Floats]
 
 
@@ -77,27 +79,38 @@ class EmbeddingCache:
             except ObjectMissing:  # merged into another in this moment
                 self.refresh()
                 return
+        self._tidy(there)
 
     def _write(self, keys: npt.NDArray[np.uint8], vectors: Floats) -> None:
         segment = self._name(keys)
         with suppress(ObjectExists):  # another monitor has embedded the same prompts
             self.store.create(self.prefix + segment, save({"keys": keys, "vectors": np.ascontiguousarray(vectors)}))
-        self._take(segment)
+        try:
+            self._take(segment)
+        except ObjectMissing:  # another monitor had written it, and it was merged in this moment
+            self.refresh()
 
     @staticmethod
     def _name(keys: npt.NDArray[np.uint8]) -> str:
-        return hashlib.sha256(keys.tobytes()).hexdigest()[:24] + ".safetensors"
+        return hashlib.sha256(keys.tobytes()).hexdigest()[:24] + SUFFIX
 
     def _take(self, segment: str) -> None:
-        """Mirror a segment, map its vectors and enter its prompts."""
+        """Map a segment's vectors from its mirror, which is made where there is none, and enter its prompts."""
         keys, vectors = (self.local / f"{segment}.{part}.npy" for part in ("keys", "vectors"))
-        if not keys.exists():
+        try:
+            named, mapped = _map(keys), _map(vectors)
+        except (OSError, EOFError, ValueError):  # not there, or only half of it
             held = _unpacked(self.prefix + segment, self.store.read(self.prefix + segment))
-            _save(vectors, held["vectors"])
-            _save(keys, held["keys"])
-        self.vectors[segment] = np.load(vectors, mmap_mode="r", allow_pickle=False)
-        for row, key in enumerate(np.load(keys, allow_pickle=False)):
+            named, mapped = _save(keys, held["keys"]), _save(vectors, held["vectors"])
+        self.vectors[segment] = mapped
+        for row, key in enumerate(named):
             self.index.setdefault(key.tobytes(), (segment, row))
+
+    def _tidy(self, there: set[str]) -> None:
+        """Remove the mirrors of segments that were merged; whoever has mapped one keeps it."""
+        for path in self.local.glob("*.npy"):
+            if path.name.partition(".")[0] + SUFFIX not in there:
+                path.unlink(missing_ok=True)
 
 
 def text_key(text: str) -> bytes:
@@ -115,10 +128,17 @@ def _unpacked(key: str, data: bytes) -> dict[str, npt.NDArray[np.generic]]:
     return held
 
 
-def _save(path: Path, values: npt.NDArray[np.generic]) -> None:
-    """Write beside and rename, so that a reader never meets half a file."""
+def _map(path: Path) -> npt.NDArray[Any]:
+    mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped
+
+
+def _save(path: Path, values: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
+    """Write beside, map and rename, so that a reader never meets half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with part.open("wb") as file:
         np.save(file, values)
+    mapped = _map(part)
     part.replace(path)
+    return mapped

@@ -55,13 +55,16 @@ def sample_prompts(found: Explanation, rows: Floats, texts: list[str], most: int
     queues = []
     for mine, centre in zip(found.members, found.centres, strict=True):
         near = mine[np.argsort(-(rows[mine] @ centre), kind="stable")]
-        distinct = list({_plain(texts[i]): redact(texts[i]) for i in reversed(near)}.values())[::-1]
+        distinct = _distinct([redact(texts[i]) for i in near])
         spread = np.linspace(0, len(distinct) - 1, min(most, len(distinct))).astype(int)
         queues.append([distinct[i] for i in dict.fromkeys(spread.tolist())])
     turns = [queue[i] for i in range(max(map(len, queues), default=0)) for queue in queues if i < len(queue)]
-    return tuple(dict.fromkeys(turns))[:most]
+    return tuple(_distinct(turns)[:most])
 
 
-def _plain(text: str) -> str:
-    """Two prompts that differ in case or spaces alone are one."""
-    return " ".join(text.casefold().split())
+def _distinct(texts: list[str]) -> list[str]:
+    """The first of each in their order; two that differ in case or spaces alone are one."""
+    found: dict[str, str] = {}
+    for text in texts:
+        found.setdefault(" ".join(text.casefold().split()), text)
+    return list(found.values())

@@ -12,7 +12,14 @@ from tasks.core.data.prompt_log import PromptLine
 from tasks.core.documents import Document, read_document, read_documents, render
 from tasks.core.drift import DriftProfile, fit_profile
 from tasks.core.drift.rows import Ints
-from tasks.core.errors import ObjectExists, ObjectMissing, ProfileMissing, ReferenceForeign, ReferenceTooSmall
+from tasks.core.errors import (
+    ObjectExists,
+    ObjectMissing,
+    ProfileMissing,
+    ProfileUnusable,
+    ReferenceForeign,
+    ReferenceTooSmall,
+)
 from tasks.core.monitoring.embeddings import EmbeddingCache, Encode
 from tasks.core.monitoring.hours import newest_lines
 from tasks.core.registry.ledger import Entry, profile_generation
@@ -98,7 +105,10 @@ def load_profile(store: Store, record: ProfileRecord) -> DriftProfile:
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "profile.safetensors"
         path.write_bytes(store.read(record.arrays))
-        return DriftProfile.load(path)
+        try:
+            return DriftProfile.load(path)
+        except ProfileUnusable as error:
+            raise ProfileUnusable(record.arrays, error.problem) from error
 
 
 def reference_lines(store: Store, model: str, begin: datetime, end: datetime) -> list[PromptLine]:

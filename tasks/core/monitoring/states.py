@@ -13,15 +13,15 @@ def window_state(
 ) -> WindowState:
     """The state of all rows, float32 [n, d] in the order of the hours, with their groups int64 [n].
 
-    States of whole hours are kept, those that no longer lie in the window are dropped.
+    States of whole hours are kept; those that no longer lie in the window, or belong to another profile, are dropped.
     """
-    prefix = f"drift/{model}/states/{profile.digest}/"
+    prefix = f"drift/{model}/states/"
     empty = WindowState.empty(profile.features, profile.card.spec.folds)
     total, place, used = empty, 0, set()
     for hour in hours:
         mine = slice(place, place + len(hour.lines))
         place = mine.stop
-        key = f"{prefix}{hour.start:%Y-%m-%dT%H}-{hour.identity}.safetensors"
+        key = f"{prefix}{profile.digest}/{hour.start:%Y-%m-%dT%H}-{hour.identity}.safetensors"
         if hour.whole and (kept := _kept(store, key, empty)):
             state = kept
         else:

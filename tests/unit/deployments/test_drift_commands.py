@@ -1,0 +1,186 @@
+"""The operator's commands for the drift monitor, as they are typed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deployments.drift import main
+from infra.base.visitors import FIRST_TASTE, NEW_TASTE
+from tasks.core import clock
+from tasks.core.monitoring.profiles import profile_records, read_pin
+from tasks.core.monitoring.run import Monitor
+from tasks.core.settings import Settings, get_settings
+from tasks.core.specs import Preset
+from tasks.core.store import FolderStore
+from tests.shop import MODEL, NOW, SPEC, CountingClip, TurnedClip, ago, promote, visit
+
+GOOD = '{"prompt": "rings", "time": "2026-01-31T12:00:00Z"}'
+FROZEN = f"generation 1: 1300 requests from {ago(240):%Y-%m-%d}"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the frozen references of two generations, made by an encoder that is no longer in force."""
+    place = tmp_path_factory.mktemp("template")
+    settings = Settings(store=str(place / "store"), cache=place / "cache", device="cpu")
+    store, clip = FolderStore(place / "store"), TurnedClip(CountingClip(settings))
+    promote(store)
+    visit(store, 1300, FIRST_TASTE, (240, 24.1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now", lambda: NOW)
+        for generation in (1, 2):
+            monitor = Monitor(store, settings, SPEC, clip)
+            monitor.run(monitor.window(), 12)
+            if generation == 1:
+                visit(store, 1100, NEW_TASTE, (100, 24.1), seed=2)
+                promote(store, 2, since=ago(100))
+    return place / "store"
+
+
+@pytest.fixture
+def shop(template: Path, folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
+    preset = Path(settings.store).with_name("preset.yaml")
+    preset.write_text(json.dumps(Preset(monitor=SPEC).model_dump(mode="json")))
+    monkeypatch.setenv("DYEWORKS_PRESET", str(preset))
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    get_settings.cache_clear()
+    shutil.copytree(template, settings.store, dirs_exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def says(capsys: pytest.CaptureFixture[str]) -> "Says":
+    return Says(capsys)
+
+
+class Says:
+    """Runs commands and returns what they say."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str) -> str:
+        assert main(arguments) == 0
+        told = self.capsys.readouterr()
+        assert told.err == ""
+        return told.out.removesuffix("\n")
+
+    def error(self, *arguments: str) -> str:
+        assert main(arguments) == 1
+        told = self.capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith("dyeworks: ")
+        assert told.err.count("\n") == 1, "one line, no traceback"
+        return told.err
+
+
+def test_profiles_are_listed(shop: FolderStore, says: Says) -> None:
+    first, second = says("profiles").splitlines()
+    assert first.startswith(FROZEN)
+    assert first.endswith("turned-1")
+    assert second.startswith("generation 2: ")
+
+
+def test_without_profiles_it_says_what_is_missing(folder: FolderStore, says: Says) -> None:
+    assert says("profiles") == "no reference is frozen yet: a promoted model needs traffic first"
+
+
+def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> None:
+    head, arrays, title, *clusters = says("show", "1").splitlines()
+    assert head.startswith(FROZEN)
+    assert shop.exists(arrays.removeprefix("arrays "))
+    assert title == "its clusters, and a prompt of each:"
+    shares = [float(cluster.split("%")[0]) for cluster in clusters]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert all(any(motif in cluster for motif in FIRST_TASTE) for cluster in clusters)
+
+
+def test_a_pin_is_listed_until_it_is_taken_out(shop: FolderStore, says: Says) -> None:
+    told = says("pin", "1", "--actor", "ada", "--reason", "the show")
+    assert told == "the monitor now compares with the reference of generation 1"
+    assert says("profiles").splitlines()[-1] == "pinned: generation 1, by ada at 2026-03-20 12:30: the show"
+    assert says("unpin") == "the monitor now compares with the champion's reference"
+    assert "pinned" not in says("profiles")
+    assert read_pin(shop, MODEL) is None
+
+
+def test_unpin_without_a_pin_does_no_harm(shop: FolderStore, says: Says) -> None:
+    says("unpin")
+    assert len(says("profiles").splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", ["show", "pin"])
+def test_an_unknown_generation_is_told(shop: FolderStore, says: Says, command: str) -> None:
+    assert "model 'adire' has no drift profile of generation 7; see `drift profiles`" in says.error(command, "7")
+    assert read_pin(shop, MODEL) is None
+
+
+def test_a_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Says) -> None:
+    told = says("refit")
+    assert told.startswith("frozen: generation 2: ")
+    assert told.split()[-1].startswith("embedded-")
+    old, new = (record for record in profile_records(shop, MODEL) if record.generation == 2)
+    assert (old.begin, old.end, old.rows) == (new.begin, new.end, new.rows)
+    assert says("refit") == told, "twice is once"
+    assert len(says("profiles").splitlines()) == 3
+    assert "embedded-" in says("show", "2").splitlines()[0]
+
+
+def test_a_refit_of_nothing_is_told(folder: FolderStore, says: Says) -> None:
+    assert "no drift profile of generation 0" in says.error("refit")
+
+
+def test_a_history_is_imported(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+    file = tmp_path / "past.jsonl"
+    file.write_text(f"{GOOD}\n\n{GOOD.replace('01-31', '02-01')}\n")
+    assert says("import", str(file)) == "2 requests from 2026-01-31 12:00 to 2026-02-01 12:00 are in the prompt log"
+    assert len(list(folder.list(f"prompts/{MODEL}/"))) == 2
+
+
+def test_a_byte_order_mark_does_no_harm(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+    file = tmp_path / "past.jsonl"
+    file.write_text(GOOD + "\n", encoding="utf-8-sig")
+    assert says("import", str(file)).startswith("1 requests")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (None, "No such file or directory"),
+        (b"", "it is empty"),
+        ("caf\u00e9".encode("latin-1"), "it is not UTF-8"),
+        (GOOD.encode("utf-16"), "it is not UTF-8"),
+        (f"{GOOD}\n{{\n".encode(), "line 2: line: Invalid JSON"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_told(
+    folder: FolderStore, says: Says, tmp_path: Path, data: bytes | None, told: str
+) -> None:
+    file = tmp_path / "past.jsonl"
+    if data is not None:
+        file.write_bytes(data)
+    error = says.error("import", str(file))
+    assert told in error
+    assert str(file) in error
+    assert list(folder.list("")) == []
+
+
+def test_a_folder_is_no_file(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+    assert "Is a directory" in says.error("import", str(tmp_path))
+
+
+def test_a_store_that_cannot_be_opened_is_told(says: Says, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "file"))
+    get_settings.cache_clear()
+    assert "check DYEWORKS_STORE" in says.error("profiles")
+
+
+@pytest.mark.parametrize("arguments", [[], ["pin"], ["show", "one"], ["unknown"]])
+def test_a_command_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "usage: python -m deployments.drift" in capsys.readouterr().err
