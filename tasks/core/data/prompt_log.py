@@ -75,7 +75,10 @@ def log_hours(store: Store, model: str, start: datetime, end: datetime) -> dict[
 
 def _hour_of(name: str) -> datetime | None:
     found = re.match(r"dt=(\d{4}-\d\d-\d\d)/hour=(\d\d)/", name)
-    return datetime.fromisoformat(f"{found[1]}T{found[2]}:00:00+00:00") if found else None
+    try:
+        return datetime.fromisoformat(f"{found[1]}T{found[2]}:00:00+00:00") if found else None
+    except ValueError:  # no hour of any calendar
+        return None
 
 
 def read_objects(store: Store, keys: Iterable[str]) -> list[PromptLine]:

@@ -77,10 +77,21 @@ def _held(store: Store, place: str) -> HourFile:
 
 
 def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, ...]) -> HourFile:
-    lines, unreadable = list(held.lines), list(held.unreadable)
+    lines, unreadable, gone = list(held.lines), list(held.unreadable), set()
     for key in fresh:
         try:
             lines += read_objects(store, [key])
         except DocumentInvalid:
             unreadable.append(key)
-    return HourFile(sources=names, lines=tuple(once(lines)), unreadable=tuple(unreadable))
+        except ObjectMissing:  # deleted in this moment
+            gone.add(key.rpartition("/")[2])
+    sources = tuple(name for name in names if name not in gone)
+    return HourFile(sources=sources, lines=tuple(once(lines)), unreadable=tuple(unreadable))
+
+
+def forget_hours(store: Store, model: str, before: datetime) -> None:
+    """Drop the files of old hours: they can be made again from the log, and must not outlive it."""
+    prefix = f"drift/{model}/hours/"
+    for key in list(store.list(prefix)):
+        if key.removeprefix(prefix) < f"{before:%Y-%m-%dT%H}":
+            store.delete(key)

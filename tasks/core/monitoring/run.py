@@ -14,7 +14,7 @@ from tasks.core.drift import DriftProfile, DriftReport, check
 from tasks.core.drift.rows import Floats, Ints
 from tasks.core.errors import DatasetUnusable
 from tasks.core.monitoring.embeddings import EmbeddingCache
-from tasks.core.monitoring.hours import Hour, read_hours
+from tasks.core.monitoring.hours import Hour, forget_hours, read_hours
 from tasks.core.monitoring.news import News, find_news
 from tasks.core.monitoring.profiles import (
     find_record,
@@ -32,6 +32,8 @@ from tasks.core.registry.ledger import Entry, history
 from tasks.core.settings import Settings
 from tasks.core.specs import MonitorSpec
 from tasks.core.store import Store
+
+REMEMBERED = timedelta(days=31)  # how long an hour of the log is kept in one piece
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Monitor:
         """The window that ends now."""
         end = clock.now()
         start = end - timedelta(hours=self.spec.window_hours)
+        forget_hours(self.store, self.settings.model, start - REMEMBERED)
         hours = read_hours(self.store, self.settings.model, start, end)
         return Window(start, end, hours, history(self.store, self.settings.model))
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tasks.core.data.prompt_log import read_lines, write_lines
-from tasks.core.monitoring.hours import Hour, newest_lines, read_hours
+from tasks.core.monitoring.hours import Hour, forget_hours, newest_lines, read_hours
 from tasks.core.store import S3Store, Store
 from tests.shop import MODEL, NOW, CountingStore, ago, line
 from tests.unit.core.test_store import bucket, client
@@ -234,3 +234,19 @@ def test_on_s3_too(bucket: str, request: pytest.FixtureRequest) -> None:
         found = read_hours(store, MODEL, ago(24), NOW)
         assert [one for hour in found for one in hour.lines] == read_lines(store, MODEL, ago(24), NOW)
         assert "at-2.1" in names(found)
+
+
+def test_old_hours_are_forgotten_and_read_again_from_the_log(shop: CountingStore) -> None:
+    write_lines(shop, MODEL, [line(20), line(1)])
+    whole = read_hours(shop, MODEL, ago(24), NOW)
+    forget_hours(shop, MODEL, ago(10))
+    assert len(list(shop.list(FILES))) == 1
+    assert read_hours(shop, MODEL, ago(24), NOW) == whole
+
+
+def test_what_is_no_hour_is_left_alone(shop: CountingStore) -> None:
+    write_lines(shop, MODEL, [line(1)])
+    for key in ("dt=2026-02-31/hour=01/x.jsonl.gz", "dt=2026-03-20/hour=24/x.jsonl.gz", "notes.txt"):
+        shop.write(LOG + key, b"")
+    assert read(shop, 24) == ["at-1"]
+    assert read(shop, 24 * 90) == ["at-1"]
