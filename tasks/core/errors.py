@@ -69,8 +69,8 @@ class EncoderMismatch(DyeworksError):
 class ReferenceTooSmall(DyeworksError):
     """There is too little reference traffic to fit a drift profile."""
 
-    def __init__(self, rows: int, needed: int) -> None:
-        super().__init__(f"{rows} reference rows after the cap on rows a group, {needed} are needed: wait for traffic")
+    def __init__(self, rows: int, needed: int, what: str = "reference rows after the cap on rows a group") -> None:
+        super().__init__(f"{rows} {what}, {needed} are needed: wait for traffic, or import a history")
         self.rows = rows
         self.needed = needed
 

@@ -9,14 +9,28 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.core.drift.features import Placed
 from tasks.core.drift.groups import grouped
 from tasks.core.drift.null import NullTable, null_statistics, on_grid
 from tasks.core.drift.profile import DriftProfile
-from tasks.core.drift.rows import Doubles, Floats, Ints, Matrix, Rows, chunks, fold_of, matrix
+from tasks.core.drift.rows import (
+    Doubles,
+    Floats,
+    Ints,
+    Mask,
+    Matrix,
+    Rows,
+    chunks,
+    constant_columns,
+    fold_of,
+    matrix,
+    row_hashes,
+)
 from tasks.core.drift.score import Ruler, make_ruler, measure, new_traffic_share, psi
 from tasks.core.drift.spec import DriftSpec
-from tasks.core.drift.state import WindowState, state_of
-from tasks.core.errors import EncoderMismatch, NullMismatch
+from tasks.core.drift.state import WindowState, placed_state
+from tasks.core.errors import BadEmbeddings, EncoderMismatch, NullMismatch
+from tasks.core.settings import get_settings
 
 Verdict = Literal["insufficient_data", "provisional", "stable", "warn", "retrain"]
 EDGES = np.linspace(-4, 6, 41)  # of the plot, in the reference's deviations
@@ -53,6 +67,8 @@ class DriftReport(BaseModel):
 class Scan:
     """A window measured: the rows kept (their numbers, int64 [n]), and of each its group, bin and score.
 
+    `known` are B's own scores, [folds, m]; `distinct` says how many rows kept differ.
+
     A score is in deviations of the reference's, and high where the window has moved to; bins and scores are
     cross-fitted.
     """
@@ -62,6 +78,7 @@ class Scan:
     bin: Ints
     score: Floats
     known: Doubles
+    distinct: int
 
 
 def check(
@@ -79,7 +96,7 @@ def check(
 
     `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` names what embedded the window. `state`
     is the sum of the states of all n rows by their `groups`, where it is known already. The null distribution is
-    `null`, or comes from `null_statistics` and the folder `null_cache`.
+    `null`, or comes from `null_statistics` and the folder `null_cache` (that of the settings by default).
     Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
     """
     if encoder != profile.card.encoder:
@@ -103,31 +120,64 @@ def scan(
     """Measure every row of a window along directions that it had no part in; raises `BadEmbeddings`."""
     spec = profile.card.spec
     rows = matrix("current", current, profile.card.dimension)
-    ids, kept = grouped("current", rows, groups, spec.session_cap, profile.seen, np.random.default_rng(seed))
-    fold = fold_of(ids[kept], spec.folds)
-    known = _state(profile, rows, ids, kept, state)
+    hashes = row_hashes("current", rows)
     rng = np.random.default_rng(seed)
+    ids, kept = grouped(hashes, groups, spec.session_cap, profile.seen, rng, by_text=state is None)
+    distinct = np.unique(hashes[kept]).size
+    if distinct >= spec.bins:
+        _refuse_broken(profile, constant_columns(rows, kept))
+    fold = fold_of(ids[kept], spec.folds)
+    counted, cluster, u = _placed(profile, rows, kept, fold, count=state is None)
+    known = counted if state is None else state - _left_out(profile, rows, ids, kept)
     ruler = make_ruler(known, profile.placed, profile.features, spec.bins, rng)
-    found, score = _measured(profile, rows, kept, fold, ruler, rng)
-    return Scan(kept, ids[kept], found, score, ruler.known)
+    found, score = _measured(profile, rows, kept, fold, cluster, u, ruler, rng)
+    return Scan(kept, ids[kept], found, score, ruler.known, distinct)
 
 
-def _state(profile: DriftProfile, rows: Matrix, ids: Ints, kept: Ints, state: WindowState | None) -> WindowState:
-    """The state of the rows kept: counted, or the known state less the rows that the cap leaves out."""
-    folds = profile.card.spec.folds
-    if state is None:
-        return state_of("current", rows, kept, fold_of(ids[kept], folds), profile.features, folds)
+def _refuse_broken(profile: DriftProfile, constant: Mask) -> None:
+    """Raise `BadEmbeddings` for a column that never changes on one side alone: an encoder has broken, not a taste."""
+    wrong = np.flatnonzero(constant != profile.constant)
+    if len(wrong):
+        here, there = ("the window", "the reference") if constant[wrong[0]] else ("the reference", "the window")
+        raise BadEmbeddings("current", f"column {wrong[0]} is constant in {here} and not in {there}", len(wrong))
+
+
+def _placed(
+    profile: DriftProfile, rows: Matrix, kept: Ints, fold: Ints, count: bool
+) -> tuple[WindowState, Ints, Floats]:
+    """The state of the rows kept (empty unless they are to be counted), and of each its cluster and u."""
+    total = empty = WindowState.empty(profile.features, profile.card.spec.folds)
+    cluster, u = np.zeros(len(kept), dtype=np.int64), np.zeros(len(kept), dtype=np.float32)
+    for place, chunk in chunks("current", rows, kept):
+        placed = profile.features.place(chunk)
+        cluster[place], u[place] = placed.cluster, placed.u
+        if count:
+            total += placed_state(placed, fold[place], empty)
+    return total, cluster, u
+
+
+def _left_out(profile: DriftProfile, rows: Matrix, ids: Ints, kept: Ints) -> WindowState:
+    """The state of the rows that the cap leaves out."""
     left = np.setdiff1d(np.arange(len(ids)), kept, assume_unique=True)
-    return state - state_of("current", rows, left, fold_of(ids[left], folds), profile.features, folds)
+    return _placed(profile, rows, left, fold_of(ids[left], profile.card.spec.folds), count=True)[0]
 
 
 def _measured(
-    profile: DriftProfile, rows: Matrix, kept: Ints, fold: Ints, ruler: Ruler, rng: np.random.Generator
+    profile: DriftProfile,
+    rows: Matrix,
+    kept: Ints,
+    fold: Ints,
+    cluster: Ints,
+    u: Floats,
+    ruler: Ruler,
+    rng: np.random.Generator,
 ) -> tuple[Ints, Floats]:
     found, score = np.zeros(len(kept), dtype=np.int64), np.zeros(len(kept), dtype=np.float32)
     for place, chunk in chunks("current", rows, kept):
-        placed = profile.features.place(chunk)
+        placed = Placed(chunk, cluster[place], u[place])
         found[place], score[place] = measure(ruler, placed, fold[place], profile.features, rng)
+    if not np.isfinite(score).all():
+        raise BadEmbeddings("profile", "gives scores that are not finite: it is damaged, fit it again")
     return found, score
 
 
@@ -136,7 +186,8 @@ _kept_table = lru_cache(maxsize=64)(null_statistics)
 
 def _table(spec: DriftSpec, n: float, m: float, null: NullTable | None, cache: Path | None) -> NullTable:
     if null is None:
-        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, folds=spec.folds, draws=spec.draws, cache=cache)
+        place = cache or get_settings().cache / "null"
+        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, folds=spec.folds, draws=spec.draws, cache=place)
     wanted, given = (on_grid(n), on_grid(m), spec.bins), (null.n_eff, null.reference_eff, null.bins)
     if wanted != given:
         raise NullMismatch(wanted, given)
@@ -148,7 +199,7 @@ def _report(found: Scan, table: NullTable | None, profile: DriftProfile) -> Drif
     counts = np.bincount(found.bin, minlength=spec.bins)
     raw = float(psi(counts / phi))
     value, p = (raw - table.mean, table.p_value(raw)) if table else (0.0, 1.0)
-    verdict = verdict_of(value, p, n / phi, spec)
+    verdict = verdict_of(value, p, n / phi if found.distinct >= spec.bins else 0.0, spec)
     return DriftReport(
         verdict="provisional" if profile.card.provisional and verdict != "insufficient_data" else verdict,
         psi=value,

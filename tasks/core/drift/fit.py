@@ -14,6 +14,7 @@ from tasks.core.drift.rows import (
     Floats,
     Ints,
     Rows,
+    constant_columns,
     fold_of,
     half_of_groups,
     labels,
@@ -23,10 +24,11 @@ from tasks.core.drift.rows import (
 )
 from tasks.core.drift.score import pooled_counts
 from tasks.core.drift.spec import DEFAULT_SPEC, DriftSpec
-from tasks.core.errors import ReferenceTooSmall
+from tasks.core.errors import BadEmbeddings, ReferenceTooSmall
 
 logger = logging.getLogger(__name__)
 FEWEST = 200  # rows of a reference, with which it says something at all
+FEWEST_DISTINCT = 20
 FEWEST_BLOCKS = 4
 ROWS_A_STRETCH, MOST_STRETCHES = 100, 40
 SHUFFLES = 3
@@ -55,11 +57,16 @@ def fit_profile(
     """
     rows = matrix("reference", reference)
     rng = np.random.default_rng(seed)
-    seen = Seen.none() if groups is not None else Seen.of(row_hashes("reference", rows))
-    ids, allowed = grouped("reference", rows, groups, spec.session_cap, seen, rng)
+    hashes = row_hashes("reference", rows)
+    seen = Seen.of(hashes)
+    ids, allowed = grouped(hashes, groups, spec.session_cap, seen, rng)
     kept = _sampled(ids, allowed, spec.max_reference, rng)
     if len(kept) < FEWEST:
         raise ReferenceTooSmall(len(kept), FEWEST)
+    if len(seen.ids) < FEWEST_DISTINCT:
+        raise ReferenceTooSmall(len(seen.ids), FEWEST_DISTINCT, "distinct reference rows")
+    if texts is not None and len(texts) != len(rows):
+        raise BadEmbeddings("texts", f"expected {len(rows)}, got {len(texts)}")
     in_b = half_of_groups(ids[kept], rng)
     a, b = kept[~in_b], kept[in_b]
     features = _fit_on(unit_rows("reference", rows, a), ids[a], spec, rng)
@@ -76,11 +83,12 @@ def fit_profile(
         rows_b=len(b),
         phi=phi,
         seen_rows=seen.rows,
+        texts_seen=len(seen.ids),
     )
     if not card.provisional and len(b) < GOOD_B:
         logger.warning("drift reference: only %d rows to compare with, %d or more give a steadier PSI", len(b), GOOD_B)
     told = tuple(texts[i] for i in b) if texts is not None else ()
-    return DriftProfile(card, features, known, ids[b], told, seen)
+    return DriftProfile(card, features, known, ids[b], constant_columns(rows, kept), seen, told)
 
 
 def _sampled(ids: Ints, kept: Ints, most: int, rng: np.random.Generator) -> Ints:

@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.drift.rows import Ints, Matrix, capped, labels, mixed, row_hashes
+from tasks.core.drift.rows import Ints, capped, labels, mixed
 
 SLACK, DEVIATIONS = 3, 4  # a text may be met as often as its count in the reference makes likely
 
@@ -18,11 +18,6 @@ class Seen:
     ids: Ints
     counts: Ints
     rows: int
-
-    @classmethod
-    def none(cls) -> Self:
-        """Of a reference whose groups were given."""
-        return cls(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 0)
 
     @classmethod
     def of(cls, hashes: Ints) -> Self:
@@ -39,27 +34,36 @@ class Seen:
 
 
 def grouped(
-    name: str, values: Matrix, groups: npt.ArrayLike | None, cap: int, seen: Seen, rng: np.random.Generator
+    hashes: Ints, groups: npt.ArrayLike | None, cap: int, seen: Seen, rng: np.random.Generator, *, by_text: bool = True
 ) -> tuple[Ints, Ints]:
     """Return the group of each row and the rows that count: at most `cap` of each group, int64 [n] and [kept].
 
-    Where no groups are given a row's group is its text, with two exceptions for what the reference knows. A text may
-    count for more rows than the cap if it was that frequent there. And rows of a text that was met more often than the
-    cap, say an example button, are visitors of their own: held together in one fold they would be missed in the others.
+    `hashes` are those of the rows. Where no groups are given a row's group is its text, and so it is where the groups
+    given are but other names of the texts (unless `by_text` is off). Texts differ from sessions in what the reference
+    knows of them: a text may count for more rows than the cap if it was that frequent there. And rows of a text that
+    was met more often than the cap, say an example button, are visitors of their own: held together in one fold they
+    would be missed in the others.
     """
     if groups is not None:
-        ids = labels("groups", groups, len(values))
-        return ids, capped(ids, cap, rng)
-    hashes = row_hashes(name, values)
+        ids = labels("groups", groups, len(hashes))
+        if not (by_text and _rename(ids, hashes)):
+            return ids, capped(ids, cap, rng)
     count = seen.count(hashes)
     kept = capped(hashes, np.maximum(cap, _likely(count, len(hashes), seen.rows)), rng)
     return np.where(count > cap, mixed((hashes + _occurrence(hashes)).astype(np.uint64)).view(np.int64), hashes), kept
 
 
+def _rename(ids: Ints, hashes: Ints) -> bool:
+    """Whether every group is one text and every text one group."""
+    texts, groups = np.unique(hashes).size, np.unique(ids).size
+    pairs = mixed(ids.astype(np.uint64)) ^ hashes.astype(np.uint64)
+    return texts == groups == np.unique(pairs).size
+
+
 def _likely(count: Ints, n: int, m: int) -> Ints:
     """The most rows of a text that n rows should hold by chance, by its count in m rows."""
-    high = count + SLACK + DEVIATIONS * np.sqrt(count + SLACK)
-    return np.ceil(high * n / max(m, 1)).astype(np.int64) if m else np.zeros(len(count), dtype=np.int64)
+    high = np.where(count > 0, count + SLACK + DEVIATIONS * np.sqrt(count + SLACK), 0)
+    return np.ceil(high * n / max(m, 1)).astype(np.int64)
 
 
 def _occurrence(hashes: Ints) -> Ints:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
@@ -16,12 +16,11 @@ from safetensors.numpy import save_file
 
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.groups import Seen
-from tasks.core.drift.rows import Floats, Ints
+from tasks.core.drift.rows import Floats, Ints, Mask
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.errors import ProfileUnusable
 
 HEADER = "dyeworks"
-NO_INTS = np.zeros(0, dtype=np.int64)
 
 
 class ProfileCard(BaseModel):
@@ -36,7 +35,8 @@ class ProfileCard(BaseModel):
     dimension: int = Field(ge=1, description="d of the embeddings")
     rows_a: int = Field(ge=1, description="rows that were fitted on")
     rows_b: int = Field(ge=1, description="rows that are only scored")
-    seen_rows: int = Field(0, ge=0, description="rows whose texts were counted; none where groups were given")
+    seen_rows: int = Field(ge=1, description="rows of the whole reference, whose texts were counted")
+    texts_seen: int = Field(ge=1, description="distinct texts among them")
     phi: float = Field(ge=1, description="overdispersion: how many rows are worth one independent row")
 
     @property
@@ -47,17 +47,19 @@ class ProfileCard(BaseModel):
 
 @dataclass(frozen=True)
 class DriftProfile:
-    """The feature map of A and the rows of B: reference float32 [rows_b, d], groups int64 [rows_b], their texts if any.
+    """The feature map of A and the rows of B: reference float32 [rows_b, d], groups int64 [rows_b].
 
-    The texts are kept for explanations alone.
+    `constant` (bool [d]) marks columns that never changed, `seen` counts the reference's texts; `texts` are B's, kept
+    for explanations alone.
     """
 
     card: ProfileCard
     features: FeatureMap
     reference: Floats
     groups: Ints
+    constant: Mask
+    seen: Seen
     texts: tuple[str, ...] = ()
-    seen: Seen = field(default_factory=Seen.none)
 
     @cached_property
     def placed(self) -> Placed:
@@ -82,8 +84,8 @@ class DriftProfile:
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name the profile."""
         whole = hashlib.sha256(self.card.model_dump_json().encode())
-        for part in (*vars(self.features).values(), self.reference, self.groups):
-            whole.update(np.ascontiguousarray(part).tobytes())
+        for _, part in sorted(self._tensors().items()):
+            whole.update(part.tobytes())
         return whole.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
@@ -102,18 +104,23 @@ class DriftProfile:
         except (OSError, SafetensorError, ValidationError) as problem:
             raise ProfileUnusable(str(path), str(problem)) from problem
         packed = tensors.pop("texts", np.zeros(0, dtype=np.uint8))
-        seen = Seen(tensors.pop("seen_ids", NO_INTS), tensors.pop("seen_counts", NO_INTS), card.seen_rows)
-        if not seen.ids.dtype == seen.counts.dtype == np.int64 or seen.ids.shape != seen.counts.shape:
-            raise ProfileUnusable(str(path), "its counts of texts do not fit together")
+        if not all(np.isfinite(value).all() for value in tensors.values()):
+            raise ProfileUnusable(str(path), "it holds numbers that are not finite")
         if _shapes(tensors) != _expected(card):
             raise ProfileUnusable(str(path), f"expected tensors {_expected(card)}, found {_shapes(tensors)}")
         reference, groups = tensors.pop("reference"), tensors.pop("groups")
-        return cls(card, FeatureMap(**tensors), reference, groups, _unpacked(path, packed, card), seen)
+        seen = Seen(tensors.pop("seen_ids"), tensors.pop("seen_counts"), card.seen_rows)
+        constant = tensors.pop("constant").astype(np.bool_)
+        return cls(card, FeatureMap(**tensors), reference, groups, constant, seen, _unpacked(path, packed, card))
 
     def _tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         packed = np.frombuffer(zlib.compress(json.dumps(self.texts).encode()), dtype=np.uint8)
         parts = {**vars(self.features), "reference": self.reference, "groups": self.groups, "texts": packed}
-        parts |= {"seen_ids": self.seen.ids, "seen_counts": self.seen.counts}
+        parts |= {
+            "seen_ids": self.seen.ids,
+            "seen_counts": self.seen.counts,
+            "constant": self.constant.astype(np.uint8),
+        }
         return {name: np.ascontiguousarray(value) for name, value in parts.items()}
 
 
@@ -135,9 +142,12 @@ def _expected(card: ProfileCard) -> dict[str, tuple[str, tuple[int, ...]]]:
     wide = card.dimension + card.spec.clusters + 2
     return {
         "centroids": ("float32", (card.spec.clusters, card.dimension)),
+        "constant": ("uint8", (card.dimension,)),
         "distance": ("float32", (2,)),
         "groups": ("int64", (card.rows_b,)),
         "mean": ("float32", (wide,)),
         "precision": ("float32", (wide, wide)),
         "reference": ("float32", (card.rows_b, card.dimension)),
+        "seen_counts": ("int64", (card.texts_seen,)),
+        "seen_ids": ("int64", (card.texts_seen,)),
     }

@@ -15,7 +15,8 @@ Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.floating] | Iterable[npt.NDArray[np.floating]]
 Matrix = npt.NDArray[np.floating]
 
-CHUNK = 8192
+CHUNK = 2048  # rows that are looked at together: few enough for a processor's cache
+WIDEST = 8  # bytes of a float
 ALMOST = 1e-6  # what rounding makes of a length of one
 
 
@@ -25,7 +26,13 @@ def matrix(name: str, values: Rows, dimension: int | None = None) -> Matrix:
     An array or a memory map is taken as it is. An iterable of chunks [k, d] is written to a temporary file, which is
     mapped and gone when the matrix is: a generator of a million rows needs disk, not memory.
     """
+    if not (hasattr(values, "__array__") or isinstance(values, Iterable)):
+        raise BadEmbeddings(name, f"expected an array [n, d] or chunks of one, got {type(values).__name__}")
     found = np.asanyarray(values) if hasattr(values, "__array__") else _spooled(name, values, dimension)
+    if found.ndim == 1 and not len(found):
+        found = np.zeros((0, dimension or 0), dtype=np.float32)
+    if found.dtype.itemsize > WIDEST:
+        found = found.astype(np.float64)
     if found.ndim != 2 or found.dtype.kind != "f":
         raise BadEmbeddings(name, f"expected a float array of shape [n, d], got {found.dtype} {list(found.shape)}")
     if dimension is not None and found.shape[1] != dimension:
@@ -94,6 +101,15 @@ def row_hashes(name: str, values: Matrix) -> Ints:
         odd = mixed(np.arange(rows.shape[1], dtype=np.uint64)) | np.uint64(1)
         found.append(mixed((bits * odd).sum(axis=1, dtype=np.uint64)).view(np.int64))
     return np.concatenate(found)
+
+
+def constant_columns(values: Matrix, kept: Ints) -> Mask:
+    """Return bool [d]: the columns that hold one value in all of the rows `kept`; none where there is but one row."""
+    low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
+    for start in range(0, len(kept), CHUNK):
+        rows = values[kept[start : start + CHUNK]]
+        low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
+    return np.asarray(low == high) if len(kept) > 1 else np.zeros(values.shape[1], dtype=np.bool_)
 
 
 def capped(groups: Ints, cap: int | Ints, rng: np.random.Generator) -> Ints:

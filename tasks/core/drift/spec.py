@@ -27,6 +27,8 @@ class DriftSpec(BaseModel):
     def _reachable(self) -> Self:
         if 1 / (self.draws + 1) >= min(self.retrain_p, self.warn_p):
             raise ValueError(f"draws={self.draws} can never give a p-value below retrain_p and warn_p: raise draws")
+        if self.max_reference < self.min_reference:
+            raise ValueError("max_reference below min_reference: every profile would stay provisional")
         if self.retrain_psi < self.warn_psi or self.retrain_p > self.warn_p:
             raise ValueError("a retrain must need at least what a warning needs, in psi and in p")
         return self

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tasks.core.drift.features import CLUSTER_WEIGHT, DISTANCE_WEIGHT, SQUARE_WEIGHT, FeatureMap, Placed
-from tasks.core.drift.rows import Doubles, Ints, Matrix, chunks
+from tasks.core.drift.rows import Doubles, Ints
 from tasks.core.errors import StateUnusable
 
 
@@ -63,6 +63,8 @@ class WindowState:
             sums.reshape(-1, sums.shape[-1])[held["cells"]] = held["sums"]
         except (SafetensorError, KeyError, IndexError, ValueError) as problem:
             raise StateUnusable(str(problem)) from problem
+        if not np.isfinite(sums).all():
+            raise StateUnusable("it holds numbers that are not finite")
         return cls(counts, sums)
 
 
@@ -79,12 +81,3 @@ def placed_state(placed: Placed, fold: Ints, empty: WindowState) -> WindowState:
         sums[one, :d] = rows[mine].sum(axis=0, dtype=np.float64)
         sums[one, d:] = outer[mine].sum(axis=0, dtype=np.float64)
     return WindowState(counts.reshape(empty.counts.shape), sums.reshape(empty.sums.shape))
-
-
-def state_of(name: str, values: Matrix, kept: Ints | None, fold: Ints, features: FeatureMap, folds: int) -> WindowState:
-    """Return the state of the rows `kept` of a matrix float [n, d], read in chunks; fold is int64 [kept]."""
-    empty = WindowState.empty(features, folds)
-    total = empty
-    for place, rows in chunks(name, values, kept):
-        total += placed_state(features.place(rows), fold[place], empty)
-    return total

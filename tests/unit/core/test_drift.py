@@ -29,7 +29,7 @@ from tasks.core.drift.groups import Seen, grouped
 from tasks.core.drift.null import linear_contrast, null_statistics, on_grid, shared_variance
 from tasks.core.drift.rows import capped, fold_of, half_of_groups, row_hashes
 from tasks.core.drift.score import psi, share_to_psi
-from tasks.core.drift.state import state_of
+from tasks.core.drift.state import placed_state
 from tasks.core.errors import (
     BadEmbeddings,
     EncoderMismatch,
@@ -197,22 +197,51 @@ def test_below_the_gate_nothing_is_decided(run: Checker) -> None:
 def test_degenerate_windows_do_not_crash(run: Checker) -> None:
     same = np.repeat(World().window(1), 300, axis=0)
     assert run(same).verdict == "insufficient_data", "one text is one group, and capped"
-    assert np.isfinite(run(same, np.arange(300)).psi)
-    constant = World().seeded(701).window(300)
-    constant[:, :5] = 0.1
-    assert np.isfinite(run(constant).psi)
+    assert run(same, np.arange(300)).verdict == "insufficient_data", "from however many visitors"
+    few = World().window(9)[np.arange(450) % 9]
+    assert run(few, np.arange(450)).verdict == "insufficient_data", "nine texts in ten bins"
+    for value in (0.1, 0.0):
+        constant = World().seeded(701).window(300)
+        constant[:, 3:5] = value
+        with pytest.raises(BadEmbeddings, match="column 3 is constant in the window and not in the reference"):
+            run(constant)
 
 
-def test_degenerate_references_do_not_crash(run: Checker) -> None:
+def test_degenerate_references_are_refused_or_harmless(run: Checker) -> None:
     same = np.repeat(World().window(1), 2500, axis=0)
-    flat = fit_profile(same, encoder=ENCODER, groups=np.arange(2500), spec=SPEC)
-    assert run(same[:300], np.arange(300), flat).verdict == "stable"
+    for groups in (None, np.arange(2500)):
+        with pytest.raises(ReferenceTooSmall, match="1 distinct reference rows, 20 are needed"):
+            fit_profile(same, encoder=ENCODER, groups=groups, spec=SPEC)
     columns = World().window(2500)
-    columns[:, 1:] = 0.1
-    assert np.isfinite(run(columns[:300], profile=fit_profile(columns, encoder=ENCODER, spec=SPEC)).psi)
-    known = fit_profile(same, encoder=ENCODER, spec=SPEC)
-    assert run(same[:300], None, known).verdict == "stable", "one text, and it was all there ever was"
-    assert run(World().seeded(1).window(300), None, known).verdict in ("warn", "retrain")
+    columns[:, 1:5] = 0.1
+    dull = fit_profile(columns, encoder=ENCODER, spec=SPEC)
+    assert run(columns[:300], profile=dull).verdict == "stable", "constant in both"
+    with pytest.raises(BadEmbeddings, match="column 1 is constant in the reference and not in the window"):
+        run(World().window(300), profile=dull)
+
+
+def test_damaged_numbers_never_ask_for_a_retrain(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
+    precision = profile.features.precision.copy()
+    precision[3, 3] = np.nan
+    broken = replace(profile, features=replace(profile.features, precision=precision))
+    with pytest.raises(BadEmbeddings, match="profile: gives scores that are not finite"):
+        run(World().seeded(702).window(300), profile=broken)
+    broken.save(tmp_path / "broken")
+    with pytest.raises(ProfileUnusable, match="not finite"):
+        DriftProfile.load(tmp_path / "broken")
+    state = WindowState.empty(profile.features, 5)
+    state.counts[0, 0], state.sums[0, 0, 0] = 1, np.nan
+    with pytest.raises(StateUnusable, match="not finite"):
+        WindowState.from_bytes(state.to_bytes(), state)
+
+
+@pytest.mark.parametrize("odd", [None, 3.0, "rows", np.zeros(0), np.zeros((300, 64), dtype=np.longdouble)])
+def test_what_is_no_matrix_is_refused(run: Checker, odd: object) -> None:
+    if isinstance(odd, np.ndarray) and not len(odd):
+        assert run(odd).verdict == "insufficient_data"
+        return
+    with pytest.raises(BadEmbeddings):
+        run(odd)
 
 
 def _spoiled(value: float) -> Floats:
@@ -448,7 +477,7 @@ def test_a_text_counts_for_as_many_rows_as_the_reference_makes_likely() -> None:
     reference = rows[np.repeat(np.arange(5), [1000, 100, 30, 10, 1])]
     seen = Seen.of(row_hashes("reference", reference))
     window = rows[np.repeat([0, 1, 2, 5], [100, 90, 25, 60])]
-    ids, kept = grouped("window", window, None, 20, seen, np.random.default_rng(0))
+    ids, kept = grouped(row_hashes("window", window), None, 20, seen, np.random.default_rng(0))
     told = Counter(row_hashes("window", window)[kept].tolist())
     first, second, third, new = (told[h] for h in row_hashes("rows", rows[[0, 1, 2, 5]]).tolist())
     assert (first, third, new) == (100, 20, 20), "an example button, a rare text and one that was never seen"
@@ -459,10 +488,26 @@ def test_a_text_counts_for_as_many_rows_as_the_reference_makes_likely() -> None:
 
 def test_given_groups_are_taken_as_they_are() -> None:
     rows = World().window(60)
-    ids, kept = grouped(
-        "rows", rows, np.zeros(60, np.int64), 20, Seen.of(row_hashes("rows", rows)), np.random.default_rng(0)
-    )
+    hashes = row_hashes("rows", rows)
+    ids, kept = grouped(hashes, np.zeros(60, np.int64), 20, Seen.of(hashes), np.random.default_rng(0))
     assert (set(ids.tolist()), len(kept)) == ({0}, 20)
+
+
+def test_groups_that_only_rename_the_texts_are_texts(run: Checker) -> None:
+    world = World().seeded(405)
+    rows, groups = world.with_button(8000)
+    hashed = [hash(row.tobytes()) for row in rows]
+    by_text, by_name = (fit_profile(rows, encoder=ENCODER, groups=g, spec=SPEC) for g in (None, hashed))
+    assert by_text.digest == by_name.digest
+    reports = []
+    for _ in range(20):
+        window, _ = world.with_button(300)
+        reports.append(run(window, np.array([hash(row.tobytes()) for row in window]), by_name))
+    assert verdicts(reports)["stable"] >= 19
+    visitors = [run(world.with_button(300)[0], np.arange(300), by_name) for _ in range(20)]
+    assert verdicts(visitors)["stable"] >= 19, "a history by texts, a window by visitors"
+    sessions = fit_profile(rows, encoder=ENCODER, groups=groups, spec=SPEC)
+    assert verdicts([run(world.with_button(300)[0], None, sessions) for _ in range(20)])["stable"] >= 19
 
 
 def test_the_null_knows_that_folds_share_directions() -> None:
@@ -502,9 +547,10 @@ def test_hourly_states_add_up_in_any_order(profile: DriftProfile) -> None:
     world = World().seeded(931)
     rows, groups = world.window(2400, 0.1), np.arange(2400) // 2
     fold, features = fold_of(groups, 5), profile.features
+    empty = WindowState.empty(features, 5)
     hours = [np.arange(h * 100, (h + 1) * 100) for h in range(24)]
-    states = [state_of("rows", rows, hour, fold[hour], features, 5) for hour in hours]
-    whole = state_of("rows", rows, None, fold, features, 5)
+    states = [placed_state(features.place(rows[hour]), fold[hour], empty) for hour in hours]
+    whole = placed_state(features.place(rows), fold, empty)
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(24)
         merged = sum((states[i] for i in order), WindowState.empty(features, 5))
@@ -521,7 +567,8 @@ def test_a_known_state_gives_the_report_of_the_whole(profile: DriftProfile, run:
     world = World().seeded(932)
     rows = np.concatenate([world.window(300, 0.2), world.window(100, 1.0)])
     groups = np.concatenate([np.arange(300), np.full(100, 9999)])  # one visitor is over the cap
-    known = state_of("rows", rows, None, fold_of(groups, 5), profile.features, 5)
+    empty = WindowState.empty(profile.features, 5)
+    known = placed_state(profile.features.place(rows), fold_of(groups, 5), empty)
     report = check(profile, rows, groups=groups, encoder=ENCODER, state=known, null_cache=tmp_path)
     whole = run(rows, groups)
     assert (report.n, report.verdict) == (whole.n, whole.verdict) == (320, whole.verdict)

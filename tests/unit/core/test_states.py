@@ -10,7 +10,7 @@ from tasks.core.data.prompt_log import PromptLine
 from tasks.core.drift import DriftProfile, DriftSpec, WindowState, check, fit_profile
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.rows import Floats, fold_of
-from tasks.core.drift.state import state_of
+from tasks.core.drift.state import placed_state
 from tasks.core.monitoring.hours import Hour
 from tasks.core.monitoring.profiles import session_groups
 from tasks.core.monitoring.states import window_state
@@ -79,7 +79,8 @@ class Log:
         """The state of all rows, counted at once."""
         folds = profile.card.spec.folds
         fold = fold_of(session_groups(self.lines), folds)
-        return state_of("current", self.rows, np.arange(len(self.rows)), fold, profile.features, folds)
+        empty = WindowState.empty(profile.features, folds)
+        return placed_state(profile.features.place(self.rows), fold, empty)
 
     def without_the_first_hours(self, count: int) -> "Log":
         shorter = Log()
