@@ -11,7 +11,7 @@ from tasks.core import policy
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import DatasetUnusable
-from tasks.core.events import Declined, DriftDetected, emit, flush, make_event
+from tasks.core.events import Declined, DriftDetected, Event, flush, make_event, queue
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
 from tasks.core.monitoring.run import Monitor
@@ -68,7 +68,7 @@ def check_drift(request: MonitorRequest) -> DriftRecord:
     monitor = _monitor(request)
     record, _ = monitor.run(monitor.window(), load_preset().evaluation.drifted)
     get_run_logger().info("drift: %s: %s", record.verdict, record.says)
-    rows = "\n".join(f"- {prompt}" for prompt in record.fresh)
+    rows = "\n".join(f"- `{' '.join(prompt.replace('`', ' ').split())}`" for prompt in record.fresh)
     text = f"**{record.verdict}**: {record.says}\n\n{rows and 'New in the traffic:'}\n\n{rows}"
     create_markdown_artifact(text, key="drift", description="Drift of the production prompts")
     return record
@@ -91,7 +91,7 @@ def report_drift(record: DriftRecord, decision: policy.Decision, request: Monito
 def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decision:
     """Decide by the policy, keep the decision, and emit its event."""
     store, settings = open_context()
-    history = tuple(policy.decisions(store, settings.model, record.time - policy.REMEMBERED))
+    history = tuple(policy.decisions(store, settings.model, policy.REMEMBERED))
     situation = policy.Situation(
         now=record.time,
         history=history,
@@ -112,8 +112,10 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
         report=record.key,
     )
     get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
+    if event := _event(settings, decision):  # queued first: a retrain that nobody is told of would block all others
+        queue(store, event)
     policy.record(store, settings.model, decision)
-    _tell(store, settings, decision)
+    flush(store)
     return decision
 
 
@@ -124,12 +126,14 @@ def _newest_version(store: Store, settings: Settings) -> str:
         return ""
 
 
-def _tell(store: Store, settings: Settings, decision: policy.Decision) -> None:
+def _event(settings: Settings, decision: policy.Decision) -> Event | None:
+    """What is told of a decision; nothing when there was no cause."""
     if decision.action == "retrain":
         payload = DriftDetected(
             reason=decision.reason, psi=decision.psi or 0.0, report=decision.report, decision=decision.id
         )
-        emit(store, make_event("dyeworks.drift.detected", settings.model, payload, key=decision.id))
-    elif decision.action == "declined":
+        return make_event("dyeworks.drift.detected", settings.model, payload, key=decision.id)
+    if decision.action == "declined":
         declined = Declined(reason=decision.reason, decision=decision.id)
-        emit(store, make_event("dyeworks.retrain.declined", settings.model, declined, key=decision.id))
+        return make_event("dyeworks.retrain.declined", settings.model, declined, key=decision.id)
+    return None

@@ -18,7 +18,8 @@ from tasks.core.store import FolderStore, Store
 
 MODEL = "adire"
 NOW = datetime(2026, 3, 20, 12, 30, tzinfo=UTC)
-SPEC = MonitorSpec(window_hours=24, drift=DriftSpec(draws=20_000, min_effective=50, min_reference=1000, clusters=8))
+DRIFT = DriftSpec(draws=20_000, min_effective=50, min_reference=1000, clusters=8)
+SPEC = MonitorSpec(window_hours=24, reference_hours=0, drift=DRIFT)
 
 
 def ago(hours: float) -> datetime:

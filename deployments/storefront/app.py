@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import gradio as gr
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,8 +58,11 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="dyeworks storefront", lifespan=lifespan)
 
 
-async def draw(request: RenderRequest) -> tuple[str, Picture]:
-    """Render a request and log it; the request's id and the picture. 503 when too many wait."""
+async def draw(request: RenderRequest, visitor: str) -> tuple[str, Picture]:
+    """Render a request and log it; the request's id and the picture. 503 when too many wait.
+
+    `visitor` stands for the session where none is given: whoever leaves it out must not count as many.
+    """
     start = time.perf_counter()
     seed = request.seed if request.seed is not None else random.randrange(2**32)
     try:
@@ -77,7 +80,7 @@ async def draw(request: RenderRequest) -> tuple[str, Picture]:
         release=picture.release or "base",
         adapter=picture.release,
         latency_s=round(time.perf_counter() - start, 3),
-        session=hash_session(request.session or uuid.uuid4().hex, settings.session_key.get_secret_value()),
+        session=hash_session(request.session or visitor, settings.session_key.get_secret_value()),
     )
     prompt_log.add(line)
     return line.request_id, picture
@@ -104,9 +107,9 @@ def metrics() -> Response:
 
 
 @app.post("/api/render")
-async def render(request: RenderRequest) -> Response:
+async def render(request: RenderRequest, http: Request) -> Response:
     """A PNG of the prompt."""
-    identity, picture = await draw(request)
+    identity, picture = await draw(request, f"address {http.client.host if http.client else 'unknown'}")
     buffer = io.BytesIO()
     picture.image.save(buffer, "PNG")
     told = {
@@ -126,7 +129,7 @@ def home() -> RedirectResponse:
 async def _show(prompt: str, request: gr.Request) -> tuple[Image.Image, str]:
     if not prompt.strip():
         raise gr.Error("Say what the cloth should show.")
-    _, picture = await draw(RenderRequest(prompt=prompt[:400], session=request.session_hash or ""))
+    _, picture = await draw(RenderRequest(prompt=prompt[:400]), request.session_hash or "page")
     shown = picture.image.resize((512, 512), Image.Resampling.LANCZOS) if picture.image.width < 512 else picture.image
     by = f"generation {picture.generation}" if picture.generation else "the bare base model"
     return shown, f"Drawn by {by} in {picture.seconds:.1f} s."

@@ -18,7 +18,7 @@ def decide_on_arrival(
     """
     entries = tuple(ledger.history(store, settings.model))
     now = clock.now()
-    history = tuple(policy.decisions(store, settings.model, now - policy.REMEMBERED))
+    history = tuple(policy.decisions(store, settings.model, policy.REMEMBERED))
     before = [d for d in history if d.cause == "data" and d.dataset_version == manifest.version]
     if before and (not again or before[-1].action == "retrain"):
         return None

@@ -10,6 +10,7 @@ from tasks.core.store import Store
 
 Action = Literal["retrain", "none", "declined", "pause", "resume"]
 Cause = Literal["drift", "data", "manual", "outcome", "operator"]
+IDLE = (["drift", "none"], ["drift", "declined"])  # cause and action of a check that started nothing, in its name
 Outcome = Literal["", "promote", "keep", "failed"]
 
 
@@ -53,13 +54,13 @@ def make_decision(
 ) -> Decision:
     """The decision of a moment; `about` is what it is named after beside its time."""
     action, reason = ruling
-    name = decision_id(cause, time, about)
+    name = decision_id(cause, action, time, about)
     return Decision(id=name, time=time, cause=cause, action=action, reason=reason, **details)
 
 
-def decision_id(cause: Cause, time: datetime, *parts: str) -> str:
-    """A decision's name: when, by which cause, and a hash of what it was about."""
-    return f"{time:%Y%m%dT%H%M%S}-{cause}-{digest(cause, time.isoformat(), *parts)[:8]}"
+def decision_id(cause: Cause, action: Action, time: datetime, *parts: str) -> str:
+    """A decision's name: when, by which cause, what, and a hash of what it was about."""
+    return f"{time:%Y%m%dT%H%M%S}-{cause}-{action}-{digest(cause, time.isoformat(), *parts)[:8]}"
 
 
 def record(store: Store, model: str, decision: Decision) -> None:
@@ -67,13 +68,14 @@ def record(store: Store, model: str, decision: Decision) -> None:
     store.write(f"decisions/{model}/{decision.id}.json", render(decision))
 
 
-def decisions(store: Store, model: str, checks_since: datetime | None = None) -> list[Decision]:
-    """All decisions, oldest first; with `checks_since` without those on earlier drift checks, a year of which is many.
+def decisions(store: Store, model: str, checks: int | None = None) -> list[Decision]:
+    """All decisions, oldest first; with `checks` only the newest of the drift checks that started nothing.
 
-    No other cause is ever left out: a word of a person or an outcome counts however old it is.
+    An hourly monitor makes thousands of these a year. Nothing else is ever left out: a retrain, an outcome or a word of
+    a person counts however old it is.
     """
     prefix = f"decisions/{model}/"
-    first = f"{checks_since:%Y%m%dT%H%M%S}" if checks_since else ""
     keys = [key for key in store.list(prefix) if key.endswith(".json")]
-    chosen = [key for key in keys if "-drift-" not in key or key.removeprefix(prefix) >= first]
-    return sorted((read_document(store, Decision, key) for key in chosen), key=lambda d: d.time)
+    idle = [key for key in keys if key.removeprefix(prefix).split("-")[1:3] in IDLE]
+    left = set() if checks is None else set(idle[: max(len(idle) - checks, 0)])
+    return sorted((read_document(store, Decision, key) for key in keys if key not in left), key=lambda d: d.time)

@@ -99,8 +99,13 @@ def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] 
 
 def emit(store: Store, event: Event) -> None:
     """Queue and send an event; raises EventUndelivered, the event then stays queued."""
-    store.write(f"outbox/{event.id}.json", render(Outbox(event=event)))
+    queue(store, event)
     flush(store)
+
+
+def queue(store: Store, event: Event) -> None:
+    """Put an event into the outbox."""
+    store.write(f"outbox/{event.id}.json", render(Outbox(event=event)))
 
 
 def flush(store: Store) -> int:

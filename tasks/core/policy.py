@@ -30,7 +30,7 @@ __all__ = [
 ]
 RECENT = 5  # retrains whose mean cost is what the next is expected to take
 WEEK = timedelta(days=7)
-REMEMBERED = timedelta(days=60)  # drift checks further back decide nothing
+REMEMBERED = 60  # drift checks that started nothing; older ones decide nothing
 ROUNDING = 1e-9
 
 
@@ -79,8 +79,7 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
     """Decide after a drift check with this verdict."""
     if verdict != "retrain":
         return "none", f"the verdict is {verdict}"
-    recent = [d.verdict for d in situation.history if d.cause == "drift"][1 - spec.of :] if spec.of > 1 else []
-    hits = 1 + sum(v == "retrain" for v in recent)
+    hits = 1 + sum(check.verdict == "retrain" for check in _recent(situation, spec))
     if hits < spec.hits:
         return "declined", f"{hits} of the last {spec.of} checks over the threshold, {spec.hits} are asked for"
     if cooling := _cooling(situation, spec):
@@ -93,6 +92,18 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
             f"the gate kept the champion against dataset version {situation.dataset_version}; upload data",
         )
     return "retrain", "drift over the threshold"
+
+
+def _recent(situation: Situation, spec: PolicySpec) -> list[Decision]:
+    """The last `of` - 1 checks against the same reference: apart from each other, and not older than a week."""
+    generation = situation.ledger[-1].generation if situation.ledger else 0
+    found: list[Decision] = []
+    later = situation.now
+    for check in reversed([d for d in situation.history if d.cause == "drift" and d.generation == generation]):
+        if len(found) < spec.of - 1 and later - check.time >= timedelta(minutes=spec.spacing_minutes):
+            found.append(check)
+            later = check.time
+    return [check for check in found if situation.now - check.time < WEEK]
 
 
 def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:

@@ -5,9 +5,10 @@ Unknown keys are refused with the nearest right one, and all errors of a file ar
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.errors import SettingError
@@ -93,7 +94,8 @@ class PolicySpec(Spec):
 
     mode: str = Field("auto", pattern="^(auto|advise)$", description="auto retrains; advise only says so.")
     hits: int = Field(2, ge=1, description="Checks over the threshold, of the last `of`, the latest among them.")
-    of: int = Field(3, ge=1, description="Checks that are looked back on.")
+    of: int = Field(3, ge=1, le=50, description="Checks that are looked back on.")
+    spacing_minutes: float = Field(30.0, ge=0, description="Checks closer to each other than this count as one.")
     cooldown_hours: float = Field(
         12.0, ge=0, description="Hours after a promotion or a failed retrain in which drift starts nothing."
     )
@@ -102,11 +104,20 @@ class PolicySpec(Spec):
     stale_hours: float = Field(24.0, gt=0, description="Hours after which a retrain without an outcome counts as lost.")
     min_new_pictures: int = Field(64, ge=1, description="New pictures that start a retrain by themselves.")
 
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.hits > self.of:
+            raise ValueError(f"hits={self.hits} of the last {self.of} checks can never be: lower hits or raise of")
+        return self
+
 
 class MonitorSpec(Spec):
     """What the monitor looks at."""
 
     window_hours: float = Field(24.0, gt=0, description="Length of the window that is checked.")
+    reference_hours: float = Field(
+        168.0, ge=0, description="Time that a reference must span: a week, since weekends differ from other days."
+    )
     evidently: str = Field(
         "drift", pattern="^(never|drift|always)$", description="When Evidently's page is written: it takes 4 MB."
     )

@@ -93,11 +93,11 @@ def test_new_pictures_alone_start_nothing(ring: Path) -> None:
 def test_the_drift_is_explained_to_people_and_machines(ring: Path) -> None:
     drift = ring / "home/store/drift/adire"
     records = {p.parent: json.loads(p.read_text()) for p in drift.glob("reports/*/report.json")}
-    folder, record = next((f, r) for f, r in records.items() if r["verdict"] == "retrain")
+    (folder,) = [f for f in records if "Decision: retrain" in (f / "report.html").read_text()]
+    record = records[folder]
     assert "moons" in {term for topic in record["topics"] for term in topic["terms"]}
     assert all("moons" in prompt for prompt in record["topics"][0]["medoids"])
     page = (folder / "report.html").read_text()
-    assert "Decision: retrain" in page
     assert "moons" in page
     assert "plotly" in (folder / "evidently.html").read_text()
     assert all((f / "report.html").exists() for f in records)

@@ -21,7 +21,7 @@ class PastRequest(BaseModel):
 
     prompt: str = Field(min_length=1)
     time: AwareDatetime
-    session: str = Field("", description="whoever asked; without one, equal prompts count as one visitor's")
+    session: str = Field("", description="whoever asked; without one, every request counts as a visitor of its own")
 
 
 def read_history(name: str, lines: Iterable[str]) -> list[PastRequest]:
@@ -61,5 +61,5 @@ def _lines(past: list[PastRequest], key: str) -> Iterator[PromptLine]:
             release="imported",
             adapter="imported",
             latency_s=0.0,
-            session=hash_session(request.session or " ".join(request.prompt.casefold().split()), key),
+            session=hash_session(request.session or f"imported {digest(text, str(seen[text]))}", key),
         )

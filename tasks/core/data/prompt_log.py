@@ -21,7 +21,11 @@ from tasks.core.store import Store
 
 HOUR = timedelta(hours=1)
 LONG = timedelta(days=60)  # from which on the whole log is listed at once, not day by day
-_PRIVATE = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|\+?\d[\d ()-]{6,}\d")
+_PRIVATE = re.compile(
+    r"[\w.+-]+[@\uff20][\w-]+(?:\.[\w-]+)*"  # mail
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b"  # addresses of machines
+    r"|\+?\(?\d[\d ()./-]{6,}\d"  # telephones
+)
 
 
 class PromptLine(Document):

@@ -84,8 +84,8 @@ class DriftProfile:
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name the profile."""
         whole = hashlib.sha256(self.card.model_dump_json().encode())
-        for _, part in sorted(self._tensors().items()):
-            whole.update(part.tobytes())
+        for name, part in sorted(self._tensors().items()):
+            whole.update(part.tobytes() if name != "texts" else json.dumps(self.texts).encode())
         return whole.hexdigest()[:16]
 
     def save(self, path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tasks.core.drift.rows import Floats
-from tasks.core.errors import EmbeddingsDamaged, ObjectExists, ObjectMissing
+from tasks.core.errors import BadEmbeddings, EmbeddingsDamaged, ObjectExists, ObjectMissing
 from tasks.core.store import Store
 
 MOST_SEGMENTS = 64  # from which they are merged into one
@@ -55,6 +55,8 @@ class EmbeddingCache:
 
     def add(self, texts: Sequence[str], vectors: Floats) -> None:
         """Keep the embeddings, float32 [n, d], of distinct texts."""
+        if len(vectors) != len(texts):
+            raise BadEmbeddings("encoder", f"made {len(vectors)} embeddings of {len(texts)} prompts")
         self._write(np.array([list(text_key(text)) for text in texts], dtype=np.uint8), vectors)
         if len(self.vectors) > MOST_SEGMENTS:
             self.merge()

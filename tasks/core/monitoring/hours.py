@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -37,8 +38,11 @@ class Hour:
 
 def read_hours(store: Store, model: str, start: datetime, end: datetime) -> list[Hour]:
     """The log from start to end by the hour, in order; costs one object an hour and what is new."""
-    hours = []
-    for begin, keys in log_hours(store, model, start, end).items():
+    hours, logged = [], log_hours(store, model, start, end)
+    there = {f"{begin:%Y-%m-%dT%H}.json.gz" for begin in logged}
+    first, last = f"{start + HOUR:%Y-%m-%dT%H}", f"{end:%Y-%m-%dT%H}"
+    _drop(store, model, lambda name: first <= name < last and name not in there)  # gone from the log
+    for begin, keys in logged.items():
         held = _hour_file(store, model, begin, keys)
         lines = [line for line in held.lines if start <= line.time < end]
         hours.append(Hour(begin, lines, start <= begin and begin + HOUR <= end, held.unreadable))
@@ -90,8 +94,12 @@ def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, 
 
 
 def forget_hours(store: Store, model: str, before: datetime) -> None:
-    """Drop the files of old hours: they can be made again from the log, and must not outlive it."""
+    """Drop the files of hours before this one: they can be made again from the log, and must not outlive it long."""
+    _drop(store, model, lambda name: name < f"{before:%Y-%m-%dT%H}")
+
+
+def _drop(store: Store, model: str, unwanted: Callable[[str], bool]) -> None:
     prefix = f"drift/{model}/hours/"
     for key in list(store.list(prefix)):
-        if key.removeprefix(prefix) < f"{before:%Y-%m-%dT%H}":
+        if unwanted(key.removeprefix(prefix)):
             store.delete(key)

@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +106,18 @@ def load_profile(store: Store, record: ProfileRecord) -> DriftProfile:
         path = Path(place) / "profile.safetensors"
         path.write_bytes(store.read(record.arrays))
         try:
-            return DriftProfile.load(path)
+            profile = DriftProfile.load(path)
         except ProfileUnusable as error:
             raise ProfileUnusable(record.arrays, error.problem) from error
+    if profile.digest not in record.arrays:
+        raise ProfileUnusable(record.arrays, "it is not what was frozen")
+    return profile
+
+
+def suffices(profile: DriftProfile, lines: list[PromptLine], spec: MonitorSpec) -> bool:
+    """Whether a reference may be frozen: enough requests, over enough time."""
+    span = lines[-1].time - lines[0].time
+    return not profile.card.provisional and span >= timedelta(hours=spec.reference_hours)
 
 
 def reference_lines(store: Store, model: str, begin: datetime, end: datetime) -> list[PromptLine]:

@@ -5,8 +5,10 @@ from collections import Counter
 import numpy as np
 
 from tasks.core import policy, tracking
+from tasks.core.documents import Document, read_document, render
 from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
+from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord, read_records
 from tasks.core.reporting.prometheus import Metric, metrics_key, prometheus_text
@@ -57,10 +59,29 @@ def drawings(monitor: Monitor, record: DriftRecord) -> dict[str, tuple[str, byte
     return found
 
 
+class Recent(Document):
+    """The newest checks for the plot, without what it doesn't show: one object where two hundred would be read."""
+
+    checks: tuple[DriftRecord, ...]
+
+
 def _past(monitor: Monitor, record: DriftRecord) -> list[DriftRecord]:
-    """The checks up to this one, oldest first."""
-    checks = read_records(monitor.store, monitor.settings.model, MOST_PAST)
+    """The newest checks up to this one, oldest first; kept for the next."""
+    model = monitor.settings.model
+    key = f"drift/{model}/recent.json"
+    try:
+        known = read_document(monitor.store, Recent, key).checks
+    except (ObjectMissing, DocumentInvalid):
+        known = tuple(read_records(monitor.store, model, MOST_PAST))
+    found = {check.key: check for check in (*known, _light(record))}
+    checks = sorted(found.values(), key=lambda check: check.time)[-MOST_PAST:]
+    monitor.store.write(key, render(Recent(checks=tuple(_light(check) for check in checks))))
     return [check for check in checks if check.time <= record.time]
+
+
+def _light(record: DriftRecord) -> DriftRecord:
+    drift = record.drift.model_copy(update={"distribution": None}) if record.drift else None
+    return record.model_copy(update={"drift": drift, "topics": (), "fresh": ()})
 
 
 def wants_evidently(when: str, verdict: str) -> bool:
@@ -71,7 +92,7 @@ def wants_evidently(when: str, verdict: str) -> bool:
 def _evidently(monitor: Monitor, record: DriftRecord) -> str:
     """Evidently's page; empty where there is nothing to compare."""
     window = monitor.window_of(record)
-    profile = monitor.profile(window) if window.entries else None
+    profile = monitor.profile(window)[0] if window.entries else None
     if profile is None or not profile.texts or not window.lines:
         return ""
     from tasks.core.reporting.evidently_page import evidently_page  # noqa: PLC0415  late: Evidently takes seconds
@@ -91,7 +112,7 @@ def principal_axes(profile: DriftProfile) -> Floats:
 def write_metrics(monitor: Monitor, record: DriftRecord) -> None:
     """Write the text that `GET /metrics` of the storefront serves."""
     model = monitor.settings.model
-    outcomes = [d for d in policy.decisions(monitor.store, model, record.time) if d.cause == "outcome"]
+    outcomes = [d for d in policy.decisions(monitor.store, model, 0) if d.cause == "outcome"]
     counts = Counter(str(decision.outcome) for decision in outcomes)
     ended = Metric("dyeworks_retrains_total", "Retrains by outcome.", counts, "outcome", kind="counter")
     hours = sum(d.gpu_hours for d in outcomes)

@@ -25,6 +25,7 @@ from tasks.core.monitoring.profiles import (
     reference_begin,
     reference_lines,
     session_groups,
+    suffices,
 )
 from tasks.core.monitoring.states import window_state
 from tasks.core.records import DriftRecord
@@ -104,13 +105,15 @@ class Monitor:
 
     def _find(self, window: Window, sample: int) -> Finding:
         nothing = Finding(None, None, np.zeros((0, 0), dtype=np.float32), News())
-        profile = self.profile(window) if window.entries else None
+        profile, frozen = self.profile(window) if window.entries else (None, False)
         if profile is None:
             return nothing
         lines = window.lines
         rows = self.embed([line.prompt for line in lines]).reshape(len(lines), profile.card.dimension)
         groups = session_groups(lines)
         report = self._check(profile, window, rows, groups)
+        if not frozen:
+            report = report.model_copy(update={"verdict": "provisional"})
         if report.verdict not in ("warn", "retrain"):
             return Finding(profile, report, rows, News())
         captions = self.embed(self._captions()).reshape(-1, profile.card.dimension)
@@ -131,16 +134,16 @@ class Monitor:
         """float32 [n, d]; each distinct text is embedded once, ever."""
         return self.cache.embed(texts, self.clip.encode_texts)
 
-    def profile(self, window: Window) -> DriftProfile | None:
-        """The profile in force, frozen when its traffic first suffices; None where it has next to none."""
+    def profile(self, window: Window) -> tuple[DriftProfile | None, bool]:
+        """The profile in force and whether it is frozen, as it is once its traffic suffices; None where it has none."""
         generation = generation_in_force(self.store, self.settings.model, window.entries)
         if record := find_record(self.store, self.settings.model, generation, self.clip.hash):
-            return load_profile(self.store, record)
+            return load_profile(self.store, record), True
         lines = self._reference(window, generation)
         profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
-        if profile is None or profile.card.provisional:
-            return profile
-        return freeze(self.store, self.settings, profile, generation, (lines[0].time, window.start))[0]
+        if profile is None or not suffices(profile, lines, self.spec):
+            return profile, False
+        return freeze(self.store, self.settings, profile, generation, (lines[0].time, window.start))[0], True
 
     def _reference(self, window: Window, generation: int) -> list[PromptLine]:
         begin = reference_begin(window.entries, generation)
@@ -182,7 +185,8 @@ def _says(window: Window, found: Finding, spec: MonitorSpec) -> str:
     report = found.report
     rows = found.profile.card.rows_a + found.profile.card.rows_b if found.profile else 0
     if report is None or report.verdict == "provisional":
-        return f"the reference has {rows} requests of the {spec.drift.min_reference} it needs"
+        enough = f"{spec.drift.min_reference}, over {spec.reference_hours:g} hours or more"
+        return f"the reference has {rows} requests yet; it needs {enough}"
     if report.verdict == "insufficient_data":
         needed = spec.drift.min_effective
         return f"{report.n} requests, worth {report.n_effective:.0f} independent ones, are too few: {needed} are needed"

@@ -193,8 +193,9 @@ def test_the_figures_of_checks_are_in_mlflow(
 
 
 def test_the_axes_are_those_of_most_variance(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    profile = monitor.profile(monitor.window_of(checks[2]))
+    profile, frozen = monitor.profile(monitor.window_of(checks[2]))
     assert profile
+    assert frozen
     axes = principal_axes(profile)
     assert np.allclose(axes.T @ axes, np.eye(COMPONENTS), atol=1e-5)
     spread = (profile.reference @ axes).var(axis=0)

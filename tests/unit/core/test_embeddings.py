@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from tasks.core.drift.rows import Floats
-from tasks.core.errors import EmbeddingsDamaged
+from tasks.core.errors import BadEmbeddings, EmbeddingsDamaged
 from tasks.core.monitoring import embeddings
 from tasks.core.monitoring.embeddings import EmbeddingCache, text_key
 from tasks.core.store import FolderStore, S3Store, Store
@@ -272,3 +272,10 @@ def test_a_mirror_that_is_gone_or_half_written_is_made_again(
             path.write_bytes(data[:left])
     assert np.array_equal(EmbeddingCache(folder, "e", place).embed(["b", "a"], encode), vectors(["b", "a"]))
     assert encode.asked == {"a": 1, "b": 1}
+
+
+def test_an_encoder_that_loses_a_text_leaves_nothing_behind(folder: FolderStore, tmp_path: Path) -> None:
+    cache = EmbeddingCache(folder, "broken", tmp_path / "local")
+    with pytest.raises(BadEmbeddings, match="made 1 embeddings of 2 prompts"):
+        cache.embed(["a", "b"], lambda texts: np.zeros((1, 4), dtype=np.float32))
+    assert list(folder.list("embeddings/")) == []

@@ -244,6 +244,14 @@ def test_old_hours_are_forgotten_and_read_again_from_the_log(shop: CountingStore
     assert read_hours(shop, MODEL, ago(24), NOW) == whole
 
 
+def test_an_hour_that_is_gone_from_the_log_is_gone_here(shop: CountingStore) -> None:
+    write_lines(shop, MODEL, [line(5), line(1)])
+    read(shop, 24)
+    shop.delete(log_keys(shop)[0])
+    assert read(shop, 24) == ["at-1"]
+    assert len(list(shop.list(FILES))) == 1
+
+
 def test_what_is_no_hour_is_left_alone(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1)])
     for key in ("dt=2026-02-31/hour=01/x.jsonl.gz", "dt=2026-03-20/hour=24/x.jsonl.gz", "notes.txt"):

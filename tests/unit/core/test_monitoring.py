@@ -81,7 +81,7 @@ def test_too_little_reference_is_provisional(
     assert (record.verdict, record.generation, record.fresh) == ("provisional", 1, ())
     assert bool(record.drift) is (reference > 0), "a small reference gives figures, and decides nothing"
     assert record.reference_requests == reference
-    assert f"{reference} requests of the 2000 it needs" in record.says
+    assert f"the reference has {reference} requests yet; it needs 2000" in record.says
     assert profiles(folder) == {}
 
 
@@ -151,3 +151,16 @@ def test_every_check_is_kept(shop: FolderStore, settings: Settings, clip: Clip) 
     assert read_records(shop, "adire") == records
     assert all(shop.exists(r.key) for r in records)
     assert records[0].end - records[0].start == timedelta(hours=24)
+
+
+def test_a_reference_of_too_few_days_is_provisional(folder: FolderStore, settings: Settings, clip: Clip) -> None:
+    promote(folder)
+    visit(folder, 6000, FIRST_TASTE, (4, 1.01))
+    visit(folder, 400, NEW_TASTE, (0.9, 0), seed=2)
+    record = check(folder, settings, clip)
+    assert record.verdict == "provisional"
+    assert "over 168 hours or more" in record.says
+    assert profiles(folder) == {}
+    visit(folder, 2000, FIRST_TASTE, (9, 4), seed=3)
+    assert check(folder, settings, clip).verdict == "retrain"
+    assert len(profiles(folder)) == 1

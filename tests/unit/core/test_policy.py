@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from tasks.core.policy import (
     Action,
@@ -48,7 +49,8 @@ def entry(generation: int = 1, hours: float = 100, action: str = "promote", vers
 
 
 def check(verdict: str, hours: float, action: Action = "none") -> Decision:
-    return Decision(id=f"check-{hours}", time=ago(hours), cause="drift", action=action, reason="", verdict=verdict)
+    told = {"cause": "drift", "action": action, "reason": "", "verdict": verdict, "generation": 1}
+    return Decision.model_validate(told | {"id": f"check-{hours}", "time": ago(hours)})
 
 
 def retrain(hours: float, version: str = "v1") -> Decision:
@@ -196,14 +198,14 @@ def test_a_decision_says_what_a_retrain_takes() -> None:
         assert (made.action, made.expected_gpu_hours, made.psi) == (ruling[0], 0.25, 0.3)
         assert made.reason == f"{ruling[1]}; a retrain takes about 0.25 GPU-hours"
         assert (made.dataset_version, made.generation, made.time) == ("v2", 1, NOW)
-        assert made.id == decision_id("drift", NOW, "report")
+        assert made.id == decision_id("drift", made.action, NOW, "report")
     calm = decide("drift", ("none", "the verdict is stable"), here, SPEC, "report")
     assert (calm.expected_gpu_hours, calm.reason) == (0.0, "the verdict is stable")
 
 
 def test_an_operators_word_and_an_outcome_are_decisions_too() -> None:
     said = make_decision("operator", NOW, ("pause", "ada: the show"), "pause")
-    assert (said.id, said.gpu_hours) == (decision_id("operator", NOW, "pause"), 0.0)
+    assert (said.id, said.gpu_hours) == (decision_id("operator", "pause", NOW, "pause"), 0.0)
     ended = make_decision("outcome", NOW, ("none", "better"), "d1", outcome_of="d1", outcome="keep", gpu_hours=0.5)
     assert (ended.outcome, ended.gpu_hours) == ("keep", 0.5)
 
@@ -261,10 +263,10 @@ def test_decisions_are_kept_in_the_order_of_time(folder: FolderStore) -> None:
 
 
 def test_a_decision_is_named_by_its_time_and_content() -> None:
-    name = decision_id("drift", NOW, "report-1")
-    assert name.startswith("20260310T120000-")
-    assert name == decision_id("drift", NOW, "report-1")
-    assert len({name, decision_id("data", NOW, "report-1"), decision_id("drift", NOW, "report-2")}) == 3
+    name = decision_id("drift", "none", NOW, "report-1")
+    assert name.startswith("20260310T120000-drift-none-")
+    assert name == decision_id("drift", "none", NOW, "report-1")
+    assert len({name, decision_id("data", "none", NOW, "report-1"), decision_id("drift", "none", NOW, "report-2")}) == 3
 
 
 def word(action: Action, hours: float) -> Decision:
@@ -288,3 +290,37 @@ def test_resume_releases_a_roll_back_that_it_came_after() -> None:
     assert early[0] == "declined"
     assert "hold" in early[1]
     assert on_drift("retrain", situation(word("resume", 1), ledger=ledger), SPEC)[0] == "retrain"
+
+
+TWICE = SPEC.model_copy(update={"hits": 2, "of": 2})
+
+
+@pytest.mark.parametrize(
+    ("before", "action"),
+    [
+        (check("retrain", 1), "retrain"),
+        (check("retrain", 0.2), "declined"),  # by hand, beside the schedule
+        (check("retrain", 24 * 8), "declined"),  # the monitor stood still since
+        (check("retrain", 1).model_copy(update={"generation": 7}), "declined"),  # against another reference
+        (check("retrain", -1), "declined"),  # of a clock that went wrong
+    ],
+)
+def test_hits_are_of_one_reference_and_apart(before: Decision, action: str) -> None:
+    assert on_drift("retrain", situation(before), TWICE)[0] == action
+
+
+def test_more_hits_than_checks_are_refused() -> None:
+    with pytest.raises(ValidationError, match="hits=3 of the last 2 checks can never be"):
+        PolicySpec(hits=3, of=2)
+
+
+@pytest.mark.parametrize("model", ["adire", "my-drift-none-demo"])
+def test_of_old_decisions_only_idle_checks_are_left_unread(folder: FolderStore, model: str) -> None:
+    word = make_decision("operator", ago(9000), ("pause", "by ada"), "pause")
+    started = make_decision("drift", ago(8000), ("retrain", "drift"), "started")
+    idle = [make_decision("drift", ago(h), ("none", "calm"), str(h)) for h in range(100, 0, -1)]
+    for made in (word, started, *idle):
+        record(folder, model, made)
+    assert decisions(folder, model) == [word, started, *idle]
+    assert decisions(folder, model, 3) == [word, started, *idle[-3:]]
+    assert decisions(folder, model, 0) == [word, started]

@@ -121,3 +121,16 @@ def test_a_session_is_a_keyed_hash() -> None:
     assert int(hashed, 16) >= 0
     assert hashed == hash_session("ada", "key")
     assert len({hashed, hash_session("ada", "other key"), hash_session("bob", "key")}) == 3
+
+
+@pytest.mark.parametrize(
+    "private",
+    ["me@example.com", "ada@example", "ada\uff20example.org", "555.123.4567", "+49 171/1234567", "192.168.10.4"],
+)
+def test_what_is_private_is_removed(private: str) -> None:
+    assert redact(f"rings for {private}, please") == "rings for [removed], please"
+
+
+def test_sizes_and_counts_stay() -> None:
+    said = "12 rings, 60 x 90 cm, no. 1999, at 50%"
+    assert redact(said) == said
