@@ -119,7 +119,9 @@ class MonitorSpec(Spec):
         168.0, ge=0, description="Time that a reference must span: a week, since weekends differ from other days."
     )
     evidently: str = Field(
-        "drift", pattern="^(never|drift|always)$", description="When Evidently's page is written: it takes 4 MB."
+        "drift",
+        pattern="^(never|drift|always)$",
+        description="When Evidently's page (4 MB) is written; drift: as it begins or starts a retrain.",
     )
     drift: DriftSpec = DriftSpec()
 

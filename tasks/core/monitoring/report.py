@@ -23,8 +23,10 @@ def write_pages(monitor: Monitor, record: DriftRecord, decision: policy.Decision
     from tasks.core.reporting.page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
 
     folder = record.key.rpartition("/")[0]
-    evidently = _evidently(monitor, record) if wants_evidently(monitor.spec.evidently, record.verdict) else ""
     past = _past(monitor, record)
+    before = past[-2] if len(past) > 1 else None
+    news = decision.action == "retrain" or before is None or before.verdict != record.verdict
+    evidently = _evidently(monitor, record) if wants_evidently(monitor.spec.evidently, record.verdict, news) else ""
     page = drift_page(
         record,
         past,
@@ -84,9 +86,12 @@ def _light(record: DriftRecord) -> DriftRecord:
     return record.model_copy(update={"drift": drift, "topics": (), "fresh": ()})
 
 
-def wants_evidently(when: str, verdict: str) -> bool:
-    """Whether Evidently's page is written: it costs seconds and 4 MB, so by default not of a calm window."""
-    return when == "always" or (when == "drift" and verdict in ("warn", "retrain"))
+def wants_evidently(when: str, verdict: str, news: bool) -> bool:
+    """Whether Evidently's page is written: it costs seconds and 4 MB, so by default when a drift begins or is acted on.
+
+    `news` says that the check before had another verdict, or that a retrain starts.
+    """
+    return when == "always" or (when == "drift" and verdict in ("warn", "retrain") and news)
 
 
 def _evidently(monitor: Monitor, record: DriftRecord) -> str:

@@ -89,7 +89,10 @@ def decided(record: DriftRecord) -> policy.Decision:
 )
 def test_evidently_is_asked_for_by_verdict(when: str, verdicts: set[str]) -> None:
     known = ("insufficient_data", "provisional", "stable", "warn", "retrain")
-    assert {verdict for verdict in known if wants_evidently(when, verdict)} == verdicts
+    assert {verdict for verdict in known if wants_evidently(when, verdict, True)} == verdicts
+    assert {verdict for verdict in known if wants_evidently(when, verdict, False)} == (
+        verdicts if when == "always" else set()
+    )
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
