@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from tasks.core import policy, tracking
+from tasks.core import policy
 from tasks.core.documents import Document, read_document, render
 from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
@@ -130,6 +130,8 @@ def track(monitor: Monitor, record: DriftRecord) -> None:
     """Log the check's figures to MLflow: a run for each reference, a step for each check."""
     if record.drift is None:
         return
+    from tasks.core import tracking  # noqa: PLC0415  late: MLflow takes seconds
+
     model = monitor.settings.model
     name = f"reference of generation {record.reference_generation}"
     run = tracking.open_run(f"{model}-drift", name, f"{model}-{record.reference_generation}", {})
