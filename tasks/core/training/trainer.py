@@ -70,7 +70,7 @@ class Trainer:
             spec.schedule, self.optimiser, num_warmup_steps=spec.warmup, num_training_steps=spec.steps
         )
         self.rate = schedule.lr_lambdas[0]
-        self.sample_prompt = spec.sample_prompt.format(trigger=settings.trigger)
+        self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
 
     def run(self, store: Store, key: str, observer: Observer) -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
