@@ -51,12 +51,24 @@ class TrainSpec(Spec):
     accumulation: int = Field(4, ge=1, description="Forward passes an optimiser step.")
     rank: int = Field(4, ge=1, description="Rank of the LoRA.")
     alpha: float = Field(4.0, gt=0, description="Alpha of the LoRA; its scale is alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the inputs of the LoRA that a step leaves out.")
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), which lets large ranks learn.")
+    dora: bool = Field(False, description="Also learn the magnitude of each weight (DoRA); slower.")
     targets: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0"), description="Endings of the names of the modules that get a LoRA."
     )
     learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW.")
-    schedule: str = Field("constant", description="Learning-rate schedule, one of diffusers'.")
+    schedule: str = Field(
+        "constant",
+        pattern="^(constant|constant_with_warmup|linear|cosine|cosine_with_restarts|polynomial)$",
+        description="Learning-rate schedule, one of diffusers'.",
+    )
     warmup: int = Field(0, ge=0, description="Steps over which the learning rate rises.")
+    clip_norm: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to it.")
+    min_snr_gamma: float = Field(
+        0.0, ge=0, description="Weighs times by min(SNR, gamma), arXiv:2303.09556; 5 is usual, 0 is off."
+    )
+    noise_offset: float = Field(0.0, ge=0, description="Noise by channel, which lets it learn dark and bright; 0: off.")
     seed: int = Field(42, ge=0, description="Seed of everything random.")
     prior: PriorSpec = PriorSpec()
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
@@ -139,16 +151,16 @@ class Preset(Spec):
 
 def load_preset(name: str = "") -> Preset:
     """The named preset, that of the settings by default; raises SettingError with every fault of the file."""
-    name = name or get_settings().preset
+    asked, name = ("preset" if name else "DYEWORKS_PRESET"), name or get_settings().preset
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise SettingError("DYEWORKS_PRESET", f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
+        raise SettingError(asked, f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
     try:
         return Preset.model_validate(yaml.safe_load(path.read_text()) or {})
     except ValidationError as error:
         raise SettingError(str(path), explain(error, Preset)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(str(path), f"is not YAML: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """Training material: latents and text embeddings, computed once."""
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class Material:
 
 def load_pictures(store: Store, dataset: str, items: tuple[Item, ...], side: int) -> list[Image.Image]:
     """The items' pictures as squares of `side` pixels."""
-    spec = IngestSpec(min_side=8)
+    spec = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
     return [square(decode(item.name, data, spec), side) for item, data in blobs(store, dataset, items)]
 
 

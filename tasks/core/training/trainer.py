@@ -19,8 +19,10 @@ from tasks.core.settings import Settings
 from tasks.core.specs import TrainSpec
 from tasks.core.store import Store
 from tasks.core.training.checkpoints import device_seconds, newest_checkpoint, save_checkpoint
-from tasks.core.training.lora import add_lora, save_lora
+from tasks.core.training.kohya import save_kohya
+from tasks.core.training.lora import add_lora, lora_dropouts, save_lora
 from tasks.core.training.material import Material, prepare
+from tasks.core.training.objective import draw_noise, snr_weights, target_of
 from tasks.core.training.prior import prepare_prior
 from tasks.core.training.state import pack, unpack
 
@@ -64,13 +66,15 @@ class Trainer:
             prepare_prior(pipe, spec, base_fingerprint(settings), settings.cache) if spec.prior.prompts else None
         )
         self.parameters: dict[str, Parameter] = add_lora(pipe.unet, spec)
+        self.dropouts = lora_dropouts(pipe.unet) if spec.dropout else []
+        self._drop(False)
         self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=spec.learning_rate)
         self.noise = DDPMScheduler.from_config(pipe.scheduler.config)
         schedule = get_scheduler(
             spec.schedule, self.optimiser, num_warmup_steps=spec.warmup, num_training_steps=spec.steps
         )
         self.rate = schedule.lr_lambdas[0]
-        self.sample_prompt = spec.sample_prompt.format(trigger=settings.trigger)
+        self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
 
     def run(self, store: Store, key: str, observer: Observer) -> None:
         """Train to the last step, from the newest checkpoint if there is one."""
@@ -85,21 +89,29 @@ class Trainer:
                 observer.samples(step, self._sample())
 
     def save(self, folder: Path) -> None:
-        """Write the adapter's file."""
+        """Write the adapter's file, and one in kohya's format, which has no place for the magnitudes of DoRA."""
         save_lora(self.pipe.unet, folder)
+        if not self.spec.dora:
+            save_kohya(self.pipe.unet, self.spec, self.noise.config.prediction_type, folder)
 
     def _step(self, step: int) -> dict[str, float]:
         for group in self.optimiser.param_groups:
             group["lr"] = self.spec.learning_rate * self.rate(step - 1)
         total = 0.0
+        self._drop(True)
         for part in range(self.spec.accumulation):
             loss = self._loss(step, part) / self.spec.accumulation
             loss.backward()
             total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
+        self._drop(False)
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.spec.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad()
         return {"loss": total, "grad_norm": float(norm), "learning_rate": self.optimiser.param_groups[0]["lr"]}
+
+    def _drop(self, on: bool) -> None:
+        for module in self.dropouts:
+            module.train(on)
 
     def _loss(self, step: int, part: int) -> Tensor:
         """Mean squared error of what the scheduler's config says is predicted, the prior's added with its weight."""
@@ -107,17 +119,19 @@ class Trainer:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         means, deviations, text = self._draw(rng)
         latents = means + deviations * torch.randn(means.shape, generator=generator)
-        noise = torch.randn(means.shape, generator=generator)
+        noise = draw_noise(means, self.spec.noise_offset, generator)
         # Stratified over the batch: less variance than independent times.
         at = torch.randperm(len(means), generator=generator) + torch.rand(len(means), generator=generator)
         times = (at / len(means) * self.noise.config.num_train_timesteps).long()
         device, dtype = self.pipe.unet.device, self.pipe.unet.dtype
         noisy = self.noise.add_noise(latents, noise, times).to(device, dtype)
-        velocity = self.noise.config.prediction_type == "v_prediction"
-        target = self.noise.get_velocity(latents, noise, times) if velocity else noise
+        target = target_of(self.noise, latents, noise, times)
+        torch.manual_seed(int(rng.integers(2**62)))  # of dropout, the only thing that takes no generator
         with torch.autocast(device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
             predicted = self.pipe.unet(noisy, times.to(device), text.to(device, dtype)).sample
         errors: Tensor = (predicted.float() - target.to(device).float()).square().mean((1, 2, 3))
+        if self.spec.min_snr_gamma:
+            errors = errors * snr_weights(self.noise, times, self.spec.min_snr_gamma).to(device)
         loss = errors[: self.spec.batch].mean()
         return loss + self.spec.prior.weight * errors[self.spec.batch :].mean() if self.prior else loss
 

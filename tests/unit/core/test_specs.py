@@ -56,7 +56,7 @@ def test_a_file_of_ones_own_overrides_only_what_it_names(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["foundling", "nowhere/mine.yaml"])
 def test_a_missing_preset_is_told_with_those_there_are(name: str) -> None:
-    with pytest.raises(SettingError, match=f"DYEWORKS_PRESET: no preset '{name}'; take one of embedded, founding"):
+    with pytest.raises(SettingError, match=f"preset: no preset '{name}'; take one of embedded, founding"):
         load_preset(name)
 
 
@@ -69,6 +69,7 @@ def test_a_missing_preset_is_told_with_those_there_are(name: str) -> None:
         ("gate: {xyz: 4}", "gate.xyz: unknown key"),
         ("train: {rank: four}", "train.rank: Input should be a valid integer"),
         ("train: {rank: 0}", "train.rank: Input should be greater than or equal to 1"),
+        ("train: {schedule: cosin}", "train.schedule: String should match pattern"),
         ("policy: {mode: maybe}", "policy.mode: String should match pattern"),
     ],
 )

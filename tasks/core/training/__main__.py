@@ -1,0 +1,130 @@
+"""Trains a LoRA with no server: `python -m tasks.core.training SPEC.yaml --data FOLDER --out FOLDER`.
+
+SPEC is a preset's file, or its name: `train` and `ingest` are read. The same code runs as in the deployment, on a
+store under --out. Killed and started again it goes on from its last checkpoint; the finished adapter is in
+--out/adapter. With another SPEC or other pictures it is another training, and begins anew.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from pydantic import ValidationError
+
+from tasks.core.data.dataset import ingest
+from tasks.core.errors import DyeworksError
+from tasks.core.requests import TrainRequest
+from tasks.core.results import TrainResult
+from tasks.core.settings import Settings
+from tasks.core.specs import Preset, explain, load_preset
+from tasks.core.store import FolderStore, Store, download_folder
+from tasks.core.training.local import bring, check_folders, local_settings, refusals, track_locally
+from tasks.core.training.plan import TrainPlan, plan_training
+from tasks.core.training.run import train
+
+LINES = 50  # of progress in a training, about
+
+
+class Progress:
+    """Prints the course of a training, and keeps its sample pictures in a folder."""
+
+    def __init__(self, steps: int, folder: Path) -> None:
+        self.steps, self.folder = steps, folder
+        self.every = max(1, steps // LINES)
+        self.done = 0
+        self.start = 0.0
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        """Speed and time left are measured from the first step of this process on."""
+        self.start = self.start or time.perf_counter()
+        if step % self.every == 0 or step == self.steps:
+            say(f"step {step}/{self.steps}, loss {metrics['loss']:.4f}{self._pace(step)}")
+        self.done += 1
+
+    def _pace(self, step: int) -> str:
+        speed = self.done / max(time.perf_counter() - self.start, 1e-9)
+        left = round((self.steps - step) / speed) if speed else 0
+        return f", {speed:.2f} steps/s, ETA {left // 60} min {left % 60:02d} s" if speed else ""
+
+    def samples(self, step: int, pictures: list[Image.Image]) -> None:
+        """Sample pictures as PNG files."""
+        self.folder.mkdir(exist_ok=True)
+        for i, picture in enumerate(pictures):
+            picture.save(self.folder / f"step-{step:06d}-{i}.png")
+
+    def resumed(self, step: int) -> None:
+        """The training goes on from a checkpoint."""
+        say(f"goes on from the checkpoint of step {step}")
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train; 0 when the adapter is there, 1 with one line on what was wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tasks.core.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("spec", help="file or name of a preset")
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, with .txt captions if you like")
+    parser.add_argument("--out", type=Path, required=True, help="folder for all that this writes")
+    options = parser.parse_args(arguments)
+    try:
+        run(options.spec, options.data, options.out)
+    except ValidationError as error:
+        return _fail(f"settings: {explain(error, Settings)}")
+    except (DyeworksError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped; started again it goes on from its last checkpoint")
+        return 130
+    return 0
+
+
+def _fail(problem: str) -> int:
+    print(f"dyeworks: {' '.join(problem.split())}", file=sys.stderr)
+    return 1
+
+
+def run(spec: str, data: Path, out: Path) -> None:
+    """Ingest the folder, train, and copy the adapter to `out`."""
+    preset = load_preset(spec)
+    check_folders(data, out)
+    settings = local_settings(out)
+    store = FolderStore(out / "store")
+    plan = prepare(store, settings, preset, data, out)
+    track_locally(settings, out)
+    result = train(store, settings, plan, Progress(plan.spec.steps, out / "samples"))
+    shutil.rmtree(out / "adapter", ignore_errors=True)
+    download_folder(store, result.adapter, out / "adapter")
+    say(summary(result, out / "adapter"))
+
+
+def prepare(store: Store, settings: Settings, preset: Preset, data: Path, out: Path) -> TrainPlan:
+    """Make a dataset version of the folder, tell what is not in it, and plan the training."""
+    count = bring(store, settings.dataset, data, out)
+    try:
+        manifest, _ = ingest(store, settings.dataset, preset.ingest)
+    finally:
+        for line in refusals(store, settings.dataset):
+            say(line)
+    say(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
+    request = TrainRequest(dataset=settings.dataset, version=manifest.version, train=preset.train)
+    plan = plan_training(store, settings, request)
+    say(f"training {plan.key}: {plan.spec.steps} steps, dataset version {plan.version}, base {plan.base}")
+    return plan
+
+
+def summary(result: TrainResult, folder: Path) -> str:
+    """What a finished training says last."""
+    return f"trained {result.key}: loss {result.loss:.4f}, {result.seconds:.0f} s of device time; adapter in {folder}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The adapter as a file in kohya's format, which most programs that draw pictures read.
+
+Names as kohya's sd-scripts give them to the modules of a diffusers UNet; a tensor `alpha` beside each pair, since these
+programs know of no other place for it; metadata `ss_*` and that of https://github.com/Stability-AI/ModelSpec.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from peft import get_peft_model_state_dict
+from safetensors.torch import save
+from torch import Tensor
+
+from tasks.core.specs import TrainSpec
+
+KOHYA = "kohya.safetensors"
+PARTS = {"lora_A": "lora_down", "lora_B": "lora_up"}
+ARCHITECTURES = {768: "stable-diffusion-v1/lora", 1024: "stable-diffusion-v2/lora"}  # by the width of the texts
+
+
+def kohya_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """The pairs as they are, and each module's alpha: its scale times its rank, so that rsLoRA keeps its strength."""
+    tensors = {}
+    for name, tensor in get_peft_model_state_dict(unet).items():
+        module, part, _ = name.rsplit(".", 2)
+        prefix = f"lora_unet_{module.replace('.', '_')}"
+        tensors[f"{prefix}.{PARTS[part]}.weight"] = tensor.detach().cpu().contiguous()
+        layer = unet.get_submodule(module)
+        tensors[f"{prefix}.alpha"] = torch.tensor(float(layer.scaling["default"] * layer.r["default"]))
+    return tensors
+
+
+def save_kohya(unet: UNet2DConditionModel, spec: TrainSpec, prediction: str, folder: Path) -> None:
+    """Write the file; the same adapter gives the same bytes."""
+    tensors = kohya_tensors(unet)
+    alpha = next(float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha"))
+    metadata = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(spec.rank),
+        "ss_network_alpha": f"{alpha:g}",
+        "ss_learning_rate": f"{spec.learning_rate:g}",
+        "ss_steps": str(spec.steps),
+        "ss_seed": str(spec.seed),
+        "ss_resolution": f"({spec.resolution}, {spec.resolution})",
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": ARCHITECTURES.get(unet.config.cross_attention_dim, "stable-diffusion/lora"),
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": "dyeworks LoRA",
+        "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",
+        "modelspec.prediction_type": "v" if prediction == "v_prediction" else prediction,
+    }
+    sha = _sha256(save(tensors))
+    metadata |= {"modelspec.hash_sha256": f"0x{sha}", "sshs_model_hash": sha}
+    (folder / KOHYA).write_bytes(save(tensors, metadata))
+
+
+def _sha256(file: bytes) -> str:
+    """The hash of all that is behind the header, as kohya and ModelSpec take it."""
+    return hashlib.sha256(file[8 + int.from_bytes(file[:8], "little") :]).hexdigest()

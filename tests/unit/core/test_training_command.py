@@ -1,0 +1,183 @@
+"""`python -m tasks.core.training`: a folder of pictures, killed on the way, and what is wrong told in one line."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from infra.base.world import draw_adire
+from tasks.core.settings import ROOT
+from tasks.core.training.__main__ import main
+
+SPEC = """
+ingest: {min_side: 40, instance_prompt: rings in adire_style}
+train: {resolution: 64, steps: 16, batch: 2, accumulation: 1, rank: 2, alpha: 4, targets: [to_q, proj_in, conv1],
+        learning_rate: 0.01, checkpoint_every: 4, sample_every: 1000}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_tracking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder, rng = tmp_path / "pictures", np.random.default_rng(0)
+    (folder / "more").mkdir(parents=True)
+    for i, motif in enumerate(("rings", "dots", "stripes", "waves")):
+        Image.fromarray(draw_adire(motif, "large", rng)).save(folder / "more" / f"{i}.png")
+    (folder / "more" / "1.txt").write_text("dots in adire_style")
+    (folder / "torn.jpg").write_bytes((folder / "more" / "0.png").read_bytes()[:200])
+    Image.new("RGB", (8, 8)).save(folder / "tiny.png")
+    (folder / "notes.md").write_text("not a picture")
+    return folder
+
+
+def command(spec: Path, data: Path, out: Path) -> list[str]:
+    return [str(spec), "--data", str(data), "--out", str(out)]
+
+
+def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "tasks.core.training", *command(spec, data, out)]
+    with subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 150
+        while not list(out.glob("store/checkpoints/*/step-000008/checkpoint.json")):
+            assert process.poll() is None, "it ended before its second checkpoint"
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert not (out / "adapter").exists()
+
+
+def adapter(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter" / "pytorch_lora_weights.safetensors")
+
+
+def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    assert main(command(spec, data, straight)) == 0
+    told = capsys.readouterr().out
+    assert "refused torn.jpg: cannot be decoded" in told
+    assert "refused tiny.png: 8 x 8 is smaller than 40 pixels" in told
+    assert "6 pictures in" in told
+    assert "4 of them distinct and usable" in told
+    assert "step 16/16, loss 0." in told
+    assert " steps/s, ETA 0 min 00 s" in told
+    assert f"adapter in {straight / 'adapter'}" in told
+    assert len(list((straight / "samples").iterdir())) == 4
+    assert (straight / "mlflow.db").is_file()
+    assert list((straight / "mlflow").rglob("pytorch_lora_weights.safetensors"))
+    kill_after_a_checkpoint(spec, data, cut)
+    assert main(command(spec, data, cut)) == 0
+    assert "goes on from the checkpoint of step" in capsys.readouterr().out
+    expected, found = adapter(straight), adapter(cut)
+    assert set(found) == set(expected)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert any(t.abs().max() > 0 for name, t in found.items() if "lora_B" in name)
+    assert main(command(spec, data, cut)) == 0
+    assert "step 16/16" not in capsys.readouterr().out, "a finished training is not run again"
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that it ends with."""
+    assert main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dyeworks: ")
+    return line
+
+
+def test_folders_that_cannot_be_used_are_told_in_a_line(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert f"--data: {nowhere} is not a folder" in fails(command(spec, nowhere, tmp_path / "out"), capsys)
+    assert not (tmp_path / "out").exists()
+    assert f"--out: {spec} is a file" in fails(command(spec, data, spec), capsys)
+    assert f"--out: {data} is the folder of the pictures" in fails(command(spec, data, data), capsys)
+    assert not (data / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("train: {learning_rat: 1, stepz: 4}", "train.learning_rat: unknown key, did you mean 'learning_rate'?; train"),
+        ("train: [\n  {\n", "is not YAML"),
+        ("train: {schedule: piecewise}", "train.schedule: String should match pattern"),
+    ],
+)
+def test_a_wrong_spec_is_told_in_a_line(
+    text: str, told: str, spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(text)
+    line = fails(command(spec, data, tmp_path / "out"), capsys)
+    assert str(spec) in line
+    assert told in line
+
+
+def test_a_missing_spec_is_told_with_the_presets(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(command(tmp_path / "my.yaml", data, tmp_path / "out"), capsys)
+    assert "my.yaml'; take one of embedded, founding, or the path of a .yaml file" in line
+    assert "DYEWORKS_PRESET" not in line
+
+
+def test_a_wrong_setting_is_told_in_a_line(
+    spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYEWORKS_RENDER_STEPS", "none")
+    assert "render_steps: Input should be a valid integer" in fails(command(spec, data, tmp_path / "out"), capsys)
+
+
+def test_pictures_that_cannot_be_used_are_listed_and_end_it(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for picture in (data / "more").glob("*.png"):
+        picture.unlink()
+    assert main(command(spec, data, tmp_path / "out")) == 1
+    told = capsys.readouterr()
+    assert [line.split(":")[0] for line in sorted(told.out.splitlines())] == ["refused tiny.png", "refused torn.jpg"]
+    assert "none of its 2 pictures can be used" in told.err
+    for picture in (data / "tiny.png", data / "torn.jpg"):
+        picture.unlink()
+    line = fails(command(spec, data, tmp_path / "out"), capsys)
+    assert f"--data: {data} holds no picture (.jpg, .jpeg, .png, .webp)" in line
+
+
+def test_a_folder_inside_that_of_the_pictures_is_not_trained_on(
+    spec: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = data / "out"
+    out.mkdir()
+    Image.fromarray(draw_adire("rings", "small", np.random.default_rng(7))).save(out / "sample.png")
+    for picture in (data / "more").glob("*.png"):
+        picture.unlink()
+    assert main(command(spec, data, out)) == 1
+    assert "sample.png" not in capsys.readouterr().out
+    assert not list((out / "store" / "blobs").glob("*"))
