@@ -22,7 +22,7 @@ import httpx
 from tasks.core.http import PatientTransport
 from tasks.core.settings import ROOT
 
-START_SECONDS = 180
+START_SECONDS = 400
 STOP_SECONDS = 15
 
 

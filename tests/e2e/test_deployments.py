@@ -36,7 +36,7 @@ class Server:
     def finish(self, name: str, parameters: dict[str, object]) -> tuple[str, str]:
         """Run a deployment; the type and the message of its last state."""
         run = self.create(name, parameters).raise_for_status().json()["id"]
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 400
         while time.monotonic() < deadline:
             state = self.client.get(f"/flow_runs/{run}").json()["state"]
             if state["type"] in TERMINAL:

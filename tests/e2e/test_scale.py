@@ -29,7 +29,7 @@ def cluster(own_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with (
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=400),
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as found,
     ):
         yield found

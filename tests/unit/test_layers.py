@@ -58,7 +58,7 @@ def in_a_process(code: str, tmp_path: Path) -> list[str]:
     """The words that a fresh interpreter prints."""
     environment = {"PATH": "/usr/bin:/bin", "DYEWORKS_STORE": str(tmp_path), "HOME": str(tmp_path)}
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=170, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
