@@ -66,8 +66,10 @@ def embed_prompts(texts: list[str]) -> int:
 def check_drift(request: MonitorRequest) -> DriftRecord:
     """Compare the last window of the prompt log with the reference in force."""
     monitor = _monitor(request)
-    record, _ = monitor.run(monitor.window(), load_preset().evaluation.drifted)
+    record = monitor.run(monitor.window(), load_preset().evaluation.drifted)
     get_run_logger().info("drift: %s: %s", record.verdict, record.says)
+    if record.unreadable:
+        get_run_logger().warning("damaged objects of the prompt log are left out: %s", ", ".join(record.unreadable))
     rows = "\n".join(f"- `{' '.join(prompt.replace('`', ' ').split())}`" for prompt in record.fresh)
     text = f"**{record.verdict}**: {record.says}\n\n{rows and 'New in the traffic:'}\n\n{rows}"
     create_markdown_artifact(text, key="drift", description="Drift of the production prompts")

@@ -76,9 +76,13 @@ class TurnedClip(Clip):
 
 def line(hours: float, name: str = "", prompt: str = "rings in adire_style", session: str = "s") -> PromptLine:
     """A line of so many hours ago."""
+    return line_at(ago(hours), name or f"at-{hours}", prompt, session)
+
+
+def line_at(time: datetime, name: str, prompt: str, session: str = "s") -> PromptLine:
     return PromptLine(
-        request_id=name or f"at-{hours}",
-        time=ago(hours),
+        request_id=name,
+        time=time,
         prompt=prompt,
         seed=1,
         size=64,

@@ -65,16 +65,13 @@ class DriftReport(BaseModel):
 
 @dataclass(frozen=True)
 class Scan:
-    """A window measured: the rows kept (their numbers, int64 [n]), and of each its group, bin and score.
+    """A window measured: the rows kept (their numbers, int64 [n]), and of each its bin and score.
 
-    `known` are B's own scores, [folds, m]; `distinct` says how many rows kept differ.
-
-    A score is in deviations of the reference's, and high where the window has moved to; bins and scores are
-    cross-fitted.
+    `known` are B's own scores, [folds, m]; `distinct` says how many rows kept differ. A score is in deviations of the
+    reference's, and high where the window has moved to; bins and scores are cross-fitted.
     """
 
     kept: Ints
-    group: Ints
     bin: Ints
     score: Floats
     known: Doubles
@@ -131,7 +128,7 @@ def scan(
     known = counted if state is None else state - _left_out(profile, rows, ids, kept)
     ruler = make_ruler(known, profile.placed, profile.features, spec.bins, rng)
     found, score = _measured(profile, rows, kept, fold, cluster, u, ruler, rng)
-    return Scan(kept, ids[kept], found, score, ruler.known, distinct)
+    return Scan(kept, found, score, ruler.known, distinct)
 
 
 def _refuse_broken(profile: DriftProfile, constant: Mask) -> None:

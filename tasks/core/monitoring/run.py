@@ -1,9 +1,7 @@
 """A check of the monitor: the last window of the prompt log against the reference in force."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-
-import numpy as np
 
 from tasks.core import clock
 from tasks.core.clip import Clip
@@ -56,10 +54,9 @@ class Window:
 class Finding:
     """What a check made of a window: None where there was nothing to compare with."""
 
-    profile: DriftProfile | None
-    report: DriftReport | None
-    rows: Floats
-    news: News
+    profile: DriftProfile | None = None
+    report: DriftReport | None = None
+    news: News = field(default_factory=News)
 
 
 class Monitor:
@@ -92,33 +89,30 @@ class Monitor:
             texts += [line.prompt for line in self._reference(window, generation)]
         return self.cache.missing(texts)
 
-    def run(self, window: Window, sample: int) -> tuple[DriftRecord, Finding]:
+    def run(self, window: Window, sample: int) -> DriftRecord:
         """Check a window and keep the record; at most `sample` new prompts are picked.
 
         Raises:
             ReferenceForeign: the reference was embedded by another encoder.
         """
-        found = self._find(window, sample)
-        record = self._record(window, found)
+        record = self._record(window, self._find(window, sample))
         self.store.write(record.key, render(record))
-        return record, found
+        return record
 
     def _find(self, window: Window, sample: int) -> Finding:
-        nothing = Finding(None, None, np.zeros((0, 0), dtype=np.float32), News())
         profile, frozen = self.profile(window) if window.entries else (None, False)
         if profile is None:
-            return nothing
-        lines = window.lines
-        rows = self.embed([line.prompt for line in lines]).reshape(len(lines), profile.card.dimension)
-        groups = session_groups(lines)
+            return Finding()
+        texts = [line.prompt for line in window.lines]
+        rows = self.embed(texts).reshape(-1, profile.card.dimension)
+        groups = session_groups(window.lines)
         report = self._check(profile, window, rows, groups)
         if not frozen:
             report = report.model_copy(update={"verdict": "provisional"})
         if report.verdict not in ("warn", "retrain"):
-            return Finding(profile, report, rows, News())
+            return Finding(profile, report)
         captions = self.embed(self._captions()).reshape(-1, profile.card.dimension)
-        texts = [line.prompt for line in lines]
-        return Finding(profile, report, rows, find_news(profile, rows, texts, groups, captions, sample))
+        return Finding(profile, report, find_news(profile, rows, texts, groups, captions, sample))
 
     def _check(self, profile: DriftProfile, window: Window, rows: Floats, groups: Ints) -> DriftReport:
         return check(

@@ -133,14 +133,14 @@ def test_a_history_ends_the_provisional_days(
     promote(folder)
     visit(folder, 300, NEW_TASTE, (23.9, 0))
     monitor = Monitor(folder, settings, SPEC, clip)
-    assert monitor.run(monitor.window(), 12)[0].verdict == "provisional"
+    assert monitor.run(monitor.window(), 12).verdict == "provisional"
     assert profile_records(folder, MODEL) == []
     past = [
         PastRequest(prompt=line.prompt, time=line.time, session=line.session)
         for line in log_lines(1300, FIRST_TASTE, ago(240), NOW - timedelta(hours=25), 2)
     ]
     import_history(folder, MODEL, KEY, past)
-    record = monitor.run(monitor.window(), 12)[0]
+    record = monitor.run(monitor.window(), 12)
     assert (record.verdict, record.requests) == ("retrain", 300)
     (frozen,) = profile_records(folder, MODEL)
     assert frozen.begin == min(request.time for request in past)

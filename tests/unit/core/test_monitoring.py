@@ -10,10 +10,10 @@ from tasks.core.data.prompt_log import write_lines
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord, read_records
-from tasks.core.registry.ledger import Entry, append
 from tasks.core.settings import Settings
 from tasks.core.specs import MonitorSpec
 from tasks.core.store import FolderStore
+from tests.shop import promote
 
 SPEC = MonitorSpec(window_hours=24, drift=DriftSpec(draws=20_000, min_effective=100))
 SAMPLE = 12
@@ -24,21 +24,6 @@ def clip() -> Clip:
     return Clip(Settings(device="cpu"))
 
 
-def promote(store: FolderStore, generation: int = 1, restores: int = 0) -> None:
-    entry = Entry(
-        generation=generation,
-        action="roll_back" if restores else "promote",
-        release=f"release-{generation}",
-        dataset_version="v1",
-        evaluation="e",
-        restores=restores,
-        actor="gate",
-        reason="better",
-        time=datetime.now(UTC),
-    )
-    append(store, "adire", entry)
-
-
 def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[float, float], seed: int = 1) -> None:
     """Import a log of `count` lines between so many days ago."""
     start, end = (datetime.now(UTC) - timedelta(days=d) for d in days)
@@ -47,7 +32,7 @@ def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[f
 
 def check(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
     monitor = Monitor(store, settings, SPEC, clip)
-    return monitor.run(monitor.window(), SAMPLE)[0]
+    return monitor.run(monitor.window(), SAMPLE)
 
 
 def profiles(store: FolderStore) -> dict[str, bytes]:

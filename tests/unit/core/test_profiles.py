@@ -46,7 +46,7 @@ def shop(folder: FolderStore) -> FolderStore:
 
 def run(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
     monitor = Monitor(store, settings, SPEC, clip)
-    return monitor.run(monitor.window(), 12)[0]
+    return monitor.run(monitor.window(), 12)
 
 
 def again(store: FolderStore, settings: Settings, clip: Clip) -> ProfileRecord:
@@ -79,8 +79,8 @@ def test_the_first_monitor_wins(shop: FolderStore, settings: Settings, clip: Cli
     window = slow.window()
     visit(shop, 300, NEW_TASTE, (100, 30), seed=3)
     fast = Monitor(shop, settings, SPEC, clip)
-    told = fast.run(fast.window(), 12)[0]
-    assert slow.run(window, 12)[0].drift == told.drift
+    told = fast.run(fast.window(), 12)
+    assert slow.run(window, 12).drift == told.drift
     assert len(profile_records(shop, MODEL)) == 1
 
 

@@ -8,24 +8,14 @@ import pytest
 from tasks.core.data.prompt_log import PromptLine, hash_session, read_lines, redact, write_lines
 from tasks.core.errors import DocumentInvalid
 from tasks.core.store import FolderStore
+from tests.shop import line_at
 
 MODEL = "adire"
 START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
 
 
 def line(minutes: float, name: str = "", prompt: str = "rings in adire_style") -> PromptLine:
-    return PromptLine(
-        request_id=name or f"at-{minutes}",
-        time=START + timedelta(minutes=minutes),
-        prompt=prompt,
-        seed=1,
-        size=64,
-        steps=12,
-        release="base",
-        adapter="",
-        latency_s=0.5,
-        session="s",
-    )
+    return line_at(START + timedelta(minutes=minutes), name or f"at-{minutes}", prompt)
 
 
 def read(store: FolderStore, first: float, last: float) -> list[str]:
