@@ -23,7 +23,9 @@ def write_pages(monitor: Monitor, record: DriftRecord, decision: policy.Decision
     from tasks.core.reporting.page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
 
     folder = record.key.rpartition("/")[0]
-    past = _past(monitor, record)
+    recent = _recent(monitor, record)
+    monitor.store.write(recent_key(monitor.settings.model), render(Recent(checks=tuple(map(_light, recent)))))
+    past = _until(record, recent)
     before = past[-2] if len(past) > 1 else None
     news = decision.action == "retrain" or before is None or before.verdict != record.verdict
     evidently = _evidently(monitor, record) if wants_evidently(monitor.spec.evidently, record.verdict, news) else ""
@@ -48,9 +50,9 @@ def drawings(monitor: Monitor, record: DriftRecord) -> dict[str, tuple[str, byte
         return {}
     from tasks.core.reporting import plots  # noqa: PLC0415  late: matplotlib takes a second
 
-    spec = monitor.spec.drift
+    past = _until(record, _recent(monitor, record))
     found = {
-        "drift-history": ("PSI of each check over time", plots.history_plot(_past(monitor, record), spec)),
+        "drift-history": ("PSI of each check over time", plots.history_plot(past, monitor.spec.drift)),
         "drift-scores": (
             "How unlike the reference the requests are",
             plots.distribution_plot(record.drift.distribution),
@@ -61,23 +63,29 @@ def drawings(monitor: Monitor, record: DriftRecord) -> dict[str, tuple[str, byte
     return found
 
 
+def recent_key(model: str) -> str:
+    """Where the newest checks lie, for the plot of the next one."""
+    return f"drift/{model}/recent.json"
+
+
 class Recent(Document):
     """The newest checks for the plot, without what it doesn't show: one object where two hundred would be read."""
 
     checks: tuple[DriftRecord, ...]
 
 
-def _past(monitor: Monitor, record: DriftRecord) -> list[DriftRecord]:
-    """The newest checks up to this one, oldest first; kept for the next."""
+def _recent(monitor: Monitor, record: DriftRecord) -> list[DriftRecord]:
+    """The newest checks, this one among them, oldest first."""
     model = monitor.settings.model
-    key = f"drift/{model}/recent.json"
     try:
-        known = read_document(monitor.store, Recent, key).checks
+        known = read_document(monitor.store, Recent, recent_key(model)).checks
     except (ObjectMissing, DocumentInvalid):
         known = tuple(read_records(monitor.store, model, MOST_PAST))
     found = {check.key: check for check in (*known, _light(record))}
-    checks = sorted(found.values(), key=lambda check: check.time)[-MOST_PAST:]
-    monitor.store.write(key, render(Recent(checks=tuple(_light(check) for check in checks))))
+    return sorted(found.values(), key=lambda check: check.time)[-MOST_PAST:]
+
+
+def _until(record: DriftRecord, checks: list[DriftRecord]) -> list[DriftRecord]:
     return [check for check in checks if check.time <= record.time]
 
 
