@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from tasks.core.errors import StageFailed
-from tasks.core.specs import Spec
+from tasks.core.spec import Spec
 
 MOST = 100  # attempts at the same stage, of all retrains together
 OWN, FAILURES = 4, 2  # new attempts of one retrain that may end badly, and those of them that may fail, not crash

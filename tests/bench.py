@@ -22,7 +22,8 @@ from infra.base.world import adire_caption, draw_adire
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSpec, load_preset
+from tasks.core.specs import load_preset
+from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Lesson, Trainer
 from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines

@@ -21,9 +21,10 @@ from tasks.core.evaluation.measures import render_all
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
-from tasks.core.specs import Preset, TrainSpec, load_preset
+from tasks.core.specs import Preset, load_preset
 from tasks.core.store import FolderStore
 from tasks.core.training.demand import demand_weights
+from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Lesson, Trainer
 
 OUT = Path("build/study.json")

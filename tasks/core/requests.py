@@ -4,7 +4,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.core.specs import EvaluationSpec, GateSpec, IngestSpec, MonitorSpec, PolicySpec, Spec, TrainSpec
+from tasks.core.spec import Spec
+from tasks.core.specs import EvaluationSpec, GateSpec, IngestSpec, MonitorSpec, PolicySpec
+from tasks.core.training.spec import TrainSpec
 
 
 class IngestRequest(Spec):

@@ -7,8 +7,9 @@ from tasks.core.documents import Document, digest, parse, read_documents, render
 from tasks.core.errors import ObjectMissing, ResultMissing
 from tasks.core.gate import GateDecision, Scores
 from tasks.core.requests import PromoteRequest
-from tasks.core.specs import EvaluationSpec, TrainSpec, load_preset
+from tasks.core.specs import EvaluationSpec, load_preset
 from tasks.core.store import Store
+from tasks.core.training.spec import TrainSpec
 
 
 class Result(Document):

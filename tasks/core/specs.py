@@ -8,19 +8,15 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.errors import SettingError
 from tasks.core.settings import get_settings
+from tasks.core.spec import Spec
+from tasks.core.training.spec import TrainSpec
 
 PRESETS = Path(__file__).parent / "presets"
-
-
-class Spec(BaseModel):
-    """A frozen specification that refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class IngestSpec(Spec):
@@ -29,52 +25,6 @@ class IngestSpec(Spec):
     min_side: int = Field(32, ge=8, description="Shortest side a picture may have, in pixels.")
     max_pixels: int = Field(64_000_000, ge=1, description="Largest picture that is decoded, in pixels.")
     instance_prompt: str = Field("a picture of cloth in adire_style", description="Caption of a picture without one.")
-
-
-class PriorSpec(Spec):
-    """Prior preservation: pictures of the class, rendered by the bare base, are trained on beside the new ones."""
-
-    prompts: tuple[str, ...] = Field((), description="What the class pictures show; empty: no prior preservation.")
-    pictures: int = Field(100, ge=1, description="Class pictures, over all prompts.")
-    batch: int = Field(1, ge=1, description="Class pictures in each forward pass, beside the batch.")
-    weight: float = Field(1.0, ge=0, description="Weight of their loss.")
-    steps: int = Field(25, ge=1, description="Denoising steps they are rendered with.")
-    guidance: float = Field(7.5, ge=1, description="Guidance scale they are rendered with.")
-
-
-class TrainSpec(Spec):
-    """A LoRA training."""
-
-    resolution: int = Field(512, ge=16, multiple_of=8, description="Side of the training pictures, in pixels.")
-    steps: int = Field(800, ge=1, description="Optimiser steps.")
-    batch: int = Field(1, ge=1, description="Pictures a forward pass.")
-    accumulation: int = Field(4, ge=1, description="Forward passes an optimiser step.")
-    rank: int = Field(4, ge=1, description="Rank of the LoRA.")
-    alpha: float = Field(4.0, gt=0, description="Alpha of the LoRA; its scale is alpha / rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the inputs of the LoRA that a step leaves out.")
-    rslora: bool = Field(False, description="Scale by alpha / sqrt(rank), which lets large ranks learn.")
-    dora: bool = Field(False, description="Also learn the magnitude of each weight (DoRA); slower.")
-    targets: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0"), description="Endings of the names of the modules that get a LoRA."
-    )
-    learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW.")
-    schedule: str = Field(
-        "constant",
-        pattern="^(constant|constant_with_warmup|linear|cosine|cosine_with_restarts|polynomial)$",
-        description="Learning-rate schedule, one of diffusers'.",
-    )
-    warmup: int = Field(0, ge=0, description="Steps over which the learning rate rises.")
-    clip_norm: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to it.")
-    min_snr_gamma: float = Field(
-        0.0, ge=0, description="Weighs times by min(SNR, gamma), arXiv:2303.09556; 5 is usual, 0 is off."
-    )
-    noise_offset: float = Field(0.0, ge=0, description="Noise by channel, which lets it learn dark and bright; 0: off.")
-    seed: int = Field(42, ge=0, description="Seed of everything random.")
-    prior: PriorSpec = PriorSpec()
-    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
-    sample_every: int = Field(400, ge=1, description="Steps between sample pictures.")
-    sample_prompt: str = Field("a picture of cloth in {trigger}", description="Prompt of the sample pictures.")
-    precision: str = Field("fp32", pattern="^(fp32|bf16)$", description="Precision of the forward pass.")
 
 
 class EvaluationSpec(Spec):

@@ -13,7 +13,7 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save
 from torch import Tensor
 
-from tasks.core.specs import TrainSpec
+from tasks.core.training.spec import TrainSpec
 
 KOHYA = "kohya.safetensors"
 PARTS = {"lora_A": "lora_down", "lora_B": "lora_up"}

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 from torch.nn import Module, Parameter
 
 from tasks.core.errors import SettingError
-from tasks.core.specs import TrainSpec
+from tasks.core.training.spec import TrainSpec
 
 
 def add_lora(unet: UNet2DConditionModel, spec: TrainSpec) -> dict[str, Parameter]:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from tasks.core.data.dataset import Item, blobs
 from tasks.core.data.pictures import decode, square
-from tasks.core.specs import IngestSpec, TrainSpec
+from tasks.core.specs import IngestSpec
 from tasks.core.store import Store
+from tasks.core.training.spec import TrainSpec
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from tasks.core.documents import Document, digest
 from tasks.core.models import base_fingerprint
 from tasks.core.requests import TrainRequest
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSpec, load_preset
+from tasks.core.specs import load_preset
 from tasks.core.store import Store
+from tasks.core.training.spec import TrainSpec
 
 VERSION = "2"  # raise it when the same plan trains another model
 

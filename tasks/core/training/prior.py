@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tasks.core.documents import digest
-from tasks.core.specs import TrainSpec
 from tasks.core.training.material import Material, embed_text
+from tasks.core.training.spec import TrainSpec
 
 BATCH = 16  # pictures rendered at once
 

@@ -16,7 +16,6 @@ from torch.nn import Parameter
 from tasks.core.meter import Meter
 from tasks.core.models import base_fingerprint
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSpec
 from tasks.core.store import Store
 from tasks.core.training.checkpoints import device_seconds, newest_checkpoint, save_checkpoint
 from tasks.core.training.kohya import save_kohya
@@ -24,6 +23,7 @@ from tasks.core.training.lora import add_lora, lora_dropouts, save_lora
 from tasks.core.training.material import Material, prepare
 from tasks.core.training.objective import draw_noise, snr_weights, target_of
 from tasks.core.training.prior import prepare_prior
+from tasks.core.training.spec import TrainSpec
 from tasks.core.training.state import pack, unpack
 
 

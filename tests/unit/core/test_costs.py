@@ -9,9 +9,10 @@ from tasks.core.costs import costs_of
 from tasks.core.decisions import Decision, make_decision
 from tasks.core.documents import read_document
 from tasks.core.results import EvaluationResult, TrainResult, save_result
-from tasks.core.specs import EvaluationSpec, TrainSpec
+from tasks.core.specs import EvaluationSpec
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, device_seconds, save_checkpoint
+from tasks.core.training.spec import TrainSpec
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 STATE = {"weight": torch.zeros(2)}

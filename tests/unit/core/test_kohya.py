@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSpec, load_preset
+from tasks.core.specs import load_preset
 from tasks.core.store import FolderStore
 from tasks.core.training.kohya import KOHYA
+from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 from tests.unit.core.test_training import SPEC, Diary, rendered, trainer
 

@@ -17,8 +17,9 @@ from tasks.core.registry.releases import WEIGHTS
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import EvaluationResult, TrainResult, promotion_key, save_result
 from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, IngestSpec, TrainSpec
+from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
+from tasks.core.training.spec import TrainSpec
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PROMPTS = tuple(f"prompt {i}" for i in range(12))

@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from tasks.core import requests
 from tasks.core.errors import SettingError
 from tasks.core.settings import Settings, get_settings
-from tasks.core.specs import PRESETS, EvaluationSpec, Preset, Spec, TrainSpec, load_preset
+from tasks.core.spec import Spec
+from tasks.core.specs import PRESETS, EvaluationSpec, Preset, load_preset
+from tasks.core.training.spec import TrainSpec
 
 REQUESTS = [
     kind

@@ -18,11 +18,11 @@ from tasks.core.models import base_fingerprint
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
-from tasks.core.specs import PriorSpec, TrainSpec
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import device_seconds, newest_checkpoint
 from tasks.core.training.material import Material
 from tasks.core.training.prior import prepare_prior
+from tasks.core.training.spec import PriorSpec, TrainSpec
 from tasks.core.training.trainer import Lesson, Trainer
 
 SPEC = TrainSpec(

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
-from tasks.core.specs import TrainSpec
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import newest_checkpoint
 from tasks.core.training.objective import draw_noise, snr_weights, target_of
+from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 from tests.unit.core.test_training import SPEC, Cut, Diary, drawn_in_training, rendered, trainer
 
