@@ -36,6 +36,9 @@ class _Progress:
     def resumed(self, step: int) -> None:
         self.logger.info("goes on from the checkpoint of step %d", step)
 
+    def told(self, message: str) -> None:
+        self.logger.warning(message)
+
 
 @task
 def plan_train(request: TrainRequest) -> TrainPlan:

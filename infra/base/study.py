@@ -24,8 +24,9 @@ from tasks.core.settings import Settings
 from tasks.core.specs import Preset, load_preset
 from tasks.core.store import FolderStore
 from tasks.core.training.demand import demand_weights
+from tasks.core.training.material import Lesson, drawn
 from tasks.core.training.spec import TrainSpec
-from tasks.core.training.trainer import Lesson, Trainer
+from tasks.core.training.trainer import Trainer
 
 OUT = Path("build/study.json")
 FIRST_PICTURES, NEW_PICTURES = 100, 48  # as in the demo
@@ -47,6 +48,9 @@ class Quiet:
 
     def resumed(self, step: int) -> None:
         """Nothing is resumed here."""
+
+    def told(self, message: str) -> None:
+        """Nothing is out of the ordinary here."""
 
 
 class Study:
@@ -74,7 +78,8 @@ class Study:
         weights = demand_weights(self.clip, captions, self.demand if with_new else ())
         name = f"{spec.seed}-{'second' if with_new else 'first'}"
         quiet = Quiet()
-        trainer = Trainer(load_pipeline(self.settings), Lesson(pictures, captions, weights), spec, self.settings)
+        lesson = Lesson([drawn(p, c) for p, c in zip(pictures, captions, strict=True)], weights)
+        trainer = Trainer(load_pipeline(self.settings), lesson, spec, self.settings)
         trainer.run(FolderStore(self.place / "store"), name, quiet)
         trainer.save(self.place / name)
         return self.place / name, quiet.cpu

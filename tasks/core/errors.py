@@ -170,6 +170,41 @@ class ModelUnusable(DyeworksError):
         self.name = name
 
 
+class OutOfMemory(DyeworksError):
+    """A training does not fit into the memory of its device."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"out of memory: {problem}; set {advice}")
+        self.advice = advice
+
+
+class TrainingDiverged(DyeworksError):
+    """The loss of a training is no number any more."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the loss is not a number at step {step}: lower train.learning_rate, or set precision bf16")
+        self.step = step
+
+
+class TrainingStopped(DyeworksError):
+    """A training was asked to stop, and has written a checkpoint."""
+
+    def __init__(self, run: str, step: int) -> None:
+        super().__init__(f"training {run} was stopped by SIGTERM; started again it goes on after step {step}")
+        self.run, self.step = run, step
+
+
+class CheckpointForeign(DyeworksError):
+    """A training was to go on from the checkpoint of another specification."""
+
+    def __init__(self, run: str, differences: list[str]) -> None:
+        super().__init__(
+            f"training {run} was begun with another specification ({'; '.join(differences)}): "
+            "go on with the old one, or begin a training of its own elsewhere"
+        )
+        self.run, self.differences = run, differences
+
+
 class StageFailed(DyeworksError):
     """A stage of a retrain did not complete."""
 

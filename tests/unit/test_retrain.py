@@ -18,7 +18,7 @@ from tasks.core.requests import TrainRequest
 from tasks.core.settings import Settings
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
-from tasks.core.training.checkpoints import save_checkpoint
+from tasks.core.training.checkpoints import Checkpoint, save_checkpoint
 from tasks.core.training.plan import plan_training
 from tasks.retrain import record_failure
 
@@ -39,7 +39,7 @@ def test_a_failure_costs_what_its_training_took_and_is_told_once(
     draw_uploads(tmp_path / "store/uploads" / settings.dataset, 4, FIRST_TASTE, seed=1)
     ingest(folder, settings.dataset, IngestSpec())
     key = plan_training(folder, settings, TrainRequest()).key
-    save_checkpoint(folder, key, 50, {"weight": torch.zeros(2)}, 1800)
+    save_checkpoint(folder, key, Checkpoint(step=50, seconds=1800), {"weight": torch.zeros(2)})
     fail(failure, "first")
     fail(failure, "second")
     ends = policy.decisions(folder, settings.model)

@@ -60,6 +60,10 @@ class Progress:
         """The training goes on from a checkpoint."""
         say(f"goes on from the checkpoint of step {step}")
 
+    def told(self, message: str) -> None:
+        """Something that people should know."""
+        say(message)
+
 
 def say(line: str) -> None:
     """Print a line at once, also into a pipe."""

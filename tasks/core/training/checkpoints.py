@@ -4,35 +4,46 @@ import hashlib
 import re
 from collections.abc import Iterator
 
+from pydantic import Field
 from safetensors.torch import load, save
 from torch import Tensor
 
 from tasks.core.documents import Document, read_document, render
-from tasks.core.errors import DocumentInvalid, ObjectMissing
+from tasks.core.errors import CheckpointForeign, DocumentInvalid, ObjectMissing
+from tasks.core.spec import differences
 from tasks.core.store import Store
+from tasks.core.training.spec import TrainSpec
 
-KEEP = 2
+
+class Validated(Document):
+    """The validation after a step."""
+
+    step: int
+    loss: float
 
 
 class Checkpoint(Document):
     """What makes a checkpoint valid."""
 
     step: int
-    sha256: str
+    sha256: str = ""  # of the state's file
     seconds: float = 0.0  # of device time so far
+    spec: TrainSpec | None = None
+    environment: dict[str, str] = Field(default_factory=dict)
+    validations: tuple[Validated, ...] = ()
 
 
 def _folder(run: str) -> str:
     return f"checkpoints/{run}/"
 
 
-def save_checkpoint(store: Store, run: str, step: int, tensors: dict[str, Tensor], seconds: float = 0.0) -> None:
-    """Write the state, then its mark, then remove all but the newest two."""
+def save_checkpoint(store: Store, run: str, mark: Checkpoint, tensors: dict[str, Tensor], keep: int = 2) -> None:
+    """Write the state, then its mark, then remove all but the newest."""
     data = save(tensors)
-    store.write(f"{_folder(run)}step-{step:06d}/state.safetensors", data)
-    mark = Checkpoint(step=step, sha256=hashlib.sha256(data).hexdigest(), seconds=seconds)
-    store.write(_mark(run, step), render(mark))
-    for old in _steps(store, run)[:-KEEP]:
+    store.write(f"{_folder(run)}step-{mark.step:06d}/state.safetensors", data)
+    whole = mark.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    store.write(_mark(run, mark.step), render(whole))
+    for old in _steps(store, run)[:-keep]:
         remove(store, run, old)
 
 
@@ -65,13 +76,19 @@ def device_seconds(store: Store, run: str) -> float:
     return next((mark.seconds for mark in _marks(store, run)), 0.0)
 
 
-def newest_checkpoint(store: Store, run: str) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest valid state and its step; a damaged one is passed over."""
+def newest_checkpoint(store: Store, run: str) -> tuple[Checkpoint, dict[str, Tensor]] | None:
+    """The newest valid mark and its state; a damaged one is passed over."""
     for mark in _marks(store, run):
         try:
             data = store.read(f"{_folder(run)}step-{mark.step:06d}/state.safetensors")
         except ObjectMissing:
             continue
         if hashlib.sha256(data).hexdigest() == mark.sha256:
-            return mark.step, load(data)
+            return mark, load(data)
     return None
+
+
+def check_spec(run: str, mark: Checkpoint, spec: TrainSpec) -> None:
+    """Raise CheckpointForeign when the checkpoint was made by another specification."""
+    if mark.spec and (found := differences(mark.spec.identity(), spec.identity())):
+        raise CheckpointForeign(run, found)

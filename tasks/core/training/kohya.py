@@ -13,11 +13,11 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save
 from torch import Tensor
 
+from tasks.core.training.families import Family
 from tasks.core.training.spec import TrainSpec
 
 KOHYA = "kohya.safetensors"
 PARTS = {"lora_A": "lora_down", "lora_B": "lora_up"}
-ARCHITECTURES = {768: "stable-diffusion-v1/lora", 1024: "stable-diffusion-v2/lora"}  # by the width of the texts
 
 
 def kohya_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
@@ -32,9 +32,10 @@ def kohya_tensors(unet: UNet2DConditionModel) -> dict[str, Tensor]:
     return tensors
 
 
-def save_kohya(unet: UNet2DConditionModel, spec: TrainSpec, prediction: str, folder: Path) -> None:
+def save_kohya(family: Family, spec: TrainSpec, folder: Path) -> None:
     """Write the file; the same adapter gives the same bytes."""
-    tensors = kohya_tensors(unet)
+    tensors = kohya_tensors(family.pipe.unet)
+    prediction = family.pipe.scheduler.config.prediction_type
     alpha = next(float(tensor) for name, tensor in tensors.items() if name.endswith(".alpha"))
     metadata = {
         "ss_network_module": "networks.lora",
@@ -45,7 +46,7 @@ def save_kohya(unet: UNet2DConditionModel, spec: TrainSpec, prediction: str, fol
         "ss_seed": str(spec.seed),
         "ss_resolution": f"({spec.resolution}, {spec.resolution})",
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": ARCHITECTURES.get(unet.config.cross_attention_dim, "stable-diffusion/lora"),
+        "modelspec.architecture": family.architecture,
         "modelspec.implementation": "diffusers",
         "modelspec.title": "dyeworks LoRA",
         "modelspec.resolution": f"{spec.resolution}x{spec.resolution}",

@@ -1,12 +1,14 @@
-"""Training material: latents and text embeddings, computed once."""
+"""Training material: latents and text embeddings, computed once and kept under the hash of their content."""
 
+import hashlib
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
@@ -14,55 +16,113 @@ from tasks.core.data.dataset import Item, blobs
 from tasks.core.data.pictures import decode, square
 from tasks.core.specs import IngestSpec
 from tasks.core.store import Store
+from tasks.core.training.cache import Tensors, name_of, shelve
+from tasks.core.training.families import Family, Texts
+from tasks.core.training.frames import Frame, cut, frames
 from tasks.core.training.spec import TrainSpec
+
+TEXTS = 16  # encoded at once
+ANY = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to learn: named by its content, decoded only when its latents are not known."""
+
+    sha256: str
+    caption: str
+    decode: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The pictures to learn, how often each is drawn, and those that are held out."""
+
+    pictures: Sequence[Picture]
+    weights: npt.NDArray[np.float64]  # [n], sums to 1
+    held: Sequence[Picture] = ()
 
 
 @dataclass(frozen=True)
 class Material:
-    """Means and deviations of the latents, float32 [n, c, h, w]; texts float32 [k, t, d]; each picture's text."""
+    """Of each picture its variants in turn, with `mean`, `deviation` [c, h, w] and `sizes` [6]; and its text."""
 
-    means: Tensor
-    deviations: Tensor
-    texts: Tensor
-    text_of: Tensor
+    latents: Sequence[Tensors]
+    texts: Sequence[Texts]
+    text_of: list[int]
+    variants: int = 1
 
-    def take(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Means, deviations and texts of some pictures, on the CPU."""
-        chosen = torch.from_numpy(rows)
-        return self.means[chosen], self.deviations[chosen], self.texts[self.text_of[chosen]]
+    def __len__(self) -> int:
+        return len(self.text_of)
+
+    def take(self, row: int, variant: int = 0) -> tuple[Tensors, Texts]:
+        """Latents and text of a picture, float32, on the CPU."""
+        return self.latents[row * self.variants + variant], self.texts[self.text_of[row]]
+
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each picture's latents."""
+        return [tuple(self.take(row)[0]["mean"].shape) for row in range(len(self))]
+
+
+def drawn(image: Image.Image, caption: str) -> Picture:
+    """A picture that is in memory."""
+    return Picture(hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest(), caption, lambda: image)
+
+
+def stored(store: Store, dataset: str, item: Item) -> Picture:
+    """A picture of a dataset version."""
+
+    def read() -> Image.Image:
+        ((_, data),) = blobs(store, dataset, (item,))
+        return decode(item.name, data, ANY)
+
+    return Picture(item.sha256, item.caption, read)
 
 
 def load_pictures(store: Store, dataset: str, items: tuple[Item, ...], side: int) -> list[Image.Image]:
     """The items' pictures as squares of `side` pixels."""
-    spec = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
-    return [square(decode(item.name, data, spec), side) for item, data in blobs(store, dataset, items)]
+    return [square(decode(item.name, data, ANY), side) for item, data in blobs(store, dataset, items)]
 
 
-@torch.no_grad()
-def prepare(
-    pipe: StableDiffusionPipeline, pictures: list[Image.Image], captions: list[str], spec: TrainSpec
-) -> Material:
-    """Encode all pictures and captions with the base model's own encoders."""
-    means, deviations = zip(*(_latents(pipe, picture) for picture in pictures), strict=True)
+def prepare(family: Family, pictures: Sequence[Picture], spec: TrainSpec, cache: Path) -> Material:
+    """Encode what is not in the cache with the base model's own encoders."""
+    kinds = frames(spec)
+    wanted = [(picture, frame) for picture in pictures for frame in kinds]
+    vae = family.vae_id()
+    names = [name_of(picture.sha256, frame.name(spec), vae) for picture, frame in wanted]
+
+    def make(numbers: list[int]) -> Iterator[Tensors]:
+        return (_latents(family, *wanted[number], spec) for number in numbers)
+
+    captions = [picture.caption for picture in pictures]
     distinct = list(dict.fromkeys(captions))
-    texts = torch.cat([embed_text(pipe, text) for text in distinct])
-    text_of = torch.tensor([distinct.index(c) for c in captions])
-    return Material(torch.cat(means).cpu(), torch.cat(deviations).cpu(), texts.cpu(), text_of)
+    return Material(
+        latents=shelve(cache / "latents", names, make),
+        texts=prepare_texts(family, distinct, cache),
+        text_of=[distinct.index(caption) for caption in captions],
+        variants=len(kinds),
+    )
 
 
-def _latents(pipe: StableDiffusionPipeline, picture: Image.Image) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of a picture's latents, scaled; a deterministic autoencoder has deviation 0."""
-    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    encoded = pipe.vae.encode(pixels.to(pipe.vae.device, pipe.vae.dtype))
-    scale = pipe.vae.config.scaling_factor
-    if hasattr(encoded, "latent_dist"):
-        return scale * encoded.latent_dist.mean.float(), scale * encoded.latent_dist.std.float()
-    return scale * encoded.latents.float(), torch.zeros_like(encoded.latents, dtype=torch.float32)
+def prepare_texts(family: Family, texts: list[str], cache: Path) -> Sequence[Texts]:
+    """The embeddings of texts, each without the first dimension."""
+    encoder = family.text_id()
+
+    def make(numbers: list[int]) -> Iterator[Texts]:
+        for begin in range(0, len(numbers), TEXTS):
+            some = [texts[number] for number in numbers[begin : begin + TEXTS]]
+            encoded = family.encode_texts(some)
+            yield from ({name: rows[i] for name, rows in encoded.items()} for i in range(len(some)))
+
+    return shelve(cache / "texts", [name_of(text, encoder) for text in texts], make)
 
 
-def embed_text(pipe: StableDiffusionPipeline, text: str) -> Tensor:
-    """The text encoder's last hidden state, [1, t, d]."""
-    length = pipe.tokenizer.model_max_length
-    tokens = pipe.tokenizer(text, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-    hidden: Tensor = pipe.text_encoder(tokens.input_ids.to(pipe.text_encoder.device)).last_hidden_state
-    return hidden.float()
+def _latents(family: Family, picture: Picture, frame: Frame, spec: TrainSpec) -> Tensors:
+    image, sizes = cut(picture.decode(), picture.sha256, frame, spec)
+    mean, deviation = family.encode_pictures(pixels_of(image))
+    return {"mean": mean[0], "deviation": deviation[0], "sizes": torch.tensor(sizes)}
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """float32 [1, 3, h, w] in [-1, 1]."""
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 
 def draw_noise(like: Tensor, offset: float, generator: Generator) -> Tensor:
-    """Normal noise in the shape of the latents, [n, c, h, w].
+    """Normal noise in the shape of the latents, [..., c, h, w].
 
     With an offset, each channel of a picture is shifted as a whole by normal noise of this deviation: without it a
     picture's mean is nearly seen at every time, and never learnt
@@ -16,7 +16,7 @@ def draw_noise(like: Tensor, offset: float, generator: Generator) -> Tensor:
     noise = torch.randn(like.shape, generator=generator)
     if not offset:
         return noise
-    return noise + offset * torch.randn((*like.shape[:2], 1, 1), generator=generator)
+    return noise + offset * torch.randn((*like.shape[:-2], 1, 1), generator=generator)
 
 
 def target_of(noise: DDPMScheduler, latents: Tensor, drawn: Tensor, times: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from tasks.core.specs import load_preset
 from tasks.core.store import Store
 from tasks.core.training.spec import TrainSpec
 
-VERSION = "2"  # raise it when the same plan trains another model
+VERSION = "3"  # raise it when the same plan trains another model
 
 
 class TrainPlan(Document):
@@ -28,7 +28,7 @@ def plan_training(store: Store, settings: Settings, request: TrainRequest) -> Tr
     manifest = load_manifest(store, request.dataset or settings.dataset, request.version)
     spec = request.train or load_preset().train
     base = base_fingerprint(settings)
-    key = digest(manifest.version, spec, base, VERSION, *request.demand)
+    key = digest(manifest.version, spec.identity(), base, VERSION, *request.demand)
     return TrainPlan(
         key=key, dataset=manifest.dataset, version=manifest.version, demand=request.demand, spec=spec, base=base
     )

@@ -15,9 +15,9 @@ from tasks.core.results import TrainResult, find_result, save_result
 from tasks.core.settings import Settings
 from tasks.core.store import Store, upload_folder
 from tasks.core.training.demand import demand_weights
-from tasks.core.training.material import load_pictures
+from tasks.core.training.material import Lesson, stored
 from tasks.core.training.plan import TrainPlan
-from tasks.core.training.trainer import Lesson, Observer, Trainer
+from tasks.core.training.trainer import Observer, Trainer
 
 
 def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer) -> TrainResult:
@@ -26,7 +26,8 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         return done
     meter = Meter()
     manifest = load_manifest(store, plan.dataset, plan.version)
-    trainer = Trainer(load_pipeline(settings), _lesson(store, settings, manifest, plan), plan.spec, settings, meter)
+    lesson = lesson_of(store, settings, manifest, plan.demand)
+    trainer = Trainer(load_pipeline(settings), lesson, plan.spec, settings, meter)
     parameters = {"dataset": manifest.version, "base": plan.base, **{k: str(v) for k, v in plan.spec}}
     run = tracking.open_run(f"{settings.model}-train", plan.key, plan.key, parameters)
     course = _Course(observer, tracking.Tracker(run))
@@ -56,12 +57,12 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
     return result
 
 
-def _lesson(store: Store, settings: Settings, manifest: Manifest, plan: TrainPlan) -> Lesson:
-    items, _ = split(manifest)
-    pictures = load_pictures(store, plan.dataset, items, plan.spec.resolution)
-    captions = [item.caption for item in items]
-    clip = Clip(settings)
-    return Lesson(pictures, captions, demand_weights(clip, captions, plan.demand))
+def lesson_of(store: Store, settings: Settings, manifest: Manifest, demand: tuple[str, ...]) -> Lesson:
+    """The pictures to train on, weighted by demand, and those held out; none is read yet."""
+    items, held = split(manifest)
+    weights = demand_weights(Clip(settings), [item.caption for item in items], demand)
+    pictures, validated = ([stored(store, manifest.dataset, item) for item in part] for part in (items, held))
+    return Lesson(pictures, weights, validated)
 
 
 class _Course:
@@ -88,6 +89,9 @@ class _Course:
     def resumed(self, step: int) -> None:
         self.first = step
         self.observer.resumed(step)
+
+    def told(self, message: str) -> None:
+        self.observer.told(message)
 
     def speed(self) -> float:
         """Optimiser steps a second, of this attempt."""

@@ -1,30 +1,33 @@
 """The trainer: a LoRA on the UNet; every random number is a function of (seed, step)."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
-from diffusers.optimization import get_scheduler
+from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
-from torch.nn import Parameter
 
+from tasks.core.errors import TrainingDiverged, TrainingStopped
 from tasks.core.meter import Meter
 from tasks.core.models import base_fingerprint
 from tasks.core.settings import Settings
 from tasks.core.store import Store
-from tasks.core.training.checkpoints import device_seconds, newest_checkpoint, save_checkpoint
+from tasks.core.training.checkpoints import Checkpoint, Validated, check_spec, newest_checkpoint, save_checkpoint
+from tasks.core.training.draws import Draws
+from tasks.core.training.environment import changes, environment
+from tasks.core.training.families import family_of
 from tasks.core.training.kohya import save_kohya
-from tasks.core.training.lora import add_lora, lora_dropouts, save_lora
-from tasks.core.training.material import Material, prepare
-from tasks.core.training.objective import draw_noise, snr_weights, target_of
+from tasks.core.training.learner import Learner
+from tasks.core.training.material import Lesson, prepare
+from tasks.core.training.memory import peak_mib
 from tasks.core.training.prior import prepare_prior
+from tasks.core.training.ranks import Ranks
+from tasks.core.training.sampling import sample
 from tasks.core.training.spec import TrainSpec
-from tasks.core.training.state import pack, unpack
+from tasks.core.training.termination import Termination, termination
+from tasks.core.training.validation import best_of, is_over, validation_samples
+
+BEST = "best."
 
 
 class Observer(Protocol):
@@ -39,14 +42,8 @@ class Observer(Protocol):
     def resumed(self, step: int) -> None:
         """The training goes on from a checkpoint."""
 
-
-@dataclass(frozen=True)
-class Lesson:
-    """The pictures to learn, their captions, and how often each is drawn."""
-
-    pictures: list[Image.Image]
-    captions: list[str]
-    weights: npt.NDArray[np.float64]  # [n], sums to 1
+    def told(self, message: str) -> None:
+        """Something that people should know."""
 
 
 class Trainer:
@@ -59,117 +56,114 @@ class Trainer:
         spec: TrainSpec,
         settings: Settings,
         meter: Meter | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.pipe, self.spec, self.lesson, self.meter = pipe, spec, lesson, meter or Meter()
-        self.material: Material = prepare(pipe, lesson.pictures, lesson.captions, spec)
-        self.prior = (
-            prepare_prior(pipe, spec, base_fingerprint(settings), settings.cache) if spec.prior.prompts else None
-        )
-        self.parameters: dict[str, Parameter] = add_lora(pipe.unet, spec)
-        self.dropouts = lora_dropouts(pipe.unet) if spec.dropout else []
-        self._drop(False)
-        self.optimiser = torch.optim.AdamW(list(self.parameters.values()), lr=spec.learning_rate)
-        self.noise = DDPMScheduler.from_config(pipe.scheduler.config)
-        schedule = get_scheduler(
-            spec.schedule, self.optimiser, num_warmup_steps=spec.warmup, num_training_steps=spec.steps
-        )
-        self.rate = schedule.lr_lambdas[0]
+        self.pipe, self.spec, self.meter, self.ranks = pipe, spec, meter or Meter(), ranks or Ranks()
+        self.family = family_of(pipe)
+        prior = None
+        with self.ranks.first():
+            self.material = prepare(self.family, lesson.pictures, spec, settings.cache)
+            held = prepare(self.family, lesson.held[: spec.validation.pictures], spec, settings.cache)
+            if spec.prior.prompts:
+                prior = prepare_prior(self.family, spec, base_fingerprint(settings), settings.cache)
+        self.prior = prior
+        self.learner = Learner(self.family, spec, self.ranks)
+        times = self.learner.noise.config.num_train_timesteps
+        self.draws = Draws(self.material, prior, lesson.weights, spec, times)
+        self.held = validation_samples(held, spec.seed, times) if spec.validation.every else []
         self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
+        self.history: list[Validated] = []
+        self.best: dict[str, Tensor] = {}
 
     def run(self, store: Store, key: str, observer: Observer) -> None:
-        """Train to the last step, from the newest checkpoint if there is one."""
-        first = self._restore(store, key)
-        if first:
-            observer.resumed(first)
-        for step in range(first + 1, self.spec.steps + 1):
-            observer.step(step, self._step(step))
-            if step % self.spec.checkpoint_every == 0 or step == self.spec.steps:
-                save_checkpoint(store, key, step, self._state(), self.meter.seconds())
-            if step % self.spec.sample_every == 0 or step == self.spec.steps:
-                observer.samples(step, self._sample())
+        """Train to the last step, from the newest checkpoint if there is one; the best LoRA is then in place.
 
-    def save(self, folder: Path) -> None:
-        """Write the adapter's file, and one in kohya's format, which has no place for the magnitudes of DoRA."""
-        save_lora(self.pipe.unet, folder)
-        if not self.spec.dora:
-            save_kohya(self.pipe.unet, self.spec, self.noise.config.prediction_type, folder)
+        Raises:
+            TrainingStopped: SIGTERM came; a checkpoint was written.
+            TrainingDiverged: the loss is no number any more.
+            CheckpointForeign: the checkpoints under this key are of another specification.
+        """
+        step = self._restore(store, key, observer)
+        stop = False
+        with termination() as term:
+            while step < self.spec.steps and not stop and not is_over(self.history, self.spec.validation.patience):
+                step += 1
+                stop = self._advance(step, term, observer)
+                self._keep(store, key, step, stop)
+                if step % self.spec.sample_every == 0 and not stop:
+                    self._show(step, observer)
+        if stop:
+            raise TrainingStopped(key, step)
+        if self.best:
+            self.learner.put(self.best)
+        if step % self.spec.sample_every:
+            self._show(step, observer)
 
-    def _step(self, step: int) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.spec.learning_rate * self.rate(step - 1)
-        total = 0.0
-        self._drop(True)
-        for part in range(self.spec.accumulation):
-            loss = self._loss(step, part) / self.spec.accumulation
-            loss.backward()
-            total += loss.item()
-        self._drop(False)
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.spec.clip_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad()
-        return {"loss": total, "grad_norm": float(norm), "learning_rate": self.optimiser.param_groups[0]["lr"]}
+    def _advance(self, step: int, term: Termination, observer: Observer) -> bool:
+        metrics, stop = self.learner.step(step, self.draws.samples(step), term.asked)
+        if metrics["loss"] != metrics["loss"]:
+            raise TrainingDiverged(step)
+        if self.held and (step % self.spec.validation.every == 0 or step == self.spec.steps):
+            metrics["validation_loss"] = self._validate(step)
+        observer.step(step, metrics)
+        return stop
 
-    def _drop(self, on: bool) -> None:
-        for module in self.dropouts:
-            module.train(on)
+    def _validate(self, step: int) -> float:
+        self.history.append(Validated(step=step, loss=self.learner.loss(self.held)))
+        if best_of(self.history) is self.history[-1]:
+            self.best = self.learner.weights()
+        return self.history[-1].loss
 
-    def _loss(self, step: int, part: int) -> Tensor:
-        """Mean squared error of what the scheduler's config says is predicted, the prior's added with its weight."""
-        rng = np.random.default_rng([self.spec.seed, step, part])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        means, deviations, text = self._draw(rng)
-        latents = means + deviations * torch.randn(means.shape, generator=generator)
-        noise = draw_noise(means, self.spec.noise_offset, generator)
-        # Stratified over the batch: less variance than independent times.
-        at = torch.randperm(len(means), generator=generator) + torch.rand(len(means), generator=generator)
-        times = (at / len(means) * self.noise.config.num_train_timesteps).long()
-        device, dtype = self.pipe.unet.device, self.pipe.unet.dtype
-        noisy = self.noise.add_noise(latents, noise, times).to(device, dtype)
-        target = target_of(self.noise, latents, noise, times)
-        torch.manual_seed(int(rng.integers(2**62)))  # of dropout, the only thing that takes no generator
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.spec.precision == "bf16"):
-            predicted = self.pipe.unet(noisy, times.to(device), text.to(device, dtype)).sample
-        errors: Tensor = (predicted.float() - target.to(device).float()).square().mean((1, 2, 3))
-        if self.spec.min_snr_gamma:
-            errors = errors * snr_weights(self.noise, times, self.spec.min_snr_gamma).to(device)
-        loss = errors[: self.spec.batch].mean()
-        return loss + self.spec.prior.weight * errors[self.spec.batch :].mean() if self.prior else loss
+    def _show(self, step: int, observer: Observer) -> None:
+        if self.ranks.rank == 0:
+            observer.samples(step, sample(self.pipe, self.sample_prompt, self.spec.resolution))
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents' means and deviations, and texts, of the batch: pictures by their weights, then class pictures."""
-        rows = rng.choice(len(self.lesson.pictures), self.spec.batch, p=self.lesson.weights)
-        drawn = [self.material.take(rows)]
-        if self.prior:
-            drawn.append(self.prior.take(rng.integers(len(self.prior.means), size=self.spec.prior.batch)))
-        means, deviations, texts = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        return means, deviations, texts
+    def _keep(self, store: Store, key: str, step: int, stop: bool) -> None:
+        """Write a checkpoint where one is due."""
+        over = is_over(self.history, self.spec.validation.patience) or step == self.spec.steps
+        if self.ranks.rank or not (stop or over or step % self.spec.checkpoint_every == 0):
+            return
+        mark = Checkpoint(
+            step=step,
+            seconds=self.meter.seconds(),
+            spec=self.spec,
+            environment=environment(self.learner, self.ranks),
+            validations=tuple(self.history),
+        )
+        best = {BEST + name: tensor for name, tensor in self.best.items()}
+        save_checkpoint(store, key, mark, self.learner.state() | best, self.spec.keep_checkpoints)
 
-    def _state(self) -> dict[str, Tensor]:
-        weights = {f"lora.{n}": p.detach().cpu().contiguous() for n, p in self.parameters.items()}
-        return weights | pack(self.optimiser)
-
-    def _restore(self, store: Store, key: str) -> int:
+    def _restore(self, store: Store, key: str, observer: Observer) -> int:
         found = newest_checkpoint(store, key)
         if not found:
             return 0
-        step, tensors = found
-        self.meter.before = device_seconds(store, key)
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(tensors[f"lora.{name}"])
-        unpack(self.optimiser, tensors)
-        return step
+        mark, tensors = found
+        check_spec(key, mark, self.spec)
+        self.learner.micro = self.learner.micro or int(mark.environment.get("micro_batch", 0))
+        self.meter.before = mark.seconds
+        self.learner.restore(tensors)
+        self.history = list(mark.validations)
+        self.best = {n.removeprefix(BEST): tensor for n, tensor in tensors.items() if n.startswith(BEST)}
+        observer.resumed(mark.step)
+        if changed := changes(mark.environment, environment(self.learner, self.ranks)):
+            observer.told(f"not bit for bit as before, since conditions have changed: {changed}")
+        return mark.step
 
-    @torch.no_grad()
-    def _sample(self) -> list[Image.Image]:
-        generators = [torch.Generator("cpu").manual_seed(s) for s in range(4)]
-        prompts = [self.sample_prompt] * 4
-        pictures: list[Image.Image] = self.pipe(
-            prompts,
-            num_inference_steps=12,
-            guidance_scale=4.0,
-            generator=generators,
-            height=self.spec.resolution,
-            width=self.spec.resolution,
-        ).images
-        return pictures
+    def save(self, folder: Path) -> None:
+        """Write the adapter's file, and one in kohya's format, which has no place for the magnitudes of DoRA."""
+        self.family.save(folder)
+        if not self.spec.dora:
+            save_kohya(self.family, self.spec, folder)
+
+    def figures(self) -> dict[str, float]:
+        """Peak memory, what was trained, and the validation that was best."""
+        trained = sum(p.numel() for p in self.learner.parameters.values())
+        whole = sum(p.numel() for p in self.pipe.unet.parameters()) - trained
+        best = best_of(self.history)
+        validated = {"best_step": float(best.step), "validation_loss": best.loss} if best else {}
+        return {
+            "peak_memory_mib": round(peak_mib(self.learner.device), 1),
+            "trainable_parameters": float(trained),
+            "trainable_share": trained / whole,
+            "micro_batch": float(self.learner.micro),
+        } | validated

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.store import FolderStore
-from tasks.core.training.checkpoints import newest_checkpoint, save_checkpoint
+from tasks.core.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 
 RUN = "checkpoints/run/"
 
@@ -16,14 +16,14 @@ def tensors(step: int) -> dict[str, Tensor]:
 def newest(store: FolderStore) -> int:
     found = newest_checkpoint(store, "run")
     assert found
-    step, state = found
-    assert all(torch.equal(state[name], value) for name, value in tensors(step).items())
-    return step
+    mark, state = found
+    assert all(torch.equal(state[name], value) for name, value in tensors(mark.step).items())
+    return mark.step
 
 
-def save(store: FolderStore, *steps: int) -> None:
+def save(store: FolderStore, *steps: int, keep: int = 2) -> None:
     for step in steps:
-        save_checkpoint(store, "run", step, tensors(step))
+        save_checkpoint(store, "run", Checkpoint(step=step), tensors(step), keep)
 
 
 def test_a_run_begins_without_one(folder: FolderStore) -> None:
@@ -35,6 +35,11 @@ def test_the_newest_wins_and_two_are_kept(folder: FolderStore) -> None:
     assert newest(folder) == 1000
     names = ("checkpoint.json", "state.safetensors")
     assert list(folder.list(RUN)) == [f"{RUN}step-{s:06d}/{n}" for s in (150, 1000) for n in names]
+
+
+def test_as_many_are_kept_as_asked_for(folder: FolderStore) -> None:
+    save(folder, 50, 100, 150, 200, keep=3)
+    assert [key.split("/")[2] for key in folder.list(RUN)][::2] == ["step-000100", "step-000150", "step-000200"]
 
 
 def test_runs_do_not_see_each_other(folder: FolderStore) -> None:

@@ -52,15 +52,15 @@ def test_no_hour_is_told_twice(folder: FolderStore) -> None:
 
 def test_what_was_cut_off_counts_to_its_checkpoint(folder: FolderStore) -> None:
     assert costs_of(folder, "a", []) == {}
-    save_checkpoint(folder, "a", 50, STATE, 900)
-    save_checkpoint(folder, "a", 100, STATE, 1800)
+    save_checkpoint(folder, "a", Checkpoint(step=50, seconds=900), STATE)
+    save_checkpoint(folder, "a", Checkpoint(step=100, seconds=1800), STATE)
     assert costs_of(folder, "a", []) == {"a": 0.5}
 
 
 def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> None:
     assert device_seconds(folder, "run") == 0.0
-    save_checkpoint(folder, "run", 50, STATE, 12.5)
-    save_checkpoint(folder, "run", 100, STATE, 25.0)
+    save_checkpoint(folder, "run", Checkpoint(step=50, seconds=12.5), STATE)
+    save_checkpoint(folder, "run", Checkpoint(step=100, seconds=25.0), STATE)
     assert device_seconds(folder, "run") == 25.0
     folder.write("checkpoints/run/step-000100/checkpoint.json", b"{")
     assert device_seconds(folder, "run") == 12.5, "a damaged mark is passed over"

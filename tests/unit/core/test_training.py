@@ -19,11 +19,12 @@ from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
 from tasks.core.store import FolderStore
-from tasks.core.training.checkpoints import device_seconds, newest_checkpoint
-from tasks.core.training.material import Material
+from tasks.core.training.checkpoints import Checkpoint, device_seconds, newest_checkpoint
+from tasks.core.training.material import Lesson, drawn
 from tasks.core.training.prior import prepare_prior
 from tasks.core.training.spec import PriorSpec, TrainSpec
-from tasks.core.training.trainer import Lesson, Trainer
+from tasks.core.training.trainer import Trainer
+from tasks.core.training.validation import validation_samples
 
 SPEC = TrainSpec(
     resolution=64,
@@ -53,9 +54,13 @@ class Diary:
     losses: dict[int, float] = field(default_factory=dict)
     pictures: list[Image.Image] = field(default_factory=list)
     first: int = 0
+    messages: list[str] = field(default_factory=list)
+    validated: dict[int, float] = field(default_factory=dict)
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         self.losses[step] = metrics["loss"]
+        if "validation_loss" in metrics:
+            self.validated[step] = metrics["validation_loss"]
         if step == self.cut:
             raise Cut
 
@@ -64,6 +69,9 @@ class Diary:
 
     def resumed(self, step: int) -> None:
         self.first = step
+
+    def told(self, message: str) -> None:
+        self.messages.append(message)
 
 
 @dataclass
@@ -79,7 +87,8 @@ def lesson() -> Lesson:
     rng = np.random.default_rng(0)
     motifs = ("rings", "dots", "stripes", "waves")
     pictures = [Image.fromarray(draw_adire(m, "large", rng)) for m in motifs]
-    return Lesson(pictures, [adire_caption(m, "large", rng) for m in motifs], np.full(4, 0.25))
+    named = [drawn(p, adire_caption(m, "large", rng)) for p, m in zip(pictures, motifs, strict=True)]
+    return Lesson(named, np.full(4, 0.25), named[:2])
 
 
 def trainer(settings: Settings, spec: TrainSpec = SPEC) -> Trainer:
@@ -109,7 +118,7 @@ def trained(base: Settings, tmp_path_factory: pytest.TempPathFactory) -> Trained
     return made
 
 
-def state(store: FolderStore, key: str) -> tuple[int, dict[str, Tensor]]:
+def state(store: FolderStore, key: str) -> tuple[Checkpoint, dict[str, Tensor]]:
     found = newest_checkpoint(store, key)
     assert found
     return found
@@ -137,8 +146,8 @@ def test_it_learns_and_tells_how_it_goes(trained: Trained) -> None:
 
 
 def test_only_the_lora_is_trained(trained: Trained) -> None:
-    assert all(".lora_" in name for name in trained.trainer.parameters)
-    moved = [p for n, p in trained.trainer.parameters.items() if ".lora_B." in n]
+    assert all(".lora_" in name for name in trained.trainer.learner.parameters)
+    moved = [p for n, p in trained.trainer.learner.parameters.items() if ".lora_B." in n]
     assert moved
     assert all(p.abs().max() > 0 for p in moved), "B begins at zero: every target has learnt something"
 
@@ -178,13 +187,13 @@ def test_alpha_is_not_lost_on_loading(trained: Trained) -> None:
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(trained: Trained, folder: FolderStore) -> None:
     with pytest.raises(Cut):
         trainer(trained.settings).run(folder, "run", Diary(cut=5))
-    assert state(folder, "run")[0] == 3
+    assert state(folder, "run")[0].step == 3
     second = Diary()
     trainer(trained.settings).run(folder, "run", second)
     assert second.first == 3
     assert second.losses == {s: trained.diary.losses[s] for s in (4, 5, 6)}
-    (_, straight), (step, resumed) = state(trained.store, "run"), state(folder, "run")
-    assert step == 6
+    (_, straight), (mark, resumed) = state(trained.store, "run"), state(folder, "run")
+    assert mark.step == 6
     assert set(resumed) == set(straight)
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
 
@@ -202,7 +211,7 @@ def test_a_finished_training_only_restores(trained: Trained) -> None:
     again, diary = trainer(trained.settings), Diary()
     again.run(trained.store, "run", diary)
     assert (diary.first, diary.losses) == (6, {})
-    assert all(torch.equal(p, trained.trainer.parameters[n]) for n, p in again.parameters.items())
+    assert all(torch.equal(p, trained.trainer.learner.parameters[n]) for n, p in again.learner.parameters.items())
 
 
 def test_another_seed_trains_another_lora(trained: Trained, folder: FolderStore) -> None:
@@ -224,29 +233,20 @@ def test_class_pictures_are_rendered_once_and_are_what_the_base_draws(base: Sett
     assert file.stat().st_mtime_ns == made
     assert first.prior
     assert again.prior
-    assert torch.equal(first.prior.means, again.prior.means)
-    assert first.prior.means.shape == (4, 8, 16, 16)
-    assert first.prior.text_of.tolist() == [0, 1, 0, 1]
+    assert len(first.prior) == 4
+    for row in range(4):
+        assert torch.equal(first.prior.take(row)[0]["mean"], again.prior.take(row)[0]["mean"])
+        assert first.prior.take(row)[0]["mean"].shape == (8, 16, 16)
+    assert first.prior.text_of == [0, 1, 0, 1]
     first.run(folder, "run", diary)
     assert all(np.isfinite(loss) for loss in diary.losses.values())
-
-
-def class_loss(learner: Trainer, prior: Material) -> float:
-    """How badly the class pictures are predicted, over four times."""
-    means, _, texts = prior.take(np.tile(np.arange(4), 4))
-    times = torch.tensor([100, 350, 600, 850]).repeat_interleave(4)
-    noise = torch.randn(means.shape, generator=torch.Generator().manual_seed(0))
-    noisy = learner.noise.add_noise(means, noise, times)
-    with torch.no_grad():
-        predicted = learner.pipe.unet(noisy, times, texts).sample
-    return float((predicted - learner.noise.get_velocity(means, noise, times)).square().mean())
 
 
 def test_the_prior_keeps_what_the_base_could(base: Settings, folder: FolderStore) -> None:
     losses = {}
     for name, spec in (("with", PRIOR), ("without", SPEC)):
         learner = trainer(base, spec.model_copy(update={"steps": 30, "checkpoint_every": 30, "sample_every": 30}))
-        prior = prepare_prior(learner.pipe, PRIOR, base_fingerprint(base), base.cache)
+        prior = prepare_prior(learner.family, PRIOR, base_fingerprint(base), base.cache)
         learner.run(folder, name, Diary())
-        losses[name] = class_loss(learner, prior)
+        losses[name] = learner.learner.loss(validation_samples(prior, 0, 1000))
     assert losses["with"] < 0.7 * losses["without"]

@@ -30,28 +30,25 @@ def trained(settings: Settings, store: FolderStore, **options: float | bool) -> 
 
 def plain_loss(learner: Trainer, step: int) -> Tensor:
     """The mean squared error of the velocity, as it was before there were options."""
-    rng = np.random.default_rng([learner.spec.seed, step, 0])
-    generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    means, deviations, texts = learner.material.take(rng.choice(4, learner.spec.batch, p=learner.lesson.weights))
-    latents = means + deviations * torch.randn(means.shape, generator=generator)
-    noise = torch.randn(means.shape, generator=generator)
-    at = torch.randperm(len(means), generator=generator) + torch.rand(len(means), generator=generator)
-    times = (at / len(means) * 1000).long()
-    predicted = learner.pipe.unet(learner.noise.add_noise(latents, noise, times), times, texts).sample
-    errors: Tensor = (predicted - learner.noise.get_velocity(latents, noise, times)).square().mean((1, 2, 3))
-    return errors.mean()
+    samples, schedule = learner.draws.samples(step), learner.learner.noise
+    latents, noise = torch.stack([s.latents for s in samples]), torch.stack([s.noise for s in samples])
+    texts, times = torch.stack([s.texts["hidden"] for s in samples]), torch.tensor([s.time for s in samples])
+    predicted = learner.pipe.unet(schedule.add_noise(latents, noise, times), times, texts).sample
+    errors: Tensor = (predicted - schedule.get_velocity(latents, noise, times)).square().mean((1, 2, 3))
+    return (errors * torch.full((len(samples),), 1 / len(samples))).sum()
 
 
 def plain_losses(learner: Trainer, steps: int) -> dict[int, float]:
     """Losses of a loop without options; its gradients are clipped to 1."""
     losses = {}
     for step in range(1, steps + 1):
-        learner.optimiser.param_groups[0]["lr"] = learner.spec.learning_rate * learner.rate(step - 1)
+        optimiser = learner.learner.optimiser
+        optimiser.param_groups[0]["lr"] = learner.learner.rate(step)
         loss = plain_loss(learner, step)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(list(learner.parameters.values()), 1.0)
-        learner.optimiser.step()
-        learner.optimiser.zero_grad()
+        torch.nn.utils.clip_grad_norm_(list(learner.learner.parameters.values()), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
         losses[step] = loss.item()
     return losses
 
@@ -68,11 +65,11 @@ def test_gradients_are_clipped_to_the_norm_asked_for(
     seen: list[float] = []
 
     def look() -> None:
-        grads = [p.grad for p in learner.parameters.values() if p.grad is not None]
+        grads = [p.grad for p in learner.learner.parameters.values() if p.grad is not None]
         seen.append(float(torch.cat([g.flatten() for g in grads]).norm()))
 
-    monkeypatch.setattr(learner.optimiser, "step", look)
-    told = learner._step(1)["grad_norm"]
+    monkeypatch.setattr(learner.learner.optimiser, "step", look)
+    told = learner.learner.step(1, learner.draws.samples(1))[0]["grad_norm"]
     assert told > norm
     assert seen == [pytest.approx(norm, rel=1e-3)]
 
@@ -101,8 +98,13 @@ def test_min_snr_off_weighs_all_times_alike() -> None:
     assert snr_weights(DDPMScheduler(), torch.tensor([0, 999]), 0).tolist() == [1, 1]
 
 
+def first_loss(settings: Settings, **options: float) -> float:
+    learner = trainer(settings, asking(**options))
+    return learner.learner.step(1, learner.draws.samples(1))[0]["loss"]
+
+
 def test_min_snr_weighs_the_losses_of_a_training(settings: Settings) -> None:
-    loss, weighed = (trainer(settings, asking(min_snr_gamma=g))._loss(1, 0).item() for g in (0.0, 0.01))
+    loss, weighed = (first_loss(settings, min_snr_gamma=g) for g in (0.0, 0.01))
     assert 0 < weighed < 0.1 * loss
 
 
@@ -117,7 +119,7 @@ def test_offset_noise_moves_whole_channels_and_nothing_else() -> None:
 
 
 def test_offset_noise_is_what_a_training_adds(settings: Settings) -> None:
-    assert trainer(settings, asking(noise_offset=0.5))._loss(1, 0) != trainer(settings, asking())._loss(1, 0)
+    assert first_loss(settings, noise_offset=0.5) != first_loss(settings)
 
 
 def test_dropout_acts_in_steps_alone_and_resumes_bit_for_bit(settings: Settings, folder: FolderStore) -> None:
@@ -144,7 +146,7 @@ def test_the_switches_of_peft_are_trained_with_and_come_back(
 ) -> None:
     learner, _ = trained(settings, folder, **{option: True})
     learner.save(tmp_path / "adapter")
-    magnitudes = [name for name in learner.parameters if "lora_magnitude_vector" in name]
+    magnitudes = [name for name in learner.learner.parameters if "lora_magnitude_vector" in name]
     assert bool(magnitudes) == (option == "dora")
     renderer = Renderer(settings)
     renderer.load(tmp_path / "adapter", "again")

@@ -1,0 +1,73 @@
+"""Memory: how many pictures go through at once, the most that was used, and what to do when there is too little."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+
+from tasks.core.errors import OutOfMemory
+from tasks.core.training.spec import TrainSpec
+
+CPU_SHARE = 0.7  # of the free memory that a forward pass may take
+MIB = 2**20
+
+
+def peak_mib(device: torch.device) -> float:
+    """The most memory that was in use, in MiB: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device) / MIB)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def probe(attempt: Callable[[int], None], most: int, device: torch.device) -> int:
+    """How many of `most` pictures a forward pass and its gradients can hold.
+
+    On a GPU by trying: half as many as long as they do not fit. On a CPU, where too much would end the process,
+    from what one picture takes.
+    """
+    if most == 1:
+        return 1
+    if device.type != "cuda":
+        before = peak_mib(device)
+        attempt(1)
+        each = max(peak_mib(device) - before, 1.0)
+        return max(1, min(most, int(CPU_SHARE * psutil.virtual_memory().available / MIB / each)))
+    while most > 1:
+        try:
+            attempt(most)
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            most = -(-most // 2)
+        else:
+            return most
+    return most
+
+
+@contextmanager
+def explained(spec: TrainSpec, pictures: int) -> Iterator[None]:
+    """Turn the many words of torch's errors about memory into OutOfMemory with what can be changed."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(_short(error), _advice(spec, pictures)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(_short(error), _advice(spec, pictures)) from error
+
+
+def _short(error: RuntimeError) -> str:
+    return str(error).splitlines()[0].split(". GPU ")[0][:200]
+
+
+def _advice(spec: TrainSpec, pictures: int) -> str:
+    choices = [
+        (pictures > 1, f"train.compute.micro_batch: {max(1, pictures // 2)}"),
+        (not spec.compute.gradient_checkpointing, "train.compute.gradient_checkpointing: true"),
+        (spec.precision == "fp32", "train.precision: bf16"),
+        (spec.optimiser == "adamw", "train.optimiser: adamw_8bit"),
+        (True, f"a train.resolution under {spec.resolution}"),
+    ]
+    return ", or ".join(text for wanted, text in choices if wanted)

@@ -1,0 +1,21 @@
+"""Sample pictures on the way: one prompt, the same four seeds."""
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+SEEDS, STEPS, GUIDANCE = range(4), 12, 4.0
+
+
+@torch.no_grad()
+def sample(pipe: StableDiffusionPipeline, prompt: str, side: int) -> list[Image.Image]:
+    """Four pictures; no random number but their own is drawn."""
+    pictures: list[Image.Image] = pipe(
+        [prompt] * len(SEEDS),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in SEEDS],
+        height=side,
+        width=side,
+    ).images
+    return pictures
