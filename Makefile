@@ -22,7 +22,11 @@ setup: $(READY) ## create the environment in .venv
 demo: $(READY) ## run the whole ring once on this machine (DATA=folder: with your own pictures)
 	$(BIN)/python -m deployments.demo $(if $(DATA),--data "$(DATA)")
 
-test: $(READY) ## pass every test
+$(VENV)/gpu/.ready: infra/gpu.lock $(READY)
+	$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/gpu -r infra/gpu.lock
+	touch $@
+
+test: $(READY) $(VENV)/gpu/.ready ## pass every test
 	$(BIN)/python -m pytest
 
 check: $(READY) ## ruff and mypy, strict

@@ -3,14 +3,17 @@
 from prefect import flow
 
 from tasks.core.requests import TrainRequest
-from tasks.train import plan_train, run_training
+from tasks.train import forecast_training, plan_train, run_training
 
 
 @flow(name="train-lora")
 def train_lora(spec: TrainRequest = TrainRequest()) -> None:
     """Train a LoRA, or go on from its newest checkpoint."""
     plan = plan_train(spec)
-    run_training(plan)
+    if spec.dry_run:
+        forecast_training(plan)
+    else:
+        run_training(plan)
 
 
 if __name__ == "__main__":

@@ -80,9 +80,9 @@ def check_drift(request: MonitorRequest) -> DriftRecord:
 def report_drift(record: DriftRecord, decision: policy.Decision, request: MonitorRequest) -> None:
     """Write the pages and metrics of a check, and show its plots on the run's page."""
     monitor = _monitor(request)
+    write_metrics(monitor, record)
     for key in write_pages(monitor, record, decision):
         get_run_logger().info("%s/%s", monitor.store.url, key)
-    write_metrics(monitor, record)
     track(monitor, record)
     for name, (description, picture) in drawings(monitor, record).items():
         url = f"data:image/png;base64,{b64encode(picture).decode()}"

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from tasks.context import open_context
 from tasks.core.requests import TrainRequest
 from tasks.core.results import TrainResult
+from tasks.core.training.forecast import Forecast, forecast, lines
 from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.run import train
 
@@ -60,3 +61,12 @@ def run_training(plan: TrainPlan) -> TrainResult:
     )
     create_markdown_artifact(text, key="training", description="The trained LoRA")
     return result
+
+
+@task
+def forecast_training(plan: TrainPlan) -> Forecast:
+    """Do a few real steps, and tell what the whole would be."""
+    store, settings = open_context()
+    found = forecast(store, settings, plan)
+    create_markdown_artifact("\n".join(f"- {line}" for line in lines(found)), key="training-forecast")
+    return found

@@ -23,8 +23,9 @@ from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.specs import load_preset
-from tasks.core.training.spec import TrainSpec
-from tasks.core.training.trainer import Lesson, Trainer
+from tasks.core.training.material import Lesson, drawn
+from tasks.core.training.spec import ComputeSpec, TrainSpec
+from tasks.core.training.trainer import Trainer
 from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines
 from tests.bench_table import Row, Table, row, show
@@ -64,15 +65,14 @@ def training(runs: int = 5) -> list[Row]:
     settings, spec = Settings(), load_preset("embedded").train
     rng = np.random.default_rng(0)
     pictures = [Image.fromarray(draw_adire("rings", "large", rng)) for _ in range(16)]
-    captions = [adire_caption("rings", "large", rng) for _ in pictures]
-    lesson = Lesson(pictures, captions, np.full(16, 1 / 16))
+    lesson = Lesson([drawn(p, adire_caption("rings", "large", rng)) for p in pictures], np.full(16, 1 / 16))
 
     def stepper(spec: TrainSpec) -> Callable[[], object]:
         trainer = Trainer(load_pipeline(settings), lesson, spec, settings)
-        return lambda: trainer._step(1)
+        return lambda: trainer.learner.step(1, trainer.draws.samples(1))
 
-    one = stepper(spec.model_copy(update={"batch": 8, "accumulation": 1}))
-    many = stepper(spec.model_copy(update={"batch": 1, "accumulation": 8}))
+    one = stepper(spec)
+    many = stepper(spec.model_copy(update={"compute": ComputeSpec(micro_batch=1)}))
     fast, slow = timed(runs, one, many)
     return [row("training speed, batch 8 in one forward", "steps/s", 1 / fast, "8 forwards of 1", 1 / slow, runs)]
 

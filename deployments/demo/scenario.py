@@ -158,7 +158,7 @@ class Scenario:
         )
 
     def wait_check(self, name: str, verdict: str, at_once: bool) -> DriftRecord:
-        """The first drift check with this verdict since the step began, also before this attempt at it."""
+        """The first drift check with this verdict and its page since the step began, also before this attempt at it."""
         begin = self.diary.begun.setdefault(name, clock.now())
         self.diary.save(self.path)
         if at_once:
@@ -166,7 +166,8 @@ class Scenario:
 
         def found() -> list[DriftRecord]:
             every = read_records(self.store, self.settings.model)
-            return [r for r in every if r.time >= begin and r.verdict == verdict]
+            mine = [r for r in every if r.time >= begin and r.verdict == verdict]
+            return [r for r in mine if self.store.exists(f"{r.key.rpartition('/')[0]}/report.html")]
 
         self.wait(f"a drift check with the verdict {verdict}", lambda: bool(found()))
         record = found()[0]

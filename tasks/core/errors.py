@@ -178,6 +178,14 @@ class OutOfMemory(DyeworksError):
         self.advice = advice
 
 
+class TrainingFailed(DyeworksError):
+    """The processes of a training ended without an adapter."""
+
+    def __init__(self, run: str, problem: str) -> None:
+        super().__init__(f"training {run}: {problem}")
+        self.run = run
+
+
 class TrainingDiverged(DyeworksError):
     """The loss of a training is no number any more."""
 

@@ -3,6 +3,7 @@
 import logging
 from typing import cast
 
+import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 
@@ -16,13 +17,13 @@ diffusers_logging.disable_progress_bar()
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
 
-def load_pipeline(settings: Settings) -> StableDiffusionPipeline:
+def load_pipeline(settings: Settings, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
     """The base model with a DDIM scheduler, on its device; raises ModelUnusable."""
     name, revision = locate(settings)
     device = pick_device(settings)
     try:
         pipe = StableDiffusionPipeline.from_pretrained(
-            name, revision=revision, dtype=pick_dtype(device), use_safetensors=True, safety_checker=None
+            name, revision=revision, dtype=dtype or pick_dtype(device), use_safetensors=True, safety_checker=None
         )
     except (OSError, ValueError) as error:
         raise ModelUnusable(name, f"cannot be loaded: {error}; check DYEWORKS_BASE_MODEL") from error

@@ -23,6 +23,7 @@ class TrainRequest(Spec):
     version: str = Field("", description="Dataset version; empty means the newest.")
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
     train: TrainSpec | None = Field(None, description="Empty means the preset's.")
+    dry_run: bool = Field(False, description="Only tell what would be trained, and what a real step says of time.")
 
 
 class EvaluateRequest(Spec):

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import TypeVar
 
+from pydantic import Field
+
 from tasks.core.documents import Document, digest, parse, read_documents, render
 from tasks.core.errors import ObjectMissing, ResultMissing
 from tasks.core.gate import GateDecision, Scores
@@ -31,6 +33,7 @@ class TrainResult(Result):
     resumed_from: int
     steps_per_second: float
     seconds: float = 0.0  # of device time, those of resumed attempts up to their checkpoints among them
+    figures: dict[str, float] = Field(default_factory=dict)  # of Trainer.figures
 
 
 class EvaluationResult(Result):

@@ -2,7 +2,8 @@
 
 SPEC is a preset's file, or its name: `train` and `ingest` are read. The same code runs as in the deployment, on a
 store under --out. Killed and started again it goes on from its last checkpoint; the finished adapter is in
---out/adapter. With another SPEC or other pictures it is another training, and begins anew.
+--out/adapter. With another SPEC or other pictures it is another training, and wants a folder of its own. --dry-run
+does a few real steps, and tells what the whole would be.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from tasks.core.results import TrainResult
 from tasks.core.settings import Settings
 from tasks.core.specs import Preset, explain, load_preset
 from tasks.core.store import FolderStore, Store, download_folder
-from tasks.core.training.local import bring, check_folders, local_settings, refusals, track_locally
+from tasks.core.training.forecast import forecast, lines
+from tasks.core.training.local import bring, check_folders, claim, local_settings, refusals, track_locally
 from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.run import train
 
@@ -78,9 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("spec", help="file or name of a preset")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures, with .txt captions if you like")
     parser.add_argument("--out", type=Path, required=True, help="folder for all that this writes")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be trained, and how long it would take")
     options = parser.parse_args(arguments)
     try:
-        run(options.spec, options.data, options.out)
+        run(options.spec, options.data, options.out, options.dry_run)
     except ValidationError as error:
         return _fail(f"settings: {explain(error, Settings)}")
     except (DyeworksError, OSError) as error:
@@ -96,13 +99,18 @@ def _fail(problem: str) -> int:
     return 1
 
 
-def run(spec: str, data: Path, out: Path) -> None:
+def run(spec: str, data: Path, out: Path, dry: bool = False) -> None:
     """Ingest the folder, train, and copy the adapter to `out`."""
     preset = load_preset(spec)
     check_folders(data, out)
     settings = local_settings(out)
     store = FolderStore(out / "store")
     plan = prepare(store, settings, preset, data, out)
+    if dry:
+        for line in lines(forecast(store, settings, plan)):
+            say(line)
+        return
+    claim(out, plan)
     track_locally(settings, out)
     result = train(store, settings, plan, Progress(plan.spec.steps, out / "samples"))
     shutil.rmtree(out / "adapter", ignore_errors=True)

@@ -8,10 +8,12 @@ import mlflow
 
 from tasks.core.data.dataset import Refusal
 from tasks.core.data.pictures import SUFFIXES
-from tasks.core.documents import read_documents
+from tasks.core.documents import parse, read_documents, render
 from tasks.core.errors import SettingError
 from tasks.core.settings import Settings, get_settings
+from tasks.core.spec import differences
 from tasks.core.store import Store, delete_prefix
+from tasks.core.training.plan import TrainPlan
 
 
 def check_folders(data: Path, out: Path) -> None:
@@ -59,6 +61,18 @@ def bring(store: Store, dataset: str, data: Path, out: Path) -> int:
     for path in captions + pictures:
         store.write(f"uploads/{dataset}/{path.relative_to(data).as_posix()}", path.read_bytes())
     return len(pictures)
+
+
+def claim(out: Path, plan: TrainPlan) -> None:
+    """Note whose folder `out` is; raises SettingError when it holds a training of another specification."""
+    path = out / "training.json"
+    if path.exists():
+        before = parse(TrainPlan, path.read_bytes(), str(path))
+        if before.key != plan.key:
+            changed = "; ".join(d for d in differences(before, plan) if not d.startswith(("key:", "spec.compute.")))
+            problem = f"{out} holds a training with another specification or other pictures ({changed})"
+            raise SettingError("--out", f"{problem}; name another folder, or go on with what that one began with")
+    path.write_bytes(render(plan))
 
 
 def refusals(store: Store, dataset: str) -> list[str]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from tasks.core.device import pick_device
 from tasks.core.settings import Settings
 
 
@@ -29,7 +30,7 @@ class ManyRanks(Ranks):
     def __init__(self, settings: Settings) -> None:
         from accelerate import Accelerator  # noqa: PLC0415  late: one process alone does without
 
-        self.accelerator = Accelerator(cpu=settings.device == "cpu")
+        self.accelerator = Accelerator(cpu=pick_device(settings).type == "cpu")
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
         self.device = str(self.accelerator.device)
 
@@ -45,3 +46,7 @@ class ManyRanks(Ranks):
         """See above."""
         with self.accelerator.main_process_first():
             yield
+
+    def end(self) -> None:
+        """Leave the others."""
+        self.accelerator.end_training()

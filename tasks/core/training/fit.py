@@ -1,0 +1,47 @@
+"""The part of a training that needs its device: from the plan to the adapter's files."""
+
+from pathlib import Path
+
+import torch
+
+from tasks.core.clip import Clip
+from tasks.core.data.dataset import Manifest, load_manifest, split
+from tasks.core.device import pick_device
+from tasks.core.meter import Meter
+from tasks.core.pipeline import load_pipeline
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+from tasks.core.training.demand import demand_weights
+from tasks.core.training.learner import AUTOCAST, check_processes
+from tasks.core.training.material import Lesson, stored
+from tasks.core.training.plan import TrainPlan
+from tasks.core.training.ranks import Ranks
+from tasks.core.training.spec import TrainSpec
+from tasks.core.training.trainer import Observer, Trainer
+
+
+def fit(
+    store: Store, settings: Settings, plan: TrainPlan, observer: Observer, folder: Path, ranks: Ranks
+) -> dict[str, float]:
+    """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
+    check_processes(plan.spec)
+    meter = Meter(ranks.count)
+    lesson = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
+    trainer = Trainer(load_pipeline(settings, dtype_of(plan.spec, settings)), lesson, plan.spec, settings, meter, ranks)
+    trainer.run(store, plan.key, observer)
+    if ranks.rank == 0:
+        trainer.save(folder)
+    return trainer.figures() | {"seconds": meter.seconds()}
+
+
+def dtype_of(spec: TrainSpec, settings: Settings) -> torch.dtype:
+    """Of the base's weights: what is computed in on a GPU, else float32."""
+    return AUTOCAST[spec.precision] if pick_device(settings).type == "cuda" else torch.float32
+
+
+def lesson_of(store: Store, settings: Settings, manifest: Manifest, demand: tuple[str, ...]) -> Lesson:
+    """The pictures to train on, weighted by demand, and those held out; none is read yet."""
+    items, held = split(manifest)
+    weights = demand_weights(Clip(settings), [item.caption for item in items], demand)
+    pictures, validated = ([stored(store, manifest.dataset, item) for item in part] for part in (items, held))
+    return Lesson(pictures, weights, validated)

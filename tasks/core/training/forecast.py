@@ -1,0 +1,119 @@
+"""A dry run: what would be trained, and what one real step on this device says of time and memory."""
+
+import time
+from collections import Counter
+
+from tasks.core.data.dataset import load_manifest
+from tasks.core.device import pick_device
+from tasks.core.documents import Document
+from tasks.core.pipeline import load_pipeline
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+from tasks.core.training.fit import dtype_of, lesson_of
+from tasks.core.training.learner import check_processes
+from tasks.core.training.material import Lesson
+from tasks.core.training.memory import peak_mib
+from tasks.core.training.plan import TrainPlan
+from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
+from tasks.core.training.trainer import Trainer
+
+TIMED = 3  # steps, after one that warms up
+
+
+class Forecast(Document):
+    """What a training would be; seconds are of the wall, on this device and in one process."""
+
+    key: str
+    base: str
+    dataset: str
+    version: str
+    pictures: int
+    held: int
+    captions: int
+    shapes: dict[str, int]  # of the pictures that were looked at, in pixels of the autoencoder's grid
+    steps: int
+    epochs: float
+    pictures_a_step: int
+    micro_batch: int
+    trainable_parameters: int
+    trainable_share: float
+    peak_memory_mib: float
+    encoding_seconds: float  # of all pictures and captions, were none in the cache
+    step_seconds: float
+    expected_seconds: float
+
+
+def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
+    """Encode a step's pictures and do a few real steps with them; nothing is kept but what the cache keeps.
+
+    Raises:
+        SettingError, ModelUnusable, OutOfMemory: what the training itself would raise.
+    """
+    spec = plan.spec
+    check_processes(spec)
+    whole = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
+    few = whole.pictures[: spec.effective]
+    lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())
+    pipe = load_pipeline(settings, dtype_of(spec, settings))
+    begun = time.perf_counter()
+    trainer = Trainer(pipe, lesson, _probing(spec), settings)
+    encoding = (time.perf_counter() - begun) / len(few) * (len(whole.pictures) + len(whole.held))
+    each = _step_seconds(trainer)
+    figures = trainer.figures()
+    shapes = Counter(" x ".join(str(side) for side in shape[1:]) for shape in trainer.material.shapes())
+    return Forecast(
+        key=plan.key,
+        base=plan.base,
+        dataset=plan.dataset,
+        version=plan.version,
+        pictures=len(whole.pictures),
+        held=len(whole.held),
+        captions=len({picture.caption for picture in whole.pictures}),
+        shapes=dict(shapes),
+        steps=spec.steps,
+        epochs=round(spec.steps / -(-len(whole.pictures) // spec.effective), 2),
+        pictures_a_step=_probing(spec).effective,
+        micro_batch=int(figures["micro_batch"]),
+        trainable_parameters=int(figures["trainable_parameters"]),
+        trainable_share=figures["trainable_share"],
+        peak_memory_mib=round(peak_mib(pick_device(settings)), 1),
+        encoding_seconds=round(encoding, 1),
+        step_seconds=round(each, 4),
+        expected_seconds=round(encoding + each * spec.steps, 1),
+    )
+
+
+def _probing(spec: TrainSpec) -> TrainSpec:
+    """The same step without what is made beforehand: other pictures stand for the class pictures."""
+    beside = spec.prior.batch * spec.accumulation if spec.prior.prompts else 0
+    update = {
+        "batch": spec.effective + beside,
+        "accumulation": 1,
+        "prior": PriorSpec(),
+        "validation": ValidationSpec(every=0),
+    }
+    return spec.model_copy(update=update)
+
+
+def _step_seconds(trainer: Trainer) -> float:
+    trainer.learner.step(1, trainer.draws.samples(1))
+    begun = time.perf_counter()
+    for step in range(2, 2 + TIMED):
+        trainer.learner.step(step, trainer.draws.samples(step))
+    return (time.perf_counter() - begun) / TIMED
+
+
+def lines(found: Forecast) -> list[str]:
+    """The forecast for people."""
+    minutes = found.expected_seconds / 60
+    return [
+        f"training {found.key}: base {found.base}, dataset {found.dataset} version {found.version}",
+        f"{found.pictures} pictures with {found.captions} captions, {found.held} held out; "
+        f"latents {', '.join(f'{shape} ({count})' for shape, count in found.shapes.items())}",
+        f"{found.steps} steps of {found.pictures_a_step} pictures, {found.epochs:g} epochs; "
+        f"{found.micro_batch} pictures a forward pass",
+        f"{found.trainable_parameters:,} trainable parameters, {found.trainable_share:.2%} of the UNet",
+        f"memory: {found.peak_memory_mib:.0f} MiB at most",
+        f"time: {found.step_seconds:.3f} s a step, {found.encoding_seconds:.0f} s of encoding at first: "
+        f"about {minutes:.1f} min, validation and sample pictures not counted",
+    ]

@@ -1,0 +1,110 @@
+"""Several processes for one training: started together, listened to, and stopped together."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from PIL import Image
+from pydantic import SecretStr
+
+from tasks.core.documents import render
+from tasks.core.errors import TrainingFailed, TrainingStopped
+from tasks.core.settings import ROOT, Settings
+from tasks.core.training.plan import TrainPlan
+from tasks.core.training.termination import Termination, termination
+from tasks.core.training.trainer import Observer
+from tasks.core.training.worker import MARK
+
+LOOK = 0.5  # seconds between two looks at whether to stop
+
+
+def fit_in_processes(settings: Settings, plan: TrainPlan, observer: Observer, folder: Path) -> dict[str, float]:
+    """Do what `fit` does in as many processes as the plan says; the adapter is in `folder`/adapter.
+
+    Raises:
+        TrainingFailed: with the reason that a process gave.
+        TrainingStopped: SIGTERM came; it was passed on, and a checkpoint was written.
+    """
+    path = folder / "plan.json"
+    path.write_bytes(render(plan))
+    count = plan.spec.compute.processes
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    command = [*run, "-m", "tasks.core.training.worker", str(path), str(folder)]
+    heard = _Heard(observer)
+    with (
+        termination() as term,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(settings), cwd=ROOT) as child,
+    ):
+        for line in _lines(child, term):
+            heard.line(line)
+    if term.asked:
+        raise TrainingStopped(plan.key, heard.last)
+    if child.returncode or not heard.figures:
+        raise TrainingFailed(plan.key, heard.failure or f"its processes ended with {child.returncode}")
+    return heard.figures
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    own = {f"DYEWORKS_{n.upper()}": str(v) for n, v in settings if not isinstance(v, SecretStr)}
+    return dict(os.environ) | own
+
+
+def _lines(child: "subprocess.Popen[str]", term: Termination) -> Iterator[str]:
+    """What it prints, while looking whether it should be stopped."""
+    lines: queue.Queue[str | None] = queue.Queue()
+    if child.stdout is None:
+        raise ValueError("the process was started without a pipe")
+    threading.Thread(target=_pump, args=(child.stdout, lines), daemon=True).start()
+    passed_on = False
+    while True:
+        if term.asked and not passed_on:
+            child.terminate()
+            passed_on = True
+        try:
+            line = lines.get(timeout=LOOK)
+        except queue.Empty:
+            continue
+        if line is None:
+            return
+        yield line
+
+
+def _pump(stream: IO[str], lines: "queue.Queue[str | None]") -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+class _Heard:
+    """Passes on what the first process tells."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+        self.figures: dict[str, float] = {}
+        self.failure = ""
+        self.last = 0
+
+    def line(self, line: str) -> None:
+        if not line.startswith(MARK):
+            return
+        kind, value = json.loads(line.removeprefix(MARK))
+        match kind:
+            case "step":
+                self.last = value[0]
+                self.observer.step(*value)
+            case "samples":
+                self.observer.samples(value[0], [Image.open(path) for path in value[1]])
+            case "resumed":
+                self.observer.resumed(value)
+            case "told":
+                self.observer.told(value)
+            case "figures":
+                self.figures = value
+            case "failed":
+                self.failure = value

@@ -1,0 +1,79 @@
+"""One of several processes of a training: `python -m tasks.core.training.worker PLAN FOLDER`, started by `launch`.
+
+The first of them tells on its standard output, in lines of JSON, how the training goes.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from tasks.core.documents import parse
+from tasks.core.errors import DyeworksError
+from tasks.core.settings import Settings
+from tasks.core.store import open_store
+from tasks.core.training.fit import fit
+from tasks.core.training.plan import TrainPlan
+from tasks.core.training.ranks import ManyRanks
+
+MARK = "dyeworks-training "  # begins the lines that are for `launch`: libraries print too
+
+
+def tell(kind: str, value: object) -> None:
+    """A line for the process that waits."""
+    print(MARK + json.dumps([kind, value]), flush=True)
+
+
+class Relay:
+    """Tells what an observer is told; pictures lie in a folder."""
+
+    def __init__(self, first: bool, folder: Path) -> None:
+        self.first, self.folder = first, folder
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        """After every step."""
+        self._tell("step", [step, metrics])
+
+    def samples(self, step: int, pictures: list[Image.Image]) -> None:
+        """Sample pictures."""
+        paths = [self.folder / f"sample-{step}-{i}.png" for i in range(len(pictures))]
+        for path, picture in zip(paths, pictures, strict=True):
+            picture.save(path)
+        self._tell("samples", [step, [str(path) for path in paths]])
+
+    def resumed(self, step: int) -> None:
+        """It goes on."""
+        self._tell("resumed", step)
+
+    def told(self, message: str) -> None:
+        """Something that people should know."""
+        self._tell("told", message)
+
+    def _tell(self, kind: str, value: object) -> None:
+        if self.first:
+            tell(kind, value)
+
+
+def main(plan: Path, folder: Path) -> int:
+    """Do this process's part of the training; 0 when it is done."""
+    settings = Settings()
+    ranks = ManyRanks(settings)
+    settings = settings.model_copy(update={"device": ranks.device})
+    asked = parse(TrainPlan, plan.read_bytes(), str(plan))
+    adapter, pictures = folder / "adapter", folder / "samples"
+    for made in (adapter, pictures):
+        made.mkdir(exist_ok=True)
+    try:
+        figures = fit(open_store(settings.store), settings, asked, Relay(ranks.rank == 0, pictures), adapter, ranks)
+    except DyeworksError as error:
+        tell("failed", str(error))
+        return 1
+    if ranks.rank == 0:
+        tell("figures", figures)
+    ranks.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
