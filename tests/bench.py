@@ -14,21 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import torch
-from PIL import Image
 
-from infra.base.world import adire_caption, draw_adire
-from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.specs import load_preset
-from tasks.core.training.material import Lesson, drawn
-from tasks.core.training.spec import ComputeSpec, TrainSpec
-from tasks.core.training.trainer import Trainer
 from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines
 from tests.bench_table import Row, Table, row, show
+from tests.bench_training import training
 
 OUT = Path("build/bench")
 
@@ -58,23 +52,6 @@ def timed(runs: int, *works: Callable[[], object]) -> list[float]:
             if run:
                 taken.append(time.perf_counter() - start)
     return [statistics.median(taken) for taken in seconds]
-
-
-def training(runs: int = 5) -> list[Row]:
-    """An effective batch of 8 as one forward, and as the accumulation of 8."""
-    settings, spec = Settings(), load_preset("embedded").train
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(draw_adire("rings", "large", rng)) for _ in range(16)]
-    lesson = Lesson([drawn(p, adire_caption("rings", "large", rng)) for p in pictures], np.full(16, 1 / 16))
-
-    def stepper(spec: TrainSpec) -> Callable[[], object]:
-        trainer = Trainer(load_pipeline(settings), lesson, spec, settings)
-        return lambda: trainer.learner.step(1, trainer.draws.samples(1))
-
-    one = stepper(spec)
-    many = stepper(spec.model_copy(update={"compute": ComputeSpec(micro_batch=1)}))
-    fast, slow = timed(runs, one, many)
-    return [row("training speed, batch 8 in one forward", "steps/s", 1 / fast, "8 forwards of 1", 1 / slow, runs)]
 
 
 def rendering(runs: int = 3) -> list[Row]:

@@ -26,7 +26,7 @@ NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_line
 SIDE = 64
 
 
-def _tokenizer(**changes: str) -> CLIPTokenizer:
+def tokenizer(**changes: str) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(EMBEDDED_FOLDER / "pipeline" / "tokenizer", **changes)
 
 
@@ -75,7 +75,7 @@ def _sd(unet: UNet2DConditionModel, text: CLIPTextConfig, scheduler: Any) -> Sta
     return StableDiffusionPipeline(
         vae=_vae(0.18215),
         text_encoder=CLIPTextModel(text),
-        tokenizer=_tokenizer(),
+        tokenizer=tokenizer(),
         unet=unet,
         scheduler=scheduler,
         safety_checker=None,
@@ -111,8 +111,8 @@ def sdxl() -> StableDiffusionXLPipeline:
         vae=_vae(0.13025),
         text_encoder=CLIPTextModel(_text(32, 2)),
         text_encoder_2=CLIPTextModelWithProjection(_text(48, 3, "gelu")),
-        tokenizer=_tokenizer(),
-        tokenizer_2=_tokenizer(pad_token="!"),
+        tokenizer=tokenizer(),
+        tokenizer_2=tokenizer(pad_token="!"),
         unet=unet,
         scheduler=EulerDiscreteScheduler(**NOISE),
     )
