@@ -29,7 +29,7 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
         create_table_artifact(rows, key="quarantine", description="Uploads that are not in the dataset")
     told = [{"remark": remark} for remark in remarks(store, manifest)]
     if told:
-        create_table_artifact(told, key="remarks", description="Uploads that were converted, or not needed")
+        create_table_artifact(told, key="remarks", description="Conversions, copies, captions of no picture")
     text = (
         f"Dataset **{name}**, version `{manifest.version}`: {len(manifest.items)} pictures, {manifest.new} of them new."
     )
