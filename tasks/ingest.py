@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.context import open_context
 from tasks.core import policy
 from tasks.core.arrivals import decide_on_arrival
-from tasks.core.data.dataset import Manifest, ingest, load_manifest
+from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
 from tasks.core.errors import DatasetUnusable
 from tasks.core.events import Declined, emit, make_event
 from tasks.core.requests import IngestRequest
@@ -27,6 +27,9 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
         )
         rows = [{"name": r.name, "reason": r.reason} for r in refusals]
         create_table_artifact(rows, key="quarantine", description="Uploads that are not in the dataset")
+    told = [{"remark": remark} for remark in remarks(store, manifest)]
+    if told:
+        create_table_artifact(told, key="remarks", description="Conversions, copies, captions of no picture")
     text = (
         f"Dataset **{name}**, version `{manifest.version}`: {len(manifest.items)} pictures, {manifest.new} of them new."
     )

@@ -153,6 +153,19 @@ class DatasetUnusable(DyeworksError):
         self.dataset = dataset
 
 
+class CaptionsUnusable(DatasetUnusable):
+    """A metadata.jsonl among the uploads has bad lines."""
+
+    def __init__(self, dataset: str, faults: list[str]) -> None:
+        more = f"; and {len(faults) - 5} more lines" if len(faults) > 5 else ""
+        super().__init__(
+            dataset,
+            f"{'; '.join(faults[:5])}{more}. Nothing was ingested. Each line is JSON with a picture and its caption, "
+            'such as {"file_name": "a.png", "text": "large rings"}',
+        )
+        self.faults = faults
+
+
 class PictureRefused(DyeworksError):
     """A picture that cannot be trained on."""
 

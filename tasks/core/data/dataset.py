@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from tasks.core import clock
-from tasks.core.data.pictures import SUFFIXES, decode
+from tasks.core.data.captions import Captions
+from tasks.core.data.pictures import SUFFIXES, examine
 from tasks.core.documents import Document, digest, read_document, render
 from tasks.core.errors import DatasetUnusable, ObjectExists, ObjectMissing, PictureRefused
 from tasks.core.specs import IngestSpec
@@ -18,7 +20,8 @@ class Item(Document):
 
     sha256: str
     caption: str
-    name: str
+    name: str  # where it lies under uploads/<dataset>/
+    note: str = ""  # how it is changed when it is read
 
 
 class Manifest(Document):
@@ -32,9 +35,10 @@ class Manifest(Document):
 
 
 class Head(Document):
-    """The version that the last ingest made or found again."""
+    """The version that the last ingest made or found again, and what there was to say of the uploads."""
 
     version: str
+    remarks: tuple[str, ...] = ()
 
 
 class Refusal(Document):
@@ -45,6 +49,9 @@ class Refusal(Document):
     name: str
     reason: str
     time: datetime
+
+
+Outcome = TypeVar("Outcome", Item, Refusal)
 
 
 def manifest_key(dataset: str, version: str) -> str:
@@ -74,50 +81,58 @@ def ingest(store: Store, dataset: str, spec: IngestSpec) -> tuple[Manifest, tupl
         DatasetUnusable: there is no upload, or none that can be used; nothing is written but the quarantine.
     """
     prefix = f"uploads/{dataset}/"
-    keys = list(store.list(prefix))
-    names = [key for key in keys if PurePosixPath(key).suffix.lower() in SUFFIXES]
-    if not names:
+    names = [key.removeprefix(prefix) for key in store.list(prefix)]
+    pictures = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    if not pictures:
         raise DatasetUnusable(dataset, f"{store.url}/{prefix} holds no picture ({', '.join(SUFFIXES)}); upload some")
-    items: dict[str, Item] = {}
-    refusals = []
-    for key in names:
-        outcome = _take(store, dataset, key, set(keys), spec)
-        if isinstance(outcome, Refusal):
-            refusals.append(outcome)
-        else:
-            items.setdefault(outcome.sha256, outcome)
+    captions = Captions(store, dataset, names, pictures)
+    outcomes = [_take(store, dataset, name, captions, spec) for name in pictures]
+    items, refusals = _first(outcomes, Item), _first(outcomes, Refusal)
+    for refusal in refusals.values():
+        store.write(f"quarantine/{dataset}/{refusal.sha256}.json", render(refusal))
     if not items:
-        raise DatasetUnusable(dataset, f"none of its {len(names)} pictures can be used; first: {refusals[0].reason}")
+        reason = next(iter(refusals.values())).reason
+        raise DatasetUnusable(dataset, f"none of its {len(pictures)} pictures can be used; first: {reason}")
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)))
-    store.write(_head_key(dataset), render(Head(version=manifest.version)))
-    return manifest, tuple(refusals)
+    head = Head(version=manifest.version, remarks=(*_copies(outcomes, items, refusals), *captions.remarks))
+    store.write(_head_key(dataset), render(head))
+    return manifest, tuple(refusals.values())
 
 
-def _take(store: Store, dataset: str, key: str, keys: set[str], spec: IngestSpec) -> Item | Refusal:
-    """Put one upload into the blobs or the quarantine."""
-    data = store.read(key)
+def remarks(store: Store, manifest: Manifest) -> list[str]:
+    """What to tell of the last ingest's uploads: how pictures are changed, which are copies, idle captions."""
+    changed = sorted(f"{item.name}: {item.note}" for item in manifest.items if item.note)
+    return changed + list(read_document(store, Head, _head_key(manifest.dataset)).remarks)
+
+
+def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal:
+    """Put one upload into the blobs, unless it is refused."""
+    data = store.read(f"uploads/{dataset}/{name}")
     sha = hashlib.sha256(data).hexdigest()
-    name = PurePosixPath(key).name
     try:
-        decode(name, data, spec)
-        caption = _caption(store, key, keys, spec)
+        note = examine(name, data, spec)
+        caption = captions.of(name) or spec.instance_prompt
     except PictureRefused as refused:
-        refusal = Refusal(dataset=dataset, sha256=sha, name=name, reason=refused.reason, time=clock.now())
-        store.write(f"quarantine/{dataset}/{sha}.json", render(refusal))
-        return refusal
+        return Refusal(dataset=dataset, sha256=sha, name=name, reason=refused.reason, time=clock.now())
     if not store.exists(f"blobs/{sha}"):
         store.write(f"blobs/{sha}", data)
-    return Item(sha256=sha, caption=caption, name=name)
+    return Item(sha256=sha, caption=caption, name=name, note=note)
 
 
-def _caption(store: Store, key: str, keys: set[str], spec: IngestSpec) -> str:
-    beside = str(PurePosixPath(key).with_suffix(".txt"))
-    if beside not in keys:
-        return spec.instance_prompt
-    try:
-        return " ".join(store.read(beside).decode().split()) or spec.instance_prompt
-    except UnicodeDecodeError as error:
-        raise PictureRefused(PurePosixPath(key).name, f"its caption file is not UTF-8 text: {error}") from error
+def _first(outcomes: list[Item | Refusal], kind: type[Outcome]) -> dict[str, Outcome]:
+    """The outcomes of a kind by the picture's hash; of copies the first by name."""
+    found: dict[str, Outcome] = {}
+    for outcome in outcomes:
+        if isinstance(outcome, kind):
+            found.setdefault(outcome.sha256, outcome)
+    return found
+
+
+def _copies(outcomes: list[Item | Refusal], items: dict[str, Item], refusals: dict[str, Refusal]) -> Iterator[str]:
+    for outcome in outcomes:
+        first = (items if isinstance(outcome, Item) else refusals)[outcome.sha256]
+        if first is not outcome:
+            yield f"{outcome.name}: the same file as {first.name}, which stands for both"
 
 
 def _publish(store: Store, dataset: str, items: tuple[Item, ...]) -> Manifest:

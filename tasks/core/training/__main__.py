@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from pydantic import ValidationError
 
-from tasks.core.data.dataset import ingest
+from tasks.core.data.dataset import ingest, remarks
 from tasks.core.errors import DyeworksError
 from tasks.core.requests import TrainRequest
 from tasks.core.results import TrainResult
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tasks.core.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("spec", help="file or name of a preset")
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, with .txt captions if you like")
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, and captions if there are any")
     parser.add_argument("--out", type=Path, required=True, help="folder for all that this writes")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be trained, and how long it would take")
     options = parser.parse_args(arguments)
@@ -126,6 +126,8 @@ def prepare(store: Store, settings: Settings, preset: Preset, data: Path, out: P
     finally:
         for line in refusals(store, settings.dataset):
             say(line)
+    for line in remarks(store, manifest):
+        say(line)
     say(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
     request = TrainRequest(dataset=settings.dataset, version=manifest.version, train=preset.train)
     plan = plan_training(store, settings, request)

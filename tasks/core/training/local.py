@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlflow
 
+from tasks.core.data.captions import METADATA
 from tasks.core.data.dataset import Refusal
 from tasks.core.data.pictures import SUFFIXES
 from tasks.core.documents import parse, read_documents, render
@@ -57,7 +58,7 @@ def bring(store: Store, dataset: str, data: Path, out: Path) -> int:
         raise SettingError("--data", f"{data} holds no picture ({', '.join(SUFFIXES)})")
     for prefix in (f"uploads/{dataset}/", f"quarantine/{dataset}/"):
         delete_prefix(store, prefix)
-    captions = [p for p in found if p.suffix == ".txt"]
+    captions = [p for p in found if p.suffix == ".txt" or p.name == METADATA]
     for path in captions + pictures:
         store.write(f"uploads/{dataset}/{path.relative_to(data).as_posix()}", path.read_bytes())
     return len(pictures)

@@ -1,9 +1,7 @@
 """Ingestion over a real folder store: what is taken, what is refused and why, and what a version is."""
 
 import hashlib
-import io
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,25 +14,17 @@ from tasks.core.data.dataset import (
     load_manifest,
     manifest_key,
     pictures_since,
+    remarks,
     split,
 )
-from tasks.core.documents import read_documents
+from tasks.core.documents import digest, read_documents
 from tasks.core.errors import DatasetUnusable
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
+from tests.odd_pictures import encoded, noise
 
 SPEC = IngestSpec(min_side=32, max_pixels=200 * 200)
 NAME = "cloth"
-
-
-def noise(seed: int, side: int = 48) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8))
-
-
-def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind)
-    return buffer.getvalue()
 
 
 def upload(store: FolderStore, name: str, data: bytes) -> str:
@@ -111,11 +101,79 @@ BAD = {
     "half.png": (encoded(noise(1))[:1500], "cannot be decoded"),
     "half.jpg": (encoded(noise(1), "JPEG")[:300], "cannot be decoded"),
     "other.png": (encoded(noise(1), "GIF"), "cannot be decoded"),
-    "tiny.png": (encoded(noise(1, side=20)), "20 x 20 is smaller than 32 pixels"),
-    "huge.png": (encoded(noise(1, side=201)), "201 x 201 is more than 40000 pixels"),
+    "tiny.png": (encoded(noise(1, 20, 20)), "20 x 20 is smaller than 32 pixels"),
+    "huge.png": (encoded(noise(1, 201, 201)), "201 x 201 is more than 40000 pixels"),
+    "strip.png": (encoded(noise(1, 32, 264)), "32 x 264 is more than 8 times as long as wide"),
     "flat.png": (encoded(Image.new("RGB", (64, 64), "navy")), "shows nothing"),
     "clear.png": (encoded(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "shows nothing"),
 }
+
+
+def test_names_are_told_with_their_folder(folder: FolderStore) -> None:
+    upload(folder, "2026/may/a.png", encoded(noise(1)))
+    upload(folder, "2026/may/torn.png", b"")
+    manifest, refusals = ingest(folder, NAME, SPEC)
+    assert [item.name for item in manifest.items] == ["2026/may/a.png"]
+    assert [r.name for r in refusals] == ["2026/may/torn.png"]
+
+
+def test_of_copies_the_first_counts_and_the_others_are_told(folder: FolderStore) -> None:
+    for name in ("b.png", "a.png", "more/a.png"):
+        upload(folder, name, encoded(noise(1)))
+    upload(folder, "a.txt", b"the caption of the first")
+    upload(folder, "b.txt", b"another")
+    for name in ("torn.png", "torn too.png"):
+        upload(folder, name, encoded(noise(2))[:900])
+    manifest, refusals = ingest(folder, NAME, SPEC)
+    assert [(item.name, item.caption) for item in manifest.items] == [("a.png", "the caption of the first")]
+    assert [r.name for r in refusals] == ["torn too.png"]
+    assert [r.name for r in read_documents(folder, Refusal, f"quarantine/{NAME}/")] == ["torn too.png"]
+    assert remarks(folder, manifest) == [
+        "b.png: the same file as a.png, which stands for both",
+        "more/a.png: the same file as a.png, which stands for both",
+        "torn.png: the same file as torn too.png, which stands for both",
+    ]
+
+
+def test_a_copy_that_comes_later_is_told_though_the_version_stays(folder: FolderStore) -> None:
+    upload(folder, "a.png", encoded(noise(1)))
+    first, _ = ingest(folder, NAME, SPEC)
+    assert remarks(folder, first) == []
+    upload(folder, "b.png", encoded(noise(1)))
+    again, _ = ingest(folder, NAME, SPEC)
+    assert again == first
+    assert remarks(folder, again) == ["b.png: the same file as a.png, which stands for both"]
+
+
+def test_a_copy_whose_first_had_a_bad_caption_is_taken(folder: FolderStore) -> None:
+    upload(folder, "a.png", encoded(noise(1)))
+    upload(folder, "a.txt", b"\xff")
+    upload(folder, "b.png", encoded(noise(1)))
+    manifest, refusals = ingest(folder, NAME, SPEC)
+    assert ([item.name for item in manifest.items], [r.name for r in refusals]) == (["b.png"], ["a.png"])
+    assert remarks(folder, manifest) == []
+
+
+def test_how_a_picture_is_changed_stands_with_it_and_is_told(folder: FolderStore) -> None:
+    upload(folder, "plain.png", encoded(noise(1)))
+    upload(folder, "print.jpg", encoded(noise(2).convert("CMYK"), "JPEG"))
+    manifest, _ = ingest(folder, NAME, SPEC)
+    notes = {item.name: item.note for item in load_manifest(folder, NAME).items}
+    assert notes == {"plain.png": "", "print.jpg": "CMYK made RGB without a colour profile"}
+    assert remarks(folder, manifest) == ["print.jpg: CMYK made RGB without a colour profile"]
+
+
+def test_a_note_is_no_part_of_the_version(folder: FolderStore) -> None:
+    sha = upload(folder, "print.jpg", encoded(noise(2).convert("CMYK"), "JPEG"))
+    assert ingest(folder, NAME, SPEC)[0].version == digest(f"{sha} {SPEC.instance_prompt}")
+
+
+def test_a_manifest_without_notes_and_a_head_without_remarks_are_read(folder: FolderStore) -> None:
+    old = b"""{"schema_version": 1, "dataset": "cloth", "version": "v", "created": "2026-01-01T00:00:00Z", "new": 1,
+        "items": [{"schema_version": 1, "sha256": "ab", "caption": "rings", "name": "a.png"}]}"""
+    folder.write(manifest_key(NAME, "v"), old)
+    folder.write(f"datasets/{NAME}/head.json", b'{"schema_version": 1, "version": "v"}')
+    assert remarks(folder, load_manifest(folder, NAME)) == []
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -1,5 +1,6 @@
 """`python -m tasks.core.training`: a folder of pictures, killed on the way, and what is wrong told in one line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +17,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from infra.base.world import draw_adire
+from tasks.core.data.dataset import load_manifest
 from tasks.core.settings import ROOT
+from tasks.core.store import FolderStore
 from tasks.core.training.__main__ import main
+from tests.odd_pictures import deep_png, encoded, noise, turned, vast_png
 
 SPEC = """
 ingest: {min_side: 40, instance_prompt: rings in adire_style}
@@ -168,6 +172,59 @@ def test_pictures_that_cannot_be_used_are_listed_and_end_it(
         picture.unlink()
     line = fails(command(spec, data, tmp_path / "out"), capsys)
     assert f"--data: {data} holds no picture (.jpg, .jpeg, .png, .webp)" in line
+
+
+def odd_files() -> dict[str, tuple[bytes, str]]:
+    """Files as they lie in folders of pictures, and what is told of each."""
+    grey = np.random.default_rng(0).integers(0, 65536, (48, 48), dtype=np.uint16)
+    plain = encoded(noise(1))
+    return {
+        "copy.png": (plain, ""),
+        "plain.png": (plain, "plain.png: the same file as copy.png, which stands for both"),
+        "1x1.png": (encoded(Image.new("RGB", (1, 1))), "refused 1x1.png: 1 x 1 is smaller than 40 pixels"),
+        "cmyk.jpg": (encoded(noise(2).convert("CMYK"), "JPEG"), "cmyk.jpg: CMYK made RGB without a colour profile"),
+        "deep.png": (deep_png(np.stack([grey] * 3, -1)), "deep.png: 16 bits a channel cut to 8"),
+        "grey.png": (deep_png(grey), "grey.png: grey made RGB, 16 bits a channel cut to 8"),
+        "strip.png": (
+            encoded(noise(3, 30_000, 100)),
+            "refused strip.png: 30000 x 100 is more than 8 times as long as wide; crop it",
+        ),
+        "text.png": (
+            b"not a picture",
+            "refused text.png: cannot be decoded: it is no JPEG, PNG or WebP picture",
+        ),
+        "torn.jpg": (encoded(noise(4), "JPEG")[:900], "refused torn.jpg: cannot be decoded: image file is truncated"),
+        "turned.jpg": (turned(noise(5), "JPEG"), "turned.jpg: turned upright by its EXIF"),
+        "vast.png": (vast_png(30_000, 20_000), "refused vast.png: 30000 x 20000 is more than 64000000 pixels"),
+    }
+
+
+def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out, files = tmp_path / "odd", tmp_path / "out", odd_files()
+    data.mkdir()
+    for name, (content, _) in files.items():
+        (data / name).write_bytes(content)
+    told = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, told)))
+    assert main(command(spec, data, out)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for _, fate in files.values():
+        assert any(line.startswith(fate) for line in lines), fate
+    assert "metadata.jsonl line 2: names gone.png, and there is no such picture" in lines
+    assert f"11 pictures in {data}, 5 of them distinct and usable" in lines
+    assert (out / "adapter" / "pytorch_lora_weights.safetensors").is_file()
+    items = load_manifest(FolderStore(out / "store"), "adire").items
+    assert {item.name: item.caption for item in items}["cmyk.jpg"] == "cmyk.jpg in adire_style"
+
+
+def test_damaged_captions_are_told_in_a_line(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "more" / "metadata.jsonl").write_text('{"file_name": "0.png"}\n')
+    line = fails(command(spec, data, tmp_path / "out"), capsys)
+    assert "more/metadata.jsonl line 1: text: Field required. Nothing was ingested" in line
 
 
 def test_a_folder_inside_that_of_the_pictures_is_not_trained_on(

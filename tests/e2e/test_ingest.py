@@ -1,0 +1,28 @@
+"""What an ingest leaves for people on Prefect's pages."""
+
+import json
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from tasks.core.requests import IngestRequest
+from tasks.core.store import FolderStore
+from tasks.ingest import ingest_uploads
+from tests.odd_pictures import encoded, noise
+
+
+@pytest.mark.e2e
+def test_refusals_and_remarks_are_artifacts(folder: FolderStore) -> None:
+    printed, plain = encoded(noise(1).convert("CMYK"), "JPEG"), encoded(noise(2))
+    uploads = {"a.png": plain, "copy of a.png": plain, "print.jpg": printed, "torn.png": plain[:900]}
+    for name, data in uploads.items():
+        folder.write(f"uploads/adire/{name}", data)
+    with prefect_test_harness(server_startup_timeout=400), get_client(sync_client=True) as client:
+        ingest_uploads(IngestRequest())
+        tables = {a.key: json.loads(str(a.data)) for a in client.read_artifacts() if a.type == "table"}
+    assert [row["name"] for row in tables["quarantine"]] == ["torn.png"]
+    assert [row["remark"] for row in tables["remarks"]] == [
+        "print.jpg: CMYK made RGB without a colour profile",
+        "copy of a.png: the same file as a.png, which stands for both",
+    ]
