@@ -1,11 +1,9 @@
-"""The LoRA: added to the UNet, its parameters, and its file."""
-
-from pathlib import Path
+"""The LoRA: added to the UNet, and its parameters."""
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.training_utils import _collate_lora_metadata, cast_training_params
-from peft import LoraConfig, get_peft_model_state_dict
+from diffusers import UNet2DConditionModel
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig
 from torch.nn import Module, Parameter
 
 from tasks.core.errors import SettingError
@@ -39,11 +37,3 @@ def _config(spec: TrainSpec, names: list[str]) -> LoraConfig:
         use_rslora=spec.rslora,
         use_dora=spec.dora,
     )
-
-
-def save_lora(unet: UNet2DConditionModel, folder: Path) -> None:
-    """Write the adapter with its metadata: without it alpha is lost on loading."""
-    # In peft's own names: converted to the old ones, attention layers are lost beside others on loading.
-    layers = get_peft_model_state_dict(unet)
-    metadata = _collate_lora_metadata({"unet": unet})
-    StableDiffusionPipeline.save_lora_weights(str(folder), unet_lora_layers=layers, **metadata)

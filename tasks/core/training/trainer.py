@@ -18,8 +18,9 @@ from tasks.core.models import base_fingerprint
 from tasks.core.settings import Settings
 from tasks.core.store import Store
 from tasks.core.training.checkpoints import device_seconds, newest_checkpoint, save_checkpoint
+from tasks.core.training.families import family_of
 from tasks.core.training.kohya import save_kohya
-from tasks.core.training.lora import add_lora, lora_dropouts, save_lora
+from tasks.core.training.lora import add_lora, lora_dropouts
 from tasks.core.training.material import Material, prepare
 from tasks.core.training.objective import draw_noise, snr_weights, target_of
 from tasks.core.training.prior import prepare_prior
@@ -90,9 +91,10 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         """Write the adapter's file, and one in kohya's format, which has no place for the magnitudes of DoRA."""
-        save_lora(self.pipe.unet, folder)
+        family = family_of(self.pipe)
+        family.save(folder)
         if not self.spec.dora:
-            save_kohya(self.pipe.unet, self.spec, self.noise.config.prediction_type, folder)
+            save_kohya(family, self.spec, folder)
 
     def _step(self, step: int) -> dict[str, float]:
         for group in self.optimiser.param_groups:
