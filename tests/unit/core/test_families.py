@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DiffusionPipeline, StableDiffusionImg2ImgPipeline
+from diffusers import StableDiffusionImg2ImgPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
 from tasks.core.errors import ModelUnusable
-from tasks.core.settings import EMBEDDED_FOLDER
+from tasks.core.pipeline import load_pipeline
+from tasks.core.settings import EMBEDDED_FOLDER, Settings
 from tasks.core.training.families import Family, Texts, family_of
 from tasks.core.training.material import embed_text
 from tests.pipelines import FAMILIES
@@ -23,9 +24,7 @@ SIZES = torch.tensor([[64, 64, 0, 0, 64, 64], [200, 100, 8, 0, 64, 64]])
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    pipe = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return load_pipeline(Settings(base_model=str(folder), device="cpu"), dtype)
 
 
 def family(pipelines: dict[str, Path], name: str, dtype: torch.dtype = torch.float32) -> Family:
