@@ -13,7 +13,9 @@ from torch import Tensor
 from tasks.core.errors import ModelUnusable
 from tasks.core.pipeline import load_pipeline
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
+from tasks.core.specs import load_preset
 from tasks.core.training.families import Family, Texts, family_of
+from tasks.core.training.lora import add_lora
 from tasks.core.training.material import embed_text
 from tests.pipelines import FAMILIES
 
@@ -231,3 +233,12 @@ def test_a_saved_adapter_keeps_its_alpha(pipelines: dict[str, Path], name: str, 
     loaded, expected = get_peft_model_state_dict(again.pipe.unet), get_peft_model_state_dict(found.pipe.unet)
     assert set(loaded) == set(expected)
     assert all(torch.equal(loaded[n], tensor) for n, tensor in expected.items())
+
+
+@pytest.mark.parametrize(("name", "preset"), [("sd15", "founding"), ("sd15", "fast-gpu"), ("sdxl", "sdxl")])
+def test_a_preset_adapts_all_attention_of_its_family(pipelines: dict[str, Path], name: str, preset: str) -> None:
+    unet = family(pipelines, name).pipe.unet
+    parameters = add_lora(unet, load_preset(preset).train)
+    layers = [n for n, module in unet.named_modules() if n.endswith((".attn1", ".attn2"))]
+    assert layers
+    assert len(parameters) == len(layers) * 4 * 2
