@@ -29,10 +29,11 @@ class _First:
 
 
 def main(folder: Path) -> None:
-    settings = local_settings(folder)
-    store = FolderStore(folder / "store")
-    plan = prepare(store, settings, load_preset("embedded"), folder / "pictures", folder)
-    track_locally(settings, folder)
+    out = folder / "out"
+    settings = local_settings(out)
+    store = FolderStore(out / "store")
+    plan = prepare(store, settings, load_preset("embedded"), folder / "pictures", out)
+    track_locally(settings, out)
     mlflow.search_runs(search_all_experiments=True)  # opens the store, which is imported then
     begin = time.perf_counter()
     try:

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from infra.base.world import adire_caption, draw_adire
 from tasks.core.device import pick_device
-from tasks.core.pipeline import load_pipeline
+from tasks.core.pipeline import Pipeline, load_pipeline
 from tasks.core.settings import Settings
 from tasks.core.specs import load_preset
 from tasks.core.training.learner import AUTOCAST
@@ -42,13 +42,13 @@ Batch = Callable[[int], tuple[Tensor, ...]]  # noisy, times, text, target of a p
 SD15 = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "attention_head_dim": 8}
 
 
-def embedded() -> tuple[StableDiffusionPipeline, TrainSpec]:
+def embedded() -> tuple[Pipeline, TrainSpec]:
     """The embedded base and the LoRA of its preset."""
     spec = load_preset("embedded").train.model_copy(update={"batch": 1, "accumulation": EFFECTIVE})
     return load_pipeline(Settings()), _plain(spec)
 
 
-def stable_diffusion(resolution: int = 512) -> tuple[StableDiffusionPipeline, TrainSpec]:
+def stable_diffusion(resolution: int = 512) -> tuple[Pipeline, TrainSpec]:
     """The architecture of Stable Diffusion 1.5 with random weights, and the founding recipe."""
     spec = load_preset("founding").train.model_copy(update={"resolution": resolution, "optimiser": "adamw"})
     device = pick_device(Settings())
@@ -84,7 +84,7 @@ def pictures(side: int) -> tuple[list[Image.Image], list[str]]:
     return images, [adire_caption("rings", "large", rng) for _ in images]
 
 
-def dyeworks(pipe: StableDiffusionPipeline, spec: TrainSpec, cache: Path) -> Step:
+def dyeworks(pipe: Pipeline, spec: TrainSpec, cache: Path) -> Step:
     """A step of the trainer."""
     named = [drawn(*pair) for pair in zip(*pictures(spec.resolution), strict=True)]
     trainer = Trainer(pipe, Lesson(named, np.full(PICTURES, 1 / PICTURES)), spec, Settings(cache=cache))
@@ -97,9 +97,7 @@ def dyeworks(pipe: StableDiffusionPipeline, spec: TrainSpec, cache: Path) -> Ste
     return step
 
 
-def _loop(
-    pipe: StableDiffusionPipeline, spec: TrainSpec, batch: Callable[[int], tuple[Tensor, ...]], parts: int
-) -> Step:
+def _loop(pipe: Pipeline, spec: TrainSpec, batch: Callable[[int], tuple[Tensor, ...]], parts: int) -> Step:
     """An optimiser step over so many parts; `batch` gives what the UNet takes, and the target."""
     parameters = list(add_lora(pipe.unet, spec).values())
     optimiser = torch.optim.AdamW(parameters, lr=spec.learning_rate)
@@ -121,7 +119,7 @@ def _loop(
     return step
 
 
-def plain(pipe: StableDiffusionPipeline, spec: TrainSpec, cache: Path) -> Step:
+def plain(pipe: Pipeline, spec: TrainSpec, cache: Path) -> Step:
     """The loop of the usual example scripts."""
     images, captions = pictures(spec.resolution)
     noise = DDPMScheduler.from_config(pipe.scheduler.config)
@@ -142,7 +140,7 @@ def plain(pipe: StableDiffusionPipeline, spec: TrainSpec, cache: Path) -> Step:
     return _loop(pipe, spec, batch, spec.effective)
 
 
-def bare(pipe: StableDiffusionPipeline, spec: TrainSpec, cache: Path) -> Step:
+def bare(pipe: Pipeline, spec: TrainSpec, cache: Path) -> Step:
     """Ready tensors, one forward."""
     unet, count = pipe.unet, spec.effective
     side = spec.resolution // pipe.vae_scale_factor

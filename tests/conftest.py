@@ -44,3 +44,12 @@ def events(monkeypatch: pytest.MonkeyPatch, own_settings: None) -> Iterator[Even
     monkeypatch.setenv("PREFECT_API_URL", server.url)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders with a tiny pipeline of each family."""
+    from tests.pipelines import FAMILIES, save_pipeline  # noqa: PLC0415  late: diffusers takes seconds
+
+    folder = tmp_path_factory.mktemp("pipelines")
+    return {name: save_pipeline(name, folder / name) for name in FAMILIES}

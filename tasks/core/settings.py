@@ -20,10 +20,13 @@ class Settings(BaseSettings):
     model: str = Field("adire", description="Name of the model that is trained and served.")
     dataset: str = Field("adire", description="Name of the dataset; uploads go to uploads/<dataset>/ in the store.")
     preset: str = Field(
-        EMBEDDED, description="Run specifications: embedded, founding, or the path of a YAML file of one's own."
+        EMBEDDED,
+        description="Run specifications: embedded, founding, fast-gpu, sdxl, or the path of a YAML file of one's own.",
     )
     base_model: str = Field(
-        EMBEDDED, description="Base model: embedded, a diffusers folder, or a Hub id with an optional @revision."
+        EMBEDDED,
+        description="Base model, Stable Diffusion 1, 2 or XL: embedded, a diffusers folder, or a Hub id, optional "
+        "@revision.",
     )
     clip: str = Field(
         EMBEDDED,

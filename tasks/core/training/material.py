@@ -21,6 +21,7 @@ from tasks.core.training.families import Family, Texts
 from tasks.core.training.frames import Frame, cut, frames
 from tasks.core.training.spec import TrainSpec
 
+CUTTING = "1"  # raise it when the same picture is decoded or cut otherwise
 TEXTS = 16  # encoded at once
 ANY = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
 
@@ -89,7 +90,7 @@ def prepare(family: Family, pictures: Sequence[Picture], spec: TrainSpec, cache:
     kinds = frames(spec)
     wanted = [(picture, frame) for picture in pictures for frame in kinds]
     vae = family.vae_id()
-    names = [name_of(picture.sha256, frame.name(spec), vae) for picture, frame in wanted]
+    names = [name_of(CUTTING, picture.sha256, frame.name(spec), vae) for picture, frame in wanted]
 
     def make(numbers: list[int]) -> Iterator[Tensors]:
         return (_latents(family, *wanted[number], spec) for number in numbers)

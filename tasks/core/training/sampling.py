@@ -1,14 +1,15 @@
 """Sample pictures on the way: one prompt, the same four seeds."""
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
+
+from tasks.core.pipeline import Pipeline
 
 SEEDS, STEPS, GUIDANCE = range(4), 12, 4.0
 
 
 @torch.no_grad()
-def sample(pipe: StableDiffusionPipeline, prompt: str, side: int) -> list[Image.Image]:
+def sample(pipe: Pipeline, prompt: str, side: int) -> list[Image.Image]:
     """Four pictures; no random number but their own is drawn."""
     pictures: list[Image.Image] = pipe(
         [prompt] * len(SEEDS),

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Protocol
 
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
 from tasks.core.errors import TrainingDiverged, TrainingStopped
 from tasks.core.meter import Meter
 from tasks.core.models import base_fingerprint
+from tasks.core.pipeline import Pipeline
 from tasks.core.settings import Settings
 from tasks.core.store import Store
 from tasks.core.training.checkpoints import Checkpoint, Validated, check_spec, newest_checkpoint, save_checkpoint
@@ -51,7 +51,7 @@ class Trainer:
 
     def __init__(
         self,
-        pipe: StableDiffusionPipeline,
+        pipe: Pipeline,
         lesson: Lesson,
         spec: TrainSpec,
         settings: Settings,

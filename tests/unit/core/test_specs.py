@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from tasks.core import requests
 from tasks.core.errors import SettingError
-from tasks.core.settings import Settings, get_settings
+from tasks.core.settings import EMBEDDED, ROOT, Settings, get_settings
 from tasks.core.spec import Spec
 from tasks.core.specs import PRESETS, EvaluationSpec, Preset, load_preset
 from tasks.core.training.spec import TrainSpec
@@ -43,6 +43,26 @@ def test_the_founding_preset_is_the_founding_recipe() -> None:
     assert (gate.floor, gate.max_seconds) == (0.75, 30)
 
 
+def test_the_presets_for_gpus_say_how_the_training_is_carried_out() -> None:
+    founding, fast, large = (load_preset(name).train for name in ("founding", "fast-gpu", "sdxl"))
+    assert (large.resolution, large.rank, large.alpha, large.learning_rate) == (1024, 16, 16, 1e-4)
+    assert large.compute.gradient_checkpointing
+    assert fast.effective == founding.effective
+    assert (fast.rank, fast.alpha, fast.steps) == (founding.rank, founding.alpha, founding.steps)
+    assert (fast.schedule, fast.compute.channels_last, fast.compute.compile) == ("cosine", True, False)
+    for train in (fast, large):
+        assert (train.precision, train.buckets, train.min_snr_gamma) == ("bf16", True, 0)
+        assert train.validation.every > 0
+
+
+@pytest.mark.parametrize("name", [p.stem for p in PRESETS.glob("*.yaml")])
+def test_a_preset_opens_with_how_to_choose_it_and_is_told_of(name: str) -> None:
+    opening = (PRESETS / f"{name}.yaml").read_text().partition("train:")[0]
+    assert ("It is the default" if name == EMBEDDED else f"DYEWORKS_PRESET={name} DYEWORKS_BASE_MODEL=") in opening
+    assert name in str(Settings.model_fields["preset"].description)
+    assert f"`{name}`" in (ROOT / "docs/operations.md").read_text()
+
+
 def test_the_settings_choose_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_preset() == load_preset("embedded")
     monkeypatch.setenv("DYEWORKS_PRESET", "founding")
@@ -58,7 +78,9 @@ def test_a_file_of_ones_own_overrides_only_what_it_names(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["foundling", "nowhere/mine.yaml"])
 def test_a_missing_preset_is_told_with_those_there_are(name: str) -> None:
-    with pytest.raises(SettingError, match=f"preset: no preset '{name}'; take one of embedded, founding"):
+    with pytest.raises(
+        SettingError, match=f"preset: no preset '{name}'; take one of embedded, fast-gpu, founding, sdxl"
+    ):
         load_preset(name)
 
 

@@ -148,7 +148,7 @@ def test_a_missing_spec_is_told_with_the_presets(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(command(tmp_path / "my.yaml", data, tmp_path / "out"), capsys)
-    assert "my.yaml'; take one of embedded, founding, or the path of a .yaml file" in line
+    assert "my.yaml'; take one of embedded, fast-gpu, founding, sdxl, or the path of a .yaml file" in line
     assert "DYEWORKS_PRESET" not in line
 
 
