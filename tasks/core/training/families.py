@@ -110,6 +110,8 @@ class StableDiffusion:
         # In peft's own names: converted to the old ones, attention layers are lost beside others on loading.
         layers = get_peft_model_state_dict(self.pipe.unet)
         metadata = _collate_lora_metadata({"unet": self.pipe.unet})
+        for module in metadata.values():
+            module["lora_dropout"] = 0.0  # it would be on wherever the file is loaded
         self.pipe.save_lora_weights(str(folder), unet_lora_layers=layers, **metadata)
 
 

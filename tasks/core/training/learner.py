@@ -74,6 +74,8 @@ class Learner:
         self._drop(True)
         for forward in forwards(samples, self.noise, self.micro, seed):
             weights = forward.weights * snr_weights(self.noise, forward.times, self.spec.min_snr_gamma)
+            if self.dropouts:
+                torch.manual_seed(forward.seed)  # dropout is the only thing that takes no generator
             with explained(self.spec, len(weights)):
                 loss = (self.errors(forward) * weights.to(self.device)).sum()
                 self.scaler.scale(loss).backward()
@@ -83,8 +85,6 @@ class Learner:
 
     def errors(self, forward: Forward) -> Tensor:
         """Mean squared error of what is predicted, float32 [n]."""
-        if self.dropouts:
-            torch.manual_seed(forward.seed)  # dropout is the only thing that takes no generator
         dtype = AUTOCAST[self.spec.precision]
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             predicted = self.family.denoise(forward.noisy, forward.times, forward.texts, forward.sizes)

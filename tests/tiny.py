@@ -1,0 +1,79 @@
+"""A training small enough to be run many times: six steps on a tiny pipeline with random weights."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tasks.core.pipeline import load_pipeline
+from tasks.core.settings import Settings
+from tasks.core.training.material import Lesson, drawn
+from tasks.core.training.spec import TrainSpec, ValidationSpec
+from tasks.core.training.trainer import Trainer
+
+SPEC = TrainSpec(
+    resolution=64,
+    bucket_step=32,
+    steps=6,
+    batch=2,
+    accumulation=2,
+    rank=2,
+    alpha=4,
+    learning_rate=0.01,
+    checkpoint_every=3,
+    sample_every=100,
+    validation=ValidationSpec(every=2, pictures=2),
+)
+
+
+class Cut(Exception):
+    """The process dies here."""
+
+
+@dataclass
+class Diary:
+    """Notes what a training tells, and cuts it off at a step."""
+
+    cut: int = 0
+    losses: dict[int, float] = field(default_factory=dict)
+    validated: dict[int, float] = field(default_factory=dict)
+    pictures: list[Image.Image] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
+    first: int = 0
+
+    def step(self, step: int, metrics: dict[str, float]) -> None:
+        self.losses[step] = metrics["loss"]
+        if "validation_loss" in metrics:
+            self.validated[step] = metrics["validation_loss"]
+        if step == self.cut:
+            raise Cut
+
+    def samples(self, step: int, pictures: list[Image.Image]) -> None:
+        self.pictures = pictures
+
+    def resumed(self, step: int) -> None:
+        self.first = step
+
+    def told(self, message: str) -> None:
+        self.messages.append(message)
+
+
+def lesson(wide: bool = False) -> Lesson:
+    """Six pictures, two of them held out; every second one is wide."""
+    rng = np.random.default_rng(0)
+    shapes = [(48, 96, 3) if wide and i % 2 else (64, 64, 3) for i in range(6)]
+    images = [Image.fromarray(rng.integers(0, 255, shape, dtype=np.uint8)) for shape in shapes]
+    named = [drawn(image, f"picture {i}") for i, image in enumerate(images)]
+    return Lesson(named[:4], np.full(4, 0.25), named[4:])
+
+
+def tiny(base: Path, settings: Settings, spec: TrainSpec = SPEC, given: Lesson | None = None) -> Trainer:
+    """A trainer on one of the tiny pipelines."""
+    local = settings.model_copy(update={"base_model": str(base), "device": "cpu"})
+    return Trainer(load_pipeline(local), given or lesson(), spec, local)
+
+
+def asking(**options: object) -> TrainSpec:
+    """The small specification with other values."""
+    return TrainSpec.model_validate(SPEC.model_dump() | options)
