@@ -12,11 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
 from infra.base.world import random_scene
 from tasks.core.clip import Clip
+from tasks.core.data.dataset import is_held
 from tasks.core.evaluation.measures import render_all
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
@@ -24,7 +26,7 @@ from tasks.core.settings import Settings
 from tasks.core.specs import Preset, load_preset
 from tasks.core.store import FolderStore
 from tasks.core.training.demand import demand_weights
-from tasks.core.training.material import Lesson, drawn
+from tasks.core.training.material import Lesson, Picture, drawn
 from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 
@@ -78,7 +80,7 @@ class Study:
         weights = demand_weights(self.clip, captions, self.demand if with_new else ())
         name = f"{spec.seed}-{'second' if with_new else 'first'}"
         quiet = Quiet()
-        lesson = Lesson([drawn(p, c) for p, c in zip(pictures, captions, strict=True)], weights)
+        lesson = _lesson([drawn(p, c) for p, c in zip(pictures, captions, strict=True)], weights)
         trainer = Trainer(load_pipeline(self.settings), lesson, spec, self.settings)
         trainer.run(FolderStore(self.place / "store"), name, quiet)
         trainer.save(self.place / name)
@@ -97,6 +99,13 @@ class Study:
             means[name] = round(float(np.mean(each)), 4)
             means["seconds"] = round(float(np.mean([s for row in seconds.values() for s in row])), 3)
         return means
+
+
+def _lesson(pictures: list[Picture], weights: npt.NDArray[np.float64]) -> Lesson:
+    """About a tenth of the pictures is held out, as of a dataset version."""
+    held = np.array([is_held(picture.sha256) for picture in pictures])
+    kept, out = ([p for p, there in zip(pictures, rows, strict=True) if there] for rows in (~held, held))
+    return Lesson(kept, weights[~held] / weights[~held].sum(), out)
 
 
 def _drawn(folder: Path, count: int, taste: dict[str, float], seed: int) -> tuple[list[Image.Image], list[str]]:

@@ -169,9 +169,14 @@ def blobs(store: Store, dataset: str, items: tuple[Item, ...]) -> Iterator[tuple
         yield item, data
 
 
+def is_held(sha256: str) -> bool:
+    """Whether a picture is held out: about a tenth are, by their content alone."""
+    return int(sha256[:8], 16) % 10 == 0
+
+
 def split(manifest: Manifest) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """Items to train on and items held out: about a tenth, a function of the content's hash."""
-    held = tuple(item for item in manifest.items if int(item.sha256[:8], 16) % 10 == 0)
+    held = tuple(item for item in manifest.items if is_held(item.sha256))
     if len(held) < 4:
         return manifest.items, manifest.items
     return tuple(item for item in manifest.items if item not in held), held

@@ -30,7 +30,7 @@ class Forecast(Document):
     pictures: int
     held: int
     captions: int
-    shapes: dict[str, int]  # of the pictures that were looked at, in pixels of the autoencoder's grid
+    shapes: dict[str, int]  # width x height of the pictures that were looked at, once cut
     steps: int
     epochs: float
     pictures_a_step: int
@@ -60,7 +60,8 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
     encoding = (time.perf_counter() - begun) / len(few) * (len(whole.pictures) + len(whole.held))
     each = _step_seconds(trainer)
     figures = trainer.figures()
-    shapes = Counter(" x ".join(str(side) for side in shape[1:]) for shape in trainer.material.shapes())
+    scale = pipe.vae_scale_factor
+    shapes = Counter(f"{width * scale} x {height * scale}" for _, height, width in trainer.material.shapes())
     return Forecast(
         key=plan.key,
         base=plan.base,
@@ -109,7 +110,7 @@ def lines(found: Forecast) -> list[str]:
     return [
         f"training {found.key}: base {found.base}, dataset {found.dataset} version {found.version}",
         f"{found.pictures} pictures with {found.captions} captions, {found.held} held out; "
-        f"latents {', '.join(f'{shape} ({count})' for shape, count in found.shapes.items())}",
+        f"cut to {', '.join(f'{shape} ({count})' for shape, count in found.shapes.items())}",
         f"{found.steps} steps of {found.pictures_a_step} pictures, {found.epochs:g} epochs; "
         f"{found.micro_batch} pictures a forward pass",
         f"{found.trainable_parameters:,} trainable parameters, {found.trainable_share:.2%} of the UNet",

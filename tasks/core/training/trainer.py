@@ -70,7 +70,7 @@ class Trainer:
         self.learner = Learner(self.family, spec, self.ranks)
         times = self.learner.noise.config.num_train_timesteps
         self.draws = Draws(self.material, prior, lesson.weights, spec, times)
-        self.held = validation_samples(held, spec.seed, times) if spec.validation.every else []
+        self.held = validation_samples(held, spec.seed, times) if spec.validation.every and lesson.held else []
         self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
         self.history: list[Validated] = []
         self.best: dict[str, Tensor] = {}

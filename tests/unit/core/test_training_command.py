@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,29 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert any(t.abs().max() > 0 for name, t in found.items() if "lora_B" in name)
     assert main(command(spec, data, cut)) == 0
     assert "step 16/16" not in capsys.readouterr().out, "a finished training is not run again"
+    another = spec.with_name("another.yaml")
+    another.write_text(SPEC.replace("rank: 2", "rank: 3"))
+    line = fails(command(another, data, cut), capsys)
+    assert f"--out: {cut} holds a training with another specification or other pictures (spec.rank: 2 -> 3)" in line
+    (data / "more" / "0.png").unlink()
+    assert "(version: " in fails(command(spec, data, cut), capsys)
+    assert set(adapter(cut)) == set(expected), "nothing is lost"
+
+
+def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([*command(spec, data, out), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "4 pictures with 2 captions, 4 held out; cut to 64 x 64 (2)" in told
+    assert "16 steps of 2 pictures, 8 epochs; 2 pictures a forward pass" in told
+    assert " trainable parameters, " in told
+    assert re.search(r"memory: \d+ MiB at most", told)
+    assert re.search(r"time: \d\.\d{3} s a step, \d+ s of encoding at first: about \d\.\d min", told)
+    assert not list(out.glob("store/checkpoints/**/*"))
+    assert not (out / "training.json").exists()
+    assert not (out / "mlflow.db").exists()
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
