@@ -170,6 +170,15 @@ class ModelUnusable(DyeworksError):
         self.name = name
 
 
+class Terminated(DyeworksError):
+    """SIGTERM has ended a training."""
+
+    def __init__(self, step: int = 0) -> None:
+        how = f" after step {step}'s checkpoint; started again it goes on" if step else ""
+        super().__init__(f"stopped by SIGTERM{how}")
+        self.step = step
+
+
 class StageFailed(DyeworksError):
     """A stage of a retrain did not complete."""
 
