@@ -25,6 +25,7 @@ from tasks.core.training.objective import draw_noise, snr_weights, target_of
 from tasks.core.training.prior import prepare_prior
 from tasks.core.training.spec import TrainSpec
 from tasks.core.training.state import pack, unpack
+from tasks.core.training.termination import termination
 
 
 class Observer(Protocol):
@@ -77,16 +78,23 @@ class Trainer:
         self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
 
     def run(self, store: Store, key: str, observer: Observer) -> None:
-        """Train to the last step, from the newest checkpoint if there is one."""
+        """Train to the last step, from the newest checkpoint if there is one.
+
+        Raises:
+            Terminated: SIGTERM came; there is a checkpoint of the last step that was made.
+        """
         first = self._restore(store, key)
         if first:
             observer.resumed(first)
-        for step in range(first + 1, self.spec.steps + 1):
-            observer.step(step, self._step(step))
-            if step % self.spec.checkpoint_every == 0 or step == self.spec.steps:
-                save_checkpoint(store, key, step, self._state(), self.meter.seconds())
-            if step % self.spec.sample_every == 0 or step == self.spec.steps:
-                observer.samples(step, self._sample())
+        with termination() as noted:
+            for step in range(first + 1, self.spec.steps + 1):
+                observer.step(step, self._step(step))
+                if step % self.spec.checkpoint_every == 0 or step == self.spec.steps or noted.asked:
+                    save_checkpoint(store, key, step, self._state(), self.meter.seconds())
+                if noted.asked:
+                    break
+                if step % self.spec.sample_every == 0 or step == self.spec.steps:
+                    observer.samples(step, self._sample())
 
     def save(self, folder: Path) -> None:
         """Write the adapter's file, and one in kohya's format, which has no place for the magnitudes of DoRA."""
