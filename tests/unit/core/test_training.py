@@ -1,6 +1,7 @@
 """The trainer on the embedded base: six steps of a small LoRA, stopped, resumed, saved and loaded again."""
 
 import shutil
+import signal
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from infra.base.world import adire_caption, draw_adire
-from tasks.core.errors import SettingError
+from tasks.core.errors import SettingError, Terminated
 from tasks.core.models import base_fingerprint
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
@@ -23,6 +24,7 @@ from tasks.core.training.checkpoints import device_seconds, newest_checkpoint
 from tasks.core.training.material import Material
 from tasks.core.training.prior import prepare_prior
 from tasks.core.training.spec import PriorSpec, TrainSpec
+from tasks.core.training.termination import raising
 from tasks.core.training.trainer import Lesson, Trainer
 
 SPEC = TrainSpec(
@@ -50,6 +52,7 @@ class Diary:
     """Notes what a training tells, and cuts it off at a step."""
 
     cut: int = 0
+    terminated: int = 0
     losses: dict[int, float] = field(default_factory=dict)
     pictures: list[Image.Image] = field(default_factory=list)
     first: int = 0
@@ -58,6 +61,8 @@ class Diary:
         self.losses[step] = metrics["loss"]
         if step == self.cut:
             raise Cut
+        if step == self.terminated:
+            signal.raise_signal(signal.SIGTERM)
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         self.pictures = pictures
@@ -186,6 +191,17 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(trained: Tra
     (_, straight), (step, resumed) = state(trained.store, "run"), state(folder, "run")
     assert step == 6
     assert set(resumed) == set(straight)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+def test_sigterm_ends_a_training_at_a_checkpoint_of_its_own(trained: Trained, folder: FolderStore) -> None:
+    with pytest.raises(Terminated), raising():
+        trainer(trained.settings).run(folder, "run", Diary(terminated=4))
+    assert state(folder, "run")[0] == 4
+    second = Diary()
+    trainer(trained.settings).run(folder, "run", second)
+    assert second.first == 4
+    (_, straight), (_, resumed) = state(trained.store, "run"), state(folder, "run")
     assert all(torch.equal(resumed[name], straight[name]) for name in straight)
 
 

@@ -1,6 +1,7 @@
 """`python -m tasks.core.training`: a folder of pictures, killed on the way, and what is wrong told in one line."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,6 +72,26 @@ def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert not (out / "adapter").exists()
+
+
+def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(SPEC.replace("steps: 16", "steps: 64").replace("checkpoint_every: 4", "checkpoint_every: 1000"))
+    out = tmp_path / "out"
+    line = [sys.executable, "-m", "tasks.core.training", *command(spec, data, out)]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        while not process.stdout.readline().startswith("step "):
+            assert process.poll() is None, "it ended before its first step"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    last = told.splitlines()[-1]
+    found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it goes on", last)
+    assert found, told
+    assert main(command(spec, data, out)) == 0
+    assert f"goes on from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
 
 
 def adapter(out: Path) -> dict[str, torch.Tensor]:
