@@ -1,7 +1,6 @@
 """A training from its plan to its result."""
 
 import tempfile
-import time
 from pathlib import Path
 
 from PIL import Image
@@ -17,6 +16,8 @@ from tasks.core.store import Store, upload_folder
 from tasks.core.training.demand import demand_weights
 from tasks.core.training.material import load_pictures
 from tasks.core.training.plan import TrainPlan
+from tasks.core.training.speed import Speed
+from tasks.core.training.telling import close_training, open_training
 from tasks.core.training.trainer import Lesson, Observer, Trainer
 
 
@@ -27,11 +28,12 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
     meter = Meter()
     manifest = load_manifest(store, plan.dataset, plan.version)
     trainer = Trainer(load_pipeline(settings), _lesson(store, settings, manifest, plan), plan.spec, settings, meter)
-    parameters = {"dataset": manifest.version, "base": plan.base, **{k: str(v) for k, v in plan.spec}}
-    run = tracking.open_run(f"{settings.model}-train", plan.key, plan.key, parameters)
+    run = open_training(settings, plan, manifest)
     course = _Course(observer, tracking.Tracker(run))
-    trainer.run(store, plan.key, course)
-    course.tracker.send()
+    try:
+        trainer.run(store, plan.key, course)
+    finally:
+        course.tracker.send()
     adapter = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         trainer.save(Path(folder))
@@ -48,10 +50,10 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         adapter=adapter,
         loss=course.loss,
         resumed_from=course.first,
-        steps_per_second=course.speed(),
+        steps_per_second=course.speed.mean(),
         seconds=meter.seconds(),
     )
-    tracking.close_run(run, {"steps_per_second": result.steps_per_second})
+    close_training(run, result.steps_per_second, trainer.pipe.unet)
     save_result(store, result)
     return result
 
@@ -69,14 +71,12 @@ class _Course:
 
     def __init__(self, observer: Observer, tracker: tracking.Tracker) -> None:
         self.observer, self.tracker = observer, tracker
-        self.first = self.steps = 0
+        self.first = 0
         self.loss = 0.0
-        self.start = time.perf_counter()
-        self.seconds = 0.0
+        self.speed = Speed()
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
-        self.steps += 1
-        self.seconds = time.perf_counter() - self.start
+        metrics = metrics | self.speed.count()
         self.loss = 0.98 * self.loss + 0.02 * metrics["loss"] if self.loss else metrics["loss"]
         self.tracker.step(step, metrics)
         self.observer.step(step, metrics)
@@ -88,7 +88,3 @@ class _Course:
     def resumed(self, step: int) -> None:
         self.first = step
         self.observer.resumed(step)
-
-    def speed(self) -> float:
-        """Optimiser steps a second, of this attempt."""
-        return round(self.steps / self.seconds, 3) if self.seconds else 0.0
