@@ -23,6 +23,7 @@ class TrainRequest(Spec):
     version: str = Field("", description="Dataset version; empty means the newest.")
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
     train: TrainSpec | None = Field(None, description="Empty means the preset's.")
+    attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
 class EvaluateRequest(Spec):
