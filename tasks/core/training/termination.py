@@ -84,8 +84,9 @@ def interruptible(work: Callable[[], T]) -> T:
     stop: BaseException | None = None
     while noted.heeded or not stop:
         try:  # a bare lock: whatever else can be waited for is damaged by an error in the middle
-            if busy.acquire(timeout=LOOK):
-                break
+            while not busy.acquire(timeout=LOOK):
+                pass
+            break
         except BaseException as error:
             noted.asked, stop = True, stop or error
     if stop:

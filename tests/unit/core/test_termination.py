@@ -89,6 +89,7 @@ def test_work_in_a_thread_ends_its_block_before_the_main_thread_s_handler_is_hea
             signal.raise_signal(signal.SIGTERM)
             while not noted.asked:
                 time.sleep(0.01)
+            time.sleep(0.5)
             signal.raise_signal(signal.SIGTERM)  # as when the process' group is told after the process
             time.sleep(0.5)
             course.append("saved")
