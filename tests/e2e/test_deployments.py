@@ -152,6 +152,8 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
         ({"spec": {"train": {"stpes": 5}}}, "stpes"),
         ({"spec": {"train": {"steps": "many"}}}, "many"),
         ({"spec": {"train": {"steps": 0}}}, "0"),
+        ({"spec": {"train": {"prior": {"wieght": 1}}}}, "wieght"),
+        ({"spec": {"train": {"compute": {"processes": "two"}}}}, "two"),
     ],
 )
 def test_a_bad_specification_is_refused_when_the_run_is_created(
