@@ -35,6 +35,7 @@ def run_stage(name: str, spec: Spec, key: str) -> None:
             run_deployment(
                 f"{name}/{name}",
                 parameters={"spec": spec.model_dump(mode="json")},
+                flow_run_name=attempt,  # by which automations know it
                 idempotency_key=attempt,
                 poll_interval=1,
             ),

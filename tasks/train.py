@@ -7,29 +7,38 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
 from tasks.context import open_context
+from tasks.core.pace import Pace
 from tasks.core.requests import TrainRequest
 from tasks.core.results import TrainResult
 from tasks.core.training.forecast import Forecast, forecast, lines
 from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.run import train
+from tasks.core.training.speed import told
+from tasks.core.training.termination import interruptible
 
-EVERY = 20  # steps between two updates of the progress bar
+LOG_SECONDS = 30.0  # between two lines of the log
 
 
 class _Progress:
-    """Shows the course of a training on the run's page."""
+    """Shows the course of a training on the run's page, and in its log."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.logger = get_run_logger()
-        self.artifact = create_progress_artifact(0.0, key="training-progress", description=f"0 of {steps} steps")
+        artifact = create_progress_artifact(0.0, key="training-progress", description=f"step 0/{steps}")
+        if not isinstance(artifact, UUID):
+            raise TypeError("the progress artifact of a synchronous task has a UUID")
+        self.artifact = artifact
+        self.page, self.log = Pace(), Pace(LOG_SECONDS)
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
-        if step % EVERY == 0 or step == self.steps:
-            if not isinstance(self.artifact, UUID):
-                raise TypeError("the progress artifact of a synchronous task has a UUID")
-            said = f"{step} of {self.steps} steps, loss {metrics['loss']:.4f}"
-            update_progress_artifact(self.artifact, 100 * step / self.steps, description=said)
+        if self.page.due() or step == self.steps:
+            with self.page.action():
+                said = told(step, self.steps, metrics)
+                update_progress_artifact(self.artifact, 100 * step / self.steps, description=said)
+        if self.log.due() or step == self.steps:
+            with self.log.action():
+                self.logger.info("%s", told(step, self.steps, metrics))
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         self.logger.info("step %d: %d sample pictures are in MLflow", step, len(pictures))
@@ -52,9 +61,10 @@ def plan_train(request: TrainRequest) -> TrainPlan:
 
 @task
 def run_training(plan: TrainPlan) -> TrainResult:
-    """Train, or find the result of the same plan."""
+    """Train, or find the result of the same plan; when the process is told to end, there is a checkpoint first."""
     store, settings = open_context()
-    result = train(store, settings, plan, _Progress(plan.spec.steps))
+    progress = _Progress(plan.spec.steps)
+    result = interruptible(lambda: train(store, settings, plan, progress))
     text = (
         f"LoRA `{result.key}` on dataset version `{result.dataset_version}`: {plan.spec.steps} steps, "
         f"loss {result.loss:.4f}, {result.steps_per_second:.2f} steps/s, MLflow run `{result.mlflow_run}`."

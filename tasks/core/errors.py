@@ -207,14 +207,6 @@ class TrainingDiverged(DyeworksError):
         self.step = step
 
 
-class TrainingStopped(DyeworksError):
-    """A training was asked to stop, and has written a checkpoint."""
-
-    def __init__(self, run: str, step: int) -> None:
-        super().__init__(f"training {run} was stopped by SIGTERM; started again it goes on after step {step}")
-        self.run, self.step = run, step
-
-
 class CheckpointForeign(DyeworksError):
     """A training was to go on from the checkpoint of another specification."""
 
@@ -224,6 +216,15 @@ class CheckpointForeign(DyeworksError):
             "go on with the old one, or begin a training of its own elsewhere"
         )
         self.run, self.differences = run, differences
+
+
+class Terminated(DyeworksError):
+    """SIGTERM has ended a training."""
+
+    def __init__(self, step: int = 0) -> None:
+        how = f" after step {step}'s checkpoint; started again it goes on" if step else ""
+        super().__init__(f"stopped by SIGTERM{how}")
+        self.step = step
 
 
 class StageFailed(DyeworksError):

@@ -24,6 +24,7 @@ class TrainRequest(Spec):
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
     train: TrainSpec | None = Field(None, description="Empty means the preset's.")
     dry_run: bool = Field(False, description="Only tell what would be trained, and what a real step says of time.")
+    attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
 class EvaluateRequest(Spec):

@@ -1,31 +1,48 @@
 """MLflow: runs by the stage's key, metrics in batches, and the model registry's aliases."""
 
+import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
-from mlflow.entities import Metric
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from tasks.core.pace import Pace
 from tasks.core.registry.ledger import Entry
 
 KEY_TAG = "dyeworks.key"
-BATCH = 50
+BATCH = 1000  # metrics that MLflow takes in one request
+LONGEST = 6000  # characters that it takes of a parameter
 
 
-def open_run(experiment: str, name: str, key: str, parameters: dict[str, str]) -> str:
-    """The id of the run with this key, made anew if there is none."""
+def open_run(
+    experiment: str, name: str, key: str, parameters: Mapping[str, object], tags: Mapping[str, str] | None = None
+) -> str:
+    """The id of the run with this key, made anew if there is none; a parameter keeps the value that it had first."""
     client = MlflowClient()
     home = mlflow.set_experiment(experiment).experiment_id
     found = client.search_runs([home], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-    if found:
-        return str(found[0].info.run_id)
-    run = client.create_run(home, run_name=name, tags={KEY_TAG: key})
-    for parameter, value in parameters.items():
-        client.log_param(run.info.run_id, parameter, value[:500])
+    run = found[0] if found else client.create_run(home, run_name=name, tags={KEY_TAG: key})
+    new = [Param(p, str(value)[:LONGEST]) for p, value in parameters.items() if p not in run.data.params]
+    client.log_batch(run.info.run_id, params=new, tags=[RunTag(t, value) for t, value in (tags or {}).items()])
     return str(run.info.run_id)
+
+
+def log_document(run: str, document: Mapping[str, object], name: str) -> None:
+    """A JSON file among the run's artifacts."""
+    MlflowClient().log_dict(run, dict(document), name)
+
+
+def log_dataset(run: str, name: str, version: str, key: str, pictures: int) -> None:
+    """The dataset version that a run is trained on; its source is the manifest in the store."""
+    source, profile = json.dumps({"manifest": key}), json.dumps({"pictures": pictures})
+    dataset = Dataset(name, version, "dyeworks", source, profile=profile)
+    entry = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    MlflowClient().log_inputs(run, [entry])
 
 
 def close_run(run: str, metrics: dict[str, float]) -> None:
@@ -35,10 +52,19 @@ def close_run(run: str, metrics: dict[str, float]) -> None:
 
 
 def log_metrics(run: str, rows: list[tuple[int, dict[str, float]]]) -> None:
-    """Metrics of many steps in one request."""
+    """Metrics of many steps, all of now."""
+    _send(run, [entry for step, values in rows for entry in _metrics(step, values)])
+
+
+def _metrics(step: int, values: dict[str, float]) -> list[Metric]:
     at = int(time.time() * 1000)
-    entries = [Metric(name, value, at, step) for step, values in rows for name, value in values.items()]
-    MlflowClient().log_batch(run, metrics=entries)
+    return [Metric(name, value, at, step) for name, value in values.items()]
+
+
+def _send(run: str, entries: list[Metric]) -> None:
+    client = MlflowClient()
+    for first in range(0, len(entries), BATCH):
+        client.log_batch(run, metrics=entries[first : first + BATCH])
 
 
 def log_picture(run: str, picture: Image.Image, key: str, step: int) -> None:
@@ -74,23 +100,23 @@ def register(model: str, run: str, entry: Entry) -> None:
 
 
 class Tracker:
-    """Sends the course of a training to MLflow."""
+    """Sends the course of a training to MLflow, at a pace that leaves the time to the training."""
 
-    def __init__(self, run: str) -> None:
-        self.run = run
-        self.rows: list[tuple[int, dict[str, float]]] = []
+    def __init__(self, run: str, pace: Pace | None = None) -> None:
+        self.run, self.pace = run, pace or Pace()
+        self.unsent: list[Metric] = []
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
-        """Gather metrics; every BATCH steps they are sent."""
-        self.rows.append((step, metrics))
-        if len(self.rows) >= BATCH:
-            self.send()
+        """Gather metrics, and send them when that is due."""
+        self.unsent += _metrics(step, metrics)
+        if self.pace.due():
+            with self.pace.action():
+                self.send()
 
     def send(self) -> None:
         """Send what was gathered."""
-        if self.rows:
-            log_metrics(self.run, self.rows)
-        self.rows = []
+        _send(self.run, self.unsent)
+        self.unsent = []
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         """A strip of sample pictures."""

@@ -1,21 +1,37 @@
-"""Deployments on a stock Prefect server: bootstrap, parameters, and bad input told in one line."""
+"""Deployments on a stock Prefect server: bootstrap, parameters, bad input told in one line, SIGTERM and cancelling."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import pytest
 
 from deployments.stack import Stack
+from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks.core.data.dataset import ingest
 from tasks.core.http import PatientTransport
 from tasks.core.settings import ROOT
+from tasks.core.specs import IngestSpec
+from tasks.core.store import FolderStore
 
 pytestmark = pytest.mark.e2e
+T = TypeVar("T")
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+LORA = {
+    "resolution": 64,
+    "steps": 300,
+    "batch": 1,
+    "accumulation": 1,
+    "checkpoint_every": 10_000,  # so that what is gone on from was written at SIGTERM
+    "sample_every": 10_000,
+}
 
 
 class Server:
@@ -24,13 +40,56 @@ class Server:
     def __init__(self, home: Path) -> None:
         self.stack = Stack(home, {"DYEWORKS_MONITOR_CRON": "0 0 1 1 *"})
         self.store = home / "store"
+        self.environment = self.stack.environment  # before a test has settings of its own
         self.stack.start_server()
         self.stack.start_worker()
         self.client = httpx.Client(base_url=f"{self.stack.url('server')}/api", timeout=60, transport=PatientTransport())
 
-    def create(self, name: str, parameters: dict[str, object]) -> httpx.Response:
+    def until(self, what: Callable[[], T], that: str) -> T:
+        """What, once it is true."""
+        deadline = time.monotonic() + 400
+        while time.monotonic() < deadline:
+            if found := what():
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"never: {that}")
+
+    def states(self, run: str) -> list[str]:
+        """The types of all states that a run has had, the last one last."""
+        found = self.client.get("/flow_run_states/", params={"flow_run_id": run}).raise_for_status().json()
+        return [state["type"] for state in sorted(found, key=lambda state: str(state["timestamp"]))]
+
+    def halfway(self, run: str) -> bool:
+        """Whether a training has told that it is under way."""
+        assert self.states(run)[-1] not in TERMINAL, self.log_of(run)
+        body = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["progress"]}}}
+        return any(float(a["data"]) > 0 for a in self.client.post("/artifacts/filter", json=body).json())
+
+    def runs_after(self, run: str) -> list[str]:
+        """The runs that an automation has made of this one."""
+        spec = self.client.get(f"/flow_runs/{run}").json()["parameters"]["spec"]
+        body = {"sort": "EXPECTED_START_TIME_ASC"}
+        found = self.client.post("/flow_runs/filter", json=body).json()
+        return [
+            r["id"] for r in found if r["id"] != run and r["parameters"].get("spec", {}).get("train") == spec["train"]
+        ]
+
+    def resumed_from(self, seed: int) -> int:
+        """The step from which the training with this seed went on last."""
+        results = [json.loads(p.read_text()) for p in (self.store / "results").rglob("*.json")]
+        (found,) = [int(r["resumed_from"]) for r in results if r.get("spec", {}).get("seed") == seed]
+        return found
+
+    def container(self, run: str) -> "subprocess.Popen[bytes]":
+        """What a container runs, with the environment that the deployment gives it."""
+        deployment = self.client.get("/deployments/name/train-lora/train-lora").json()
+        given = deployment["job_variables"]["env"] | {"PREFECT__FLOW_RUN_ID": run}
+        line = [str(Path(sys.executable).parent / "prefect"), "flow-run", "execute"]
+        return subprocess.Popen(line, env=self.environment | given)
+
+    def create(self, name: str, parameters: dict[str, object], state: str = "SCHEDULED") -> httpx.Response:
         deployment = self.client.get(f"/deployments/name/{name}/{name}").json()["id"]
-        body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
+        body = {"parameters": parameters, "state": {"type": state}}
         return self.client.post(f"/deployments/{deployment}/create_flow_run", json=body)
 
     def finish(self, name: str, parameters: dict[str, object]) -> tuple[str, str]:
@@ -93,6 +152,8 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
         ({"spec": {"train": {"stpes": 5}}}, "stpes"),
         ({"spec": {"train": {"steps": "many"}}}, "many"),
         ({"spec": {"train": {"steps": 0}}}, "0"),
+        ({"spec": {"train": {"prior": {"wieght": 1}}}}, "wieght"),
+        ({"spec": {"train": {"compute": {"processes": "two"}}}}, "two"),
     ],
 )
 def test_a_bad_specification_is_refused_when_the_run_is_created(
@@ -158,3 +219,65 @@ def test_an_operator_pauses_retraining(server: Server) -> None:
     assert [(d["action"], d["reason"]) for d in decisions if d["cause"] == "operator"] == [
         ("pause", "operator: the show opens")
     ]
+
+
+@pytest.fixture(scope="module")
+def dataset(server: Server) -> str:
+    """A dataset to train on."""
+    draw_uploads(server.store / "uploads/cloth", 4, FIRST_TASTE, seed=1)
+    ingest(FolderStore(server.store), "cloth", IngestSpec())
+    return "cloth"
+
+
+def begin(server: Server, dataset: str, seed: int, state: str = "SCHEDULED") -> str:
+    """A training's run; each seed is a training of its own."""
+    parameters: dict[str, object] = {"spec": {"dataset": dataset, "train": LORA | {"seed": seed}}}
+    return str(server.create("train-lora", parameters, state).raise_for_status().json()["id"])
+
+
+def processes_of(run: str) -> list[int]:
+    """The processes that carry a run."""
+    mark = f"PREFECT__FLOW_RUN_ID={run}".encode()
+    return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if mark in environment(p)]
+
+
+def environment(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:  # the process has ended
+        return []
+
+
+def test_a_training_that_gets_sigterm_is_started_again_and_goes_on(server: Server, dataset: str) -> None:
+    run = begin(server, dataset, 1)
+    server.until(lambda: server.halfway(run), "the training is under way")
+    for pid in processes_of(run):
+        os.kill(pid, signal.SIGTERM)
+    server.until(lambda: server.states(run)[-1] in TERMINAL, "the run ends")
+    assert server.states(run)[-1] == "CRASHED"
+    again = server.until(lambda: server.runs_after(run), "another run of the same training")
+    server.until(lambda: server.states(again[0])[-1] in TERMINAL, "the other run ends")
+    assert server.states(again[0])[-1] == "COMPLETED", server.log_of(again[0])
+    assert server.resumed_from(1) > 0
+
+
+def test_a_training_in_a_container_that_gets_sigterm_is_put_back_into_the_queue(server: Server, dataset: str) -> None:
+    run = begin(server, dataset, 2, "PENDING")  # which no worker takes
+    with server.container(run) as process:
+        server.until(lambda: server.halfway(run), "the training is under way")
+        process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    server.until(lambda: server.states(run)[-1] in TERMINAL, "the run ends")
+    assert "CRASHED" not in server.states(run)
+    assert server.states(run)[-1] == "COMPLETED", server.log_of(run)
+    assert server.resumed_from(2) > 0
+
+
+def test_a_training_that_is_cancelled_is_not_started_again(server: Server, dataset: str) -> None:
+    run = begin(server, dataset, 3)
+    server.until(lambda: server.halfway(run), "the training is under way")
+    server.client.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
+    server.until(lambda: server.states(run)[-1] in TERMINAL, "the run ends")
+    assert server.states(run)[-1] == "CANCELLED", server.log_of(run)
+    assert "CRASHED" not in server.states(run), "which is what starts it again"
+    server.until(lambda: not processes_of(run), "its processes have ended")

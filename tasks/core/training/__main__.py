@@ -1,91 +1,54 @@
 """Trains a LoRA with no server: `python -m tasks.core.training SPEC.yaml --data FOLDER --out FOLDER`.
 
 SPEC is a preset's file, or its name: `train` and `ingest` are read. The same code runs as in the deployment, on a
-store under --out. Killed and started again it goes on from its last checkpoint; the finished adapter is in
---out/adapter. With another SPEC or other pictures it is another training, and wants a folder of its own. --dry-run
-does a few real steps, and tells what the whole would be.
+store under --out. Killed and started again it goes on from its last checkpoint; SIGTERM writes one, and ends it with
+exit code 143. The finished adapter is in --out/adapter. With another SPEC or other pictures it is another training, and
+wants a folder of its own. --dry-run does a few real steps, and tells what the whole would be.
 """
 
 import argparse
 import shutil
+import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
 from pydantic import ValidationError
 
 from tasks.core.data.dataset import ingest, remarks
-from tasks.core.errors import DyeworksError
+from tasks.core.errors import DyeworksError, Terminated
 from tasks.core.requests import TrainRequest
 from tasks.core.results import TrainResult
 from tasks.core.settings import Settings
 from tasks.core.specs import Preset, explain, load_preset
 from tasks.core.store import FolderStore, Store, download_folder
+from tasks.core.training.checkpoints import newest_step
 from tasks.core.training.forecast import forecast, lines
 from tasks.core.training.local import bring, check_folders, claim, local_settings, refusals, track_locally
 from tasks.core.training.plan import TrainPlan, plan_training
+from tasks.core.training.progress import progress, say
 from tasks.core.training.run import train
-
-LINES = 50  # of progress in a training, about
-
-
-class Progress:
-    """Prints the course of a training, and keeps its sample pictures in a folder."""
-
-    def __init__(self, steps: int, folder: Path) -> None:
-        self.steps, self.folder = steps, folder
-        self.every = max(1, steps // LINES)
-        self.done = 0
-        self.start = 0.0
-
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        """Speed and time left are measured from the first step of this process on."""
-        self.start = self.start or time.perf_counter()
-        if step % self.every == 0 or step == self.steps:
-            say(f"step {step}/{self.steps}, loss {metrics['loss']:.4f}{self._pace(step)}")
-        self.done += 1
-
-    def _pace(self, step: int) -> str:
-        speed = self.done / max(time.perf_counter() - self.start, 1e-9)
-        left = round((self.steps - step) / speed) if speed else 0
-        return f", {speed:.2f} steps/s, ETA {left // 60} min {left % 60:02d} s" if speed else ""
-
-    def samples(self, step: int, pictures: list[Image.Image]) -> None:
-        """Sample pictures as PNG files."""
-        self.folder.mkdir(exist_ok=True)
-        for i, picture in enumerate(pictures):
-            picture.save(self.folder / f"step-{step:06d}-{i}.png")
-
-    def resumed(self, step: int) -> None:
-        """The training goes on from a checkpoint."""
-        say(f"goes on from the checkpoint of step {step}")
-
-    def told(self, message: str) -> None:
-        """Something that people should know."""
-        say(message)
-
-
-def say(line: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(line, flush=True)
+from tasks.core.training.termination import raising
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; 0 when the adapter is there, 1 with one line on what was wrong."""
+    """Train; 0 when the adapter is there, 1 with one line on what was wrong, 143 after SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="python -m tasks.core.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("spec", help="file or name of a preset")
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, and captions if there are any")
+    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, with .txt captions if you like")
     parser.add_argument("--out", type=Path, required=True, help="folder for all that this writes")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be trained, and how long it would take")
     options = parser.parse_args(arguments)
     try:
-        run(options.spec, options.data, options.out, options.dry_run)
+        with raising():
+            run(options.spec, options.data, options.out, options.dry_run)
     except ValidationError as error:
         return _fail(f"settings: {explain(error, Settings)}")
+    except Terminated as error:
+        _fail(str(error))
+        return 128 + signal.SIGTERM
     except (DyeworksError, OSError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -112,10 +75,19 @@ def run(spec: str, data: Path, out: Path, dry: bool = False) -> None:
         return
     claim(out, plan)
     track_locally(settings, out)
-    result = train(store, settings, plan, Progress(plan.spec.steps, out / "samples"))
+    result = course(store, settings, plan, out)
     shutil.rmtree(out / "adapter", ignore_errors=True)
     download_folder(store, result.adapter, out / "adapter")
     say(summary(result, out / "adapter"))
+
+
+def course(store: Store, settings: Settings, plan: TrainPlan, out: Path) -> TrainResult:
+    """Train; raises Terminated with the step of the newest checkpoint."""
+    try:
+        with progress(plan.spec.steps, out / "samples") as shown:
+            return train(store, settings, plan, shown)
+    except Terminated as error:
+        raise Terminated(newest_step(store, plan.key)) from error
 
 
 def prepare(store: Store, settings: Settings, preset: Preset, data: Path, out: Path) -> TrainPlan:

@@ -76,6 +76,11 @@ def device_seconds(store: Store, run: str) -> float:
     return next((mark.seconds for mark in _marks(store, run)), 0.0)
 
 
+def newest_step(store: Store, run: str) -> int:
+    """The step of the newest checkpoint; 0 when there is none."""
+    return next((mark.step for mark in _marks(store, run)), 0)
+
+
 def newest_checkpoint(store: Store, run: str) -> tuple[Checkpoint, dict[str, Tensor]] | None:
     """The newest valid mark and its state; a damaged one is passed over."""
     for mark in _marks(store, run):

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import SecretStr
 
 from tasks.core.documents import render
-from tasks.core.errors import TrainingFailed, TrainingStopped
+from tasks.core.errors import TrainingFailed
 from tasks.core.settings import ROOT, Settings
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.termination import Termination, termination
@@ -29,7 +29,7 @@ def fit_in_processes(settings: Settings, plan: TrainPlan, observer: Observer, fo
 
     Raises:
         TrainingFailed: with the reason that a process gave.
-        TrainingStopped: SIGTERM came; it was passed on, and a checkpoint was written.
+        Terminated: SIGTERM came; it was passed on, and a checkpoint was written.
     """
     path = folder / "plan.json"
     path.write_bytes(render(plan))
@@ -43,8 +43,6 @@ def fit_in_processes(settings: Settings, plan: TrainPlan, observer: Observer, fo
     ):
         for line in _lines(child, term):
             heard.line(line)
-    if term.asked:
-        raise TrainingStopped(plan.key, heard.last)
     if child.returncode or not heard.figures:
         raise TrainingFailed(plan.key, heard.failure or f"its processes ended with {child.returncode}")
     return heard.figures
@@ -88,7 +86,6 @@ class _Heard:
         self.observer = observer
         self.figures: dict[str, float] = {}
         self.failure = ""
-        self.last = 0
 
     def line(self, line: str) -> None:
         if not line.startswith(MARK):
@@ -96,7 +93,6 @@ class _Heard:
         kind, value = json.loads(line.removeprefix(MARK))
         match kind:
             case "step":
-                self.last = value[0]
                 self.observer.step(*value)
             case "samples":
                 self.observer.samples(value[0], [Image.open(path) for path in value[1]])

@@ -1,6 +1,7 @@
 """Memory: how many pictures go through at once, the most that was used, and what to do when there is too little."""
 
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,8 @@ def peak_mib(device: torch.device) -> float:
     """The most memory that was in use, in MiB: of the GPU, or of this process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) / MIB)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
 
 
 def probe(attempt: Callable[[int], None], most: int, device: torch.device) -> int:

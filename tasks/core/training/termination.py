@@ -1,31 +1,64 @@
 """SIGTERM, which says that the machine goes away, noted until there is time to answer it."""
 
 import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from threading import Lock, Thread, current_thread, main_thread
 from types import FrameType
+from typing import TypeVar
+
+from tasks.core.errors import Terminated
+
+T = TypeVar("T")
+LOOK = 0.2  # seconds between two looks whether a signal has come that another thread was given
 
 
 class Termination:
-    """Whether SIGTERM has come."""
+    """Whether SIGTERM has come, and whether somebody looks at it."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.heeded = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler."""
         self.asked = True
 
 
+_noted: ContextVar[Termination | None] = ContextVar("termination", default=None)
+
+
 @contextmanager
 def termination() -> Iterator[Termination]:
     """Note SIGTERM instead of dying; at the end of the block it is delivered again, to whoever had it before.
 
-    Only the main thread can have a handler: in any other one nothing changes and `asked` stays false.
+    Only the main thread can have a handler. In the thread of `interruptible` that notes it; in any other one
+    nothing changes, and `asked` stays false.
+
+    Raises:
+        Terminated: SIGTERM came, and did not end the process: what the block did is not complete.
     """
+    noted = _noted.get()
+    with _heeded(noted) if noted else _handled() as found:
+        yield found
+    if found.asked:
+        raise Terminated
+
+
+@contextmanager
+def _heeded(noted: Termination) -> Iterator[Termination]:
+    noted.heeded = True
+    try:
+        yield noted
+    finally:
+        noted.heeded = False
+
+
+@contextmanager
+def _handled() -> Iterator[Termination]:
     noted = Termination()
-    if threading.current_thread() is not threading.main_thread():
+    if current_thread() is not main_thread():
         yield noted
         return
     before = signal.signal(signal.SIGTERM, noted.note)
@@ -35,3 +68,50 @@ def termination() -> Iterator[Termination]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
         if noted.asked:
             signal.raise_signal(signal.SIGTERM)
+
+
+def interruptible(work: Callable[[], T]) -> T:
+    """Work in another thread, so that the main thread keeps its own handler of SIGTERM, which raises.
+
+    Some handlers must stay where they are (Prefect takes no order to cancel while another one is installed). What
+    the handler raises is raised here, but first a block of `termination()` that has begun comes to its end.
+    """
+    noted, done, busy = Termination(), Future[T](), Lock()
+    context = copy_context()
+    context.run(_noted.set, noted)
+    busy.acquire()
+    Thread(target=context.run, args=(_work, work, done, busy), daemon=True).start()
+    stop: BaseException | None = None
+    while noted.heeded or not stop:
+        try:  # a bare lock: whatever else can be waited for is damaged by an error in the middle
+            while not busy.acquire(timeout=LOOK):
+                pass
+            break
+        except BaseException as error:
+            noted.asked, stop = True, stop or error
+    if stop:
+        raise stop from (done.exception() if done.done() else None)
+    return done.result()
+
+
+def _work(work: Callable[[], T], done: "Future[T]", busy: Lock) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:
+        done.set_exception(error)
+    finally:
+        busy.release()
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """SIGTERM raises Terminated, in the main thread."""
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -6,7 +6,7 @@ from typing import Protocol
 from PIL import Image
 from torch import Tensor
 
-from tasks.core.errors import TrainingDiverged, TrainingStopped
+from tasks.core.errors import Terminated, TrainingDiverged
 from tasks.core.meter import Meter
 from tasks.core.models import base_fingerprint
 from tasks.core.pipeline import Pipeline
@@ -79,7 +79,7 @@ class Trainer:
         """Train to the last step, from the newest checkpoint if there is one; the best LoRA is then in place.
 
         Raises:
-            TrainingStopped: SIGTERM came; a checkpoint was written.
+            Terminated: SIGTERM came; there is a checkpoint of the last step that was made.
             TrainingDiverged: the loss is no number any more.
             CheckpointForeign: the checkpoints under this key are of another specification.
         """
@@ -93,7 +93,7 @@ class Trainer:
                 if step % self.spec.sample_every == 0 and not stop:
                     self._show(step, observer)
         if stop:
-            raise TrainingStopped(key, step)
+            raise Terminated(step)
         if self.best:
             self.learner.put(self.best)
         if step % self.spec.sample_every:
@@ -106,7 +106,7 @@ class Trainer:
         if self.held and (step % self.spec.validation.every == 0 or step == self.spec.steps):
             metrics["validation_loss"] = self._validate(step)
         observer.step(step, metrics)
-        return stop
+        return stop if self.ranks.count > 1 else term.asked  # alone there is nobody to agree with
 
     def _validate(self, step: int) -> float:
         self.history.append(Validated(step=step, loss=self.learner.loss(self.held)))

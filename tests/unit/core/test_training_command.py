@@ -78,6 +78,26 @@ def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
     assert not (out / "adapter").exists()
 
 
+def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
+    spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(SPEC.replace("steps: 16", "steps: 64").replace("checkpoint_every: 4", "checkpoint_every: 1000"))
+    out = tmp_path / "out"
+    line = [sys.executable, "-m", "tasks.core.training", *command(spec, data, out)]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        while not process.stdout.readline().startswith("step "):
+            assert process.poll() is None, "it ended before its first step"
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    last = told.splitlines()[-1]
+    found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it goes on", last)
+    assert found, told
+    assert main(command(spec, data, out)) == 0
+    assert f"goes on from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
+
+
 def adapter(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "adapter" / "pytorch_lora_weights.safetensors")
 
@@ -98,6 +118,12 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert len(list((straight / "samples").iterdir())) == 4
     assert (straight / "mlflow.db").is_file()
     assert list((straight / "mlflow").rglob("pytorch_lora_weights.safetensors"))
+    (told_run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert told_run.data.params["rank"] == "2"
+    figures = told_run.data.metrics
+    assert 0 < figures["trainable_share"] < 0.1
+    assert min(figures[name] for name in ("peak_memory_mib", "trainable_parameters", "steps_per_second_mean")) > 0
+    assert {"loss", "grad_norm", "validation_loss", "best_step", "micro_batch", "told_share"} <= set(figures)
     kill_after_a_checkpoint(spec, data, cut)
     assert main(command(spec, data, cut)) == 0
     assert "goes on from the checkpoint of step" in capsys.readouterr().out

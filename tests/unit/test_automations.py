@@ -1,0 +1,73 @@
+"""What the automations of prefect.yaml make of a crashed run: filtered and rendered by Prefect's own code."""
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from prefect.server.events.actions import RunDeployment
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import RelatedResource, Resource
+from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
+from pydantic import ValidationError
+
+from tasks.core.requests import RetrainRequest, TrainRequest
+from tasks.core.settings import ROOT
+
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+def automation(name: str) -> dict[str, Any]:
+    triggers = [trigger for deployment in DEPLOYMENTS for trigger in deployment.get("triggers", [])]
+    (found,) = [dict(trigger) for trigger in triggers if trigger["name"] == name]
+    return found
+
+
+def started_again(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The `spec` of the run that an automation starts when one with these parameters has crashed."""
+    templates = copy.deepcopy(automation(name)["parameters"])
+    RunDeployment._upgrade_v1_templates(templates)
+    context = {"flow_run": SimpleNamespace(parameters=parameters)}
+    how = HydrationContext(raise_on_error=True, render_jinja=True, jinja_context=context)
+    return dict(hydrate(templates, how)["spec"])
+
+
+def test_a_crashed_training_is_started_again_with_what_it_was_asked() -> None:
+    asked = TrainRequest.model_validate(
+        {"dataset": "cloth", "demand": ["{{ red }} dots", "<'>"], "train": {"steps": 7, "prior": {"weight": 0.5}}}
+    )
+    made = started_again("a crashed training is started again", {"spec": asked.model_dump(mode="json")})
+    assert TrainRequest.model_validate(made) == asked.model_copy(update={"attempt": 2})
+
+
+@pytest.mark.parametrize("parameters", [{}, {"spec": {}}])
+def test_a_crashed_training_of_the_defaults_is_started_again(parameters: dict[str, Any]) -> None:
+    made = started_again("a crashed training is started again", parameters)
+    assert TrainRequest.model_validate(made) == TrainRequest(attempt=2)
+
+
+@pytest.mark.parametrize("parameters", [{"spec": {"attempt": 8}}, {"speck": {}}, {"spec": {}, "steps": 5}])
+def test_a_training_is_not_started_again_for_ever_nor_with_what_it_cannot_take(parameters: dict[str, Any]) -> None:
+    made = started_again("a crashed training is started again", parameters)
+    with pytest.raises(ValidationError, match="attempt"):
+        TrainRequest.model_validate(made)
+
+
+def test_a_crashed_retrain_is_started_again_and_counts() -> None:
+    name, asked = "a crashed retrain is started again", {"cause": "drift", "decision": "d1", "report": "r1"}
+    second = started_again(name, {"spec": asked})
+    assert RetrainRequest.model_validate(second) == RetrainRequest.model_validate(asked | {"attempt": 2})
+    assert started_again(name, {"spec": second})["attempt"] == 3
+
+
+@pytest.mark.parametrize(("run", "covered"), [("crafty-reindeer", True), ("train-lora-4fa1c2-1", False)])
+def test_a_training_of_a_retrain_is_left_to_the_retrain(run: str, covered: bool) -> None:
+    given = automation("a crashed training is started again")
+    trigger = EventTrigger(
+        posture="Reactive", expect=given["expect"], match=given["match"], match_related=given["match_related"]
+    )
+    resource = Resource({"prefect.resource.id": "prefect.flow-run.1", "prefect.resource.name": run})
+    role = {"prefect.resource.role": "deployment", "prefect.resource.name": "train-lora"}
+    related = RelatedResource({"prefect.resource.id": "prefect.deployment.1"} | role)
+    assert trigger.covers_resources(resource, [related]) == covered

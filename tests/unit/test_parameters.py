@@ -1,0 +1,81 @@
+"""The JSON schema of train-lora's parameters: Prefect makes the form of its page from it, and refuses runs by it."""
+
+from typing import Any
+
+import pytest
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from prefect.utilities.schema_tools.validation import ValidationError, validate
+
+from flows.train_lora import train_lora
+from tasks.core.spec import Spec
+from tasks.core.training.spec import ComputeSpec, PriorSpec, TrainSpec, ValidationSpec
+
+SCHEMA: dict[str, Any] = train_lora.parameters.model_dump(mode="json")
+NESTED: dict[str, type[Spec]] = {"prior": PriorSpec, "validation": ValidationSpec, "compute": ComputeSpec}
+
+
+def ranges(metadata: list[object]) -> dict[str, object]:
+    """What the constraints of a field are in a schema."""
+    told: dict[str, object] = {}
+    for limit in metadata:
+        match limit:
+            case Ge():
+                told["minimum"] = limit.ge
+            case Gt():
+                told["exclusiveMinimum"] = limit.gt
+            case Le():
+                told["maximum"] = limit.le
+            case Lt():
+                told["exclusiveMaximum"] = limit.lt
+            case MultipleOf():
+                told["multipleOf"] = limit.multiple_of
+    return told
+
+
+@pytest.mark.parametrize("kind", [TrainSpec, *NESTED.values()])
+def test_every_field_is_there_with_its_description_and_range(kind: type[Spec]) -> None:
+    shown = SCHEMA["definitions"][kind.__name__]
+    assert shown["additionalProperties"] is False
+    assert set(shown["properties"]) == set(kind.model_fields)
+    for name, field in kind.model_fields.items():
+        told = shown["properties"][name]
+        if kind is TrainSpec and name in NESTED:
+            assert told["$ref"] == f"#/definitions/{NESTED[name].__name__}"
+            assert SCHEMA["definitions"][NESTED[name].__name__]["description"]
+            continue
+        assert field.description
+        assert told["description"] == field.description
+        assert ranges(field.metadata).items() <= told.items()
+        assert told["type"] not in {"integer", "number"} or {"minimum", "exclusiveMinimum"} & set(told), name
+        assert told["type"] != "string" or {"enum", "pattern"} & set(told) or name == "sample_prompt", name
+
+
+def test_the_form_reaches_every_nested_specification() -> None:
+    nested = {name for name, told in SCHEMA["definitions"]["TrainSpec"]["properties"].items() if "$ref" in told}
+    assert nested == set(NESTED)
+    choices = SCHEMA["definitions"]["TrainRequest"]["properties"]["train"]["anyOf"]
+    assert {"$ref": "#/definitions/TrainSpec"} in choices
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ({"stpes": 5}, "stpes"),
+        ({"prior": {"wieght": 1}}, "wieght"),
+        ({"compute": {"processes": "two"}}, "two"),
+        ({"compute": {"processes": 0}}, "0"),
+        ({"validation": {"every": 2.5}}, "2.5"),
+        ({"prior": {"prompts": "dots"}}, "dots"),
+        ({"resolution": 100}, "100"),
+        ({"schedule": "piecewise"}, "piecewise"),
+        ({"precision": "fp8"}, "fp8"),
+    ],
+)
+def test_what_is_misspelt_or_of_another_type_is_refused(train: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        validate({"spec": {"train": train}}, SCHEMA, raise_on_error=True)
+
+
+def test_all_that_a_specification_can_say_is_taken() -> None:
+    spec = {"train": TrainSpec(prior=PriorSpec(prompts=("dots",))).model_dump(mode="json"), "demand": ["red"]}
+    validate({"spec": spec}, SCHEMA, raise_on_error=True)
