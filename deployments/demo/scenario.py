@@ -1,5 +1,6 @@
 """The demo's story, step by step. Every step may be cut off anywhere and is then taken up again."""
 
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ class Scenario:
         self.tell = Teller(self.diary.elapsed)
         self.api = PrefectApi(stack.url("server"))
         self.states: dict[str, str] = {run["id"]: run["state"] for run in self.api.runs()}
+        self.training = ""  # what was told of one last
 
     def step(self, name: str, title: str, act: Callable[[], object]) -> None:
         """A step of the story, unless an earlier attempt has done it."""
@@ -133,8 +135,9 @@ class Scenario:
                 raise DemoFailed(f"{run['flow']} failed: {run['message']}")
         if any(run["flow"] == "train-lora" and run["state"] == "RUNNING" for run in runs):
             said = self.api.training_progress()
-            if said and int(said.split(" ", 1)[0]) % 100 == 0:
+            if _hundreds(said) != _hundreds(self.training):
                 self.tell.say(f"   training: {said}")
+                self.training = said
 
     def outcomes(self) -> list[Decision]:
         """How the retrains so far ended."""
@@ -255,3 +258,9 @@ def _announced(scene: Scenario, before: str) -> bool:
         return False
     scene.tell.say(f"policy: {decided[-1].action}: {decided[-1].reason}")
     return True
+
+
+def _hundreds(said: str) -> int:
+    """Of the steps that the words of a training's progress begin with."""
+    found = re.match(r"step (\d+)/", said)
+    return int(found[1]) // 100 if found else 0
