@@ -2,10 +2,13 @@
 
 import re
 
+import pytest
 import yaml
+from pydantic import BaseModel
 
 from tasks.core.settings import ROOT, Settings
 from tasks.core.specs import PolicySpec
+from tasks.core.training.spec import ComputeSpec
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -18,10 +21,11 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert told == str(default) or float(told) == float(str(default)), name
 
 
-def test_the_policy_is_documented_with_its_defaults() -> None:
-    text = (ROOT / "docs/operations.md").read_text()
+@pytest.mark.parametrize(("spec", "section"), [(PolicySpec, "The retrain policy"), (ComputeSpec, "Training by hand")])
+def test_a_specification_is_documented_with_its_defaults(spec: type[BaseModel], section: str) -> None:
+    text = (ROOT / "docs/operations.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     rows = dict(re.findall(r"\| `([a-z_]+)` \| `([^`]+)` \|", text))
-    assert rows == {name: str(field.default) for name, field in PolicySpec.model_fields.items()}
+    assert rows == {name: str(field.default) for name, field in spec.model_fields.items()}
 
 
 def test_every_make_target_is_documented() -> None:
