@@ -34,7 +34,7 @@ from tasks.core.training.memory import peak_mib
 from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.training.trainer import Trainer
 from tests.bench_table import Row, row
-from tests.pipelines import tokenizer
+from tests.pipelines import NOISE, tokenizer
 
 PICTURES = 16
 Step = Callable[[], object]
@@ -63,7 +63,7 @@ def stable_diffusion(resolution: int = 512) -> tuple[Pipeline, TrainSpec]:
     text = CLIPTextModel(
         CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
     )
-    schedule = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    schedule = DDIMScheduler(**NOISE, clip_sample=False)
     pipe = StableDiffusionPipeline(
         vae, text, tokenizer(), UNet2DConditionModel(**SD15), schedule, None, None, requires_safety_checker=False
     )
