@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,9 +42,11 @@ class Family(Protocol):
     def denoise(self, noisy: Tensor, times: Tensor, texts: Texts, sizes: Tensor) -> Tensor:
         """The UNet's prediction [n, c, h, w], on its device, for latents, times int64 [n], texts and sizes."""
 
+    @property
     def vae_id(self) -> str:
         """Names what encodes pictures, in 16 hex digits."""
 
+    @property
     def text_id(self) -> str:
         """Names what encodes texts, in 16 hex digits."""
 
@@ -96,11 +99,13 @@ class StableDiffusion:
         """What the UNet is told beside times and hidden states."""
         return None
 
+    @cached_property
     def vae_id(self) -> str:
         """Names the autoencoder by its weights, its scale and the precision that it encodes in."""
         vae = self.pipe.vae
         return name_encoder([vae], str(vae.config.scaling_factor), str(ENCODING))
 
+    @cached_property
     def text_id(self) -> str:
         """Names the text encoder by its weights and the tokenizer's vocabulary."""
         return name_encoder([self.pipe.text_encoder], vocabulary(self.pipe.tokenizer))
@@ -137,6 +142,7 @@ class StableDiffusionXL(StableDiffusion):
         unet = self.pipe.unet
         return {"text_embeds": texts["pooled"].to(unet.device, unet.dtype), "time_ids": sizes.float().to(unet.device)}
 
+    @cached_property
     def text_id(self) -> str:
         """Names both text encoders by their weights and the vocabularies of their tokenizers."""
         encoders = [self.pipe.text_encoder, self.pipe.text_encoder_2]

@@ -1,7 +1,5 @@
 """The learner: a base model with a LoRA, and what one optimiser step does to it."""
 
-import math
-
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
@@ -155,4 +153,4 @@ def check_processes(spec: TrainSpec) -> None:
     count = spec.effective
     if spec.compute.processes > count:
         problem = f"{spec.compute.processes} processes for {count} pictures a step"
-        raise SettingError("train.compute.processes", f"{problem}; take at most {math.ceil(count)}, or a larger batch")
+        raise SettingError("train.compute.processes", f"{problem}; take at most {count}, or a larger batch")

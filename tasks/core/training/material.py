@@ -62,7 +62,7 @@ class Material:
 
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of each picture's latents."""
-        return [tuple(self.take(row)[0]["mean"].shape) for row in range(len(self))]
+        return [tuple(self.latents[row * self.variants]["mean"].shape) for row in range(len(self))]
 
 
 def drawn(image: Image.Image, caption: str) -> Picture:
@@ -89,25 +89,23 @@ def prepare(family: Family, pictures: Sequence[Picture], spec: TrainSpec, cache:
     """Encode what is not in the cache with the base model's own encoders."""
     kinds = frames(spec)
     wanted = [(picture, frame) for picture in pictures for frame in kinds]
-    vae = family.vae_id()
-    names = [name_of(CUTTING, picture.sha256, frame.name(spec), vae) for picture, frame in wanted]
+    names = [name_of(CUTTING, picture.sha256, frame.name(spec), family.vae_id) for picture, frame in wanted]
 
     def make(numbers: list[int]) -> Iterator[Tensors]:
         return (_latents(family, *wanted[number], spec) for number in numbers)
 
     captions = [picture.caption for picture in pictures]
-    distinct = list(dict.fromkeys(captions))
+    number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
     return Material(
         latents=shelve(cache / "latents", names, make),
-        texts=prepare_texts(family, distinct, cache),
-        text_of=[distinct.index(caption) for caption in captions],
+        texts=prepare_texts(family, list(number), cache),
+        text_of=[number[caption] for caption in captions],
         variants=len(kinds),
     )
 
 
 def prepare_texts(family: Family, texts: list[str], cache: Path) -> Sequence[Texts]:
     """The embeddings of texts, each without the first dimension."""
-    encoder = family.text_id()
 
     def make(numbers: list[int]) -> Iterator[Texts]:
         for begin in range(0, len(numbers), TEXTS):
@@ -115,7 +113,7 @@ def prepare_texts(family: Family, texts: list[str], cache: Path) -> Sequence[Tex
             encoded = family.encode_texts(some)
             yield from ({name: rows[i] for name, rows in encoded.items()} for i in range(len(some)))
 
-    return shelve(cache / "texts", [name_of(text, encoder) for text in texts], make)
+    return shelve(cache / "texts", [name_of(text, family.text_id) for text in texts], make)
 
 
 def _latents(family: Family, picture: Picture, frame: Frame, spec: TrainSpec) -> Tensors:

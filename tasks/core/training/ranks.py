@@ -25,7 +25,7 @@ class Ranks:
 
 
 class ManyRanks(Ranks):
-    """One of the processes that `accelerate launch` has started."""
+    """One of the processes that `launch` has started."""
 
     def __init__(self, settings: Settings) -> None:
         from accelerate import Accelerator  # noqa: PLC0415  late: one process alone does without
