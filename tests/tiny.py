@@ -39,6 +39,7 @@ class Diary:
     losses: dict[int, float] = field(default_factory=dict)
     validated: dict[int, float] = field(default_factory=dict)
     pictures: list[Image.Image] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
     first: int = 0
 
@@ -51,6 +52,7 @@ class Diary:
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         self.pictures = pictures
+        self.shown.append(step)
 
     def resumed(self, step: int) -> None:
         self.first = step

@@ -88,9 +88,10 @@ class _Heard:
         self.failure = ""
 
     def line(self, line: str) -> None:
-        if not line.startswith(MARK):
+        _, mark, told = line.partition(MARK)  # what a library has printed may stand before it
+        if not mark:
             return
-        kind, value = json.loads(line.removeprefix(MARK))
+        kind, value = json.JSONDecoder().raw_decode(told)[0]
         match kind:
             case "step":
                 self.observer.step(*value)

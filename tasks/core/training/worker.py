@@ -4,6 +4,7 @@ The first of them tells on its standard output, in lines of JSON, how the traini
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from tasks.core.training.fit import fit
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.ranks import ManyRanks
 
+MOST = 2000  # characters of an error: longer lines may be torn
 MARK = "dyeworks-training "  # begins the lines that are for `launch`: libraries print too
 
 
 def tell(kind: str, value: object) -> None:
-    """A line for the process that waits."""
-    print(MARK + json.dumps([kind, value]), flush=True)
+    """A line for the process that waits, in one piece: another process may write at the same time."""
+    os.write(1, f"{MARK}{json.dumps([kind, value])}\n".encode())
 
 
 class Relay:
@@ -67,7 +69,7 @@ def main(plan: Path, folder: Path) -> int:
     try:
         figures = fit(open_store(settings.store), settings, asked, Relay(ranks.rank == 0, pictures), adapter, ranks)
     except DyeworksError as error:
-        tell("failed", str(error))
+        tell("failed", str(error)[:MOST])
         return 1
     if ranks.rank == 0:
         tell("figures", figures)

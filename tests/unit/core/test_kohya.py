@@ -17,7 +17,8 @@ from tasks.core.store import FolderStore
 from tasks.core.training.kohya import KOHYA
 from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
-from tests.unit.core.test_training import SPEC, Diary, rendered, trainer
+from tests.tiny import Diary
+from tests.unit.core.test_training import SPEC, rendered, trainer
 
 TARGETS = tuple({*load_preset("embedded").train.targets, "to_q", "to_k", "to_v", "to_out.0"})
 

@@ -76,6 +76,15 @@ def test_each_family_learns_resumes_bit_for_bit_and_draws_the_same_when_loaded_a
     assert not np.array_equal(loaded, bare), "the LoRA shows"
 
 
+@pytest.mark.parametrize(("every", "shown"), [(2, [2, 4, 6]), (4, [4, 6]), (100, [6])])
+def test_sample_pictures_are_shown_on_the_way_and_change_nothing(
+    every: int, shown: list[int], base: Path, settings: Settings, folder: FolderStore
+) -> None:
+    _, diary = ran(base, settings, folder, "run", asking(sample_every=every))
+    assert diary.shown == shown
+    assert diary.losses == ran(base, settings, folder, "without", asking(sample_every=1000))[1].losses
+
+
 def test_resumed_twice_and_in_the_middle_of_an_epoch(base: Path, settings: Settings, folder: FolderStore) -> None:
     spec = asking(steps=9, batch=1, accumulation=1, checkpoint_every=2)  # an epoch has four steps
     ran(base, settings, folder, "straight", spec)

@@ -2,7 +2,7 @@
 
 import shutil
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from tasks.core.training.prior import prepare_prior
 from tasks.core.training.spec import PriorSpec, TrainSpec
 from tasks.core.training.trainer import Trainer
 from tasks.core.training.validation import validation_samples
+from tests.tiny import Cut, Diary
 
 SPEC = TrainSpec(
     resolution=64,
@@ -40,38 +41,6 @@ SPEC = TrainSpec(
     checkpoint_every=3,
 )
 PROMPTS, SEEDS = ["large rings in adire_style", "small dots in adire_style"], [1, 2]
-
-
-class Cut(Exception):
-    """The process dies here."""
-
-
-@dataclass
-class Diary:
-    """Notes what a training tells, and cuts it off at a step."""
-
-    cut: int = 0
-    losses: dict[int, float] = field(default_factory=dict)
-    pictures: list[Image.Image] = field(default_factory=list)
-    first: int = 0
-    messages: list[str] = field(default_factory=list)
-    validated: dict[int, float] = field(default_factory=dict)
-
-    def step(self, step: int, metrics: dict[str, float]) -> None:
-        self.losses[step] = metrics["loss"]
-        if "validation_loss" in metrics:
-            self.validated[step] = metrics["validation_loss"]
-        if step == self.cut:
-            raise Cut
-
-    def samples(self, step: int, pictures: list[Image.Image]) -> None:
-        self.pictures = pictures
-
-    def resumed(self, step: int) -> None:
-        self.first = step
-
-    def told(self, message: str) -> None:
-        self.messages.append(message)
 
 
 @dataclass

@@ -9,13 +9,20 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
+from tasks.core.settings import Settings, get_settings
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import newest_checkpoint
 from tasks.core.training.objective import draw_noise, snr_weights, target_of
 from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
-from tests.unit.core.test_training import SPEC, Cut, Diary, drawn_in_training, rendered, trainer
+from tests.tiny import Cut, Diary
+from tests.unit.core.test_training import SPEC, drawn_in_training, rendered, trainer
+
+
+@pytest.fixture
+def settings(own_settings: None, pipelines: dict[str, Path]) -> Settings:
+    """Those of a tiny base that predicts the velocity, as the embedded one does."""
+    return get_settings().model_copy(update={"base_model": str(pipelines["sd2"]), "device": "cpu"})
 
 
 def asking(**options: float | bool) -> TrainSpec:

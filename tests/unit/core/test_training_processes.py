@@ -19,7 +19,8 @@ from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.ranks import Ranks
 from tasks.core.training.run import train
 from tasks.core.training.spec import ComputeSpec
-from tests.unit.core.test_training import SPEC, Diary
+from tests.tiny import Diary
+from tests.unit.core.test_training import SPEC
 
 SHORT = SPEC.model_copy(update={"steps": 3, "batch": 3, "dropout": 0.0})
 
