@@ -14,6 +14,7 @@ from tasks.core.store import Store
 from tasks.core.training.demand import demand_weights
 from tasks.core.training.learner import AUTOCAST, check_processes
 from tasks.core.training.material import Lesson, stored
+from tasks.core.training.optimiser import check_optimiser
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.ranks import Ranks
 from tasks.core.training.spec import TrainSpec
@@ -25,6 +26,7 @@ def fit(
 ) -> dict[str, float]:
     """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
     check_processes(plan.spec)
+    check_optimiser(plan.spec)
     meter = Meter(ranks.count)
     lesson = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
     trainer = Trainer(load_pipeline(settings, dtype_of(plan.spec, settings)), lesson, plan.spec, settings, meter, ranks)

@@ -13,6 +13,7 @@ from tasks.core.training.fit import dtype_of, lesson_of
 from tasks.core.training.learner import check_processes
 from tasks.core.training.material import Lesson
 from tasks.core.training.memory import peak_mib
+from tasks.core.training.optimiser import check_optimiser
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.training.trainer import Trainer
@@ -51,6 +52,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
     """
     spec = plan.spec
     check_processes(spec)
+    check_optimiser(spec)
     whole = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
     few = whole.pictures[: spec.effective]
     lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())

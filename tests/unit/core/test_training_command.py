@@ -142,6 +142,16 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert set(adapter(cut)) == set(expected), "nothing is lost"
 
 
+def test_a_missing_package_is_told_before_anything_is_encoded(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert "train.optimiser: adamw_8bit needs bitsandbytes: install" in fails(
+        command(Path("founding"), data, out), capsys
+    )
+    assert not list(out.glob("cache/**/*"))
+
+
 def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
