@@ -36,6 +36,7 @@ def started_again(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
 def test_a_crashed_training_is_started_again_with_what_it_was_asked() -> None:
     asked = TrainRequest.model_validate(
         {"dataset": "cloth", "demand": ["{{ red }} dots", "<'>"], "train": {"steps": 7, "prior": {"weight": 0.5}}}
+        | {"dry_run": True}
     )
     made = started_again("a crashed training is started again", {"spec": asked.model_dump(mode="json")})
     assert TrainRequest.model_validate(made) == asked.model_copy(update={"attempt": 2})

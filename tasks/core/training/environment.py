@@ -4,10 +4,9 @@ from importlib.metadata import version
 
 import torch
 
+from tasks.core.provenance import PACKAGES
 from tasks.core.training.learner import Learner
 from tasks.core.training.ranks import Ranks
-
-PACKAGES = ("torch", "diffusers", "peft", "transformers", "accelerate", "numpy")
 
 
 def environment(learner: Learner, ranks: Ranks) -> dict[str, str]:

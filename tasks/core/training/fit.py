@@ -25,8 +25,6 @@ def fit(
     store: Store, settings: Settings, plan: TrainPlan, observer: Observer, folder: Path, ranks: Ranks
 ) -> dict[str, float]:
     """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
-    check_processes(plan.spec)
-    check_optimiser(plan.spec)
     meter = Meter(ranks.count)
     lesson = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
     trainer = Trainer(load_pipeline(settings, dtype_of(plan.spec, settings)), lesson, plan.spec, settings, meter, ranks)
@@ -34,6 +32,12 @@ def fit(
     if ranks.rank == 0:
         trainer.save(folder)
     return trainer.figures() | {"seconds": meter.seconds()}
+
+
+def check(spec: TrainSpec) -> None:
+    """Raise SettingError for what this machine cannot do, before anything is spent."""
+    check_processes(spec)
+    check_optimiser(spec)
 
 
 def dtype_of(spec: TrainSpec, settings: Settings) -> torch.dtype:

@@ -4,16 +4,12 @@ import time
 from collections import Counter
 
 from tasks.core.data.dataset import load_manifest
-from tasks.core.device import pick_device
 from tasks.core.documents import Document
 from tasks.core.pipeline import load_pipeline
 from tasks.core.settings import Settings
 from tasks.core.store import Store
-from tasks.core.training.fit import dtype_of, lesson_of
-from tasks.core.training.learner import check_processes
+from tasks.core.training.fit import check, dtype_of, lesson_of
 from tasks.core.training.material import Lesson
-from tasks.core.training.memory import peak_mib
-from tasks.core.training.optimiser import check_optimiser
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.training.trainer import Trainer
@@ -51,8 +47,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
         SettingError, ModelUnusable, OutOfMemory: what the training itself would raise.
     """
     spec = plan.spec
-    check_processes(spec)
-    check_optimiser(spec)
+    check(spec)
     whole = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
     few = whole.pictures[: spec.effective]
     lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())
@@ -79,7 +74,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
         micro_batch=int(figures["micro_batch"]),
         trainable_parameters=int(figures["trainable_parameters"]),
         trainable_share=figures["trainable_share"],
-        peak_memory_mib=round(peak_mib(pick_device(settings)), 1),
+        peak_memory_mib=figures["peak_memory_mib"],
         encoding_seconds=round(encoding, 1),
         step_seconds=round(each, 4),
         expected_seconds=round(encoding + each * spec.steps, 1),

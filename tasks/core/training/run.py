@@ -10,9 +10,8 @@ from tasks.core.data.dataset import load_manifest
 from tasks.core.results import TrainResult, find_result, save_result
 from tasks.core.settings import Settings
 from tasks.core.store import Store, upload_folder
-from tasks.core.training.fit import fit
+from tasks.core.training.fit import check, fit
 from tasks.core.training.launch import fit_in_processes
-from tasks.core.training.learner import check_processes
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.ranks import Ranks
 from tasks.core.training.speed import Speed
@@ -24,6 +23,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
     """Run the plan, or find its result; resumes from the newest checkpoint."""
     if done := find_result(store, TrainResult, plan.key):
         return done
+    check(plan.spec)
     run = open_training(settings, plan, load_manifest(store, plan.dataset, plan.version))
     course = _Course(observer, tracking.Tracker(run))
     prefix = f"checkpoints/{plan.key}/adapter/"
@@ -58,7 +58,6 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
 
 def _fit(store: Store, settings: Settings, plan: TrainPlan, course: Observer, folder: Path) -> dict[str, float]:
     if plan.spec.compute.processes > 1:
-        check_processes(plan.spec)
         return fit_in_processes(settings, plan, course, folder)
     return fit(store, settings, plan, course, folder / "adapter", Ranks())
 

@@ -61,16 +61,18 @@ class Trainer:
         self.pipe, self.spec, self.meter, self.ranks = pipe, spec, meter or Meter(), ranks or Ranks()
         self.family = family_of(pipe)
         prior = None
+        whole = spec.model_copy(update={"crop": "center", "flip": False})  # validation knows no chance
+        chosen = lesson.held[: spec.validation.pictures] if spec.validation.every else ()
         with self.ranks.first():
             self.material = prepare(self.family, lesson.pictures, spec, settings.cache)
-            held = prepare(self.family, lesson.held[: spec.validation.pictures], spec, settings.cache)
+            held = prepare(self.family, chosen, whole, settings.cache)
             if spec.prior.prompts:
                 prior = prepare_prior(self.family, spec, base_fingerprint(settings), settings.cache)
         self.prior = prior
         self.learner = Learner(self.family, spec, self.ranks)
         times = self.learner.noise.config.num_train_timesteps
         self.draws = Draws(self.material, prior, lesson.weights, spec, times)
-        self.held = validation_samples(held, spec.seed, times) if spec.validation.every and lesson.held else []
+        self.held = validation_samples(held, spec.seed, times)
         self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
         self.history: list[Validated] = []
         self.best: dict[str, Tensor] = {}
@@ -86,18 +88,22 @@ class Trainer:
         step = self._restore(store, key, observer)
         stop = False
         with termination() as term:
-            while step < self.spec.steps and not stop and not is_over(self.history, self.spec.validation.patience):
+            while not (stop or self._over(step)):
                 step += 1
                 stop = self._advance(step, term, observer)
-                self._keep(store, key, step, stop)
-                if step % self.spec.sample_every == 0 and not stop:
+                last = stop or self._over(step)
+                if last or step % self.spec.checkpoint_every == 0:
+                    self._keep(store, key, step)
+                if not last and step % self.spec.sample_every == 0:
                     self._show(step, observer)
         if stop:
             raise Terminated(step)
         if self.best:
             self.learner.put(self.best)
-        if step % self.spec.sample_every:
-            self._show(step, observer)
+        self._show(step, observer)
+
+    def _over(self, step: int) -> bool:
+        return step >= self.spec.steps or is_over(self.history, self.spec.validation.patience)
 
     def _advance(self, step: int, term: Termination, observer: Observer) -> bool:
         metrics, stop = self.learner.step(step, self.draws.samples(step), term.asked)
@@ -118,10 +124,8 @@ class Trainer:
         if self.ranks.rank == 0:
             observer.samples(step, sample(self.pipe, self.sample_prompt, self.spec.resolution))
 
-    def _keep(self, store: Store, key: str, step: int, stop: bool) -> None:
-        """Write a checkpoint where one is due."""
-        over = is_over(self.history, self.spec.validation.patience) or step == self.spec.steps
-        if self.ranks.rank or not (stop or over or step % self.spec.checkpoint_every == 0):
+    def _keep(self, store: Store, key: str, step: int) -> None:
+        if self.ranks.rank:
             return
         mark = Checkpoint(
             step=step,

@@ -12,8 +12,8 @@ TIMES = (0.125, 0.375, 0.625, 0.875)  # of the noise schedule
 def validation_samples(material: Material, seed: int, times: int) -> list[Sample]:
     """Each picture at each of the four times, without chance in its latents; the weights sum to 1."""
     samples = []
-    weight = 1 / (len(material) * len(TIMES))
     for row in range(len(material)):
+        weight = 1 / (len(material) * len(TIMES))
         found, texts = material.take(row)
         mean = found["mean"]
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed * 100_003 + row))

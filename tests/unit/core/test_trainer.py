@@ -169,6 +169,19 @@ def test_validation_repeats_and_leaves_no_trace(base: Path, settings: Settings, 
     assert all(p.grad is None for p in trainer.learner.parameters.values())
 
 
+def test_held_pictures_are_encoded_whole_and_only_when_they_are_looked_at(
+    base: Path, settings: Settings, folder: FolderStore, tmp_path: Path
+) -> None:
+    chance = {"crop": "random", "crops": 2, "flip": True}
+    latents = tmp_path / "cache" / "latents"
+    tiny(base, settings, asking(**chance, validation={"every": 0}))
+    assert len(list(latents.iterdir())) == 4 * 4
+    assert tiny(base, settings, asking(validation={"every": 0})).held == []
+    before = len(list(latents.iterdir()))
+    tiny(base, settings, asking(**chance))
+    assert len(list(latents.iterdir())) == before + 2, "each in the middle, as it is"
+
+
 def test_a_training_is_the_same_with_and_without_validation(
     base: Path, settings: Settings, folder: FolderStore
 ) -> None:
