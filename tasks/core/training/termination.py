@@ -76,14 +76,17 @@ def interruptible(work: Callable[[], T]) -> T:
     Some handlers must stay where they are (Prefect takes no order to cancel while another one is installed). What
     the handler raises is raised here, but first a block of `termination()` that has begun comes to its end.
     """
-    noted, done, busy = Termination(), Future[T](), Lock()
+    noted, done, idle, busy = Termination(), Future[T](), Lock(), Lock()
     context = copy_context()
     context.run(_noted.set, noted)
+    idle.acquire()
     busy.acquire()
-    Thread(target=context.run, args=(_work, work, done, busy), daemon=True).start()
+    Thread(target=context.run, args=(_work, work, done, idle, busy), daemon=True).start()
     stop: BaseException | None = None
     while noted.heeded or not stop:
-        try:  # a bare lock: whatever else can be waited for is damaged by an error in the middle
+        try:  # bare locks: whatever else can be waited for is damaged by an error in the middle
+            if idle.locked():  # released in here: what the handler raises earlier finds work that never began
+                idle.release()
             while not busy.acquire(timeout=LOOK):
                 pass
             break
@@ -94,8 +97,9 @@ def interruptible(work: Callable[[], T]) -> T:
     return done.result()
 
 
-def _work(work: Callable[[], T], done: "Future[T]", busy: Lock) -> None:
+def _work(work: Callable[[], T], done: "Future[T]", idle: Lock, busy: Lock) -> None:
     try:
+        idle.acquire()
         done.set_result(work())
     except BaseException as error:
         done.set_exception(error)

@@ -79,9 +79,20 @@ def test_a_handler_that_lets_it_be_does_not_make_the_block_complete() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
+@pytest.mark.parametrize("late", [0.0, 0.3])
 @pytest.mark.usefixtures("before")
-def test_work_in_a_thread_ends_its_block_before_the_main_thread_s_handler_is_heard() -> None:
+def test_work_in_a_thread_ends_its_block_before_the_main_thread_s_handler_is_heard(
+    monkeypatch: pytest.MonkeyPatch, late: float
+) -> None:
     course = []
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        """As on a busy machine: the new thread is far before the starting one goes on."""
+        start(thread)
+        time.sleep(late)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
 
     def work() -> None:
         with termination() as noted:
