@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 
 from deployments.demo.plan import Diary
 from tasks.core import policy
-from tasks.core.gate import paired_interval, passes_founding_gate
+from tasks.core.gate import interval, passes_founding_gate
 from tasks.core.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.results import EvaluationResult, TrainResult, get_result, summary
@@ -66,7 +66,7 @@ class Story:
         }
         if last.drifted:
             sets = (last.drifted,)
-            _, low, high = paired_interval(last.challenger, last.champion, "prompt_fidelity", sets, spec)
+            _, low, high = interval(last.challenger["prompt_fidelity"], last.champion["prompt_fidelity"], sets, spec)
             figures["quality_on_shifted_prompts_before"] = _mean(last, "champion", drifted=True)
             figures["quality_on_shifted_prompts_after"] = _mean(last, "challenger", drifted=True)
             figures["quality_gain_interval"] = [round(low, 4), round(high, 4)]

@@ -287,6 +287,33 @@ class ReleaseCorrupt(DyeworksError):
         self.release = release
 
 
+class ReleaseWithdrawn(DyeworksError):
+    """A release was taken back for good."""
+
+    def __init__(self, release: str, actor: str, reason: str) -> None:
+        super().__init__(f"release {release} was withdrawn by {actor} ({reason}); take another generation")
+        self.release = release
+
+
+class ReleaseAbandoned(DyeworksError):
+    """A challenger that was rolled back would be promoted again with nobody asking for it."""
+
+    def __init__(self, release: str, generation: int) -> None:
+        super().__init__(
+            f"release {release} was rolled back by generation {generation}: it is only promoted again by a person, "
+            "with spec.actor and spec.reason"
+        )
+        self.release, self.generation = release, generation
+
+
+class PublishRefused(DyeworksError):
+    """A place to publish to cannot be used; nothing was uploaded."""
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(f"cannot publish to {place}: {problem}; nothing was uploaded")
+        self.place = place
+
+
 class BadKey(DyeworksError):
     """A store key is not a plain relative path."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tasks.core import clock, tracking
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import DyeworksError, PromotionLost, SettingError
-from tasks.core.gate import GateDecision, decide
+from tasks.core.gate import Decision, settle
 from tasks.core.models import base_fingerprint
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, write_release
@@ -63,14 +63,13 @@ def promote(store: Store, settings: Settings, request: PromoteRequest) -> Promot
     return result
 
 
-def gate(evaluation: EvaluationResult, spec: GateSpec) -> GateDecision:
+def gate(evaluation: EvaluationResult, spec: GateSpec) -> Decision:
     """The gate's decision on an evaluation."""
-    bare = evaluation.champion_generation == 0
-    return decide(evaluation.challenger, evaluation.champion, spec, drifted=evaluation.drifted, bare_base=bare)
+    return settle(evaluation.challenger, evaluation.champion, spec, evaluation.looks, evidence=evaluation.evidence)
 
 
 def _enter(
-    store: Store, settings: Settings, evaluation: EvaluationResult, decision: GateDecision, request: PromoteRequest
+    store: Store, settings: Settings, evaluation: EvaluationResult, decision: Decision, request: PromoteRequest
 ) -> tuple[str, int]:
     training = get_result(store, TrainResult, evaluation.training)
     about = ReleaseManifest(

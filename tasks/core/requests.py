@@ -34,6 +34,7 @@ class EvaluateRequest(Spec):
     drifted: tuple[str, ...] = Field((), description="Prompts of drifted traffic, beside the fixed ones.")
     report: str = Field("", description="Drift report that the retrain answers; its window begins the new reference.")
     evaluation: EvaluationSpec | None = Field(None, description="Empty means the preset's.")
+    gate: GateSpec | None = Field(None, description="For which guards get further looks; empty means the preset's.")
 
 
 class PromoteRequest(Spec):
@@ -72,8 +73,39 @@ class RollBackRequest(Spec):
     """Serve an older generation again."""
 
     generation: int = Field(0, ge=0, description="Generation to go back to; 0 means the one before the champion.")
+    leaves: int = Field(0, ge=0, description="Do nothing unless this generation is served; 0 means whichever is.")
     actor: str = Field("operator", description="Who asks for it.")
     reason: str = Field("rolled back by hand", description="Why.")
+
+
+class AdoptRequest(Spec):
+    """Make an existing LoRA generation 1."""
+
+    source: str = Field("", description="Folder under the store that holds its files, such as adopted/adire.")
+    actor: str = Field("operator", min_length=1, description="Who asks for it.")
+    reason: str = Field("adopted by hand", min_length=1, description="Why.")
+
+
+class WithdrawRequest(Spec):
+    """Take a release back for good: it cannot be promoted, served or rolled back to any more."""
+
+    generation: int = Field(0, ge=0, description="Generation whose release it is; 0 means `release` names it.")
+    release: str = Field("", description="The release, where no generation is given.")
+    delete_weights: bool = Field(False, description="Also delete its files from the stores.")
+    actor: str = Field("operator", min_length=1, description="Who asks for it.")
+    reason: str = Field("", description="Why; needed.")
+
+
+class ReconcileRequest(Spec):
+    """Put everything that follows from the ledger right: channels, aliases, the Hub."""
+
+
+class CalibrateRequest(Spec):
+    """Compare a model with itself on other seeds, and propose the gate's margins."""
+
+    release: str = Field("", description="The release; empty means the champion, or the bare base before there is one.")
+    evaluation: EvaluationSpec | None = Field(None, description="Empty means the preset's.")
+    gate: GateSpec | None = Field(None, description="Empty means the preset's.")
 
 
 class SteerRequest(Spec):

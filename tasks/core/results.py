@@ -7,8 +7,9 @@ from pydantic import Field
 
 from tasks.core.documents import Document, digest, parse, read_documents, render
 from tasks.core.errors import ObjectMissing, ResultMissing
-from tasks.core.gate import GateDecision, Scores
+from tasks.core.gate import Decision, Evidence, Look
 from tasks.core.requests import PromoteRequest
+from tasks.core.scores import Scores
 from tasks.core.specs import EvaluationSpec, load_preset
 from tasks.core.store import Store
 from tasks.core.training.spec import TrainSpec
@@ -50,13 +51,15 @@ class EvaluationResult(Result):
     pictures: str  # prefix of the rendered pictures in the store
     scorer: str
     seconds: float = 0.0  # of device time
+    evidence: Evidence = Evidence()
+    looks: tuple[Look, ...] = ()  # further seeds for guards that were unsure
 
 
 class PromotionResult(Result):
     """The gate's decision, and the generation if it promoted."""
 
     evaluation: str
-    decision: GateDecision
+    decision: Decision
     generation: int
     release: str
 
@@ -66,12 +69,15 @@ class PublishResult(Result):
 
     generation: int
     release: str
+    places: dict[str, str] = Field(
+        default_factory=dict
+    )  # where else it was published: the place, and its version there
 
 
 def summary(scores: Scores, prompts: tuple[str, ...]) -> dict[str, float]:
-    """The mean of each measure over some prompts."""
-    flat = {name: [value for prompt in prompts for value in values[prompt]] for name, values in scores.items()}
-    return {name: sum(values) / len(values) for name, values in flat.items()}
+    """The mean of each measure over those of some prompts that it was taken on."""
+    flat = {name: [value for p in prompts for value in values.get(p, ())] for name, values in scores.items()}
+    return {name: sum(values) / len(values) for name, values in flat.items() if values}
 
 
 R = TypeVar("R", bound=Result)

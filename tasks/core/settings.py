@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     render_guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture in the storefront.")
     render_batch: int = Field(16, ge=1, description="Requests that the storefront renders at once, at most.")
     poll_seconds: float = Field(2.0, gt=0, description="How often the storefront looks for a new champion.")
+    publish_store: str = Field("", description="Another store that releases are published to; empty: none.")
+    hub_repo: str = Field("", description="Hugging Face Hub model, OWNER/NAME, that releases are published to.")
+    hub_private: bool = Field(False, description="Whether that model is made private when it is created.")
+    hub_token: SecretStr = Field(SecretStr(""), description="Token that may write to it; HF_TOKEN where empty.")
+    hub_secret: str = Field("", description="Prefect Secret block that holds that token instead.")
+    licence: str = Field("creativeml-openrail-m", description="Licence of the adapters, as the Hub names it.")
+    notify_block: str = Field("", description="Prefect notification block, TYPE/NAME, that is told of decisions.")
+    notify_webhook: SecretStr = Field(SecretStr(""), description="URL that decisions are posted to as JSON.")
     log_seconds: float = Field(
         1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
     )

@@ -40,15 +40,34 @@ class EvaluationSpec(Spec):
     references: int = Field(32, ge=1, description="Training pictures the style is compared with, at most.")
 
 
+class Margins(Spec):
+    """How much worse than the champion a challenger may be; at least four standard errors of an A/A calibration."""
+
+    prompt_fidelity: float = Field(0.05, gt=0, description="On the fixed prompts, when there are drifted ones too.")
+    style_fidelity: float = Field(0.05, gt=0, description="In mean cosine to held-out training pictures.")
+    diversity: float = Field(0.05, gt=0, description="In mean cosine distance between the pictures of a prompt.")
+    forgetting: float = Field(0.05, gt=0, description="In CLIPScore on prompts without the trigger.")
+    near_copies: float = Field(0.05, gt=0, description="In cosine to the nearest training picture.")
+    render_seconds: float = Field(0.25, gt=0, description="As a share of the champion's time.")
+
+
 class GateSpec(Spec):
     """What a challenger must show."""
 
     floor: float = Field(0.75, ge=0, description="Least mean CLIPScore over the fixed prompts.")
     max_seconds: float = Field(30.0, gt=0, description="Most seconds a picture may take.")
+    max_mebibytes: float = Field(1024.0, gt=0, description="Most MiB the weights may take.")
+    max_gap: float = Field(0.3, gt=0, description="Most by which the CLIPScores of two groups of prompts may differ.")
+    max_copied: float = Field(0.1, ge=0, le=1, description="Most near-copies of training pictures, as a share.")
+    max_nearness: float = Field(
+        0.95, gt=0, le=1, description="Most mean cosine to the nearest training picture, where copies are not counted."
+    )
+    max_forgetting: float = Field(0.15, gt=0, description="Most CLIPScore that a first model may lose without trigger.")
+    min_diversity: float = Field(0.02, ge=0, description="Least mean cosine distance of a first model's pictures.")
+    margins: Margins = Field(Margins(), description="How much worse than the champion it may be.")
+    max_looks: int = Field(2, ge=0, le=8, description="Further looks with more seeds that an unsure guard may take.")
     resamples: int = Field(10_000, ge=100, description="Bootstrap resamples.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the bootstrap intervals.")
-    fixed_margin: float = Field(0.1, ge=0, description="How much worse the fixed prompts may get against a champion.")
-    diversity_margin: float = Field(0.05, ge=0, description="How much less diverse it may get against a champion.")
     seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
 
 

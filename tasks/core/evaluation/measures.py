@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.core.clip import Clip, Embeddings
-from tasks.core.gate import Scores
+from tasks.core.scores import Scores
 from tasks.core.rendering import Renderer
 from tasks.core.specs import EvaluationSpec
 

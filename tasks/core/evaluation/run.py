@@ -12,12 +12,13 @@ from tasks.core.documents import read_document
 from tasks.core.evaluation.grid import comparison, png
 from tasks.core.evaluation.measures import Pictures, measure, render_all
 from tasks.core.evaluation.plan import EvaluationPlan
-from tasks.core.gate import Scores
+from tasks.core.gate import Evidence
 from tasks.core.meter import Meter
 from tasks.core.records import DriftRecord
 from tasks.core.registry.releases import fetch_release
 from tasks.core.rendering import Renderer
 from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result, save_result, summary
+from tasks.core.scores import Scores
 from tasks.core.settings import Settings
 from tasks.core.store import Store, download_folder
 from tasks.core.training.material import load_pictures
@@ -56,6 +57,7 @@ def evaluate(store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip)
         pictures=f"results/evaluate/{plan.key}-grid.png",
         scorer=plan.scorer,
         seconds=meter.seconds(),
+        evidence=Evidence(drifted=plan.drifted, bare_base=not plan.champion_release),
     )
     titles = (f"champion: {_name(plan)}", "challenger")
     _keep(store, settings, result, comparison(drawn["champion"][0], drawn["challenger"][0], titles))

@@ -12,11 +12,12 @@ class Entry(Document):
     """One generation: a promotion, or a roll-back that names an older release."""
 
     generation: int
-    action: Literal["promote", "roll_back"]
-    release: str
+    action: Literal["promote", "adopt", "roll_back"]
+    release: str  # empty: the bare base
     dataset_version: str
-    evaluation: str
+    evaluation: str = ""  # of a promotion
     restores: int = 0  # the generation a roll-back goes back to
+    abandons: str = ""  # the release that a roll-back leaves
     traffic_from: datetime | None = None  # the traffic the release was promoted for begins here
     actor: str
     reason: str

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.core.gate import Check, GateDecision, Measure, Scores, decide, paired_interval, passes_founding_gate
+from tasks.core.gate import Check, Decision, Measure, Scores, decide, paired_interval, passes_founding_gate
 from tasks.core.specs import GateSpec
 
 FIXED = tuple(f"fixed {i}" for i in range(12))
@@ -26,11 +26,11 @@ def scores(
     return made | {"prompt_fidelity": around(fidelity, FIXED) | around(drifted, DRIFTED)}
 
 
-def named(decision: GateDecision, name: str) -> Check:
+def named(decision: Decision, name: str) -> Check:
     return next(c for c in decision.checks if c.name == name)
 
 
-def failed(decision: GateDecision) -> list[str]:
+def failed(decision: Decision) -> list[str]:
     return [c.name for c in decision.checks if not c.passed]
 
 
@@ -156,7 +156,7 @@ def test_differences_are_paired_by_prompt() -> None:
 def test_the_same_scores_give_the_same_decision() -> None:
     first, second = (decide(scores(0.92), scores(), SPEC, drifted=DRIFTED) for _ in range(2))
     assert first == second
-    assert GateDecision.model_validate_json(first.model_dump_json()) == first
+    assert Decision.model_validate_json(first.model_dump_json()) == first
 
 
 @pytest.mark.parametrize(("fidelity", "seconds", "passes"), [(0.8, 5.0, True), (0.7, 5.0, False), (0.8, 40.0, False)])
