@@ -82,7 +82,8 @@ def publish_stage(promotion: PromotionResult) -> None:
 def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, promotion: PromotionResult) -> None:
     """Keep how the retrain with this training's key ended, and what it took: the policy looks at both."""
     verdict, reason = promotion.decision.verdict, promotion.decision.reason
-    decision = _record(request, verdict, reason, training.version, promotion.generation, key)
+    outcome: Outcome = "promote" if verdict == "promote" else "keep"
+    decision = _record(request, outcome, reason, training.version, promotion.generation, key)
     text = f"**{verdict}** (started by {request.cause}, {decision.gpu_hours:.2g} GPU-hours): {reason}"
     create_markdown_artifact(text, key="retrain", description="How the retrain ended")
 

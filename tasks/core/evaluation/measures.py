@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from tasks.core.clip import Clip, Embeddings
-from tasks.core.scores import Scores
 from tasks.core.rendering import Renderer
+from tasks.core.scores import Scores
 from tasks.core.specs import EvaluationSpec
 
 Pictures = dict[str, list[Image.Image]]
