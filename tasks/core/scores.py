@@ -1,11 +1,14 @@
 """Scores of a model, and what can be said of the difference of two: the prompts are the units of the statistics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from math import fsum
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+
+from tasks.core.student import widening
 
 Measure = Literal[
     "prompt_fidelity",  # CLIPScore of the picture with its prompt
@@ -22,14 +25,19 @@ Scores = dict[Measure, Values]
 Floats = npt.NDArray[np.float64]
 
 
-def means(values: Values, prompts: Sequence[str]) -> Floats:
+def means(values: Values, prompts: Iterable[str]) -> Floats:
     """Mean over the seeds for each prompt, float64 [prompts]."""
-    return np.array([np.mean(values[p]) for p in prompts])
+    return np.array([fsum(values[p]) / len(values[p]) for p in prompts])
+
+
+def mean(values: Values, prompts: Iterable[str] | None = None) -> float:
+    """Mean over prompts, all of them by default, of the means over seeds."""
+    return fsum(each := means(values, values if prompts is None else prompts)) / len(each)
 
 
 def merged(values: Values, more: Values) -> Values:
-    """The values with those of further seeds; prompts that have no further ones are left out."""
-    return {p: (*values[p], *more[p]) for p in values if p in more}
+    """The values with those of further seeds; a prompt without further ones keeps those it has."""
+    return {p: (*had, *more.get(p, ())) for p, had in values.items()}
 
 
 def paired_interval(
@@ -41,17 +49,21 @@ def paired_interval(
     confidence: float,
     seed: int,
 ) -> tuple[float, float, float]:
-    """Mean difference challenger - champion and its percentile bootstrap interval over prompts.
+    """Mean difference challenger - champion and its interval, by a bootstrap over prompts; two or more in each set.
 
-    Each set of prompts is resampled by itself and has equal weight (Efron & Tibshirani 1993, ch. 8 and 13).
+    Each set of prompts is resampled by itself and has equal weight (Efron & Tibshirani 1993, ch. 8 and 13). Percentile
+    intervals of few prompts are too short: over 12 they exclude the truth in 9 of 100 cases instead of 5. So each set's
+    resamples are first widened about their mean by `widening`: that holds its level at 12 and changes 60 by 3 %.
     """
     estimate, draws = 0.0, np.zeros(resamples)
-    for i, prompts in enumerate(sets):
+    for i, prompts in enumerate(map(sorted, sets)):  # in whatever order they come
         difference = means(challenger, prompts) - means(champion, prompts)
-        estimate += float(difference.mean()) / len(sets)
-        draws += _weights(len(prompts), resamples, seed + i) @ difference / len(sets)
+        centre = float(difference.mean())
+        spread = _weights(len(prompts), resamples, seed + i) @ (difference - centre)
+        estimate += centre / len(sets)
+        draws += widening(len(prompts), confidence) / len(sets) * spread
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return estimate, float(low), float(high)
+    return estimate, estimate + float(low), estimate + float(high)
 
 
 @lru_cache(maxsize=16)

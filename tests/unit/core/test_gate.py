@@ -1,29 +1,57 @@
-"""The gate on scores whose truth is known: twelve fixed prompts, three seeds."""
+"""The gate on scores whose truth is known: twelve fixed prompts, three seeds, six measures."""
 
-import numpy as np
+import math
+
 import pytest
 
-from tasks.core.gate import Check, Decision, Measure, Scores, decide, paired_interval, passes_founding_gate
-from tasks.core.specs import GateSpec
+from tasks.core.gate import (
+    Check,
+    Decision,
+    Evidence,
+    Look,
+    Measure,
+    Scores,
+    decide,
+    guarded,
+    passes_founding_gate,
+    settle,
+    unsure,
+)
+from tasks.core.scores import MEASURES, Values
+from tasks.core.specs import GateSpec, Margins
 
 FIXED = tuple(f"fixed {i}" for i in range(12))
 DRIFTED = ("drifted 0", "drifted 1")
 SPEC = GateSpec(resamples=2000)
 SPREAD = (-0.01, 0.0, 0.01)
+LEVELS: dict[Measure, float] = {
+    "prompt_fidelity": 0.9,
+    "style_fidelity": 0.5,
+    "diversity": 0.3,
+    "forgetting": 0.02,
+    "near_copies": 0.6,
+    "render_seconds": 2.0,
+}
+BETTER = {"prompt_fidelity": 0.95}
+GUARDS = ("style_fidelity kept", "diversity kept", "forgetting kept", "near_copies kept", "render_seconds kept")
 
 
-def scores(
-    fidelity: float = 0.9, style: float = 0.5, diversity: float = 0.3, seconds: float = 2.0, drifted: float = 0.9
-) -> Scores:
-    """Scores with a little spread over prompts and seeds, around these means."""
+def around(mean: float, prompts: tuple[str, ...]) -> Values:
+    """A little spread over prompts and seeds."""
+    middle = (len(prompts) - 1) / 2
+    return {p: tuple(mean + 0.002 * (i - middle) + s for s in SPREAD) for i, p in enumerate(prompts)}
 
-    def around(mean: float, prompts: tuple[str, ...]) -> dict[str, tuple[float, ...]]:
-        offsets = np.linspace(-0.02, 0.02, len(prompts))
-        return {p: tuple(mean + o + s for s in SPREAD) for p, o in zip(prompts, offsets, strict=True)}
 
-    flat: dict[Measure, float] = {"style_fidelity": style, "diversity": diversity, "render_seconds": seconds}
-    made: Scores = {name: around(mean, FIXED + DRIFTED) for name, mean in flat.items()}
-    return made | {"prompt_fidelity": around(fidelity, FIXED) | around(drifted, DRIFTED)}
+def scores(drifted: float | None = None, **levels: float) -> Scores:
+    """All measures around these means, prompt fidelity on drifted prompts too if asked for."""
+    made: Scores = {m: around(levels.get(m, level), FIXED) for m, level in LEVELS.items()}
+    return made if drifted is None else made | {"prompt_fidelity": made["prompt_fidelity"] | around(drifted, DRIFTED)}
+
+
+def rough(made: Scores, measure: Measure, by: float) -> Scores:
+    """The measure with every other prompt higher by this, the others lower: the same mean, less sure."""
+    values = made[measure].items()
+    return made | {measure: {p: tuple(v + (by, -by)[i % 2] for v in vs) for i, (p, vs) in enumerate(values)}}
 
 
 def named(decision: Decision, name: str) -> Check:
@@ -31,134 +59,332 @@ def named(decision: Decision, name: str) -> Check:
 
 
 def failed(decision: Decision) -> list[str]:
-    return [c.name for c in decision.checks if not c.passed]
+    return [c.name for c in decision.checks if c.verdict == "failed"]
 
 
 def test_a_better_challenger_is_promoted() -> None:
-    decision = decide(scores(0.95, drifted=0.95), scores(0.9), SPEC, drifted=DRIFTED)
+    decision = decide(scores(**BETTER), scores(), SPEC)
     assert decision.verdict == "promote"
-    assert failed(decision) == []
+    assert [c.name for c in decision.checks] == ["floor", "speed", "prompt_fidelity better", *GUARDS]
     better = named(decision, "prompt_fidelity better")
-    assert better.value == pytest.approx(0.05)
-    assert better.low is not None
-    assert better.low > 0
+    assert (better.value, better.low) == (pytest.approx(0.05), pytest.approx(0.05))
+    assert decision.reason == "prompt_fidelity +0.050 [+0.050, +0.050] is better; all 7 other checks passed"
 
 
 def test_a_tie_keeps_the_champion() -> None:
     decision = decide(scores(), scores(), SPEC)
-    assert decision.verdict == "keep"
-    assert failed(decision) == ["prompt_fidelity better"]
+    assert (decision.verdict, failed(decision)) == ("keep", ["prompt_fidelity better"])
     assert named(decision, "prompt_fidelity better").low == 0.0
     assert "not surely better" in decision.reason
 
 
+def test_what_only_rounding_tells_apart_is_a_tie() -> None:
+    above = {p: tuple(v + 1e-12 for v in values) for p, values in scores()["prompt_fidelity"].items()}
+    assert decide(scores() | {"prompt_fidelity": above}, scores(), SPEC).verdict == "keep"
+
+
+def test_a_gain_that_is_mostly_noise_keeps_the_champion() -> None:
+    decision = decide(rough(scores(**BETTER), "prompt_fidelity", 0.2), scores(), SPEC)
+    better = named(decision, "prompt_fidelity better")
+    assert better.value == pytest.approx(0.05)
+    assert better.low is not None
+    assert better.low < 0
+    assert decision.verdict == "keep"
+
+
 def test_a_worse_challenger_is_kept_out_for_every_reason_at_once() -> None:
-    decision = decide(scores(0.7, diversity=0.1, drifted=0.7), scores(0.9), SPEC, drifted=DRIFTED)
+    decision = decide(scores(0.7, prompt_fidelity=0.7, diversity=0.1), scores(0.9), SPEC, evidence=_with_drift())
     assert failed(decision) == ["floor", "prompt_fidelity better", "prompt_fidelity kept", "diversity kept"]
     assert all(c.says in decision.reason for c in decision.checks if not c.passed)
 
 
+def _with_drift() -> Evidence:
+    return Evidence(drifted=DRIFTED)
+
+
 @pytest.mark.parametrize(("fidelity", "passes"), [(0.74, False), (0.76, True)])
 def test_the_floor_is_absolute(fidelity: float, passes: bool) -> None:
-    decision = decide(scores(fidelity, drifted=fidelity), scores(0.5, drifted=0.5), SPEC)
+    decision = decide(scores(prompt_fidelity=fidelity), scores(prompt_fidelity=0.5), SPEC)
     assert named(decision, "floor").passed is passes
     assert decision.verdict == ("promote" if passes else "keep")
 
 
 def test_the_floor_looks_at_the_fixed_prompts_alone() -> None:
-    decision = decide(scores(0.76, drifted=0.3), scores(0.7, drifted=0.1), SPEC, drifted=DRIFTED)
-    assert named(decision, "floor").passed
-    assert named(decision, "floor").value == pytest.approx(0.76)
+    low = decide(scores(0.3, prompt_fidelity=0.76), scores(0.1, prompt_fidelity=0.7), SPEC, evidence=_with_drift())
+    assert low.verdict == "promote"
+    assert named(low, "floor").value == pytest.approx(0.76)
 
 
 @pytest.mark.parametrize(("seconds", "passes"), [(30.5, False), (29.5, True)])
 def test_a_slow_challenger_is_kept_out(seconds: float, passes: bool) -> None:
-    decision = decide(scores(0.95, seconds=seconds, drifted=0.95), scores(0.9), SPEC)
-    assert (failed(decision) == []) is passes
-    assert named(decision, "speed").passed is passes
+    decision = decide(scores(**BETTER, render_seconds=seconds), scores(render_seconds=29), SPEC)
+    assert failed(decision) == ([] if passes else ["speed"])
+
+
+@pytest.mark.parametrize(("mebibytes", "passes"), [(1023, True), (1025, False)])
+def test_vast_weights_are_kept_out(mebibytes: int, passes: bool) -> None:
+    decision = decide(scores(**BETTER), scores(), SPEC, evidence=Evidence(size_bytes=mebibytes * 2**20))
+    assert failed(decision) == ([] if passes else ["size"])
+    assert named(decision, "size").value == mebibytes
+
+
+@pytest.mark.parametrize(("gap", "passes"), [(0.29, True), (0.31, False)])
+def test_groups_of_prompts_must_be_about_as_good(gap: float, passes: bool) -> None:
+    uneven = scores()["prompt_fidelity"] | around(0.95 + gap, FIXED[6:]) | around(0.95, FIXED[:6])
+    groups = {"rings": FIXED[:6], "moons": (*FIXED[6:], "a prompt without trigger")}
+    decision = decide(scores() | {"prompt_fidelity": uneven}, scores(), SPEC, evidence=Evidence(groups=groups))
+    assert failed(decision) == ([] if passes else ["evenness"])
+    assert named(decision, "evenness").value == pytest.approx(gap)
+    assert "'rings' lies under that of 'moons'" in named(decision, "evenness").says
+
+
+@pytest.mark.parametrize("evidence", [Evidence(groups={"rings": FIXED, "moons": ("x",)}), Evidence(drifted=("x", "y"))])
+def test_prompts_that_were_asked_for_and_never_measured_keep_the_champion(evidence: Evidence) -> None:
+    decision = decide(scores(**BETTER), scores(), SPEC, evidence=evidence)
+    assert decision.verdict == "keep"
+    assert decision.reason in ("no prompt of 'moons' was measured", "no prompt of 'drifted traffic' was measured")
+
+
+@pytest.mark.parametrize(("copied", "passes"), [(1, True), (2, False)])
+def test_a_challenger_that_copies_is_kept_out(copied: int, passes: bool) -> None:
+    near = scores()["near_copies"] | dict.fromkeys(FIXED[:copied], (0.99, 0.99, 0.99))
+    decision = decide(
+        scores(**BETTER) | {"near_copies": near}, scores(near_copies=0.7), SPEC, evidence=Evidence(near_limit=0.98)
+    )
+    assert failed(decision) == ([] if passes else ["copies"])
+    assert named(decision, "copies").value == pytest.approx(copied / 12)
+
+
+def test_a_refusal_outweighs_every_figure() -> None:
+    decision = decide(scores(**BETTER), scores(), SPEC, evidence=Evidence(refusals=("picture 3 is black",)))
+    assert (decision.verdict, decision.reason) == ("keep", "picture 3 is black")
 
 
 def test_style_decides_against_the_bare_base() -> None:
-    base = scores(0.8, style=0.2)
-    assert decide(scores(0.9, style=0.5), base, SPEC, bare_base=True).verdict == "promote"
-    unstyled = decide(scores(0.9, style=0.2), base, SPEC, bare_base=True)
+    base, evidence = scores(prompt_fidelity=0.8, style_fidelity=0.2), Evidence(bare_base=True)
+    decision = decide(scores(), base, SPEC, evidence=evidence)
+    assert decision.verdict == "promote"
+    assert {c.kind for c in decision.checks} == {"limit", "superiority"}
+    unstyled = decide(scores(**BETTER, style_fidelity=0.2), base, SPEC, evidence=evidence)
     assert failed(unstyled) == ["style_fidelity better"]
 
 
-def test_style_does_not_decide_against_a_champion() -> None:
-    decision = decide(scores(0.95, style=0.1, drifted=0.95), scores(0.9, style=0.5), SPEC)
-    assert decision.verdict == "promote"
-    assert "style_fidelity" not in " ".join(c.name for c in decision.checks)
+@pytest.mark.parametrize(
+    ("measure", "level"), [("forgetting", 0.16), ("diversity", 0.01), ("near_copies", 0.96), ("prompt_fidelity", 0.74)]
+)
+@pytest.mark.parametrize("against", ["bare base", "nothing"])
+def test_limits_take_the_place_of_guards_for_a_first_model(measure: str, level: float, against: str) -> None:
+    base = scores(style_fidelity=0.2, diversity=0.9) if against == "bare base" else None
+    evidence = Evidence(bare_base=base is not None)
+    assert decide(scores(), base, SPEC, evidence=evidence).verdict == "promote"
+    decision = decide(scores(**{measure: level}), base, SPEC, evidence=evidence)
+    assert decision.verdict == "keep"
+    assert [c.measure for c in decision.checks if not c.passed] == [measure]
 
 
-def test_diversity_is_no_guard_against_the_bare_base() -> None:
-    decision = decide(scores(0.9, style=0.5, diversity=0.0), scores(0.8, style=0.2), SPEC, bare_base=True)
-    assert decision.verdict == "promote"
+def test_a_first_model_is_compared_with_nothing() -> None:
+    decision = decide(scores(), None, SPEC)
+    assert {c.kind for c in decision.checks} == {"limit"}
+    assert decision.reason == "all 5 checks passed"
 
 
 def test_two_drifted_prompts_weigh_as_much_as_twelve_fixed() -> None:
-    challenger, champion = scores(0.88, drifted=1.0), scores(0.9, drifted=0.9)
-    decision = decide(challenger, champion, SPEC, drifted=DRIFTED)
+    challenger, champion = scores(1.0, prompt_fidelity=0.88), scores(0.9)
+    decision = decide(challenger, champion, SPEC, evidence=_with_drift())
     better = named(decision, "prompt_fidelity better")
     assert better.value == pytest.approx((-0.02 + 0.1) / 2)  # by rows it would be -0.003
-    assert better.low == pytest.approx(0.04), "all prompts of a set differ alike"
-    assert better.high == pytest.approx(0.04)
+    assert (better.low, better.high) == (pytest.approx(0.04), pytest.approx(0.04)), "a set's prompts differ alike"
     assert decision.verdict == "promote"
 
 
-def test_the_drifted_prompts_cannot_buy_a_loss_on_the_fixed() -> None:
-    decision = decide(scores(0.78, drifted=1.0), scores(0.9, drifted=0.3), SPEC, drifted=DRIFTED)
-    assert failed(decision) == ["prompt_fidelity kept"]
-    assert decision.verdict == "keep"
-
-
-@pytest.mark.parametrize(("diversity", "verdict"), [(0.26, "promote"), (0.24, "keep")])
-def test_diversity_may_fall_within_its_margin(diversity: float, verdict: str) -> None:
-    decision = decide(scores(0.95, diversity=diversity, drifted=0.95), scores(0.9), SPEC)
-    assert decision.verdict == verdict
-
-
-def one_measure(values: "np.typing.NDArray[np.float64]") -> Scores:
-    return {"prompt_fidelity": {p: (float(v),) for p, v in zip(FIXED, values, strict=True)}}
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng, spec, true = np.random.default_rng(5), GateSpec(resamples=500), 0.03
-    covered = 0
-    for _ in range(300):
-        champion = rng.normal(0.8, 0.1, len(FIXED))
-        challenger = champion + rng.normal(true, 0.05, len(FIXED))
-        _, low, high = paired_interval(
-            one_measure(challenger), one_measure(champion), "prompt_fidelity", (FIXED,), spec
-        )
-        covered += low <= true <= high
-    assert 0.86 <= covered / 300 <= 0.98  # the percentile interval of twelve is a little short of 0.95
-
-
-@pytest.mark.parametrize(("shift", "excludes"), [(0.0, False), (0.2, True), (-0.2, True)])
-def test_the_interval_excludes_zero_only_for_a_real_difference(shift: float, excludes: bool) -> None:
-    noise = np.random.default_rng(3).normal(0, 0.05, len(FIXED))
-    champion, challenger = one_measure(np.full(12, 0.8)), one_measure(0.8 + shift + noise - noise.mean())
-    value, low, high = paired_interval(challenger, champion, "prompt_fidelity", (FIXED,), SPEC)
-    assert value == pytest.approx(shift, abs=1e-9)
-    assert low <= value <= high
-    assert (low > 0 or high < 0) is excludes
-
-
-def test_differences_are_paired_by_prompt() -> None:
-    hard_and_easy = np.linspace(0.1, 0.9, len(FIXED))  # prompts differ far more than the models do
-    _, low, _ = paired_interval(
-        one_measure(hard_and_easy + 0.02), one_measure(hard_and_easy), "prompt_fidelity", (FIXED,), SPEC
+def test_a_single_drifted_prompt_is_one_of_all() -> None:
+    one = scores(**BETTER)["prompt_fidelity"] | {"drifted": (1.0,)}
+    decision = decide(
+        scores() | {"prompt_fidelity": one},
+        scores() | {"prompt_fidelity": scores()["prompt_fidelity"] | {"drifted": (0.9,)}},
+        SPEC,
+        evidence=Evidence(drifted=("drifted",)),
     )
-    assert low == pytest.approx(0.02)
+    better = named(decision, "prompt_fidelity better")
+    assert better.value == pytest.approx((12 * 0.05 + 0.1) / 13)
+    assert better.low is not None
+    assert better.low < better.value
+    assert "prompt_fidelity kept" not in [c.name for c in decision.checks]
 
 
-def test_the_same_scores_give_the_same_decision() -> None:
-    first, second = (decide(scores(0.92), scores(), SPEC, drifted=DRIFTED) for _ in range(2))
+def test_the_drifted_prompts_cannot_buy_a_loss_on_the_fixed() -> None:
+    decision = decide(scores(1.0, prompt_fidelity=0.78), scores(0.3), SPEC, evidence=_with_drift())
+    assert (decision.verdict, failed(decision)) == ("keep", ["prompt_fidelity kept"])
+
+
+@pytest.mark.parametrize(("measure", "margin"), [(m, 0.05) for m in MEASURES[1:-1]] + [("render_seconds", 0.5)])
+@pytest.mark.parametrize(("part", "verdict"), [(-9.0, "promote"), (0.9, "promote"), (1.1, "keep")])
+def test_a_guard_may_be_worse_within_its_margin(measure: Measure, margin: float, part: float, verdict: str) -> None:
+    sign = -1 if measure in ("style_fidelity", "diversity") else 1
+    decision = decide(scores(**BETTER, **{measure: LEVELS[measure] + sign * part * margin}), scores(), SPEC)
+    check = named(decision, f"{measure} kept")
+    assert check.limit == pytest.approx(sign * margin), "the margin of render_seconds is a quarter of two seconds"
+    assert decision.verdict == verdict
+    assert check.passed is (verdict == "promote")
+    assert ("is within its margin" if check.passed else "is beyond its margin") in check.says
+
+
+def test_an_unsure_guard_is_inconclusive_only_where_nothing_has_failed() -> None:
+    better, worse = (rough(scores(prompt_fidelity=f), "diversity", 0.2) for f in (0.95, 0.85))
+    open_one = decide(better, scores(), SPEC)
+    assert open_one.verdict == "inconclusive"
+    assert [c.name for c in unsure(open_one)] == ["diversity kept"]
+    assert open_one.reason.endswith("may be beyond its margin -0.050")
+    closed = decide(worse, scores(), SPEC)
+    assert named(closed, "diversity kept").verdict == "unsure"
+    assert (closed.verdict, unsure(closed)) == ("keep", ())
+
+
+def look(offset: float, check: str = "diversity kept", prompts: tuple[str, ...] = FIXED, seeds: int = 9) -> Look:
+    """Further seeds by which all prompts differ alike."""
+    return Look(
+        check=check,
+        challenger=dict.fromkeys(prompts, (0.3 + offset,) * seeds),
+        champion=dict.fromkeys(prompts, (0.3,) * seeds),
+    )
+
+
+def settled(*looks: Look, spec: GateSpec = SPEC, by: float = 0.2) -> Decision:
+    return settle(rough(scores(**BETTER), "diversity", by), scores(), spec, looks)
+
+
+def test_further_seeds_settle_a_guard() -> None:
+    found = settled(look(0.0))
+    before, after = (named(d, "diversity kept") for d in (settled(), found))
+    assert (found.verdict, after.looks) == ("promote", 2)
+    assert (before.high or 0) - (before.low or 0) > 2 * ((after.high or 0) - (after.low or 0))
+    kept = settled(look(-0.2))
+    assert (kept.verdict, failed(kept)) == ("keep", ["diversity kept"])
+
+
+def test_what_other_checks_saw_settles_nothing() -> None:
+    for name in ("prompt_fidelity better", "style_fidelity kept", "floor"):
+        assert settled(look(0.0, name)) == settled()
+    assert settled().verdict == "inconclusive"
+
+
+def test_the_primary_is_never_looked_at_twice() -> None:
+    challenger = rough(rough(scores(**BETTER), "prompt_fidelity", 0.2), "diversity", 0.2)
+    again = Look(
+        check="prompt_fidelity better", challenger=dict.fromkeys(FIXED, (1.0,)), champion=dict.fromkeys(FIXED, (0.5,))
+    )
+    first, second = decide(challenger, scores(), SPEC), settle(challenger, scores(), SPEC, [again, look(0.0)])
     assert first == second
-    assert Decision.model_validate_json(first.model_dump_json()) == first
+    assert second.verdict == "keep"
+
+
+def test_a_guard_that_stays_unsure_keeps_the_champion() -> None:
+    looks = [look(0.0, seeds=1) for _ in range(3)]
+    assert [settled(*looks[:n]).verdict for n in range(4)] == ["inconclusive", "inconclusive", "keep", "keep"]
+    found = named(settled(*looks), "diversity kept")
+    assert (found.verdict, found.looks) == ("failed", 3)
+    assert found.says.endswith("may be beyond its margin -0.050, after 3 looks; the champion stays")
+
+
+def test_without_further_looks_an_unsure_guard_keeps_the_champion() -> None:
+    found = settled(look(0.0), spec=GateSpec(resamples=2000, max_looks=0))
+    assert (found.verdict, failed(found)) == ("keep", ["diversity kept"])
+    assert named(found, "diversity kept").looks == 1
+
+
+@pytest.mark.parametrize("bad", [look(math.nan), look(0.0, prompts=FIXED[1:]), look(0.0, seeds=0)])
+def test_a_look_that_was_not_measured_keeps_the_champion(bad: Look) -> None:
+    found = settled(bad)
+    assert found.verdict == "keep"
+    assert "was not measured on all of its prompts" in found.reason
+
+
+def test_a_guard_of_prompt_fidelity_looks_at_the_fixed_prompts_again() -> None:
+    challenger, champion = rough(scores(1.2), "prompt_fidelity", 0.15), scores(0.9)
+    evidence, name = _with_drift(), "prompt_fidelity kept"
+    calm = challenger["prompt_fidelity"] | around(1.2, DRIFTED)
+    challenger |= {"prompt_fidelity": calm}
+    first = decide(challenger, champion, SPEC, evidence=evidence)
+    assert [c.name for c in unsure(first)] == [name]
+    assert guarded("prompt_fidelity", challenger, evidence) == FIXED
+    more = Look(
+        check=name,
+        challenger=dict.fromkeys((*FIXED, *DRIFTED), (0.9,) * 9),
+        champion=dict.fromkeys(FIXED, (0.9,) * 9) | dict.fromkeys(DRIFTED, (9.0,)),
+    )
+    found = settle(challenger, champion, SPEC, [more], evidence=evidence)
+    assert found.verdict == "promote"
+    assert named(found, name).value == pytest.approx(0)
+    assert named(found, "prompt_fidelity better") == named(first, "prompt_fidelity better")
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("who", ["challenger", "champion"])
+@pytest.mark.parametrize("value", [None, (), (0.5, math.nan, 0.5), (math.inf,) * 3])
+def test_scores_that_are_missing_or_no_numbers_keep_the_champion(
+    measure: Measure, who: str, value: tuple[float, ...] | None
+) -> None:
+    both = {"challenger": scores(**BETTER), "champion": scores()}
+    if value is None:
+        del both[who][measure]
+    else:
+        both[who][measure][FIXED[0]] = value
+    decision = decide(both["challenger"], both["champion"], SPEC)
+    assert (decision.verdict, failed(decision)) == ("keep", ["refused"])
+    missing = "was not measured" if not value else "is not a finite number everywhere"
+    assert decision.reason == f"{measure} of the {who} {missing}"
+
+
+def test_scores_of_other_prompts_or_seeds_are_not_compared() -> None:
+    champion = scores()
+    champion["diversity"].pop(FIXED[3])
+    champion["near_copies"][FIXED[3]] = (0.6,)
+    decision = decide(scores(**BETTER), champion, SPEC)
+    assert decision.verdict == "keep"
+    assert decision.reason == (
+        "diversity was measured on other prompts for the champion; "
+        "near_copies was measured with other seeds for the champion"
+    )
+
+
+def test_one_prompt_proves_nothing() -> None:
+    one: Scores = {m: {"a": (v,)} for m, v in LEVELS.items()}
+    better = one | {"prompt_fidelity": {"a": (1.5,)}}
+    assert "on one prompt only" in decide(better, one, SPEC).reason
+    assert decide(better, None, SPEC).verdict == "promote", "absolute limits need no spread"
+
+
+def test_drifted_prompts_alone_are_not_enough() -> None:
+    decision = decide(scores(**BETTER), scores(), SPEC, evidence=Evidence(drifted=FIXED))
+    assert (decision.verdict, decision.reason) == ("keep", "none of the fixed prompts was measured")
+
+
+def test_the_order_of_prompts_and_seeds_changes_nothing() -> None:
+    def turned(made: Scores) -> Scores:
+        return {m: {p: made[m][p][::-1] for p in reversed(made[m])} for m in reversed(MEASURES)}
+
+    challenger, champion = rough(scores(1.0, **BETTER), "forgetting", 0.06), scores(0.93)
+    evidence = Evidence(drifted=DRIFTED, groups={"a": FIXED[:5], "b": FIXED[5:]})
+    back = Evidence(drifted=DRIFTED[::-1], groups={"b": FIXED[:4:-1], "a": FIXED[4::-1]})
+    first = decide(challenger, champion, SPEC, evidence=evidence)
+    assert first == decide(turned(challenger), turned(champion), SPEC, evidence=back)
+
+
+def test_a_decision_is_a_document() -> None:
+    decision = decide(scores(1.0, **BETTER), scores(0.9), SPEC, evidence=_with_drift())
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+    evidence = Evidence(drifted=DRIFTED, groups={"a": FIXED}, near_limit=0.9)
+    assert Evidence.model_validate_json(evidence.model_dump_json()) == evidence
+    assert Look.model_validate_json(look(0.1).model_dump_json()) == look(0.1)
+
+
+def test_margins_are_those_of_the_specification() -> None:
+    spec = GateSpec(resamples=2000, margins=Margins(diversity=0.2))
+    assert decide(scores(**BETTER, diversity=0.15), scores(), SPEC).verdict == "keep"
+    assert decide(scores(**BETTER, diversity=0.15), scores(), spec).verdict == "promote"
 
 
 @pytest.mark.parametrize(("fidelity", "seconds", "passes"), [(0.8, 5.0, True), (0.7, 5.0, False), (0.8, 40.0, False)])
 def test_the_founding_gate_asks_for_floor_and_speed(fidelity: float, seconds: float, passes: bool) -> None:
-    assert passes_founding_gate(scores(fidelity, seconds=seconds), FIXED, SPEC) is passes
+    made = scores(0.0, prompt_fidelity=fidelity, render_seconds=seconds)
+    assert passes_founding_gate(made, FIXED, SPEC) is passes
