@@ -1,7 +1,7 @@
 """Measures dyeworks against itself and others: `make bench` writes build/bench/bench.json.
 
 Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
-baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift) and
+baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift, gate) and
 writes its rows alone; the drift detector's whole tables are in build/bench/drift.json.
 """
 
@@ -21,6 +21,7 @@ from tasks.core.settings import Settings
 from tasks.core.specs import load_preset
 from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines
+from tests.bench_gate import gate
 from tests.bench_table import Row, Table, row, show
 from tests.bench_training import training
 
@@ -29,7 +30,12 @@ OUT = Path("build/bench")
 
 def main() -> None:
     """Run the parts that are named, or all, and write what they found."""
-    parts: dict[str, Callable[[], list[Row]]] = {"training": training, "rendering": rendering, "drift": drift}
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "training": training,
+        "rendering": rendering,
+        "drift": drift,
+        "gate": gate,
+    }
     rows = [row for name in sys.argv[1:] or parts for row in parts[name]()]
     write("bench.json", rows)
     print()

@@ -1,6 +1,5 @@
 """Simulated gates: two models whose true difference is known, from the first look to the last; none of it tuned."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
@@ -8,7 +7,8 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.gate import Decision, Evidence, Look, Scores, decide, settle, unsure
+from tasks.core.calibration import propose
+from tasks.core.gate import Decision, Look, Scores, decide, settle, unsure
 from tasks.core.scores import MEASURES, Measure, Values, mean
 from tasks.core.specs import GateSpec, Margins
 
@@ -90,26 +90,22 @@ class Pair:
 class Outcome:
     """What became of one pair."""
 
+    first: Decision  # before any further look
     decision: Decision
     naive: bool  # the mean of the primary measure is higher
     looks: int  # further ones, of all guards together
 
 
-def outcomes(world: World, gates: int, seed: int, resamples: int = 10_000) -> Iterator[Outcome]:
-    """The whole procedure with its further looks, for so many pairs."""
-    rng, spec = np.random.default_rng([6, seed]), world.spec(resamples)
-    for _ in range(gates):
-        yield _run(Pair(world, rng), spec)
-
-
-def _run(pair: Pair, spec: GateSpec) -> Outcome:
+def run(pair: Pair, spec: GateSpec) -> Outcome:
+    """The whole procedure with its further looks."""
     challenger, champion = pair.scores()
-    decision, looks = decide(challenger, champion, spec, evidence=Evidence()), list[Look]()
+    decision = first = decide(challenger, champion, spec)
+    looks: list[Look] = []
     while open_ones := unsure(decision):
         looks += [pair.look(check.name, check.measure) for check in open_ones if check.measure]
         decision = settle(challenger, champion, spec, looks)
     naive = mean(challenger["prompt_fidelity"]) > mean(champion["prompt_fidelity"])
-    return Outcome(decision, naive, len(looks))
+    return Outcome(first, decision, naive, len(looks))
 
 
 @dataclass(frozen=True)
@@ -125,8 +121,36 @@ class Shares:
 def shares(world: World, gates: int, seed: int = 1, resamples: int = 10_000) -> Shares:
     """Simulate them."""
     promoted = naive = looked = 0
-    for outcome in outcomes(world, gates, seed, resamples):
+    rng, spec = np.random.default_rng([6, seed]), world.spec(resamples)
+    for _ in range(gates):
+        outcome = run(Pair(world, rng), spec)
         promoted += outcome.decision.verdict == "promote"
         naive += outcome.naive
         looked += outcome.looks > 0
     return Shares(gates, promoted / gates, naive / gates, looked / gates)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """Of the guards of two equal models, at the margins that an A/A run has proposed: the share that pass."""
+
+    guards: int
+    at_once: float
+    in_the_end: float
+
+
+def calibrated(world: World, calibrations: int, gates: int, seed: int = 1, resamples: int = 10_000) -> Passed:
+    """So many A/A runs, and so many gates by the margins of each."""
+    rng, counts = np.random.default_rng([7, seed]), np.zeros(3)
+    for _ in range(calibrations):
+        proposed = {n.measure: n.proposed for n in propose(*Pair(world, rng).scores(), world.spec(resamples)).noises}
+        spec = world.spec(resamples).model_copy(update={"margins": Margins(**proposed)})
+        for _ in range(gates):
+            outcome = run(Pair(world, rng), spec)
+            counts += (_guards(outcome.decision, 0), _guards(outcome.first), _guards(outcome.decision))
+    return Passed(int(counts[0]), float(counts[1] / counts[0]), float(counts[2] / counts[0]))
+
+
+def _guards(decision: Decision, least: int = 1) -> int:
+    """How many guards have passed; with `least` 0, how many there are."""
+    return sum(check.kind == "guard" and check.passed >= least for check in decision.checks)

@@ -320,3 +320,14 @@ class BadKey(DyeworksError):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"store key {key!r} {problem}; a key is a relative path such as 'blobs/ab12'")
         self.key = key
+
+
+class CalibrationImpossible(DyeworksError):
+    """The scores of a model with itself say nothing about the gate's noise."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(
+            f"the gate cannot be calibrated: {'; '.join(faults)} (the challenger is the first run, the champion the "
+            "second). Both must measure everything on the same prompts, two or more a measure, with as many seeds"
+        )
+        self.faults = faults

@@ -67,7 +67,7 @@ def test_a_better_challenger_is_promoted() -> None:
     assert decision.verdict == "promote"
     assert [c.name for c in decision.checks] == ["floor", "speed", "prompt_fidelity better", *GUARDS]
     better = named(decision, "prompt_fidelity better")
-    assert (better.value, better.low) == (pytest.approx(0.05), pytest.approx(0.05))
+    assert (better.value, better.low) == pytest.approx((0.05, 0.05))
     assert decision.reason == "prompt_fidelity +0.050 [+0.050, +0.050] is better; all 7 other checks passed"
 
 
@@ -193,7 +193,7 @@ def test_two_drifted_prompts_weigh_as_much_as_twelve_fixed() -> None:
     decision = decide(challenger, champion, SPEC, evidence=_with_drift())
     better = named(decision, "prompt_fidelity better")
     assert better.value == pytest.approx((-0.02 + 0.1) / 2)  # by rows it would be -0.003
-    assert (better.low, better.high) == (pytest.approx(0.04), pytest.approx(0.04)), "a set's prompts differ alike"
+    assert (better.low, better.high) == pytest.approx((0.04, 0.04)), "a set's prompts differ alike"
     assert decision.verdict == "promote"
 
 

@@ -76,7 +76,7 @@ def test_more_confidence_is_a_wider_interval() -> None:
 def test_differences_are_paired_by_prompt() -> None:
     hard_and_easy = np.linspace(0.1, 0.9, 12)  # prompts differ far more than the models do
     _, low, high = interval(hard_and_easy + 0.02, hard_and_easy)
-    assert (low, high) == (pytest.approx(0.02), pytest.approx(0.02))
+    assert (low, high) == pytest.approx((0.02, 0.02))
 
 
 def test_each_set_of_prompts_has_equal_weight_and_its_own_noise() -> None:

@@ -1,0 +1,101 @@
+"""A model against itself: the noise that is found is the one that was put in, and the margins do what they are for."""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+import yaml
+
+from tasks.core.calibration import LEAST, Calibration, Noise, propose
+from tasks.core.errors import CalibrationImpossible
+from tasks.core.gate import GateSpec, Measure, Scores
+from tasks.core.scores import MEASURES
+from tasks.core.specs import Margins, Preset
+from tests.gates import Pair, World, calibrated
+
+SPEC = GateSpec(resamples=2000)
+SAME = World(prompts=60, noise=0.03, lasting=0.0)
+
+
+def runs(world: World = SAME, seed: int = 0) -> tuple[Scores, Scores]:
+    return Pair(world, np.random.default_rng(seed)).scores()
+
+
+def of(found: Calibration, measure: Measure) -> Noise:
+    return next(noise for noise in found.noises if noise.measure == measure)
+
+
+def slower(scores: Scores, times: float) -> Scores:
+    return scores | {"render_seconds": {p: tuple(times * v for v in vs) for p, vs in scores["render_seconds"].items()}}
+
+
+def test_the_noise_is_the_one_that_was_put_in() -> None:
+    found = propose(*runs(World(prompts=2000, noise=0.03, lasting=0.0)), SPEC)
+    assert [noise.measure for noise in found.noises] == list(MEASURES)
+    for noise in found.noises:
+        assert noise.deviation == pytest.approx(0.03, rel=0.1)
+        assert noise.error == pytest.approx(0.03 / sqrt(2000), rel=0.1)
+        assert noise.high - noise.low == pytest.approx(4 * noise.error, rel=0.1)
+        assert noise.proposed == LEAST or noise.measure == "render_seconds"
+
+
+@pytest.mark.parametrize("prompts", [12, 60])
+def test_a_margin_is_four_standard_errors(prompts: int) -> None:
+    found = propose(*runs(World(prompts=prompts, noise=0.2, lasting=0.0)), SPEC)
+    assert all(noise.proposed == pytest.approx(4 * noise.error) for noise in found.noises)
+    assert all(noise.proposed == pytest.approx(4 * 0.2 / sqrt(prompts), rel=0.5) for noise in found.noises)
+
+
+def test_render_seconds_are_counted_in_shares_of_their_mean() -> None:
+    first, second = runs()
+    quick, slow = propose(first, second, SPEC), propose(slower(first, 20), slower(second, 20), SPEC)
+    one, twenty = (of(c, "render_seconds") for c in (quick, slow))
+    assert twenty.level == pytest.approx(20 * one.level)
+    assert (twenty.deviation, twenty.proposed) == pytest.approx((one.deviation, one.proposed))
+    assert (twenty.low, twenty.high) == pytest.approx((one.low, one.high))
+
+
+def test_margins_in_force_are_judged() -> None:
+    tight = GateSpec(resamples=2000, margins=Margins(diversity=0.004))
+    found = propose(*runs(), tight)
+    assert [noise.measure for noise in found.noises if not noise.suffices] == ["diversity"]
+    assert (found.suffices, propose(*runs(), SPEC).suffices) == (False, True)
+    assert "the margin of 0.004 is too small" in of(found, "diversity").says
+    assert of(found, "forgetting").says.endswith("the margin of 0.05 suffices")
+
+
+def test_runs_that_differ_are_told() -> None:
+    first, second = runs()
+    found = propose(slower(first, 1.2), second, SPEC)
+    assert of(propose(first, second, SPEC), "render_seconds").still
+    assert not of(found, "render_seconds").still
+    assert "the two runs differ" in of(found, "render_seconds").says
+
+
+def test_the_lines_can_be_put_into_a_preset() -> None:
+    found = propose(*runs(), SPEC)
+    preset = Preset.model_validate(yaml.safe_load(f"gate:\n{found.as_yaml()}  floor: 0.5\n"))
+    for noise in found.noises:
+        margin = getattr(preset.gate.margins, noise.measure)
+        assert noise.proposed - 1e-9 <= margin < noise.proposed + 0.001
+    assert propose(*runs(), preset.gate).suffices
+
+
+def test_it_is_a_document() -> None:
+    found = propose(*runs(), SPEC)
+    assert Calibration.model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    first, second = runs()
+    del second["forgetting"]
+    with pytest.raises(CalibrationImpossible, match="forgetting of the champion was not measured"):
+        propose(first, second, SPEC)
+
+
+@pytest.mark.parametrize("prompts", [12, 60])
+def test_guards_at_the_proposed_margins_let_equal_models_pass(prompts: int) -> None:
+    found = calibrated(World(prompts=prompts, lasting=0.0, gain=0.5), 30, 10, resamples=1000)
+    assert found.guards == 30 * 10 * 5
+    assert found.at_once >= 0.9
+    assert found.in_the_end >= 0.97
