@@ -22,12 +22,13 @@ MARGINS = "Guards of equal models that pass at the margins that one A/A run has 
 def gate() -> list[Row]:
     """The gate, its intervals and its calibration."""
     tables = dict(gate_tables())
-    equal, gained = (next(r for r in tables[PROMOTED] if r["prompts"] == 60 and r["gain"] == g) for g in (0, 0.02))
+    equal, gained = (line(tables[PROMOTED], prompts=60, gain=gain) for gain in (0.0, 0.02))
+    twelve = line(tables[INTERVALS], prompts=12, differences="normal")
     return [
         _row("equal models that the gate promotes", equal, "promoted", "mean is higher"),
         _row("gains of 0.02 that the gate promotes", gained, "promoted", "mean is higher"),
         _row("losses of two margins that the gate promotes", tables[WORSE][-1], "promoted", "mean is higher"),
-        _row("95 % intervals of 12 prompts that miss", tables[INTERVALS][1], "widened", "percentile"),
+        _row("95 % intervals of 12 prompts that miss", twelve, "widened", "percentile"),
     ]
 
 
@@ -66,6 +67,11 @@ def intervals(runs: int = 4000) -> Table:
     return [{"prompts": n, "differences": shape, **_missed(n, shape, runs)} for n in (4, *SIZES) for shape in SHAPES]
 
 
+def line(table: Table, **wanted: str | float) -> Row:
+    """The first row with these values."""
+    return next(row for row in table if wanted.items() <= row.items())
+
+
 def _line(world: World, gates: int) -> Row:
     found = shares(world, gates)
     return {
@@ -102,6 +108,6 @@ def _missed(n: int, shape: str, runs: int) -> Row:
     return {"intervals": runs, "widened": missed / runs, "percentile": short / runs}
 
 
-def _row(name: str, line: Row, column: str, baseline: str) -> Row:
-    runs = int(line.get("gates", line.get("intervals", 1)))
-    return row(name, "share", float(line[column]), baseline, float(line[baseline]), runs)
+def _row(name: str, found: Row, column: str, baseline: str) -> Row:
+    runs = int(found.get("gates", found.get("intervals", 1)))
+    return row(name, "share", float(found[column]), baseline, float(found[baseline]), runs)

@@ -37,17 +37,23 @@ def refused(fault: str) -> Check:
 
 def at_most(name: str, measure: Measure | None, value: float, limit: float, told: str, unit: str = "") -> Check:
     """A figure that must not exceed its limit; `told` is what it is, in words that its value can follow."""
-    return _limit(name, measure, (value, limit), value <= limit, f"{told} {value:.3g}{unit}", f"most {limit:g}{unit}")
+    return _limit(
+        name,
+        measure,
+        (value, limit),
+        value <= limit,
+        f"{told} {value:.3g}{unit} where at most {limit:g}{unit} is allowed",
+    )
 
 
 def at_least(name: str, measure: Measure | None, value: float, limit: float, told: str) -> Check:
     """A figure that must reach its limit."""
-    return _limit(name, measure, (value, limit), value >= limit, f"{told} {value:.3g}", f"least {limit:g}")
+    return _limit(
+        name, measure, (value, limit), value >= limit, f"{told} {value:.3g} where at least {limit:g} is needed"
+    )
 
 
-def _limit(
-    name: str, measure: Measure | None, figures: tuple[float, float], passed: bool, told: str, bound: str
-) -> Check:
+def _limit(name: str, measure: Measure | None, figures: tuple[float, float], passed: bool, says: str) -> Check:
     return Check(
         name=name,
         kind="limit",
@@ -55,7 +61,7 @@ def _limit(
         value=figures[0],
         limit=figures[1],
         verdict="passed" if passed else "failed",
-        says=f"{told}, {'as it may' if passed else 'but it may'} be at {bound}",
+        says=says,
     )
 
 

@@ -11,10 +11,7 @@ from tasks.core.records import DriftRecord
 from tasks.core.reporting.canvas import DARK, LIGHT, Theme
 from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
 from tasks.core.reporting.sentence import compared, headline, meaning, sentence
-from tasks.core.reporting.style import STYLE
-
-LONGEST = 240  # characters of a prompt that are shown
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from tasks.core.reporting.shell import html_page, section, shown
 
 
 def drift_page(
@@ -40,13 +37,7 @@ def drift_page(
         _fresh(record.fresh),
         _meaning(record, spec, profile, evidently),
     )
-    head = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{escape(headline(record))}: {escape(model)}</title><style>{STYLE}</style>"
-    )
-    body = f"<main>{''.join(sections)}<footer>{escape(record.key)}</footer></main>"
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+    return html_page(f"{headline(record)}: {model}", sections, record.key)
 
 
 def _verdict(record: DriftRecord, spec: DriftSpec, model: str, decision: str) -> str:
@@ -78,7 +69,7 @@ def _history(record: DriftRecord, past: Sequence[DriftRecord], spec: DriftSpec) 
     if not checks:
         return ""
     picture = _picture("PSI of each check over time", lambda theme: history_plot(checks, spec, theme))
-    return _section("All checks", picture)
+    return section("All checks", picture)
 
 
 def _distribution(record: DriftRecord) -> str:
@@ -87,7 +78,7 @@ def _distribution(record: DriftRecord) -> str:
         return ""
     picture = _picture("Scores of window and reference", lambda theme: distribution_plot(found, theme))
     text = "Each request is scored along the direction in which the window differs from the reference."
-    return _section("How unlike the reference the requests are", f'<p class="quiet">{text}</p>{picture}')
+    return section("How unlike the reference the requests are", f'<p class="quiet">{text}</p>{picture}')
 
 
 def _topics(topics: Sequence[Topic], near: float | None) -> str:
@@ -98,11 +89,11 @@ def _topics(topics: Sequence[Topic], near: float | None) -> str:
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "".join(_topic(topic, near) for topic in topics)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return _section("What has grown", picture + table)
+    return section("What has grown", picture + table)
 
 
 def _topic(topic: Topic, near: float | None) -> str:
-    terms = _shown(", ".join(topic.terms)) if topic.terms else "no words stand out"
+    terms = shown(", ".join(topic.terms)) if topic.terms else "no words stand out"
     return (
         f"<tr><td><strong>{terms}</strong>{_prompts(topic.medoids)}</td>"
         f'<td class="number" data-name="reference">{topic.share_reference:.1%}</td>'
@@ -124,7 +115,7 @@ def _fresh(prompts: Sequence[str]) -> str:
     if not prompts:
         return ""
     note = '<p class="quiet">A sample of the requests that are most unlike the reference.</p>'
-    return _section("New prompts", note + _prompts(prompts))
+    return section("New prompts", note + _prompts(prompts))
 
 
 def _meaning(record: DriftRecord, spec: DriftSpec, profile: str, evidently: str) -> str:
@@ -134,20 +125,12 @@ def _meaning(record: DriftRecord, spec: DriftSpec, profile: str, evidently: str)
     link += " directions. It counts by rules of its own; the verdict is the one above.</p>"
     named = f" Its profile is {escape(profile)}." if profile else ""
     text = f"<p>{escape(meaning(spec))}</p><p>{escape(compared(record))}{named}</p>{link if evidently else ''}"
-    return _section("What the numbers mean", text)
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{title}</h2>{content}</section>"
+    return section("What the numbers mean", text)
 
 
 def _prompts(prompts: Iterable[str]) -> str:
     """A list; each prompt runs in its own direction and cannot turn the text around it."""
-    return f'<ul class="prompts">{"".join(f"<li>{_shown(prompt)}</li>" for prompt in prompts)}</ul>'
-
-
-def _shown(text: str) -> str:
-    return f"<bdi>{escape(text if len(text) <= LONGEST else text[:LONGEST] + chr(0x2026))}</bdi>"
+    return f'<ul class="prompts">{"".join(f"<li>{shown(prompt)}</li>" for prompt in prompts)}</ul>'
 
 
 def _picture(text: str, draw: Callable[[Theme], bytes]) -> str:
