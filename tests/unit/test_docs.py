@@ -7,7 +7,8 @@ import yaml
 from pydantic import BaseModel
 
 from tasks.core.settings import ROOT, Settings
-from tasks.core.specs import PolicySpec
+from tasks.core.spec import flat
+from tasks.core.specs import GateSpec, PolicySpec
 from tasks.core.training.spec import ComputeSpec
 
 
@@ -21,11 +22,14 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert told == str(default) or float(told) == float(str(default)), name
 
 
-@pytest.mark.parametrize(("spec", "section"), [(PolicySpec, "The retrain policy"), (ComputeSpec, "Training by hand")])
+@pytest.mark.parametrize(
+    ("spec", "section"),
+    [(PolicySpec, "The retrain policy"), (ComputeSpec, "Training by hand"), (GateSpec, "The gate")],
+)
 def test_a_specification_is_documented_with_its_defaults(spec: type[BaseModel], section: str) -> None:
     text = (ROOT / "docs/operations.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"\| `([a-z_]+)` \| `([^`]+)` \|", text))
-    assert rows == {name: str(field.default) for name, field in spec.model_fields.items()}
+    rows = dict(re.findall(r"\| `([a-z_.]+)` \| `([^`]+)` \|", text))
+    assert rows == flat(spec())
 
 
 def test_every_make_target_is_documented() -> None:
