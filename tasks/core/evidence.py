@@ -70,8 +70,10 @@ def _unlike(challenger: Scores, champion: Scores | None, evidence: Evidence) -> 
     for group, prompts in {"drifted traffic": evidence.drifted, **evidence.groups}.items():
         if prompts and not any(p in asked for p in prompts):
             yield f"no prompt of {group!r} was measured"
-    for measure in MEASURES if champion is not None else ():
-        ours, theirs = challenger[measure], (champion or {})[measure]
+    if champion is None:
+        return
+    for measure in MEASURES:
+        ours, theirs = challenger[measure], champion[measure]
         if set(ours) != set(theirs):
             yield f"{measure} was measured on other prompts for the champion"
         elif any(len(ours[p]) != len(theirs[p]) for p in ours):

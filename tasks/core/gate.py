@@ -125,15 +125,12 @@ def _again(
     mine = [look for look in looks if look.check == check.name][: spec.max_looks]
     prompts = guarded(check.measure, challenger, evidence)
     if not all(look.covers(prompts) for look in mine):
-        return _failed(check, "a further look was not measured on all of its prompts")
+        return refused(f"a further look at {check.measure} was not measured on all of its prompts")
     ours, theirs = challenger[check.measure], champion[check.measure]
     for look in mine:
         ours, theirs = merged(ours, look.challenger), merged(theirs, look.champion)
     found = guard(check.measure, ours, theirs, prompts, spec, 1 + len(mine)) if mine else check
     if found.verdict != "unsure" or len(mine) < spec.max_looks:
         return found
-    return _failed(found, f"after {found.looks} looks; the champion stays" if mine else "the champion stays")
-
-
-def _failed(check: Check, why: str) -> Check:
-    return Check.model_validate({**check.model_dump(), "verdict": "failed", "says": f"{check.says}, {why}"})
+    says = f"{found.says}{f', after {found.looks} looks' if mine else ''}; the champion stays"
+    return found.model_copy(update={"verdict": "failed", "says": says})

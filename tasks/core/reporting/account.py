@@ -108,7 +108,7 @@ def compared(decision: Decision, about: About) -> dict[str, str]:
     """What was compared with what, by name."""
     prompts = ", ".join(f"{count} {kind}" for kind, count in about.prompts.items())
     version = f" (set {about.prompt_set})" if about.prompt_set else ""
-    again = [f"{words.label(c)}: {c.looks} looks" for c in decision.checks if c.looks > 1]
+    again = [f"{words.label(c)}: {words.looks(c)}" for c in decision.checks if c.looks > 1]
     release = f", release {about.champion_release}" if about.champion_release else ""
     rows = {
         "model": about.model,

@@ -24,6 +24,7 @@ MEANINGS: dict[Measure, str] = {
     "render_seconds": "Seconds that a picture takes, once the model is loaded. Less is better.",
 }
 LIMITS: dict[str, str] = {
+    "refused": "refused outright",
     "floor": "prompt fidelity on the fixed prompts",
     "speed": "time of a picture",
     "size": "size of the weights",
@@ -56,15 +57,10 @@ UNSURE = "More prompts, seeds or further looks (gate.max_looks) would tell more 
 
 def label(check: Check) -> str:
     """What was looked at."""
-    if check.name == "refused":
-        return "refused outright"
-    return LIMITS.get(check.name, check.name) if check.measure is None or check.kind == "limit" else _compared(check)
-
-
-def _compared(check: Check) -> str:
-    name = MEASURES[check.measure] if check.measure else check.name
+    if check.kind == "limit" or check.measure is None:
+        return LIMITS[check.name]
     fixed = " on the fixed prompts" if check.kind == "guard" and check.measure == "prompt_fidelity" else ""
-    return f"{name}{fixed}"
+    return f"{MEASURES[check.measure]}{fixed}"
 
 
 def role(check: Check) -> str:
@@ -80,6 +76,8 @@ def figure(check: Check, value: float, signed: bool = False) -> str:
 
 def found(check: Check) -> str:
     """The figure, with its interval where it has one."""
+    if check.name == "refused":
+        return check.says
     if check.kind == "limit":
         return figure(check, check.value)
     return f"{figure(check, check.value, signed=True)} ({interval(check)})"
@@ -98,6 +96,8 @@ def allowed(check: Check) -> str:
     if check.kind == "guard":
         end = "under" if check.measure in LESS_IS_BETTER else "over"
         return f"all of it {end} {figure(check, check.limit, signed=True)}"
+    if check.name == "refused":
+        return "nothing of the kind"
     limit = f"{check.limit:.0%}" if check.name == "copies" else f"{check.limit:g}"
     return f"at {'least' if check.name in LEAST else 'most'} {_unit(check, limit)}"
 
@@ -109,7 +109,7 @@ def verdict(check: Check) -> str:
     if check.kind == "superiority":
         return "better" if check.passed else "not surely better"
     if check.verdict == "failed":
-        return f"still unsure after {check.looks} looks" if straddles(check) else "worse than allowed"
+        return f"still unsure after {looks(check)}" if straddles(check) else "worse than allowed"
     return "not worse than allowed" if check.passed else "cannot be told yet"
 
 
@@ -118,7 +118,7 @@ def told(check: Check) -> str:
     if check.kind == "limit":
         return check.says
     if check.kind == "guard" and check.verdict != "passed" and straddles(check):
-        sure = "cannot be told yet" if check.verdict == "unsure" else f"could not be told in {check.looks} looks"
+        sure = "cannot be told yet" if check.verdict == "unsure" else f"could not be told in {looks(check)}"
         return f"whether {label(check)} is worse than allowed {sure}: {found(check)}"
     return f"{label(check)} is {verdict(check)}: {found(check)}"
 
@@ -126,6 +126,11 @@ def told(check: Check) -> str:
 def straddles(check: Check) -> bool:
     """Whether the end of what is allowed lies within the interval."""
     return check.low is not None and check.high is not None and check.low < check.limit < check.high
+
+
+def looks(check: Check) -> str:
+    """How often it was looked at."""
+    return f"{check.looks} look{'s' if check.looks > 1 else ''}"
 
 
 def advice(checks: Sequence[Check]) -> list[str]:

@@ -153,6 +153,7 @@ def test_what_was_refused_outright_is_all_there_is() -> None:
     for text in both(made(evidence=Evidence(refusals=("the picture of 'rings', seed 3, is black",)))):
         assert "The challenger does not replace generation 3: the picture of 'rings', seed 3, is black." in text
         assert "it must be repeated" in text
+        assert "1.000" not in text
         assert "margin" not in text.split("Refused outright")[-1].split("How to read")[0]
 
 
