@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from tests.hub_repos import LARGE, Account, Blob, Commit, Repo
 from tests.hub_rules import faults
 
+TOKEN = "hf_SecretOfTheTests"
 DATE = "2026-01-01T00:00:00.000Z"
 READS = frozenset({"GET", "HEAD"})
 API, ID = "/api/models/", r"(?P<owner>[\w.-]+)/(?P<name>[\w.-]+)"

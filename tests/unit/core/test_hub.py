@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 import traceback
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,24 +17,10 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, ReleaseManifest
 from tasks.core.settings import Settings
 from tests.hub_repos import Account, Repo
-from tests.hub_server import HubServer
+from tests.hub_server import TOKEN, HubServer
 
 REPO = "cloth/adire"
-TOKEN = "hf_SecretOfTheTests"
 UPLOADS = {"preupload", "lfs_batch", "lfs_upload", "commit", "tag", "create"}
-
-
-@pytest.fixture
-def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A running Hub, to which HF_ENDPOINT points; TOKEN may write to the organisation cloth."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-    server = HubServer()
-    server.start()
-    server.accounts[TOKEN] = Account("ada", orgs={"cloth": "write"})
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield server
-    server.stop()
 
 
 @pytest.fixture
