@@ -16,6 +16,7 @@ NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
     "near_copies": ("nearness to training pictures", "mean cosine to the nearest one"),
     "render_seconds": ("seconds a picture", "on the machine of the evaluation, warm"),
 }
+NARROW = "\u00a0"  # keeps an interval on one line
 BASE_FOLDER, LORA_FOLDER = "path/to/the/base/model", "path/to/this/folder"
 
 
@@ -36,7 +37,11 @@ def body(facts: CardFacts, has: frozenset[str]) -> str:
 
 
 def _opening(facts: CardFacts) -> str:
-    base = f"[{facts.base}](https://huggingface.co/{facts.base})" if facts.base else "a base model of a folder"
+    base = (
+        f"[{facts.base}](https://huggingface.co/{facts.base})"
+        if facts.base
+        else "a Stable Diffusion model that is not on the Hub"
+    )
     return (
         f"# {facts.model}\n\nA LoRA adapter for {base}. It draws a style that goes by the trigger word "
         f"**`{facts.trigger}`**: {facts.class_noun}. Made, evaluated and published by dyeworks."
@@ -56,7 +61,8 @@ def _use(facts: CardFacts, kohya: bool) -> str:
         f"pipe = DiffusionPipeline.from_pretrained({base}).to(device)",
         "pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)",
         f'pipe.load_lora_weights("{facts.repo or LORA_FOLDER}", weight_name="{WEIGHTS}")',
-        f'pipe("{_quoted(facts.prompts[0])}"{options}).images[0].save("picture.png")',
+        f'prompt = "{_quoted(facts.prompts[0])}"',
+        f'pipe(prompt{options}).images[0].save("picture.png")',
     ]
     told = [
         f"## How to use it\n\nWrite the trigger word `{facts.trigger}` into the prompt. With diffusers 0.42:",
@@ -148,7 +154,8 @@ def _row(figure: Figure) -> str:
     compared = "" if figure.compared is None else f"{figure.compared:.3f}"
     difference = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*figure.difference) if figure.difference else ""
     told = f"**{name}**: {meaning}; {better} is better"
-    return f"| {told} | {figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}] | {compared} | {difference} |"
+    cells = (f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]", compared, difference)
+    return f"| {told} | {' | '.join(cell.replace(' ', NARROW) for cell in cells)} |"
 
 
 def _scoring(evaluated: Evaluated, facts: CardFacts) -> str:

@@ -170,7 +170,7 @@ def test_it_tells_how_it_was_made_and_compared(settings: Settings, tmp_path: Pat
     assert all(row in training for row in ("| rank, alpha | 8, 16 |", "| learning rate | 0.0003, constant |"))
     told = section(text, "Evaluation")
     assert "Compared with the bare base model on 11 fixed prompts and 1 that visitors have asked for" in told
-    row = next(line for line in told.splitlines() if "CLIPScore of a picture" in line)
+    row = next(line for line in told.splitlines() if "CLIPScore of a picture" in line).replace("\u00a0", " ")
     assert re.search(r"\| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \| 0\.\d{3} \| \+0\.300 \[\+0\.300, \+0\.300\] \|", row)
     assert 'behind "A photo depicts ", with "indigo resist-dyed cloth" for the trigger word' in told
     assert "The scorer is `ViT-L-14/openai`" in told
