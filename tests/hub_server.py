@@ -66,6 +66,7 @@ class HubServer:
         self.asked: list[str] = []
         self.writes: list[str] = []
         self.faults: dict[str, list[int]] = {}
+        self.lost: list[str] = []  # what it does without an answer, once each
         self.damage: dict[str, bytes] = {}  # what it keeps of a file in place of what it was sent
         self.meanwhile: list[Callable[[], None]] = []  # what happens before the next commits are looked at
         self.lock = RLock()
@@ -104,6 +105,9 @@ class HubServer:
                     raise Refusal(status, "", error=f"failed on demand, Bearer {call.token}")
                 call.parts = match.groupdict()
                 reply: Reply = getattr(self, name)(call)
+                if name in self.lost:
+                    self.lost.remove(name)
+                    raise ConnectionResetError(name)
                 return reply
         raise Refusal(404, f"no such address: {call.method} {call.path}")
 
@@ -330,6 +334,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             call = Call(self.command, url.path, parse_qs(url.query), body, token)
             try:
                 reply = hub.answer(call)
+            except ConnectionResetError:  # gone before it could answer
+                return
             except Refusal as refusal:
                 reply = Reply(refusal.body, refusal.status, refusal.headers)
             self._send(reply)

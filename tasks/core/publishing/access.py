@@ -58,15 +58,14 @@ def _exists(repository: Repository, private: bool) -> bool:
 
 def _lacks(who: Who, owner: str, name: str) -> str:
     """What keeps a token from writing; empty when nothing does."""
-    token, roles = who.auth.token, {org.name: org.role for org in who.orgs}
-    granted = [s.permissions for s in token.fine_grained.scoped if s.entity.name in {owner, name}]
-    if token.role == "read":
+    roles = {org.name: org.role for org in who.orgs}
+    if who.role == "read":
         return f"the token of {who.name} may only read; make one that may write, on the Hub under Access Tokens"
     if owner != who.name and owner not in roles:
         return f"{who.name}, whose token it is, is no member of {owner}"
     if roles.get(owner) == "read":
         return f"{who.name} may only read in {owner}; ask for the role contributor or write"
-    if token.role == "fineGrained" and not any(WRITE in permissions for permissions in granted):
+    if who.role == "fineGrained" and not who.may(WRITE, {owner, name}):
         return f"the fine-grained token of {who.name} may not write to repositories of {owner}; give it that permission"
     return ""
 

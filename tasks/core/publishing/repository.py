@@ -49,11 +49,11 @@ class _FineGrained(BaseModel):
 
 class _Token(BaseModel):
     role: str = ""
-    fine_grained: _FineGrained = Field(_FineGrained(), alias="fineGrained")
+    fine_grained: _FineGrained | None = Field(None, alias="fineGrained")
 
 
 class _Auth(BaseModel):
-    token: _Token = Field(_Token(), alias="accessToken")
+    token: _Token | None = Field(None, alias="accessToken")  # None: no token of a user, such as one of OAuth
 
 
 class _Organisation(BaseModel):
@@ -67,6 +67,16 @@ class Who(BaseModel):
     name: str
     orgs: tuple[_Organisation, ...] = ()
     auth: _Auth = _Auth()
+
+    @property
+    def role(self) -> str:
+        """What the token may do: read, write, or fineGrained; empty where the Hub does not tell."""
+        return self.auth.token.role if self.auth.token else ""
+
+    def may(self, permission: str, entities: set[str]) -> bool:
+        """Whether a fine-grained token has a permission for one of these owners and repositories."""
+        fine = self.auth.token.fine_grained if self.auth.token else None
+        return any(s.entity.name in entities and permission in s.permissions for s in (fine.scoped if fine else ()))
 
 
 class Repository:

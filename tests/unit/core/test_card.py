@@ -235,7 +235,7 @@ def test_the_code_in_it_works(
     tiny(pipelines["sd15"], settings).save(adapter)
     text = card(adapter, facts(settings)).text
     code = text.split("```python\n")[1].split("```")[0]
-    assert f'from_pretrained("{SD15}", revision="abc123", ' in code
+    assert f'from_pretrained(\n    "{SD15}", revision="abc123", ' in code
     local = code.replace(f'"{SD15}", revision="abc123"', repr(str(pipelines["sd15"])))
     monkeypatch.chdir(tmp_path)
     names: dict[str, StableDiffusionPipeline] = {}

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from tasks.core.documents import digest, render
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
 from tasks.core.publishing.hub import TRIES, Hub, open_hub, publish_to_hub, withdraw_from_hub
+from tasks.core.publishing.repository import Who
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, ReleaseManifest
 from tasks.core.settings import Settings
@@ -143,6 +144,22 @@ def test_cut_off_between_commit_and_tag_only_the_tag_is_added(hub_server: HubSer
     assert first.publish(hub) == repo.main
     assert hub_server.writes == ["tag"]
     assert repo.tags == {"generation-1": repo.main}
+
+
+@pytest.mark.parametrize(("lost", "left"), [("create", None), ("commit", ["tag"]), ("tag", [])])
+def test_a_lost_answer_is_no_second_commit(
+    hub_server: HubServer, hub: Hub, tmp_path: Path, lost: str, left: list[str] | None
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub_server.lost = [lost]
+    with pytest.raises(PublishFailed, match="did not answer"):
+        first.publish(hub)
+    hub_server.forget()
+    commit = first.publish(hub)
+    assert left is None or hub_server.writes == left
+    repo = repo_of(hub_server)
+    assert (repo.main, repo.files(), repo.tags) == (commit, first.files, {"generation-1": commit})
+    assert len(repo.log("main")) == 2
 
 
 def test_a_commit_that_comes_between_is_not_overwritten_unseen(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
@@ -448,3 +465,8 @@ def test_there_is_nothing_to_withdraw_where_nothing_was_published(
     first = Release(tmp_path, "first", 1)
     hub.withdraw(first.entry.release, first.manifest, [1], "a picture had to go", delete=True)
     assert hub_server.writes == []
+
+
+def test_a_token_of_which_the_hub_tells_no_role_is_left_to_the_hub() -> None:
+    who = Who.model_validate({"name": "ada", "auth": {"type": "oauth", "accessToken": None}})
+    assert (who.role, who.may("repo.write", {"ada"})) == ("", False)
