@@ -10,6 +10,8 @@ import torch
 from tasks.core.settings import Settings, get_settings
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
+from tests.hub_repos import Account
+from tests.hub_server import TOKEN, HubServer
 
 torch.set_num_threads(1)
 
@@ -42,6 +44,19 @@ def events(monkeypatch: pytest.MonkeyPatch, own_settings: None) -> Iterator[Even
     server = EventsServer()
     server.start()
     monkeypatch.setenv("PREFECT_API_URL", server.url)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A running Hub, to which HF_ENDPOINT points; its TOKEN may write to the organisation cloth."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    server = HubServer()
+    server.start()
+    server.accounts[TOKEN] = Account("ada", orgs={"cloth": "write"})
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
     yield server
     server.stop()
 

@@ -314,6 +314,16 @@ class PublishRefused(DyeworksError):
         self.place = place
 
 
+class PublishFailed(DyeworksError):
+    """Publishing was cut off: what is served there is still the generation before, or already the new one, whole."""
+
+    def __init__(self, place: str, problem: str, status: int = 0) -> None:
+        super().__init__(
+            f"publishing to {place} failed: {problem}; run it again: what lies there already is not sent twice"
+        )
+        self.place, self.problem, self.status = place, problem, status  # status: of HTTP; 0 where nothing answered
+
+
 class BadKey(DyeworksError):
     """A store key is not a plain relative path."""
 

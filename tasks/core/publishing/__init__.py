@@ -1,0 +1,1 @@
+"""Publishing: releases are put where others find them, each place complete or as it was."""

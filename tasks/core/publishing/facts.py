@@ -1,0 +1,141 @@
+"""What a model card tells, gathered from what the stages have left; nothing in it depends on when it is asked."""
+
+import re
+from dataclasses import dataclass
+
+from tasks.core.clip import PREFIX
+from tasks.core.gate import Decision, interval
+from tasks.core.registry.releases import ReleaseManifest
+from tasks.core.results import EvaluationResult, TrainResult
+from tasks.core.scores import MEASURES, Measure, Scores, Values
+from tasks.core.settings import EMBEDDED, Settings
+from tasks.core.specs import GateSpec
+from tasks.core.training.spec import TrainSpec
+
+NO_HUB_ID = re.compile(r"(embedded|local)-[0-9a-f]{16}")  # how models.py names a base of a folder
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure of the model with its interval, and of the one it was compared with where both were measured."""
+
+    measure: Measure
+    value: float
+    low: float
+    high: float
+    compared: float | None = None
+    difference: tuple[float, float, float] | None = None  # and its interval
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """How the model was compared, and what the gate said."""
+
+    champion: int  # the generation it was compared with; 0: the bare base
+    figures: tuple[Figure, ...]
+    confidence: float
+    prompts: tuple[str, ...]  # the fixed ones; what visitors have asked for is theirs
+    drifted: int  # further prompts, of visitors
+    seeds: int
+    steps: int
+    guidance: float
+    scorer: str
+    prefix: str  # of the prompts when scored
+    decision: Decision
+    overruled: str = ""  # the reason of the person who overruled the gate
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """Everything a card tells."""
+
+    model: str
+    repo: str  # on the Hub; empty: none
+    trigger: str
+    class_noun: str
+    licence: str
+    base: str  # a Hub id; empty: the base is a folder's
+    base_revision: str
+    base_name: str  # what names a folder's base: its kind, and the hash of its weights
+    prompts: tuple[str, ...]  # to try it with
+    dataset: str = ""
+    dataset_version: str = ""
+    pictures: int = 0
+    training: str = ""
+    trained: TrainSpec | None = None  # None: adopted
+    evaluated: Evaluated | None = None
+
+
+def facts_of(
+    settings: Settings,
+    manifest: ReleaseManifest,
+    *,
+    pictures: int = 0,
+    training: TrainResult | None = None,
+    evaluation: EvaluationResult | None = None,
+    decision: Decision | None = None,
+    spec: GateSpec = GateSpec(),
+    overruled: str = "",
+) -> CardFacts:
+    """The facts of a release; an adopted one has neither training nor evaluation.
+
+    Args:
+        pictures: of the dataset version.
+        spec: the gate's, for the intervals.
+        overruled: the reason of the person who overruled the gate.
+    """
+    local = NO_HUB_ID.fullmatch(manifest.base_model)
+    name, _, revision = manifest.base_model.partition("@")
+    sample = training.spec.sample_prompt.format(trigger=settings.trigger) if training else ""
+    evaluated = _evaluated(settings, evaluation, decision, spec, overruled) if evaluation and decision else None
+    return CardFacts(
+        model=settings.model,
+        repo=settings.hub_repo,
+        trigger=manifest.trigger,
+        class_noun=settings.class_noun,
+        licence=settings.licence,
+        base="" if local else name,
+        base_revision="" if local else revision,
+        base_name=manifest.base_model if local else "",
+        prompts=(evaluated.prompts[:3] if evaluated else ()) or ((sample or f"a picture in {manifest.trigger}"),),
+        dataset=manifest.dataset,
+        dataset_version=manifest.dataset_version,
+        pictures=pictures,
+        training=manifest.training,
+        trained=training.spec if training else None,
+        evaluated=evaluated,
+    )
+
+
+def _evaluated(
+    settings: Settings, evaluation: EvaluationResult, decision: Decision, spec: GateSpec, overruled: str
+) -> Evaluated:
+    figures = (_figure(m, evaluation.challenger, evaluation.champion, spec) for m in MEASURES)
+    return Evaluated(
+        champion=evaluation.champion_generation,
+        figures=tuple(figure for figure in figures if figure),
+        confidence=spec.confidence,
+        prompts=evaluation.fixed,
+        drifted=len(evaluation.drifted),
+        seeds=len(evaluation.spec.seeds),
+        steps=evaluation.spec.steps,
+        guidance=evaluation.spec.guidance,
+        scorer=evaluation.scorer,
+        prefix="" if settings.clip == EMBEDDED else PREFIX,
+        decision=decision,
+        overruled=overruled,
+    )
+
+
+def _figure(measure: Measure, challenger: Scores, champion: Scores, spec: GateSpec) -> Figure | None:
+    """A measure with its interval over the prompts, and the paired difference where the prompts are the same."""
+    ours, theirs = challenger.get(measure), champion.get(measure)
+    if not ours:
+        return None
+    prompts = tuple(ours)
+    nothing: Values = dict.fromkeys(prompts, (0.0,))
+    value, low, high = interval(ours, nothing, (prompts,), spec)
+    if not theirs or set(theirs) != set(ours):
+        return Figure(measure, value, low, high)
+    difference = interval(ours, theirs, (prompts,), spec)
+    return Figure(measure, value, low, high, value - difference[0], difference)

@@ -1,0 +1,472 @@
+"""Publishing to the Hub: by its real client, to a server that speaks its protocol."""
+
+import hashlib
+import logging
+import os
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, hf_hub_download
+
+from tasks.core.documents import digest, render
+from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
+from tasks.core.publishing.hub import TRIES, Hub, open_hub, publish_to_hub, withdraw_from_hub
+from tasks.core.publishing.repository import Who
+from tasks.core.registry.ledger import Entry
+from tasks.core.registry.releases import MANIFEST, WEIGHTS, ReleaseManifest
+from tasks.core.settings import Settings
+from tests.hub_repos import Account, Repo
+from tests.hub_server import TOKEN, HubServer
+
+REPO = "cloth/adire"
+UPLOADS = {"preupload", "lfs_batch", "lfs_upload", "commit", "tag", "create"}
+
+
+@pytest.fixture
+def hub(hub_server: HubServer) -> Hub:
+    return Hub(REPO, TOKEN, endpoint=hub_server.url)
+
+
+class Release:
+    """A release in a folder, and the ledger's entry of it."""
+
+    def __init__(self, folder: Path, name: str, generation: int, restores: int = 0) -> None:
+        self.folder = folder / f"{name}-{generation}"
+        self.folder.mkdir()
+        self.files = {
+            "README.md": f"---\nlicense: mit\ntags:\n- lora\n---\n\n# {name}\n".encode(),
+            "samples.png": b"\x89PNG\r\n\x1a\n\0\xff" + name.encode(),
+            WEIGHTS: b"weights\0" + name.encode(),
+        }
+        for path, data in self.files.items():
+            (self.folder / path).write_bytes(data)
+        self.manifest = ReleaseManifest(
+            base_model="embedded-1",
+            dataset="cloth",
+            dataset_version="v1",
+            training=name,
+            trigger="adire_style",
+            files={path: hashlib.sha256(data).hexdigest() for path, data in self.files.items()},
+        )
+        self.files[MANIFEST] = render(self.manifest)
+        self.entry = Entry(
+            generation=generation,
+            action="roll_back" if restores else "promote",
+            release=digest(self.manifest),
+            dataset_version="v1",
+            restores=restores,
+            actor="ada",
+            reason="it is better",
+            time=datetime(2026, 3, 1, tzinfo=UTC),
+        )
+
+    def publish(self, hub: Hub) -> str:
+        return hub.publish(self.folder, self.entry, self.manifest)
+
+
+def repo_of(server: HubServer) -> Repo:
+    return server.repos[REPO]
+
+
+def test_main_holds_exactly_the_release_in_one_commit_with_its_tag(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    commit = first.publish(hub)
+    repo = repo_of(hub_server)
+    assert repo.files() == first.files
+    assert [c.title for c in repo.log("main")] == [f"Generation 1: release {first.entry.release}", "initial commit"]
+    assert repo.tags == {"generation-1": commit}
+    assert not repo.private
+
+
+def test_files_of_the_release_before_are_gone_from_main_and_stay_under_its_tag(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
+    first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
+    (first.folder / "old.txt").write_bytes(b"old")
+    first.manifest.files["old.txt"] = hashlib.sha256(b"old").hexdigest()
+    first.publish(hub)
+    assert "old.txt" in repo_of(hub_server).files()
+    second.publish(hub)
+    assert repo_of(hub_server).files() == second.files
+    api = HfApi(endpoint=hub_server.url, token=TOKEN)
+    assert "old.txt" in api.list_repo_files(REPO, revision="generation-1")
+    path = hf_hub_download(
+        REPO, WEIGHTS, revision="generation-1", endpoint=hub_server.url, token=TOKEN, cache_dir=tmp_path / "cache"
+    )
+    assert Path(path).read_bytes() == first.files[WEIGHTS]
+
+
+def test_the_second_time_nothing_is_sent(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first = Release(tmp_path, "first", 1)
+    commit = first.publish(hub)
+    assert set(hub_server.writes) >= {"create", "lfs_upload", "commit", "tag"}
+    hub_server.forget()
+    assert first.publish(hub) == commit
+    assert hub_server.writes == []
+    assert hub_server.asked == ["whoami", "info", "auth_check", "refs", "tree"]
+
+
+def test_a_failing_commit_leaves_main_as_it_was_and_the_next_try_completes(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
+    first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
+    before = first.publish(hub)
+    hub_server.faults["commit"] = [500]
+    with pytest.raises(PublishFailed, match="the Hub answered 500"):
+        second.publish(hub)
+    repo = repo_of(hub_server)
+    assert (repo.main, repo.files(), repo.tags) == (before, first.files, {"generation-1": before})
+    hub_server.forget()
+    commit = second.publish(hub)
+    assert (repo.main, repo.files(), repo.tags["generation-2"]) == (commit, second.files, commit)
+    assert "lfs_upload" not in hub_server.writes, "what was uploaded before the failure is not sent again"
+
+
+def test_a_failing_upload_leaves_main_as_it_was(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    hub_server.faults["lfs_upload"] = [403, 403]
+    with pytest.raises(PublishFailed, match="the Hub answered 403"):
+        Release(tmp_path, "first", 1).publish(hub)
+    assert repo_of(hub_server).files() == {}
+
+
+def test_cut_off_between_commit_and_tag_only_the_tag_is_added(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub_server.faults["tag"] = [500]
+    with pytest.raises(PublishFailed, match="500"):
+        first.publish(hub)
+    repo = repo_of(hub_server)
+    assert (repo.files(), repo.tags) == (first.files, {})
+    hub_server.forget()
+    assert first.publish(hub) == repo.main
+    assert hub_server.writes == ["tag"]
+    assert repo.tags == {"generation-1": repo.main}
+
+
+@pytest.mark.parametrize(("lost", "left"), [("create", None), ("commit", ["tag"]), ("tag", [])])
+def test_a_lost_answer_is_no_second_commit(
+    hub_server: HubServer, hub: Hub, tmp_path: Path, lost: str, left: list[str] | None
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub_server.lost = [lost]
+    with pytest.raises(PublishFailed, match="did not answer"):
+        first.publish(hub)
+    hub_server.forget()
+    commit = first.publish(hub)
+    assert left is None or hub_server.writes == left
+    repo = repo_of(hub_server)
+    assert (repo.main, repo.files(), repo.tags) == (commit, first.files, {"generation-1": commit})
+    assert len(repo.log("main")) == 2
+
+
+def test_a_commit_that_comes_between_is_not_overwritten_unseen(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub_server.repos[REPO] = repo = Repo()
+    hub_server.meanwhile = [lambda: repo.edit("NOTES.md", b"by hand")]
+    first.publish(hub)
+    assert repo.files() == first.files
+    assert [c.title for c in repo.log("main")][1:] == ["by hand", "initial commit"]
+    assert hub_server.writes.count("commit") == 2
+    assert hub_server.writes.count("lfs_upload") == 2
+
+
+def test_others_that_are_always_faster_end_it(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    hub_server.repos[REPO] = repo = Repo()
+    hub_server.meanwhile = [lambda: repo.edit("NOTES.md", os.urandom(8)) for _ in range(TRIES)]
+    with pytest.raises(PublishFailed, match="412"):
+        Release(tmp_path, "first", 1).publish(hub)
+    assert hub_server.meanwhile == []
+
+
+def test_an_older_generation_never_replaces_a_newer_one(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
+    hub_server.repos[REPO] = repo = Repo()
+    hub_server.faults["tag"] = [500]
+
+    def overtaken() -> None:
+        with pytest.raises(PublishFailed):
+            second.publish(hub)
+
+    hub_server.meanwhile = [overtaken]
+    assert first.publish(hub) == repo.main, "the newer one's, which is not even tagged yet"
+    assert repo.files() == second.files
+    assert repo.tags == {}
+
+
+def test_a_tag_at_something_else_is_an_error_before_anything_is_sent(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
+    hub_server.repos[REPO] = repo = Repo()
+    repo.tags["generation-1"] = repo.main
+    with pytest.raises(PublishRefused, match=r"its tag generation-1 is at commit .* README\.md, .* differ"):
+        Release(tmp_path, "first", 1).publish(hub)
+    assert hub_server.writes == []
+
+
+def test_two_that_publish_the_same_generation_agree(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub_server.repos[REPO] = repo = Repo()
+    other: list[str] = []
+    hub_server.meanwhile = [lambda: other.append(first.publish(hub))]
+    assert [first.publish(hub)] == other == [repo.main]
+    assert [c.title for c in repo.log("main")][1:] == ["initial commit"]
+
+
+def test_what_somebody_changed_on_main_is_put_right(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first = Release(tmp_path, "first", 1)
+    tagged = first.publish(hub)
+    repo = repo_of(hub_server)
+    repo.edit("README.md", b"---\nlicense: mit\n---\nsomething else")
+    repo.edit("samples.png", None)
+    repo.edit("virus.txt", b"!")
+    hub_server.forget()
+    assert first.publish(hub) == tagged
+    assert repo.files() == first.files
+    assert repo.tags == {"generation-1": tagged}
+    assert "lfs_upload" not in hub_server.writes
+
+
+@pytest.mark.parametrize("name", ["README.md", WEIGHTS])
+def test_a_file_that_is_not_what_was_sent_is_found_by_reading_back(
+    hub_server: HubServer, hub: Hub, tmp_path: Path, name: str
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub_server.damage[name] = b"tampered\0with"
+    with pytest.raises(PublishFailed, match=f"read back, {name} of commit"):
+        first.publish(hub)
+    assert repo_of(hub_server).tags == {}, "not told to be a generation"
+    hub_server.damage.clear()
+    first.publish(hub)
+    assert repo_of(hub_server).files() == first.files
+
+
+def test_a_file_that_was_changed_here_is_not_published(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first = Release(tmp_path, "first", 1)
+    (first.folder / WEIGHTS).write_bytes(b"other")
+    with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
+        first.publish(hub)
+    assert hub_server.asked == []
+
+
+def test_a_roll_back_is_one_commit_with_nothing_uploaded(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
+    first.publish(hub)
+    second.publish(hub)
+    hub_server.forget()
+    back = Release(tmp_path, "first", 3, restores=1)
+    commit = back.publish(hub)
+    repo = repo_of(hub_server)
+    assert repo.files() == first.files
+    assert hub_server.writes.count("commit") == 1
+    assert "lfs_upload" not in hub_server.writes
+    assert repo.tags["generation-3"] == commit
+    assert repo.head.title.endswith("(generation 1 again)")
+
+
+# who may
+
+
+@pytest.mark.parametrize(
+    ("account", "reason"),
+    [
+        (Account("ada", role="read", orgs={"cloth": "write"}), "may only read"),
+        (Account("eve"), "eve, whose token it is, is no member of cloth"),
+        (Account("ada", orgs={"cloth": "read"}), "may only read in cloth"),
+        (Account("ada", "fineGrained", {"cloth": "write"}, {"cloth": ("repo.content.read",)}), "fine-grained token"),
+        (Account("ada", "fineGrained", {"cloth": "write"}, {"cloth/other": ("repo.write",)}), "fine-grained token"),
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_a_token_that_may_not_write_is_refused_before_anything_is_sent(
+    hub_server: HubServer, hub: Hub, tmp_path: Path, account: Account, reason: str, there: bool
+) -> None:
+    hub_server.accounts[TOKEN] = account
+    if there:
+        hub_server.repos[REPO] = Repo()
+    with pytest.raises(PublishRefused, match=f"{reason}.*nothing was uploaded"):
+        Release(tmp_path, "first", 1).publish(hub)
+    assert hub_server.writes == []
+
+
+@pytest.mark.parametrize("scope", [REPO, "cloth"])
+def test_a_fine_grained_token_for_the_owner_or_the_model_will_do(
+    hub_server: HubServer, hub: Hub, tmp_path: Path, scope: str
+) -> None:
+    hub_server.accounts[TOKEN] = Account("ada", "fineGrained", {"cloth": "contributor"}, {scope: ("repo.write",)})
+    assert Release(tmp_path, "first", 1).publish(hub) == repo_of(hub_server).main
+
+
+def test_a_member_without_the_right_to_this_model_is_refused(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    hub_server.accounts[TOKEN] = Account("ada", orgs={"cloth": "contributor"})
+    hub_server.repos[REPO] = Repo()
+    with pytest.raises(PublishRefused, match="the token may not write there"):
+        Release(tmp_path, "first", 1).publish(hub)
+    assert hub_server.writes == []
+
+
+def test_an_unknown_token_is_refused(hub_server: HubServer, tmp_path: Path) -> None:
+    with pytest.raises(PublishRefused, match=r"does not know the token \(401\)"):
+        Release(tmp_path, "first", 1).publish(Hub(REPO, "hf_revoked", endpoint=hub_server.url))
+    assert hub_server.asked == ["whoami"]
+
+
+def test_a_missing_token_is_refused_without_a_request(
+    hub_server: HubServer, settings: Settings, tmp_path: Path
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    named = settings.model_copy(update={"hub_repo": REPO})
+    with pytest.raises(PublishRefused, match="there is no token; set DYEWORKS_HUB_TOKEN, HF_TOKEN"):
+        publish_to_hub(named, "", first.folder, first.entry, first.manifest)
+    assert hub_server.asked == []
+
+
+@pytest.mark.parametrize("name", ["adire", "a/b/c", "cloth/adire--style", "cloth/-adire", "cloth/a dire", "cloth/"])
+def test_a_name_that_the_hub_cannot_have_is_refused(name: str) -> None:
+    with pytest.raises(PublishRefused, match="DYEWORKS_HUB_REPO"):
+        Hub(name, TOKEN)
+
+
+def test_no_network_is_told(hub_server: HubServer, tmp_path: Path) -> None:
+    hub_server.stop()
+    with pytest.raises(PublishRefused, match=r"did not answer.*check the network and HF_ENDPOINT"):
+        Release(tmp_path, "first", 1).publish(Hub(REPO, TOKEN, endpoint=hub_server.url))
+
+
+def test_a_private_model_is_made_private_and_read_with_the_token_alone(hub_server: HubServer, tmp_path: Path) -> None:
+    hub = Hub(REPO, TOKEN, private=True, endpoint=hub_server.url)
+    first = Release(tmp_path, "first", 1)
+    commit = first.publish(hub)
+    assert repo_of(hub_server).private
+    assert HfApi(endpoint=hub_server.url, token=TOKEN).model_info(REPO).sha == commit
+    assert not HfApi(endpoint=hub_server.url, token=False).repo_exists(REPO)
+    assert first.publish(hub) == commit
+
+
+def test_what_is_to_be_private_is_not_published_to_a_public_model(hub_server: HubServer, tmp_path: Path) -> None:
+    hub_server.repos[REPO] = Repo()
+    with pytest.raises(PublishRefused, match="it is public and DYEWORKS_HUB_PRIVATE"):
+        Release(tmp_path, "first", 1).publish(Hub(REPO, TOKEN, private=True, endpoint=hub_server.url))
+    assert hub_server.writes == []
+
+
+def test_a_card_that_the_hub_refuses_is_told_before_anything_is_uploaded(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    card = b"---\nlicense: my-own\n---\n"
+    (first.folder / "README.md").write_bytes(card)
+    first.manifest.files["README.md"] = hashlib.sha256(card).hexdigest()
+    with pytest.raises(PublishFailed, match='"license" must be one of'):
+        first.publish(hub)
+    assert set(hub_server.writes) == {"create"}
+
+
+# the token is a secret
+
+
+def everything_told(error: BaseException) -> str:
+    """The messages of an error and of all that stand behind it, whether they are shown or not."""
+    behind = [e for e in (error.__cause__, error.__context__) if e]
+    return "".join([str(error), repr(error), *traceback.format_exception(error), *map(everything_told, behind)])
+
+
+@pytest.mark.parametrize("fails", ["whoami", "info", "auth_check", "preupload", "lfs_upload", "commit", "tag", "tree"])
+def test_the_token_is_never_told(
+    hub_server: HubServer, hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, fails: str
+) -> None:
+    hub_server.repos[REPO] = Repo()
+    hub_server.faults[fails] = [403, 403]  # the server's message holds the token
+    caplog.set_level(logging.DEBUG)
+    for name in ("huggingface_hub", "httpx2", "httpcore2"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    with pytest.raises((PublishFailed, PublishRefused)) as caught:
+        Release(tmp_path, "first", 1).publish(hub)
+    told = everything_told(caught.value)
+    assert "failed on demand, Bearer" in told
+    assert TOKEN not in told
+    assert TOKEN not in caplog.text
+    assert TOKEN not in repr(hub)
+
+
+@pytest.mark.parametrize("token", [f"{TOKEN} {TOKEN}", f"{TOKEN}\n{TOKEN}", f"{TOKEN}é"])
+def test_a_token_that_no_header_can_hold_is_refused_untold(token: str) -> None:
+    with pytest.raises(PublishRefused, match="a strange character") as caught:
+        Hub(REPO, token)
+    assert TOKEN not in everything_told(caught.value)
+
+
+# the settings
+
+
+def test_the_settings_name_the_model_and_the_token(
+    hub_server: HubServer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    assert publish_to_hub(settings, TOKEN, first.folder, first.entry, first.manifest) == {}
+    named = settings.model_copy(update={"hub_repo": REPO})
+    places = publish_to_hub(named, TOKEN, first.folder, first.entry, first.manifest)
+    assert places == {f"{hub_server.url}/{REPO}": repo_of(hub_server).main}
+    monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n")
+    assert open_hub(named).check()
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    monkeypatch.setenv("DYEWORKS_HUB_TOKEN", TOKEN)
+    assert open_hub(Settings(hub_repo=REPO)).check()
+
+
+# taken back
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_withdrawn_release_is_out_of_main_and_of_the_tags(
+    hub_server: HubServer, settings: Settings, tmp_path: Path, delete: bool
+) -> None:
+    named = settings.model_copy(update={"hub_repo": REPO})
+    hub = open_hub(named, TOKEN)
+    first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
+    for release in (first, second):
+        release.publish(hub)
+
+    def withdraw() -> None:
+        what = (second.entry.release, second.manifest, [2], "a picture had to go")
+        withdraw_from_hub(named, TOKEN, *what, delete=delete)
+
+    withdraw()
+    repo = repo_of(hub_server)
+    assert list(repo.files()) == ["README.md"]
+    card = repo.files()["README.md"].decode()
+    assert f"Release `{second.entry.release}` of this model was withdrawn: a picture had to go" in card
+    assert set(repo.tags) == {"generation-1"}
+    assert (second.manifest.files[WEIGHTS] in repo.objects) is not delete
+    assert first.manifest.files[WEIGHTS] in repo.objects
+    hub_server.forget()
+    withdraw()
+    assert hub_server.writes == []
+    back = Release(tmp_path, "first", 3, restores=1)
+    back.publish(hub)
+    assert repo.files() == first.files
+    assert "lfs_upload" not in hub_server.writes
+    assert first.publish(hub) == repo.tags["generation-1"]
+
+
+def test_withdrawn_after_a_newer_generation_main_stays(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+    first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
+    first.publish(hub)
+    main = second.publish(hub)
+    hub.withdraw(first.entry.release, first.manifest, [1], "a picture had to go")
+    assert (repo_of(hub_server).main, set(repo_of(hub_server).tags)) == (main, {"generation-2"})
+
+
+def test_there_is_nothing_to_withdraw_where_nothing_was_published(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
+    first = Release(tmp_path, "first", 1)
+    hub.withdraw(first.entry.release, first.manifest, [1], "a picture had to go", delete=True)
+    assert hub_server.writes == []
+
+
+def test_a_token_of_which_the_hub_tells_no_role_is_left_to_the_hub() -> None:
+    who = Who.model_validate({"name": "ada", "auth": {"type": "oauth", "accessToken": None}})
+    assert (who.role, who.may("repo.write", {"ada"})) == ("", False)
