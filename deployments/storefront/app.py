@@ -24,7 +24,7 @@ from deployments.storefront.engine import Engine, Picture
 from deployments.storefront.feedback import Drawn, Feedback
 from deployments.storefront.guard import Guard
 from deployments.storefront.log import LogWriter
-from deployments.storefront.page import build_page
+from deployments.storefront.page import CSS, build_page
 from tasks.core import clock
 from tasks.core.data.feedback import Vote, write_votes
 from tasks.core.data.prompt_log import PromptLine, hash_session, redact, write_lines
@@ -61,7 +61,7 @@ class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(max_length=100, description="The X-Request-Id of the picture.")
-    liked: bool
+    liked: bool = Field(description="Whether they like it.")
 
 
 @asynccontextmanager
@@ -163,4 +163,4 @@ async def show(prompt: str, visitor: str) -> tuple[str, Picture]:
     return await draw(RenderRequest(prompt=prompt[:400]), visitor)
 
 
-app = gr.mount_gradio_app(app, build_page(settings.trigger, show, feedback.vote), path="/shop")
+app = gr.mount_gradio_app(app, build_page(settings.trigger, show, feedback.vote), path="/shop", css=CSS)

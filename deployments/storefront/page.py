@@ -11,6 +11,7 @@ from tasks.core.errors import PictureUnknown
 Draw = Callable[[str, str], Awaitable[tuple[str, Picture]]]  # prompt, visitor -> request id, picture
 VoteOn = Callable[[str, bool], object]  # request id, liked
 SIDE = 512  # pixels on the page
+CSS = f"#votes, #says, #thanks {{ width: 100%; max-width: {SIDE}px; margin: 0 auto; }}"  # under the picture
 
 
 def build_page(trigger: str, draw: Draw, vote: VoteOn) -> gr.Blocks:
@@ -22,7 +23,7 @@ def build_page(trigger: str, draw: Draw, vote: VoteOn) -> gr.Blocks:
         identity, picture = await draw(prompt, request.session_hash or "page")
         by = f"generation {picture.generation}" if picture.release else "the bare base model"
         fresh = gr.Button(interactive=True, variant="secondary")
-        return _large(picture.image), f"Drawn by {by} in {picture.seconds:.1f} s.", identity, fresh, fresh
+        return _large(picture.image), f"Drawn by {by} in {picture.seconds:.1f} s.", identity, "", fresh, fresh
 
     def said(liked: bool) -> Callable[[str], tuple[object, ...]]:
         def say(identity: str) -> tuple[object, ...]:
@@ -44,11 +45,11 @@ def build_page(trigger: str, draw: Draw, vote: VoteOn) -> gr.Blocks:
         with gr.Row(elem_id="votes"):
             like = gr.Button("I like it", interactive=False, elem_id="like")
             dislike = gr.Button("I do not like it", interactive=False, elem_id="dislike")
-        says = gr.Markdown(elem_id="says")
+        says, thanks = gr.Markdown(elem_id="says"), gr.Markdown(elem_id="thanks")
         identity = gr.State("")
-        gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, like, dislike])
-        like.click(said(True), identity, [says, like, dislike])
-        dislike.click(said(False), identity, [says, like, dislike])
+        gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
+        like.click(said(True), identity, [thanks, like, dislike])
+        dislike.click(said(False), identity, [thanks, like, dislike])
     return page
 
 
