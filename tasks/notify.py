@@ -11,7 +11,6 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.runtime import flow_run
 
-from tasks.context import open_context
 from tasks.core.errors import NoticeUndelivered
 from tasks.core.http import PatientTransport
 from tasks.core.notices import Notice, of_promotion, of_roll_back, of_withdrawal
@@ -43,9 +42,9 @@ def tell_withdrawal(release: str, actor: str, reason: str, generation: int = 0) 
 @task
 def notify(notice: Notice) -> None:
     """Send a notice wherever the settings say; one that is not delivered is a warning."""
-    store, settings = open_context()
+    settings = get_settings()
     run = f"\nRun: {flow_run.ui_url}" if flow_run.ui_url else ""
-    told = notice.model_copy(update={"text": f"{notice.text}\nStore: {store.url}{run}"})
+    told = notice.model_copy(update={"text": f"{notice.text}\nStore: {settings.store}{run}"})
     for send in _channels(settings):
         try:
             send(told)

@@ -12,7 +12,6 @@ from functools import partial
 from PIL import Image
 
 from deployments.storefront.follower import Follower
-from tasks.core.errors import DyeworksError
 from tasks.core.events import Unhealthy
 from tasks.core.guard import shows_nothing
 from tasks.core.rendering import Renderer
@@ -118,7 +117,7 @@ class Engine:
         prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
         try:
             images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.settings.render_guidance)
-        except (DyeworksError, RuntimeError) as error:
+        except Exception as error:  # whatever a pipeline raises, whoever asked is told of it
             for job in batch:
                 job.done.set_exception(error)
             return [(prompts[0], False)]

@@ -61,7 +61,7 @@ class Follower:
     def follow(self) -> None:
         """Serve what the channel points at; raises what the store raises, and what is served stays."""
         channel, _ = read_channel(self.store, self.settings.model)
-        if channel is None or (self.channel and channel.generation == self.channel.generation):
+        if channel is None or (self.channel and _target(channel) == _target(self.channel)):
             return
         try:
             self._serve(Served(channel.release, channel.generation))
@@ -148,3 +148,7 @@ class Follower:
             raise ModelUnusable(name, f"does not render: {error}") from error
         if shows_nothing(picture):
             raise ModelUnusable(name, "draws one colour: black, or what is not a number")
+
+
+def _target(channel: Channel) -> tuple[int, str]:
+    return channel.generation, channel.release

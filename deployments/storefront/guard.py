@@ -33,6 +33,7 @@ class Guard:
         self.incoming: queue.SimpleQueue[Vote] = queue.SimpleQueue()
         self.reports: queue.SimpleQueue[Unhealthy] = queue.SimpleQueue()
         self.votes: list[Vote] = []
+        self.counted = 0  # of them
         self.channel: Channel | None = None
         self.judged = False  # whether votes can take back what is served
         self.trouble = ""  # what they say against it; empty when nothing
@@ -76,7 +77,9 @@ class Guard:
         while not self.incoming.empty():
             self.votes.append(self.incoming.get())
         self._turn()
-        self._judge()
+        if len(self.votes) != self.counted:
+            self._judge()
+            self.counted = len(self.votes)
 
     def tell(self) -> None:
         """Send what is to be told and was not."""
@@ -95,7 +98,7 @@ class Guard:
         since = min(times, default=EVER) if channel.previous else EVER
         known = read_votes(self.store, self.settings.model, since, clock.now() + HOUR)
         about = [v for v in [*known, *self.votes] if _is_about(v, channel)]
-        self.votes = in_order(about)
+        self.votes, self.counted = in_order(about), 0
         entry = next((e for e in entries if e.generation == channel.generation), None)
         self.judged = entry is not None and entry.action != "roll_back"  # that one was judged when it was new
         self.channel, self.trouble = channel, ""
@@ -103,10 +106,10 @@ class Guard:
     def _judge(self) -> None:
         if self.channel is None or not self.judged or self.trouble:
             return
-        generation = self.channel.generation
-        votes = in_order(self.votes)
+        generation, votes = self.channel.generation, in_order(self.votes)
         served = [v for v in votes if v.generation == generation]
-        found = judge(served, [v for v in votes if v.generation != generation], self.spec)
+        before = [v for v in votes if v.generation != generation and v.release == self.channel.previous]
+        found = judge(served, before, self.spec)
         if found and found.worse:
             self.trouble = found.says
             log.error("generation %d is disliked: %s", generation, found.says)

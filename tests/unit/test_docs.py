@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from tasks.core.settings import ROOT, Settings
-from tasks.core.specs import PolicySpec
+from tasks.core.specs import GuardSpec, PolicySpec
 from tasks.core.training.spec import ComputeSpec
 
 
@@ -21,7 +21,14 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert told == str(default) or float(told) == float(str(default)), name
 
 
-@pytest.mark.parametrize(("spec", "section"), [(PolicySpec, "The retrain policy"), (ComputeSpec, "Training by hand")])
+@pytest.mark.parametrize(
+    ("spec", "section"),
+    [
+        (PolicySpec, "The retrain policy"),
+        (ComputeSpec, "Training by hand"),
+        (GuardSpec, "The storefront's guards"),
+    ],
+)
 def test_a_specification_is_documented_with_its_defaults(spec: type[BaseModel], section: str) -> None:
     text = (ROOT / "docs/operations.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     rows = dict(re.findall(r"\| `([a-z_]+)` \| `([^`]+)` \|", text))

@@ -102,7 +102,7 @@ def test_the_task_sends_both_ways_and_warns_without_the_secret(
     notify.fn(NOTICE)
     assert people.posted[0]["said"].startswith(NOTICE.text)
     assert people.posted[1]["text"].startswith(NOTICE.text)
-    assert "\nStore: file://" in people.posted[1]["text"]
+    assert f"\nStore: {get_settings().store}" in people.posted[1]["text"]
     people.status = 500
     notify.fn(NOTICE)
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]

@@ -124,6 +124,18 @@ def test_votes_on_older_generations_are_forgotten(two: FolderStore, settings: Se
     assert {v.generation for v in watch.votes} == {2}
 
 
+def test_it_is_compared_with_the_one_before_alone(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+    serve(two, 3)
+    watch = guard(two, settings)
+    watch.look()
+    cast(watch.add, 1, 50, 50)  # late ones
+    cast(watch.add, 2, 50, 5)
+    cast(watch.add, 3, 25, 20)
+    check(watch)
+    (event,) = events.events
+    assert "20 of 25 sessions disliked its pictures, 5 of 50 those of the one before" in event["payload"]["reason"]
+
+
 def test_what_a_roll_back_serves_is_not_judged_again(
     two: FolderStore, settings: Settings, events: EventsServer
 ) -> None:
