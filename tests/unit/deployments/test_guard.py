@@ -128,7 +128,7 @@ def test_it_is_compared_with_the_one_before_alone(two: FolderStore, settings: Se
     serve(two, 3)
     watch = guard(two, settings)
     watch.look()
-    cast(watch.add, 1, 50, 50)  # late ones
+    cast(watch.add, 1, 50, 50, start=100)  # late ones
     cast(watch.add, 2, 50, 5)
     cast(watch.add, 3, 25, 20)
     check(watch)
