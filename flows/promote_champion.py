@@ -3,14 +3,16 @@
 from prefect import flow
 
 from tasks.core.requests import PromoteRequest
+from tasks.notify import tell_promotion
 from tasks.promote import gate_and_promote, project_ledger
 
 
 @flow(name="promote-champion")
 def promote_champion(spec: PromoteRequest = PromoteRequest()) -> None:
-    """Promote an evaluated LoRA if it passes the gate."""
+    """Promote an evaluated LoRA if it passes the gate, and tell people."""
     result = gate_and_promote(spec)
     project_ledger(result)
+    tell_promotion(result, spec)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from tasks.core.requests import PublishRequest, RollBackRequest
+from tasks.notify import tell_roll_back
 from tasks.promote import enter_roll_back
 from tasks.publish import publish_generation
 
@@ -12,6 +13,7 @@ def roll_back(spec: RollBackRequest = RollBackRequest()) -> None:
     """Name an older generation in the ledger and publish it; the policy then holds until new data arrives."""
     entry = enter_roll_back(spec)
     publish_generation(PublishRequest(generation=entry.generation))
+    tell_roll_back(entry, spec)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from typing import Any
 
 
 class EventsServer:
-    """Keeps the events, the paths and the headers; `status` is what it answers."""
+    """Keeps the events, other documents, the paths and the headers; `status` is what it answers."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        self.posted: list[dict[str, Any]] = []  # what was no list of events
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.status = 204
@@ -34,8 +35,10 @@ def _handler(keeper: EventsServer) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             keeper.paths.append(self.path)
             keeper.headers.append(dict(self.headers.items()))
-            if keeper.status < 400:
+            if keeper.status < 400 and isinstance(body, list):
                 keeper.events += body
+            elif keeper.status < 400:
+                keeper.posted.append(body)
             self.send_response(keeper.status)
             self.end_headers()
 

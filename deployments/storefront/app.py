@@ -1,7 +1,8 @@
 """The storefront: one page and one API call that render with the champion and log the prompt.
 
 `POST /api/render` {"prompt", "seed", "steps", "session"} answers a PNG; the headers X-Request-Id,
-X-Release and X-Generation tell what rendered it. Without Prefect in its process.
+X-Release and X-Generation tell what rendered it. `POST /api/feedback` {"request_id", "liked"} takes a vote on it.
+Without Prefect in its process.
 """
 
 import asyncio
@@ -12,26 +13,35 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import gradio as gr
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.storefront.engine import Engine, Picture
-from deployments.storefront.log import PromptLog
+from deployments.storefront.feedback import Drawn, Feedback
+from deployments.storefront.guard import Guard
+from deployments.storefront.log import LogWriter
+from deployments.storefront.page import CSS, build_page
 from tasks.core import clock
-from tasks.core.data.prompt_log import PromptLine, hash_session, redact
-from tasks.core.errors import ObjectMissing
+from tasks.core.data.feedback import Vote, write_votes
+from tasks.core.data.prompt_log import PromptLine, hash_session, redact, write_lines
+from tasks.core.errors import ObjectMissing, PictureUnknown
 from tasks.core.reporting.prometheus import CONTENT_TYPE, metrics_key
 from tasks.core.settings import get_settings
+from tasks.core.specs import load_preset
 from tasks.core.store import open_store
 
 settings = get_settings()
 store = open_store(settings.store)
-engine = Engine(store, settings)
-prompt_log = PromptLog(store, settings)
+spec = load_preset().guard
+guard = Guard(store, settings, spec)
+engine = Engine(store, settings, spec.failures, guard.report)
+prompt_log = LogWriter[PromptLine]("prompt log", partial(write_lines, store, settings.model), settings.log_seconds)
+vote_log = LogWriter[Vote]("feedback", partial(write_votes, store, settings.model), settings.log_seconds)
+feedback = Feedback(spec.remembered, vote_log.add, guard.add)
 
 
 class RenderRequest(BaseModel):
@@ -45,14 +55,24 @@ class RenderRequest(BaseModel):
     session: str = Field("", max_length=200, description="Visitor's session; only its keyed hash is logged.")
 
 
+class FeedbackRequest(BaseModel):
+    """What somebody says of a picture that was drawn for them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(max_length=100, description="The X-Request-Id of the picture.")
+    liked: bool = Field(description="Whether they like it.")
+
+
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Run the engine and the prompt log beside the server."""
-    engine.start()
-    prompt_log.start()
+    """Run the engine, the logs and the guards beside the server."""
+    parts = (engine, prompt_log, vote_log, guard)
+    for part in parts:
+        part.start()
     yield
-    await asyncio.to_thread(engine.stop)
-    await asyncio.to_thread(prompt_log.stop)
+    for part in parts:
+        await asyncio.to_thread(part.stop)
 
 
 app = FastAPI(title="dyeworks storefront", lifespan=lifespan)
@@ -83,6 +103,7 @@ async def draw(request: RenderRequest, visitor: str) -> tuple[str, Picture]:
         session=hash_session(request.session or visitor, settings.session_key.get_secret_value()),
     )
     prompt_log.add(line)
+    feedback.remember(line.request_id, Drawn(picture.release, picture.generation, line.session))
     return line.request_id, picture
 
 
@@ -93,7 +114,9 @@ def health() -> dict[str, object]:
         raise HTTPException(500, "the rendering engine has stopped; see the log")
     if not engine.ready.is_set():
         raise HTTPException(503, "the base model is loading")
-    return {"status": "ok", "release": engine.release, "generation": engine.generation}
+    served, trouble = engine.follower.served, engine.follower.trouble or guard.trouble
+    told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
+    return {**told, "release": served.release, "generation": served.generation}
 
 
 @app.get("/metrics", include_in_schema=False)
@@ -120,31 +143,24 @@ async def render(request: RenderRequest, http: Request) -> Response:
     return Response(buffer.getvalue(), media_type="image/png", headers=told)
 
 
+@app.post("/api/feedback", status_code=204)
+def judge(said: FeedbackRequest) -> None:
+    """A vote on a picture that was drawn here; of the votes on one the last counts."""
+    try:
+        feedback.vote(said.request_id, said.liked)
+    except PictureUnknown as error:
+        raise HTTPException(404, str(error)) from error
+
+
 @app.get("/", include_in_schema=False)
 def home() -> RedirectResponse:
     """The page."""
     return RedirectResponse("/shop")
 
 
-async def _show(prompt: str, request: gr.Request) -> tuple[Image.Image, str]:
-    if not prompt.strip():
-        raise gr.Error("Say what the cloth should show.")
-    _, picture = await draw(RenderRequest(prompt=prompt[:400]), request.session_hash or "page")
-    shown = picture.image.resize((512, 512), Image.Resampling.LANCZOS) if picture.image.width < 512 else picture.image
-    by = f"generation {picture.generation}" if picture.generation else "the bare base model"
-    return shown, f"Drawn by {by} in {picture.seconds:.1f} s."
+async def show(prompt: str, visitor: str) -> tuple[str, Picture]:
+    """A picture for the page, logged as any other; its request's id, and the picture."""
+    return await draw(RenderRequest(prompt=prompt[:400]), visitor)
 
 
-def build_page() -> gr.Blocks:
-    """A prompt, a button, a picture."""
-    with gr.Blocks(title="dyeworks") as page:
-        gr.Markdown(f"# dyeworks\nAsk for a cloth. Say `{settings.trigger}` for the house style.")
-        prompt = gr.Textbox(label="Prompt", value=f"large rings in {settings.trigger}", elem_id="prompt")
-        button = gr.Button("Draw", variant="primary", elem_id="draw")
-        picture = gr.Image(label="Cloth", height=512, width=512, elem_id="picture")
-        says = gr.Markdown(elem_id="says")
-        gr.on([button.click, prompt.submit], _show, prompt, [picture, says])
-    return page
-
-
-app = gr.mount_gradio_app(app, build_page(), path="/shop")
+app = gr.mount_gradio_app(app, build_page(settings.trigger, show, feedback.vote), path="/shop", css=CSS)

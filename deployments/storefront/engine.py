@@ -2,18 +2,18 @@
 
 import logging
 import queue
-import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 from PIL import Image
 
-from tasks.core.errors import DyeworksError
-from tasks.core.registry.channel import read_channel
-from tasks.core.registry.releases import fetch_release
+from deployments.storefront.follower import Follower
+from tasks.core.events import Unhealthy
+from tasks.core.guard import shows_nothing
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.store import Store
@@ -44,10 +44,11 @@ class Job:
 class Engine:
     """Renders jobs with the champion; the bare base before the first publication."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.settings = store, settings
+    follower: Follower  # once it is ready
+
+    def __init__(self, store: Store, settings: Settings, failures: int, tell: Callable[[Unhealthy], None]) -> None:
+        self.store, self.settings, self.failures, self.tell = store, settings, failures, tell
         self.jobs: queue.Queue[Job] = queue.Queue(maxsize=512)
-        self.release, self.generation = "", 0
         self.stopping = threading.Event()
         self.ready = threading.Event()
         self.looked = 0.0
@@ -69,36 +70,26 @@ class Engine:
         return job.done
 
     def _work(self) -> None:
-        renderer = Renderer(self.settings)
+        self.follower = Follower(self.store, self.settings, Renderer(self.settings), self.failures, self.tell)
         while not self.stopping.is_set():
-            self._follow(renderer)
+            self._follow()
             self.ready.set()
             batch = self._gather()
             if batch:
-                self._render(renderer, batch)
+                self._or_stay(partial(self.follower.note, self._render(self.follower, batch)))
 
-    def _follow(self, renderer: Renderer) -> None:
-        """Serve what the channel points at; when that cannot be loaded, go on with what is served."""
+    def _follow(self) -> None:
+        """Look at the channel; while the store cannot be read, go on with what is served."""
         if time.monotonic() - self.looked < self.settings.poll_seconds:
             return
         self.looked = time.monotonic()
+        self._or_stay(self.follower.follow)
+
+    def _or_stay(self, what: Callable[[], None]) -> None:
         try:
-            channel, _ = read_channel(self.store, self.settings.model)
-            if channel is None or channel.generation == self.generation:
-                return
-            with tempfile.TemporaryDirectory() as folder:
-                fetch_release(self.store, self.settings.model, channel.release, Path(folder))
-                renderer.load(Path(folder), channel.release)
-            old = self.release
-            renderer.activate(channel.release)
-            renderer.render([f"a picture in {self.settings.trigger}"], [0], 1, self.settings.render_guidance)
-            self.release, self.generation = channel.release, channel.generation
-            if old and old != channel.release:
-                renderer.unload(old)
-            log.info("generation %d (release %s) is served", channel.generation, channel.release)
-        except (DyeworksError, OSError) as error:
-            renderer.activate(self.release)
-            log.error("the champion cannot be loaded, release %s stays: %s", self.release or "base", error)
+            what()
+        except Exception as error:  # the thread's boundary: whatever a store's client raises, pictures are drawn
+            log.error("the champion cannot be followed, %s stays: %s", self.follower.served, error)
 
     def _gather(self) -> list[Job]:
         """Wait for a request, then take all that wait and fit into a batch with it."""
@@ -120,15 +111,17 @@ class Engine:
             self.jobs.queue.appendleft(job)
             self.jobs.not_empty.notify()
 
-    def _render(self, renderer: Renderer, batch: list[Job]) -> None:
-        start = time.perf_counter()
+    def _render(self, follower: Follower, batch: list[Job]) -> list[tuple[str, bool]]:
+        """Answer the jobs; each prompt and whether it was drawn, a batch that failed as one."""
+        start, served = time.perf_counter(), follower.served
+        prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
         try:
-            prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
-            images, _ = renderer.render(prompts, seeds, batch[0].steps, self.settings.render_guidance)
-        except (DyeworksError, RuntimeError) as error:
+            images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.settings.render_guidance)
+        except Exception as error:  # whatever a pipeline raises, whoever asked is told of it
             for job in batch:
                 job.done.set_exception(error)
-            return
+            return [(prompts[0], False)]
         seconds = time.perf_counter() - start
         for job, image in zip(batch, images, strict=True):
-            job.done.set_result(Picture(image, self.release, self.generation, seconds))
+            job.done.set_result(Picture(image, served.release, served.generation, seconds))
+        return [(prompt, not shows_nothing(image)) for prompt, image in zip(prompts, images, strict=True)]

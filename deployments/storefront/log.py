@@ -1,25 +1,24 @@
-"""The prompt log's writer: gathers lines for a moment, then writes them as one object."""
+"""A log's writer: gathers lines for a moment, then writes them as one object."""
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import Generic
 
-from tasks.core.data.prompt_log import PromptLine, write_lines
-from tasks.core.errors import DyeworksError
-from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.data.hourly import L
 
 log = logging.getLogger("dyeworks.storefront")
 
 
-class PromptLog:
+class LogWriter(Generic[L]):
     """Lines are kept until the store has them."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.settings = store, settings
-        self.lines: list[PromptLine] = []
+    def __init__(self, name: str, write: Callable[[list[L]], None], seconds: float) -> None:
+        self.name, self.write, self.seconds = name, write, seconds
+        self.lines: list[L] = []
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._work, name="prompt-log", daemon=True)
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to write."""
@@ -30,13 +29,13 @@ class PromptLog:
         self.stopping.set()
         self.thread.join(timeout=30)
 
-    def add(self, line: PromptLine) -> None:
+    def add(self, line: L) -> None:
         """Take a line."""
         with self.lock:
             self.lines.append(line)
 
     def _work(self) -> None:
-        while not self.stopping.wait(self.settings.log_seconds):
+        while not self.stopping.wait(self.seconds):
             self._write()
         self._write()
 
@@ -46,8 +45,8 @@ class PromptLog:
         if not lines:
             return
         try:
-            write_lines(self.store, self.settings.model, lines)
-        except (DyeworksError, OSError) as error:
-            log.error("%d prompt-log lines wait for the store: %s", len(lines), error)
+            self.write(lines)
+        except Exception as error:  # the thread's boundary: whatever a store's client raises, the lines are kept
+            log.error("%d lines of the %s wait for the store: %s", len(lines), self.name, error)
             with self.lock:
                 self.lines = lines + self.lines

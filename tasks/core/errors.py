@@ -306,6 +306,22 @@ class ReleaseAbandoned(DyeworksError):
         self.release, self.generation = release, generation
 
 
+class PictureUnknown(DyeworksError):
+    """Feedback names a picture that this storefront did not draw, or drew too long ago."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"no picture {request_id!r} was drawn here lately; send the X-Request-Id of one that was")
+        self.request_id = request_id
+
+
+class NoticeUndelivered(DyeworksError):
+    """A notice did not reach those who should be told; where to is a secret, so it is not in here."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"a notice was not delivered: {problem}; check {setting}")
+        self.setting = setting
+
+
 class PublishRefused(DyeworksError):
     """A place to publish to cannot be used; nothing was uploaded."""
 

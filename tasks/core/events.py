@@ -25,6 +25,7 @@ Name = Literal[
     "dyeworks.drift.detected",
     "dyeworks.champion.promoted",
     "dyeworks.champion.published",
+    "dyeworks.champion.unhealthy",
     "dyeworks.retrain.declined",
 ]
 
@@ -63,6 +64,12 @@ class Champion(Payload):
 
     generation: int
     release: str
+
+
+class Unhealthy(Champion):
+    """A guard of the storefront wants a generation taken back: it does not draw, or visitors dislike it."""
+
+    kind: Literal["health", "feedback"]
 
 
 class Declined(Payload):
@@ -106,6 +113,18 @@ def emit(store: Store, event: Event) -> None:
 def queue(store: Store, event: Event) -> None:
     """Put an event into the outbox."""
     store.write(f"outbox/{event.id}.json", render(Outbox(event=event)))
+
+
+def is_waiting(store: Store, event: Event) -> bool:
+    """Whether an event is in the outbox."""
+    return store.exists(f"outbox/{event.id}.json")
+
+
+def is_known(store: Store, event: Event) -> bool:
+    """Whether an event waits, was sent, or was refused; lists all that were sent, so not for every moment."""
+    if is_waiting(store, event) or store.exists(f"refused/{event.id}.json"):
+        return True
+    return any(key.endswith(f"-{event.id}.json") for key in store.list("events/"))
 
 
 def flush(store: Store) -> int:

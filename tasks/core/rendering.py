@@ -36,8 +36,9 @@ class Renderer:
         self.active = name
 
     def unload(self, name: str) -> None:
-        """Forget an adapter that is not active."""
-        self.pipe.delete_adapters(name)
+        """Forget an adapter that is not active, if it is loaded."""
+        if name in self.pipe.get_list_adapters().get("unet", []):
+            self.pipe.delete_adapters(name)
 
     def _set(self, name: str) -> None:
         if name:

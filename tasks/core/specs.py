@@ -108,6 +108,20 @@ class MonitorSpec(Spec):
     drift: DriftSpec = DriftSpec()
 
 
+class GuardSpec(Spec):
+    """When the storefront says that what it serves is to be taken back."""
+
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance that one liked as much is ever taken back for votes.")
+    min_sessions: int = Field(25, ge=5, description="Sessions at the first look; then at each doubling.")
+    usual_dislikes: float = Field(
+        0.3, gt=0, lt=1, description="Share of sessions that dislike, where too few have judged the one before."
+    )
+    min_rise: float = Field(0.05, ge=0, lt=1, description="Least rise of that share that is worth a roll-back.")
+    failures: int = Field(3, ge=1, le=100, description="Renders in a row that fail or show nothing.")
+    check_seconds: float = Field(10.0, gt=0, description="How often new votes are counted and events sent again.")
+    remembered: int = Field(10_000, ge=1, le=10_000_000, description="Newest pictures that can be voted on.")
+
+
 class Preset(Spec):
     """All specifications of an installation, as one YAML file holds them."""
 
@@ -117,6 +131,7 @@ class Preset(Spec):
     gate: GateSpec = GateSpec()
     policy: PolicySpec = PolicySpec()
     monitor: MonitorSpec = MonitorSpec()
+    guard: GuardSpec = GuardSpec()
 
 
 def load_preset(name: str = "") -> Preset:

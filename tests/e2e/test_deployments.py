@@ -7,19 +7,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.data.dataset import ingest
+from tasks.core.events import Unhealthy, emit, make_event
 from tasks.core.http import PatientTransport
+from tasks.core.results import EvaluationResult, save_result
 from tasks.core.settings import ROOT
-from tasks.core.specs import IngestSpec
+from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
+from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")
@@ -38,7 +44,8 @@ class Server:
     """A server with all deployments and workers, and an empty store."""
 
     def __init__(self, home: Path) -> None:
-        self.stack = Stack(home, {"DYEWORKS_MONITOR_CRON": "0 0 1 1 *"})
+        extra = {"DYEWORKS_MONITOR_CRON": "0 0 1 1 *", "DYEWORKS_NOTIFY_BLOCK": "custom-webhook/team"}
+        self.stack = Stack(home, extra)
         self.store = home / "store"
         self.environment = self.stack.environment  # before a test has settings of its own
         self.stack.start_server()
@@ -219,6 +226,53 @@ def test_an_operator_pauses_retraining(server: Server) -> None:
     assert [(d["action"], d["reason"]) for d in decisions if d["cause"] == "operator"] == [
         ("pause", "operator: the show opens")
     ]
+
+
+def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(server: Server) -> None:
+    nothing_measured = EvaluationResult(
+        key="e1",
+        finished=datetime.now(UTC),
+        training="t1",
+        champion_generation=0,
+        spec=EvaluationSpec(),
+        fixed=("rings",),
+        drifted=(),
+        challenger={},
+        champion={},
+        traffic_from=None,
+        pictures="",
+        scorer="embedded",
+    )
+    save_result(FolderStore(server.store), nothing_measured)
+    people = EventsServer()
+    people.start()
+    with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
+        told: dict[str, Any] = {"title": "{{subject}}", "said": "{{body}}"}
+        CustomWebhookNotificationBlock(name="team", url=f"{people.url}/s3cr3t", json_data=told).save("team")
+    state, message = server.finish("promote-champion", {"spec": {"evaluation": "e1"}})
+    people.stop()
+    assert state == "COMPLETED", message
+    (notice,) = people.posted
+    assert notice["title"] == "adire: the champion stays"
+    assert "was not measured" in notice["said"]
+    assert f"Run: {server.stack.url('server')}/flow-runs/flow-run/" in notice["said"]
+    assert "s3cr3t" not in message
+
+
+def test_an_unhealthy_champion_starts_a_roll_back_that_leaves_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"{server.stack.url('server')}/api")
+    reason = """it's "{{ bad }}": {'a': 1}"""
+    payload = Unhealthy(generation=7, release="ab", kind="health", reason=reason)
+    emit(FolderStore(server.store), make_event("dyeworks.champion.unhealthy", "adire", payload))
+    deployment = server.client.get("/deployments/name/roll-back/roll-back").json()["id"]
+    body = {"deployments": {"id": {"any_": [deployment]}}}
+    (run,) = server.until(lambda: server.client.post("/flow_runs/filter", json=body).json(), "a roll-back")
+    assert run["parameters"] == {"spec": {"leaves": 7, "actor": "storefront guard", "reason": reason}}
+    state = server.until(lambda: set(server.states(run["id"])) & TERMINAL, "the roll-back ends")
+    assert state == {"FAILED"}, "there is nothing to go back to, and it says so"
+    assert "to go back to" in server.log_of(run["id"])
 
 
 @pytest.fixture(scope="module")

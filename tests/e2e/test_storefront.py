@@ -1,19 +1,31 @@
-"""The storefront: a picture for a prompt, a line in the log, and the page in a real browser."""
+"""The storefront: a picture for a prompt, lines in the logs, the page in a real browser, a champion that is bad."""
 
 import gzip
 import io
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import torch
+from peft import LoraConfig
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from deployments.stack import Stack
+from tasks.core.pipeline import load_pipeline
+from tasks.core.registry.channel import flip
+from tasks.core.registry.ledger import Entry, append
+from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore
+from tasks.core.training.families import family_of
+from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
 CHROMIUM = shutil.which("chromium") or ""
@@ -29,8 +41,17 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("shop"), {"DYEWORKS_RENDER_STEPS": "4"})
+def prefect() -> Iterator[EventsServer]:
+    server = EventsServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, prefect: EventsServer) -> Iterator[Stack]:
+    extra = {"DYEWORKS_RENDER_STEPS": "4", "DYEWORKS_POLL_SECONDS": "0.2", "PREFECT_API_URL": prefect.url}
+    stack = Stack(tmp_path_factory.mktemp("shop"), extra)
     try:
         stack.start_storefront()
         stack.wait("storefront", "/health")
@@ -39,9 +60,27 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.stop()
 
 
-def logged(stack: Stack) -> list[dict[str, str]]:
-    files = sorted((stack.home / "store/prompts/adire").rglob("*.jsonl.gz"))
-    return [json.loads(line) for f in files for line in gzip.decompress(f.read_bytes()).splitlines()]
+def logged(stack: Stack, log: str = "prompts") -> list[dict[str, Any]]:
+    """The lines of a log in the order of time."""
+    files = (stack.home / "store" / log / "adire").rglob("*.jsonl.gz")
+    lines = [json.loads(line) for f in files for line in gzip.decompress(f.read_bytes()).splitlines()]
+    return sorted(lines, key=lambda line: str(line["time"]))
+
+
+def wait_for(what: Callable[[], bool], that: str) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline, f"never: {that}"
+        time.sleep(0.1)
+
+
+def ask(shop: Stack, session: str = "ada") -> httpx.Response:
+    body = {"prompt": "rings", "seed": 5, "session": session}
+    return httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=60)
+
+
+def health(shop: Stack) -> dict[str, Any]:
+    return dict(httpx.get(f"{shop.url('storefront')}/health", timeout=30).raise_for_status().json())
 
 
 def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None:
@@ -52,9 +91,7 @@ def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> No
     picture = Image.open(io.BytesIO(first.content))
     assert picture.size == (64, 64)
     assert first.content == second.content, "the same seed gives the same picture"
-    deadline = time.monotonic() + 10
-    while len(logged(shop)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for(lambda: len(logged(shop)) >= 2, "both requests are logged")
     line = next(entry for entry in logged(shop) if entry["request_id"] == first.headers["X-Request-Id"])
     assert line["prompt"] == "rings in adire_style for [removed]"
     assert "ada" not in line["session"]
@@ -63,6 +100,22 @@ def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> No
 @pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": "x", "steps": 0}, {"prompt": "x", "sed": 1}])
 def test_a_bad_request_is_refused(shop: Stack, body: dict[str, object]) -> None:
     assert httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=30).status_code == 422
+
+
+def test_a_vote_is_logged_under_the_session_that_asked_and_without_the_prompt(shop: Stack) -> None:
+    url, drawn = f"{shop.url('storefront')}/api/feedback", ask(shop)
+    said: dict[str, Any] = {"request_id": drawn.headers["X-Request-Id"], "liked": False}
+    for body in (said, said | {"liked": True}):
+        assert httpx.post(url, json=body, timeout=30).status_code == 204
+    wait_for(lambda: len(logged(shop, "feedback")) >= 2, "the votes are logged")
+    votes = logged(shop, "feedback")
+    assert [(v["request_id"], v["liked"]) for v in votes] == [(said["request_id"], v) for v in (False, True)]
+    asked = next(line for line in logged(shop) if line["request_id"] == said["request_id"])
+    assert {v["session"] for v in votes} == {asked["session"]}
+    assert "rings" not in json.dumps(votes)
+    unknown = httpx.post(url, json=said | {"request_id": "another's"}, timeout=30)
+    assert (unknown.status_code, "no picture" in unknown.text) == (404, True)
+    assert httpx.post(url, json=said | {"liked": "maybe"}, timeout=30).status_code == 422
 
 
 def test_prometheus_reads_the_last_check(shop: Stack) -> None:
@@ -87,6 +140,70 @@ def test_a_visitor_draws_a_cloth_in_the_browser(shop: Stack, tmp_path: Path) -> 
         page.locator("#says", has_text="Drawn by the bare base model").wait_for(timeout=60_000)
         shown = page.locator("#picture img")
         shown.wait_for()
-        page.screenshot(path=tmp_path / "shop.png")
+        before = len(logged(shop, "feedback"))
+        page.locator("#dislike").click()
+        page.locator("#thanks", has_text="You do not like it").wait_for()
+        page.screenshot(path=tmp_path / "shop.png", full_page=True)
         assert shown.bounding_box() is not None
         browser.close()
+    wait_for(lambda: len(logged(shop, "feedback")) > before, "the vote is logged")
+    vote, line = logged(shop, "feedback")[-1], logged(shop)[-1]
+    assert (vote["liked"], vote["request_id"]) == (False, line["request_id"])
+
+
+def published(store: FolderStore, release: str, generation: int) -> None:
+    entry = Entry(
+        generation=generation,
+        action="promote",
+        release=release,
+        dataset_version="v",
+        actor="gate",
+        reason="better",
+        time=datetime.now(UTC),
+    )
+    append(store, "adire", entry)
+    flip(store, "adire", entry)
+
+
+def adapter(folder: Path) -> Path:
+    """A LoRA for the embedded base, with random weights."""
+    family = family_of(load_pipeline(Settings(device="cpu")))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        family.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["proj_in"], init_lora_weights=False))
+    family.save(folder)
+    return folder
+
+
+def test_a_corrupt_release_is_refused_told_of_and_the_old_one_drawn_with(
+    shop: Stack, prefect: EventsServer, tmp_path: Path
+) -> None:
+    store = FolderStore(shop.home / "store")
+    (tmp_path / "a").mkdir()
+    about = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="t", files={})
+    good = write_release(store, "adire", adapter(tmp_path / "a"), about)
+    bare = ask(shop).content
+    published(store, good, 1)
+    wait_for(lambda: health(shop)["generation"] == 1, "the first release is served")
+    assert health(shop) == {"status": "ok", "release": good, "generation": 1}
+    shown = ask(shop)
+    assert (shown.headers["X-Release"], shown.content == bare) == (good, False)
+
+    bad = write_release(store, "adire", tmp_path / "a", about.model_copy(update={"training": "another"}))
+    store.write(prefix("adire", bad) + WEIGHTS, b"damaged")
+    published(store, bad, 2)
+    wait_for(lambda: bool(prefect.events), "Prefect is told")
+    told = health(shop)
+    assert (told["status"], told["release"], told["generation"]) == ("degraded", good, 1)
+    assert f"release {bad}" in told["reason"]
+    assert "does not match its sha256" in told["reason"]
+    assert ask(shop).content == shown.content
+    (event,) = prefect.events
+    assert event["event"] == "dyeworks.champion.unhealthy"
+    assert (event["payload"]["generation"], event["payload"]["kind"]) == (2, "health")
+
+    published(store, "", 3)  # as after the withdrawal of a first model
+    wait_for(lambda: health(shop) == {"status": "ok", "release": "", "generation": 3}, "the bare base is served")
+    again = ask(shop)
+    assert (again.headers["X-Release"], again.content == bare) == ("base", True)
+    assert len(prefect.events) == 1

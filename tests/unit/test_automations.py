@@ -2,17 +2,20 @@
 
 import copy
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 from prefect.server.events.actions import RunDeployment
 from prefect.server.events.schemas.automations import EventTrigger
-from prefect.server.events.schemas.events import RelatedResource, Resource
+from prefect.server.events.schemas.events import ReceivedEvent, RelatedResource, Resource
 from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
+from prefect.utilities.schema_tools.validation import validate
 from pydantic import ValidationError
 
-from tasks.core.requests import RetrainRequest, TrainRequest
+from flows.roll_back import roll_back
+from tasks.core.events import Unhealthy, make_event
+from tasks.core.requests import RetrainRequest, RollBackRequest, TrainRequest
 from tasks.core.settings import ROOT
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -24,13 +27,17 @@ def automation(name: str) -> dict[str, Any]:
     return found
 
 
-def started_again(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The `spec` of the run that an automation starts when one with these parameters has crashed."""
+def rendered(name: str, context: dict[str, Any]) -> dict[str, Any]:
+    """The `spec` of the run that an automation starts."""
     templates = copy.deepcopy(automation(name)["parameters"])
     RunDeployment._upgrade_v1_templates(templates)
-    context = {"flow_run": SimpleNamespace(parameters=parameters)}
     how = HydrationContext(raise_on_error=True, render_jinja=True, jinja_context=context)
     return dict(hydrate(templates, how)["spec"])
+
+
+def started_again(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The `spec` of the run that an automation starts when one with these parameters has crashed."""
+    return rendered(name, {"flow_run": SimpleNamespace(parameters=parameters)})
 
 
 def test_a_crashed_training_is_started_again_with_what_it_was_asked() -> None:
@@ -72,3 +79,17 @@ def test_a_training_of_a_retrain_is_left_to_the_retrain(run: str, covered: bool)
     role = {"prefect.resource.role": "deployment", "prefect.resource.name": "train-lora"}
     related = RelatedResource({"prefect.resource.id": "prefect.deployment.1"} | role)
     assert trigger.covers_resources(resource, [related]) == covered
+
+
+@pytest.mark.parametrize("kind", ["health", "feedback"])
+def test_an_unhealthy_champion_is_taken_back_whatever_the_reason_says(kind: Literal["health", "feedback"]) -> None:
+    reason = """it's "{{ not }}" a LoRA: {'a': 1}, 100 % {% raw %} <b>\\n & anneaux, 藍"""
+    payload = Unhealthy(generation=7, release="ab", kind=kind, reason=reason)
+    event = make_event("dyeworks.champion.unhealthy", "adire", payload)
+    received = ReceivedEvent.model_validate(event.model_dump(mode="json", exclude={"schema_version"}))
+    spec = rendered("an unhealthy champion is taken back", {"event": received})
+    assert spec == {"leaves": 7, "actor": "storefront guard", "reason": reason}
+    assert validate({"spec": spec}, roll_back.parameters.model_dump(mode="json")) == []
+    assert RollBackRequest.model_validate(spec, strict=True).generation == 0, "the one before the champion"
+    (expected,) = automation("an unhealthy champion is taken back")["expect"]
+    assert expected == event.event

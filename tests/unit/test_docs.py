@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from tasks.core.settings import ROOT, Settings
 from tasks.core.spec import flat
-from tasks.core.specs import GateSpec, PolicySpec
+from tasks.core.specs import GateSpec, GuardSpec, PolicySpec
 from tasks.core.training.spec import ComputeSpec
 
 
@@ -24,7 +24,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "section"),
-    [(PolicySpec, "The retrain policy"), (ComputeSpec, "Training by hand"), (GateSpec, "The gate")],
+    [
+        (PolicySpec, "The retrain policy"),
+        (ComputeSpec, "Training by hand"),
+        (GateSpec, "The gate"),
+        (GuardSpec, "The storefront's guards"),
+    ],
 )
 def test_a_specification_is_documented_with_its_defaults(spec: type[BaseModel], section: str) -> None:
     text = (ROOT / "docs/operations.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]

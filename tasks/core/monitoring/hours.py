@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from tasks.core.data.prompt_log import HOUR, PromptLine, log_hours, once, read_objects
+from tasks.core.data.hourly import HOUR
+from tasks.core.data.prompt_log import PromptLine, log_hours, once, read_objects
 from tasks.core.documents import Document, digest, parse
 from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.store import Store

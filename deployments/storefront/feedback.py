@@ -1,0 +1,53 @@
+"""Votes on the pictures that were drawn lately."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks.core import clock
+from tasks.core.data.feedback import Vote
+from tasks.core.errors import PictureUnknown
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What drew a picture, and for which session (its keyed hash)."""
+
+    release: str
+    generation: int
+    session: str
+
+
+class Feedback:
+    """Remembers the newest pictures; a vote is one of the session that the picture was drawn for."""
+
+    def __init__(self, remembered: int, *takers: Callable[[Vote], None]) -> None:
+        self.remembered, self.takers = remembered, takers
+        self.pictures: OrderedDict[str, Drawn] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def remember(self, request_id: str, drawn: Drawn) -> None:
+        """Let a picture be voted on."""
+        with self.lock:
+            self.pictures[request_id] = drawn
+            if len(self.pictures) > self.remembered:
+                self.pictures.popitem(last=False)
+
+    def vote(self, request_id: str, liked: bool) -> Vote:
+        """Hand a vote to all that take votes; raises PictureUnknown."""
+        with self.lock:
+            drawn = self.pictures.get(request_id)
+        if drawn is None:
+            raise PictureUnknown(request_id)
+        vote = Vote(
+            request_id=request_id,
+            time=clock.now(),
+            liked=liked,
+            release=drawn.release,
+            generation=drawn.generation,
+            session=drawn.session,
+        )
+        for take in self.takers:
+            take(vote)
+        return vote

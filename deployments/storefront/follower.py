@@ -1,0 +1,154 @@
+"""Which release is served: that of the champion channel, unless it does not draw."""
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.core.errors import DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from tasks.core.events import Unhealthy
+from tasks.core.guard import shows_nothing
+from tasks.core.registry.channel import Channel, read_channel
+from tasks.core.registry.ledger import history
+from tasks.core.registry.releases import fetch_release
+from tasks.core.rendering import Renderer
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+
+log = logging.getLogger("dyeworks.storefront")
+FAULTS = (DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not a store
+
+
+@dataclass(frozen=True)
+class Served:
+    """What draws; the empty release of generation 0 is the bare base."""
+
+    release: str = ""
+    generation: int = 0
+
+    def __str__(self) -> str:
+        return f"generation {self.generation}" if self.generation else "the bare base"
+
+
+class Follower:
+    """Switches the renderer; a generation that does not draw is refused until the channel changes, and told of."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        renderer: Renderer,
+        failures: int,
+        tell: Callable[[Unhealthy], None],
+    ) -> None:
+        self.store, self.settings, self.renderer = store, settings, renderer
+        self.failures, self.tell = failures, tell
+        self.served = Served()
+        self.channel: Channel | None = None
+        self.refused: Unhealthy | None = None
+        self.bad: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
+        self.ailing = ""  # what is wrong with what draws now; empty when nothing is
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, in words; empty when nothing is."""
+        if (about := self.refused) is None:
+            return self.ailing
+        refused = f"generation {about.generation} is refused, {self.served} is served: {about.reason}"
+        return "; ".join(filter(None, (refused, self.ailing)))
+
+    def follow(self) -> None:
+        """Serve what the channel points at; raises what the store raises, and what is served stays."""
+        channel, _ = read_channel(self.store, self.settings.model)
+        if channel is None or (self.channel and _target(channel) == _target(self.channel)):
+            return
+        try:
+            self._serve(Served(channel.release, channel.generation))
+        except FAULTS as error:
+            if not self.served.generation:
+                self._fall_back(channel)
+            self._refuse(channel, str(error))
+        else:
+            self.refused, self.ailing = None, ""
+            log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
+        self.channel = channel
+
+    def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
+        """Take the outcome of renders, each a prompt and whether it was drawn; too many bad ones leave the release.
+
+        A prompt counts once, so that nobody takes a model back by asking again for what it cannot draw.
+        """
+        for prompt, drawn in outcomes:
+            if drawn:
+                self.bad.clear()
+                self.ailing = ""
+            else:
+                self.bad.add(prompt)
+        if len(self.bad) >= self.failures:
+            self._leave(f"its last {len(self.bad)} renders failed or showed nothing")
+            self.bad.clear()
+
+    def _leave(self, reason: str) -> None:
+        """Go back to the release before; where that does not draw either, the machine is at fault and all stays."""
+        channel = self.channel
+        if channel is None or self.served.generation != channel.generation:
+            self.ailing = f"{self.served}: {reason}"
+        elif self._fall_back(channel):
+            self._refuse(channel, reason)
+        else:
+            self.ailing = f"{self.served}: {reason}, and what was served before does not draw either"
+            log.error("%s", self.ailing)
+
+    def _fall_back(self, channel: Channel) -> bool:
+        """Serve what the channel pointed at before; whether that could be done."""
+        entries = [e for e in history(self.store, self.settings.model) if e.generation < channel.generation]
+        generations = [e.generation for e in entries if e.release == channel.previous]
+        try:
+            self._serve(Served(channel.previous, max(generations, default=0)))
+        except FAULTS as error:
+            log.error("release %s, which was served before, does not draw either: %s", channel.previous, error)
+            return False
+        return True
+
+    def _refuse(self, channel: Channel, reason: str) -> None:
+        self.refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
+        log.error("%s", self.trouble)
+        self.tell(self.refused)
+
+    def _serve(self, wanted: Served) -> None:
+        """Load, try and switch; when that fails what was served stays, and the adapter is forgotten."""
+        old = kept = self.served
+        try:
+            self._load(wanted.release)
+            self.renderer.activate(wanted.release)
+            self._smoke(wanted)
+            kept = wanted
+        finally:
+            self.renderer.activate(kept.release)
+            for name in {old.release, wanted.release} - {kept.release, ""}:
+                self.renderer.unload(name)
+            self.served = kept
+
+    def _load(self, release: str) -> None:
+        if not release:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            fetch_release(self.store, self.settings.model, release, Path(folder))
+            self.renderer.load(Path(folder), release)
+
+    def _smoke(self, wanted: Served) -> None:
+        """Draw as for a visitor; raises ModelUnusable."""
+        name, prompt = wanted.release or "base", f"a picture in {self.settings.trigger}"
+        try:
+            (picture,), _ = self.renderer.render(
+                [prompt], [0], self.settings.render_steps, self.settings.render_guidance
+            )
+        except RuntimeError as error:
+            raise ModelUnusable(name, f"does not render: {error}") from error
+        if shows_nothing(picture):
+            raise ModelUnusable(name, "draws one colour: black, or what is not a number")
+
+
+def _target(channel: Channel) -> tuple[int, str]:
+    return channel.generation, channel.release

@@ -1,0 +1,268 @@
+"""What the storefront serves, on a real tiny pipeline: what does not draw is refused, told of once, and left."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+
+from deployments.storefront.engine import Engine
+from deployments.storefront.follower import Follower, Served
+from tasks.core.events import Unhealthy
+from tasks.core.guard import shows_nothing
+from tasks.core.pipeline import load_pipeline
+from tasks.core.registry.channel import flip
+from tasks.core.registry.ledger import Entry, append, history
+from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
+from tasks.core.rendering import Renderer
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore
+from tasks.core.training.families import family_of
+
+MODEL = "adire"
+ABOUT = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={})
+
+
+@pytest.fixture(scope="module")
+def local(pipelines: dict[str, Path]) -> Settings:
+    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=2)
+
+
+@pytest.fixture(scope="module")
+def adapter(local: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a LoRA that shows."""
+    folder = tmp_path_factory.mktemp("adapter")
+    family = family_of(load_pipeline(local))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        family.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v", "conv1"]))
+        for parameter in family.pipe.unet.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.2)
+    family.save(folder)
+    return folder
+
+
+@pytest.fixture
+def told() -> list[Unhealthy]:
+    return []
+
+
+@pytest.fixture
+def follower(local: Settings, folder: FolderStore, told: list[Unhealthy]) -> Follower:
+    return Follower(folder, local, Renderer(local), 3, told.append)
+
+
+def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
+    """A release of the LoRA with its weights scaled; not a number makes it one that draws black."""
+    place.mkdir()
+    save_file({k: v * scale for k, v in load_file(adapter / WEIGHTS).items()}, place / WEIGHTS, {"format": "pt"})
+    return write_release(store, MODEL, place, ABOUT)
+
+
+@pytest.fixture
+def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[..., str]:
+    """Put a release of some scale, or one by name, into the ledger and on the channel."""
+
+    def put(scale: float = 1.0, release: str | None = None) -> str:
+        generation = len(history(folder, MODEL)) + 1
+        name = released(folder, adapter, tmp_path / f"made-{generation}", scale) if release is None else release
+        entry = Entry(
+            generation=generation,
+            action="promote",
+            release=name,
+            dataset_version="v",
+            actor="gate",
+            reason="better",
+            time=datetime(2026, 1, generation, tzinfo=UTC),
+        )
+        append(folder, MODEL, entry)
+        flip(folder, MODEL, entry)
+        return name
+
+    return put
+
+
+def drawn(follower: Follower) -> list[object]:
+    return [np.asarray(follower.renderer.render(["rings"], [1], 2, 2.0)[0][0]).tolist()]
+
+
+def adapters(follower: Follower) -> list[str]:
+    return list(follower.renderer.pipe.get_list_adapters().get("unet", []))
+
+
+def test_the_champion_is_followed(follower: Follower, publish: Callable[..., str], told: list[Unhealthy]) -> None:
+    bare = drawn(follower)
+    first = publish()
+    follower.follow()
+    assert follower.served == Served(first, 1)
+    shown = drawn(follower)
+    assert shown != bare
+    second = publish(0.5)
+    follower.follow()
+    assert follower.served == Served(second, 2)
+    assert drawn(follower) != shown
+    assert adapters(follower) == [second]
+    assert (told, follower.trouble) == ([], "")
+
+
+def test_the_bare_base_is_served_when_the_channel_names_no_release(
+    follower: Follower, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    bare = drawn(follower)
+    publish()
+    follower.follow()
+    publish(release="")
+    follower.follow()
+    assert follower.served == Served("", 2)
+    assert drawn(follower) == bare
+    publish()
+    follower.follow()
+    assert follower.served.generation == 3
+    assert drawn(follower) != bare
+    assert told == []
+
+
+def damage(store: FolderStore, release: str) -> None:
+    key = prefix(MODEL, release) + WEIGHTS
+    store.write(key, store.read(key)[:-1] + b"x")
+
+
+def remove(store: FolderStore, release: str) -> None:
+    store.delete(prefix(MODEL, release) + WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("scale", "harm", "reason"),
+    [
+        (0.5, damage, "does not match its sha256"),
+        (0.5, remove, "no object"),
+        (float("nan"), lambda *_: None, "draws one colour"),
+    ],
+    ids=["corrupt", "incomplete", "not a number"],
+)
+def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
+    follower: Follower,
+    folder: FolderStore,
+    publish: Callable[..., str],
+    told: list[Unhealthy],
+    scale: float,
+    harm: Callable[[FolderStore, str], None],
+    reason: str,
+) -> None:
+    first = publish()
+    follower.follow()
+    shown = drawn(follower)
+    bad = publish(scale)
+    harm(folder, bad)
+    for _ in range(3):
+        follower.follow()
+    assert follower.served == Served(first, 1)
+    assert drawn(follower) == shown
+    assert adapters(follower) == [first]
+    (said,) = told
+    assert (said.generation, said.release, said.kind) == (2, bad, "health")
+    assert reason in said.reason
+    assert "generation 2 is refused, generation 1 is served" in follower.trouble
+    publish(release=first)  # the roll-back
+    follower.follow()
+    assert (follower.served, follower.trouble) == (Served(first, 3), "")
+    assert len(told) == 1
+
+
+def test_no_lora_at_all_is_refused(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy], tmp_path: Path
+) -> None:
+    bare = drawn(follower)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / WEIGHTS).write_bytes(b"not safetensors")
+    publish(release=write_release(folder, MODEL, tmp_path / "odd", ABOUT))
+    follower.follow()
+    assert (follower.served, drawn(follower)) == (Served(), bare)
+    assert "is no LoRA for this base" in told[0].reason
+
+
+def test_started_on_a_bad_champion_it_serves_the_one_before(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    first = publish()
+    damage(folder, publish(0.5))
+    follower.follow()
+    assert follower.served == Served(first, 1)
+    assert [said.generation for said in told] == [2]
+
+
+def test_a_store_that_is_away_is_no_fault_of_the_release(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy], tmp_path: Path
+) -> None:
+    release = publish()
+    weights = tmp_path / "store" / prefix(MODEL, release) / WEIGHTS
+    data = weights.read_bytes()
+    weights.unlink()
+    weights.symlink_to(weights)  # reading it is an OSError, as of a disk that is away
+    with pytest.raises(OSError):
+        follower.follow()
+    assert (follower.served, told) == (Served(), [])
+    weights.unlink()
+    weights.write_bytes(data)
+    follower.follow()
+    assert follower.served == Served(release, 1)
+
+
+def spoil(follower: Follower) -> None:
+    """The adapter in memory becomes not a number, as by a fault of the device."""
+    with torch.no_grad():
+        for name, parameter in follower.renderer.pipe.unet.named_parameters():
+            if "lora" in name:
+                parameter.fill_(float("nan"))
+
+
+def test_too_many_black_pictures_in_a_row_leave_the_release(
+    local: Settings, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    first, second = publish(), publish(0.5)
+    engine = Engine(folder, local, 3, told.append)
+    engine.start()
+    try:
+        assert engine.ready.wait(120)
+        assert engine.submit("rings", 1, 2).result(60).generation == 2
+        spoil(engine.follower)
+        for prompt in ("rings", "dots", "dots"):
+            picture = engine.submit(prompt, 1, 2).result(60)
+            assert shows_nothing(picture.image)
+        assert told == [], "two prompts, however often"
+        assert shows_nothing(engine.submit("waves", 1, 2).result(60).image)
+        after = engine.submit("rings", 1, 2).result(60)
+        assert (after.release, after.generation) == (first, 1)
+        assert not shows_nothing(after.image)
+    finally:
+        engine.stop()
+    (said,) = told
+    assert (said.generation, said.release) == (2, second)
+    assert "its last 3 renders failed or showed nothing" in said.reason
+
+
+def test_a_good_picture_between_them_counts(follower: Follower, publish: Callable[..., str]) -> None:
+    publish()
+    follower.follow()
+    for prompt in "abcdef":
+        follower.note([(prompt, False), (prompt, False)])
+        follower.note([("a", True)])
+    assert (follower.served.generation, follower.trouble) == (1, "")
+
+
+def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    damage(folder, publish())
+    second = publish(0.5)
+    follower.follow()
+    follower.note((prompt, False) for prompt in "abc")
+    assert (follower.served, told) == (Served(second, 2), [])
+    assert "what was served before does not draw either" in follower.trouble
+    follower.note([("a", True)])
+    assert follower.trouble == ""

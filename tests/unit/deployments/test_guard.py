@@ -1,0 +1,258 @@
+"""The storefront's guards: votes are taken once a picture, and one event for each generation leaves for Prefect."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deployments.storefront.feedback import Drawn, Feedback
+from deployments.storefront.guard import Guard
+from deployments.storefront.log import LogWriter
+from tasks.core import clock
+from tasks.core.data.feedback import Vote, last_words, read_votes, write_votes
+from tasks.core.errors import PictureUnknown
+from tasks.core.events import Unhealthy
+from tasks.core.registry.channel import flip
+from tasks.core.registry.ledger import Entry, append
+from tasks.core.settings import Settings
+from tasks.core.specs import GuardSpec
+from tasks.core.store import FolderStore
+from tests.events_server import EventsServer
+
+MODEL, SPEC = "adire", GuardSpec(check_seconds=0.05)
+BAD = Unhealthy(generation=2, release="release-2", kind="health", reason="it draws black")
+
+
+def serve(store: FolderStore, generation: int, release: str = "", restores: int = 0) -> None:
+    entry = Entry(
+        generation=generation,
+        action="roll_back" if restores else "promote",
+        release=release or f"release-{generation}",
+        dataset_version="v",
+        restores=restores,
+        actor="gate",
+        reason="better",
+        time=clock.now() - timedelta(days=10 - generation),
+    )
+    append(store, MODEL, entry)
+    flip(store, MODEL, entry)
+
+
+def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: int, start: int = 0) -> None:
+    """So many sessions vote on a generation's pictures; the dislikes come evenly."""
+    for i in range(count):
+        vote = Vote(
+            request_id=f"{generation}-{start + i}",
+            time=clock.now() - timedelta(days=8 - generation) + timedelta(seconds=start + i),
+            liked=(i + 1) * disliked // count == i * disliked // count,
+            release=f"release-{generation}",
+            generation=generation,
+            session=f"s{start + i}",
+        )
+        take(vote)
+
+
+def guard(store: FolderStore, settings: Settings) -> Guard:
+    return Guard(store, settings, SPEC)
+
+
+def check(watch: Guard) -> None:
+    """What the thread does each time."""
+    watch.look()
+    watch.tell()
+
+
+@pytest.fixture
+def two(folder: FolderStore) -> FolderStore:
+    """Generation 2 is served, generation 1 was."""
+    serve(folder, 1)
+    serve(folder, 2)
+    return folder
+
+
+def test_a_generation_that_is_disliked_is_told_of_once(
+    two: FolderStore, settings: Settings, events: EventsServer
+) -> None:
+    watch = guard(two, settings)
+    cast(watch.add, 1, 50, 5)
+    cast(watch.add, 2, 25, 20)
+    for _ in range(3):
+        check(watch)
+    (event,) = events.events
+    assert event["event"] == "dyeworks.champion.unhealthy"
+    assert (event["payload"]["generation"], event["payload"]["kind"]) == (2, "feedback")
+    assert event["payload"]["release"] == "release-2"
+    assert "20 of 25 sessions disliked its pictures, 5 of 50" in event["payload"]["reason"]
+    assert watch.trouble == event["payload"]["reason"]
+    cast(watch.add, 2, 100, 100, start=25)
+    check(watch)
+    check(guard(two, settings))
+    assert len(events.events) == 1
+
+
+def test_one_that_is_liked_as_much_is_left_alone(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+    watch = guard(two, settings)
+    cast(watch.add, 1, 50, 10)
+    cast(watch.add, 2, 60, 14)
+    check(watch)
+    assert (events.events, watch.trouble) == ([], "")
+
+
+def test_votes_of_the_store_count_after_a_restart(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+    kept: list[Vote] = []
+    cast(kept.append, 1, 50, 5)
+    cast(kept.append, 2, 20, 15)
+    write_votes(two, MODEL, kept)
+    watch = guard(two, settings)
+    for vote in kept[-5:]:  # in memory and in the store: once
+        watch.add(vote)
+    check(watch)
+    assert (events.events, len(watch.votes)) == ([], 70)
+    cast(watch.add, 2, 5, 5, start=20)
+    check(watch)
+    assert [e["payload"]["generation"] for e in events.events] == [2]
+
+
+def test_votes_on_older_generations_are_forgotten(two: FolderStore, settings: Settings) -> None:
+    watch = guard(two, settings)
+    cast(watch.add, 1, 3, 0)
+    cast(watch.add, 2, 4, 0)
+    check(watch)
+    serve(two, 3)
+    check(watch)
+    assert {v.generation for v in watch.votes} == {2}
+
+
+def test_it_is_compared_with_the_one_before_alone(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+    serve(two, 3)
+    watch = guard(two, settings)
+    watch.look()
+    cast(watch.add, 1, 50, 50, start=100)  # late ones
+    cast(watch.add, 2, 50, 5)
+    cast(watch.add, 3, 25, 20)
+    check(watch)
+    (event,) = events.events
+    assert "20 of 25 sessions disliked its pictures, 5 of 50 those of the one before" in event["payload"]["reason"]
+
+
+def test_what_a_roll_back_serves_is_not_judged_again(
+    two: FolderStore, settings: Settings, events: EventsServer
+) -> None:
+    serve(two, 3, release="release-1", restores=1)
+    watch = guard(two, settings)
+    cast(watch.add, 2, 50, 0)
+    cast(watch.add, 3, 50, 50)
+    check(watch)
+    assert events.events == []
+
+
+def test_the_next_generation_is_judged_by_itself(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+    watch = guard(two, settings)
+    cast(watch.add, 1, 50, 5)
+    cast(watch.add, 2, 25, 25)
+    check(watch)
+    serve(two, 3, release="release-1", restores=1)
+    check(watch)
+    assert watch.trouble == ""
+    serve(two, 4)
+    cast(watch.add, 4, 25, 25)
+    check(watch)
+    assert [e["payload"]["generation"] for e in events.events] == [2, 4]
+
+
+def test_what_the_engine_says_is_sent_from_the_thread_and_once(
+    two: FolderStore, settings: Settings, events: EventsServer
+) -> None:
+    for _ in range(2):  # a restart
+        watch = guard(two, settings)
+        watch.start()
+        watch.report(BAD)
+        deadline = time.monotonic() + 30
+        while not watch.told and time.monotonic() < deadline:
+            time.sleep(0.01)
+        watch.stop()
+    assert [e["payload"] for e in events.events] == [BAD.model_dump(mode="json")]
+    assert len(list(two.list("events/"))) == 1
+
+
+def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
+    two: FolderStore, settings: Settings, events: EventsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")
+    first = guard(two, settings)
+    first.report(BAD)
+    check(first)
+    assert len(list(two.list("outbox/"))) == 1
+    second = guard(two, settings)
+    second.report(BAD.model_copy(update={"reason": "again"}))
+    check(second)
+    assert len(list(two.list("outbox/"))) == 1
+    monkeypatch.setenv("PREFECT_API_URL", events.url)
+    check(second)
+    assert list(two.list("outbox/")) == []
+    assert [e["payload"]["reason"] for e in events.events] == ["it draws black"]
+
+
+def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(
+    two: FolderStore, settings: Settings, events: EventsServer
+) -> None:
+    two.write(f"feedback/{MODEL}/dt={clock.now():%Y-%m-%d}/hour=00/damaged.jsonl.gz", b"damaged")
+    watch = guard(two, settings)
+    watch.report(BAD)
+    watch.start()
+    deadline = time.monotonic() + 30
+    while not events.events and time.monotonic() < deadline:
+        time.sleep(0.01)
+    watch.stop()
+    assert [e["payload"]["generation"] for e in events.events] == [2]
+    assert watch.channel is None
+
+
+def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderStore) -> None:
+    taken: list[Vote] = []
+    writer = LogWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
+    feedback = Feedback(2, taken.append, writer.add)
+    feedback.remember("a", Drawn("release-1", 1, "ada"))
+    before = datetime.now(UTC)
+    feedback.vote("a", False)
+    feedback.vote("a", True)
+    assert [(v.liked, v.session, v.release, v.generation) for v in taken] == [
+        (False, "ada", "release-1", 1),
+        (True, "ada", "release-1", 1),
+    ]
+    writer.start()
+    writer.stop()
+    kept = read_votes(folder, MODEL, before, datetime.now(UTC))
+    assert kept == taken
+    assert [v.liked for v in last_words(kept)] == [True]
+
+
+def test_only_the_newest_pictures_are_remembered() -> None:
+    feedback = Feedback(2)
+    for name in "abc":
+        feedback.remember(name, Drawn("", 0, "s"))
+    feedback.vote("b", True)
+    for unknown in ("a", "z"):
+        with pytest.raises(PictureUnknown, match=f"no picture '{unknown}' was drawn here lately"):
+            feedback.vote(unknown, True)
+    assert len(feedback.pictures) == 2
+
+
+def test_lines_that_the_store_does_not_take_are_written_later(folder: FolderStore) -> None:
+    written: list[list[Vote]] = []
+    answers = iter([ConnectionError("away"), RuntimeError("of an S3 client"), None])
+
+    def write(votes: list[Vote]) -> None:
+        if (answer := next(answers)) is not None:
+            raise answer
+        written.append(votes)
+
+    writer = LogWriter[Vote]("feedback", write, 0.01)
+    cast(writer.add, 1, 3, 0)
+    writer.start()
+    deadline = time.monotonic() + 30
+    while not written and time.monotonic() < deadline:
+        time.sleep(0.01)
+    writer.stop()
+    assert [v.request_id for v in written[0]] == ["1-0", "1-1", "1-2"]

@@ -1,0 +1,126 @@
+"""Notices are sent by real HTTP; one that is not delivered is a warning without the secret, and fails nothing."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.blocks.system import Secret
+from prefect.logging import disable_run_logger
+
+from tasks import notify as module
+from tasks.core import http
+from tasks.core.errors import NoticeUndelivered
+from tasks.core.notices import of_withdrawal
+from tasks.core.requests import RollBackRequest
+from tasks.core.settings import get_settings
+from tasks.notify import notify, send_by_block, send_by_webhook, tell_roll_back
+from tests.events_server import EventsServer
+from tests.unit.core.test_notices import rolled_back
+
+NOTICE = of_withdrawal("adire", "ab12", "ada", 'it shows "me@example.com"')
+
+
+@pytest.fixture
+def people(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsServer]:
+    """A server that takes what is posted."""
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
+    server = EventsServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+def secret(server: EventsServer) -> str:
+    return f"{server.url}/hooks/s3cr3t"
+
+
+def hook(server: EventsServer) -> CustomWebhookNotificationBlock:
+    body: dict[str, Any] = {"title": "{{subject}}", "said": "{{body}}"}
+    return CustomWebhookNotificationBlock(name="team", url=secret(server), json_data=body)
+
+
+@pytest.fixture
+def block(people: EventsServer, monkeypatch: pytest.MonkeyPatch) -> list[Block]:
+    """The block that is found under every name."""
+    found: list[Block] = [hook(people)]
+    monkeypatch.setattr(module, "_load", lambda _: found[0])
+    return found
+
+
+def test_a_webhook_gets_the_whole_notice(people: EventsServer) -> None:
+    send_by_webhook(secret(people), NOTICE)
+    assert people.paths == ["/api/hooks/s3cr3t"]
+    assert set(people.posted[0]) == {"event", "model", "generation", "verdict", "reason", "subject", "text", "time"}
+    assert people.posted[0]["reason"] == 'it shows "me@example.com"'
+    assert people.posted[0]["event"] == "withdrawn"
+
+
+def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block]) -> None:
+    send_by_block("custom-webhook/team", NOTICE)
+    assert people.posted == [{"title": NOTICE.subject, "said": NOTICE.text}]
+
+
+@pytest.mark.parametrize(("status", "told"), [(404, "404"), (500, "500"), (503, "503")])
+def test_an_answer_that_is_none_is_told(people: EventsServer, block: list[Block], status: int, told: str) -> None:
+    people.status = status
+    with pytest.raises(NoticeUndelivered, match=f"the answer was {told}; check DYEWORKS_NOTIFY_WEBHOOK") as caught:
+        send_by_webhook(secret(people), NOTICE)
+    assert "s3cr3t" not in str(caught.value)
+    with pytest.raises(NoticeUndelivered, match=r"block 'custom-webhook/team' failed \(HTTPStatusError\)") as caught:
+        send_by_block("custom-webhook/team", NOTICE)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/s3cr3t", "s3cr3t", "http://[s3cr3t", "ftp://127.0.0.1/s3cr3t"])
+def test_a_url_that_leads_nowhere_is_told_without_it(people: EventsServer, url: str) -> None:
+    with pytest.raises(NoticeUndelivered, match="DYEWORKS_NOTIFY_WEBHOOK") as caught:
+        send_by_webhook(url, NOTICE)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_block_of_another_kind_is_told(people: EventsServer, block: list[Block]) -> None:
+    block[0] = Secret(value="s3cr3t")
+    with pytest.raises(NoticeUndelivered, match="'secret/team' is a Secret, which cannot notify"):
+        send_by_block("secret/team", NOTICE)
+
+
+def test_the_task_sends_both_ways_and_warns_without_the_secret(
+    people: EventsServer,
+    block: list[Block],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("DYEWORKS_NOTIFY_BLOCK", "custom-webhook/team")
+    monkeypatch.setenv("DYEWORKS_NOTIFY_WEBHOOK", secret(people))
+    get_settings.cache_clear()
+    monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("run"))
+    caplog.set_level(logging.DEBUG)
+    notify.fn(NOTICE)
+    assert people.posted[0]["said"].startswith(NOTICE.text)
+    assert people.posted[1]["text"].startswith(NOTICE.text)
+    assert f"\nStore: {get_settings().store}" in people.posted[1]["text"]
+    people.status = 500
+    notify.fn(NOTICE)
+    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warned) == 2
+    assert "s3cr3t" not in caplog.text
+
+
+def test_with_nobody_to_tell_nothing_is_sent(people: EventsServer) -> None:
+    with disable_run_logger():
+        notify.fn(NOTICE)
+    assert people.paths == []
+
+
+def test_a_roll_back_that_was_none_is_not_told(people: EventsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(module, "notify", lambda notice: told.append(notice.subject))
+    request = RollBackRequest(leaves=4, actor="storefront guard", reason="too blue!")
+    tell_roll_back(rolled_back("ab12", 3), request)
+    assert told == []
+    tell_roll_back(rolled_back("ab12", 3, "storefront guard"), request)
+    assert told == ["adire: rolled back to generation 3 (release ab12)"]
