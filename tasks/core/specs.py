@@ -46,7 +46,7 @@ class EvaluationSpec(Spec):
         0.99, gt=0.5, lt=1, description="Of the cosines between training pictures, from which on one is a near-copy."
     )
     copy_bits: int = Field(4, ge=0, le=32, description="Bits of 64 by which the hash of a copy may differ.")
-    max_exact: float = Field(0.05, ge=0, lt=1, description="Most copies of training pictures by that hash, as a share.")
+    max_exact: float = Field(0.05, ge=0, le=1, description="Most copies of training pictures by that hash, as a share.")
 
 
 class Margins(Spec):

@@ -37,7 +37,8 @@ def calibration_scores(
         model, dataset, version = Model(), settings.dataset, ""
         if release:
             about = fetch_release(store, settings.model, release, Path(place))
-            model, dataset, version = Model.of(Path(place)), about.dataset, about.dataset_version
+            model = Model.of(Path(place))
+            dataset, version = about.dataset or dataset, about.dataset_version  # those of an adopted one may be unknown
         side = preset.train.resolution
         originals = find_originals(store, load_manifest(store, dataset, version), side, spec, clip)
         cache = RenderCache(store, way_of(settings, spec, side))

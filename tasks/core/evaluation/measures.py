@@ -65,7 +65,7 @@ class Measurer:
                 own = self._fidelity(drawn.prompt, embedded)
                 return _floats(np.subtract(base.get(drawn.prompt, own), own))
             case "near_copies":
-                return _floats((embedded @ self.originals.trained.T).max(1))
+                return _floats(self.originals.nearness(embedded))
             case "render_seconds":
                 return drawn.seconds
 

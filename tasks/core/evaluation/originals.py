@@ -21,7 +21,15 @@ class Originals:
     style: Embeddings
     trained: Embeddings
     hashes: Hashes
-    near_limit: float | None  # cosine from which on a picture is a near-copy
+    usual: float = -1.0  # cosine up to which nearness says nothing: training pictures are as near to each other
+    near_limit: float | None = None  # cosine from which on a picture is a near-copy
+
+    def nearness(self, pictures: Embeddings) -> Embeddings:
+        """Cosine of each picture, float32 [n, d], to the nearest one trained on, and at least `usual`: float32 [n].
+
+        Without that floor a model that has learnt the style would lose to one that has not.
+        """
+        return np.asarray((pictures @ self.trained.T).max(1).clip(min=self.usual), np.float32)
 
 
 def find_originals(store: Store, manifest: Manifest, side: int, spec: EvaluationSpec, clip: Clip) -> Originals:
@@ -31,16 +39,17 @@ def find_originals(store: Store, manifest: Manifest, side: int, spec: Evaluation
     pictures = load_pictures(store, manifest.dataset, _some(kept, spec.originals), side)
     trained, marks = clip.encode_pictures(pictures), hashes(pictures)
     rows = distinct(marks, spec.copy_bits)  # a picture that is there twice would make every cosine a usual one
-    return Originals(style, trained, marks, near_limit(trained[rows], spec.near_quantile))
+    return Originals(style, trained, marks, *nearest(trained[rows], spec.near_quantile))
 
 
-def near_limit(trained: Embeddings, quantile: float) -> float | None:
-    """The quantile of the cosines of each picture to the nearest other one; None for too few pictures."""
+def nearest(trained: Embeddings, quantile: float) -> tuple[float, float | None]:
+    """Median and quantile of the cosines of each picture to the nearest other one; nothing of too few pictures."""
     if len(trained) < FEW:
-        return None
+        return -1.0, None
     cosines = trained @ trained.T
     np.fill_diagonal(cosines, -1)
-    return float(np.quantile(cosines.max(1), quantile))
+    usual, limit = np.quantile(cosines.max(1), [0.5, quantile])
+    return float(usual), float(limit)
 
 
 def _some(items: tuple[Item, ...], count: int) -> tuple[Item, ...]:
