@@ -14,12 +14,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
 from tasks.core.errors import DyeworksError
-from tasks.core.settings import ROOT, get_settings
+from tasks.core.settings import GPU_LIMIT, ROOT, get_settings
 from tasks.core.specs import load_preset
 from tasks.core.store import open_store
 
 GPU_SLOTS = 1
-GPU_LIMIT = "dyeworks-gpu"  # by which tasks.gpu takes turns, whatever the pools
 
 
 def main() -> int:

@@ -6,7 +6,8 @@ from contextlib import ExitStack, contextmanager
 from prefect import get_run_logger
 from prefect.concurrency.sync import concurrency
 
-GPU = "dyeworks-gpu"  # made by deployments.bootstrap, which cannot be imported here
+from tasks.core.settings import GPU_LIMIT
+
 LEASE = 60.0  # seconds after which a killed run's turn is free again; the least that the server takes
 PATIENCE = 4 * 3600.0  # seconds
 
@@ -20,8 +21,8 @@ def one_on_the_gpu() -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(concurrency(GPU, lease_duration=LEASE, timeout_seconds=PATIENCE))
+            held.enter_context(concurrency(GPU_LIMIT, lease_duration=LEASE, timeout_seconds=PATIENCE))
         except TimeoutError:
             told = "%s was taken for %d hours; goes on. If nothing runs: prefect gcl update %s --active-slots 0"
-            get_run_logger().warning(told, GPU, PATIENCE / 3600, GPU)
+            get_run_logger().warning(told, GPU_LIMIT, PATIENCE / 3600, GPU_LIMIT)
         yield

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
@@ -20,6 +21,7 @@ from tasks.core.http import PatientTransport
 from tasks.core.settings import ROOT
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
+from tasks.gpu import one_on_the_gpu
 
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")
@@ -144,6 +146,18 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
     assert names == {p.stem.replace("_", "-") for p in (ROOT / "flows").glob("[a-z]*.py")}
     automations = {a["name"] for a in server.client.post("/automations/filter", json={}).json()}
     assert {"drift retrains the model", "new data retrains the model", "new data is ingested"} <= automations
+
+
+def test_evaluations_take_turns_on_the_gpu(server: Server) -> None:
+    def taken() -> int:
+        return int(server.client.get("/v2/concurrency_limits/dyeworks-gpu").raise_for_status().json()["active_slots"])
+
+    with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
+        with one_on_the_gpu():
+            assert taken() == 1
+            leases = list((server.stack.home / "prefect/concurrency_leases").glob("*.json"))
+            assert leases, "a server that is started again knows what to end"
+        assert taken() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Prompt sets: shipped ones, one's own, and what is wrong with them in words."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from flows.evaluate_challenger import evaluate_challenger
 from infra.base.tokenizer import WORDS
 from tasks.core.errors import SettingError
 from tasks.core.prompts import FOLDER, PromptSet, load_prompts
+from tasks.core.scores import MEASURES
+from tasks.core.settings import ROOT
 from tasks.core.specs import EvaluationSpec, load_preset
 
 GOOD = {"version": "mine", "trigger": ["rings in {trigger}", "dots in {trigger}"], "general": ["a cat"]}
@@ -105,3 +108,12 @@ def test_prefects_page_takes_a_name_and_a_set() -> None:
     schema = evaluate_challenger.parameters.model_dump(mode="json")
     for prompts, good in (("adire-1", True), (GOOD, True), ({"tigger": []}, False), (3, False)):
         assert is_valid({"spec": {"evaluation": {"prompts": prompts}}}, schema) is good
+
+
+def test_what_an_evaluation_is_told_is_documented_with_its_defaults() -> None:
+    text = (ROOT / "docs/operations.md").read_text().split("## Evaluation\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"\| `([a-z_]+)` \| `([^`]+)` \|", text))
+    default = EvaluationSpec()
+    told = {name: str(getattr(default, name)).strip("()") for name in EvaluationSpec.model_fields}
+    assert rows == told | {"prompts": default.prompts.version}
+    assert [measure for measure in MEASURES if f"| `{measure}` |" not in text] == []

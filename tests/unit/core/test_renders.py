@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tasks.core.rendering import NAN, Renderer
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec
 from tasks.core.store import FolderStore
-from tests.painter import adire
+from tests.painter import Painter, adire
 
 WAY = Way(base="b", size=64, steps=2, guidance=2, batch=3, dtype="float32", device="cpu")
 SPEC = EvaluationSpec(steps=2, guidance=2.0, batch=3)
@@ -92,6 +93,19 @@ def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderSt
     again = list(Studio(cache, never).draw(Model(), prompts, seeds))
     assert [d.seconds for d in again] == [d.seconds for d in first]
     assert [p.tobytes() for d in again for p in d.pictures] == [p.tobytes() for d in first for p in d.pictures]
+
+
+def test_two_evaluations_at_once_draw_the_same(folder: FolderStore) -> None:
+    def draw(_: int) -> list[bytes]:
+        studio = Studio(RenderCache(folder, WAY), lambda: Painter({}))
+        return [p.tobytes() for d in studio.draw(Model(), prompts, [1, 2, 3]) for p in d.pictures]
+
+    prompts = [f"{size} {motif} in adire_style" for size in SIZES for motif in MOTIFS[:4]]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(draw, range(2))
+    assert first == second
+    for prompt in prompts:
+        assert set(RenderCache(folder, WAY).read("base", prompt)) == {1, 2, 3}
 
 
 def test_what_a_model_does_not_finish_is_black_and_marked(pipelines: dict[str, Path]) -> None:
