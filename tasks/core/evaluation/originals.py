@@ -12,6 +12,7 @@ from tasks.core.store import Store
 from tasks.core.training.material import load_pictures
 
 FEW = 8  # training pictures under which nothing is said of what is near for them
+PART = 32  # pictures that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,8 @@ class Originals:
 def find_originals(store: Store, manifest: Manifest, side: int, spec: EvaluationSpec, clip: Clip) -> Originals:
     """The pictures of a dataset version, as squares of `side` pixels."""
     kept, held = split(manifest)
-    style = clip.encode_pictures(load_pictures(store, manifest.dataset, held[: spec.references], side))
-    pictures = load_pictures(store, manifest.dataset, _some(kept, spec.originals), side)
-    trained, marks = clip.encode_pictures(pictures), hashes(pictures)
+    style, _ = _examined(store, manifest.dataset, held[: spec.references], side, clip)
+    trained, marks = _examined(store, manifest.dataset, _some(kept, spec.originals), side, clip)
     rows = distinct(marks, spec.copy_bits)  # a picture that is there twice would make every cosine a usual one
     return Originals(style, trained, marks, *nearest(trained[rows], spec.near_quantile))
 
@@ -50,6 +50,13 @@ def nearest(trained: Embeddings, quantile: float) -> tuple[float, float | None]:
     np.fill_diagonal(cosines, -1)
     usual, limit = np.quantile(cosines.max(1), [0.5, quantile])
     return float(usual), float(limit)
+
+
+def _examined(store: Store, dataset: str, items: tuple[Item, ...], side: int, clip: Clip) -> tuple[Embeddings, Hashes]:
+    """Embeddings and hashes of pictures, of which a few at a time are in memory."""
+    parts = (load_pictures(store, dataset, items[i : i + PART], side) for i in range(0, len(items), PART))
+    found = [(clip.encode_pictures(pictures), hashes(pictures)) for pictures in parts]
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([marks for _, marks in found])
 
 
 def _some(items: tuple[Item, ...], count: int) -> tuple[Item, ...]:

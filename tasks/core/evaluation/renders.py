@@ -78,7 +78,7 @@ class RenderCache:
 
     def key(self, model: str, prompt: str) -> str:
         """Where a model's pictures of a prompt lie; `model` is the sha256 of its weights, or `base`."""
-        return f"renders/{digest(self.way)}/{model[:16]}/{digest(model, prompt)}.png"
+        return f"renders/{model[:16]}/{digest(self.way)}/{digest(prompt)}.png"
 
     def read(self, model: str, prompt: str) -> Shots:
         """What was drawn before; nothing where the object is damaged."""
