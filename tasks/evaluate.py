@@ -7,6 +7,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from tasks.context import open_context
 from tasks.core.clip import Clip
+from tasks.core.evaluation.grid import light
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate
 from tasks.core.requests import EvaluateRequest
@@ -46,6 +47,6 @@ def show_evaluation(result: EvaluationResult) -> None:
     ]
     create_table_artifact(rows, key="evaluation", description="Means over prompts and seeds")
     for kind, place in result.grids.items():
-        grid = base64.b64encode(store.read(place)).decode()
+        grid = base64.b64encode(light(store.read(place))).decode()
         description = f"Champion left, challenger right: {kind} prompts"
-        create_image_artifact(f"data:image/png;base64,{grid}", key=f"pictures-{kind}", description=description)
+        create_image_artifact(f"data:image/webp;base64,{grid}", key=f"pictures-{kind}", description=description)

@@ -19,6 +19,7 @@ from tasks.core.clip import Clip
 from tasks.core.data.dataset import ingest, split
 from tasks.core.errors import ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
+from tasks.core.evaluation.grid import light
 from tasks.core.evaluation.looks import seeds_of
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate
@@ -316,6 +317,7 @@ def test_grids_and_figures_are_kept_for_people_and_machines(shop: Shop, mlflow_h
     for kind, prompts in (("fixed", result.fixed), ("drifted", result.drifted), ("general", result.general)):
         with Image.open(io.BytesIO(shop.store.read(result.grids[kind]))) as grid:
             assert grid.height > 128 * len(prompts)
+        assert len(light(shop.store.read(result.grids[kind]))) < len(shop.store.read(result.grids[kind])) / 4
     experiment = mlflow_home.get_experiment_by_name("shown-evaluate")
     assert experiment is not None
     (run,) = mlflow_home.search_runs([experiment.experiment_id])
