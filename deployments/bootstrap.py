@@ -1,6 +1,6 @@
 """Makes ready what the deployments need: `python -m deployments.bootstrap`, before `prefect deploy --all`.
 
-Work pools, their limits, and variables; run again it changes nothing. It also opens the store and reads
+Work pools, limits, and variables; run again it changes nothing. It also opens the store and reads
 the preset, so that a wrong setting is told here and not in a run.
 """
 
@@ -9,12 +9,12 @@ import sys
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
 from tasks.core.errors import DyeworksError
-from tasks.core.settings import ROOT, get_settings
+from tasks.core.settings import GPU_LIMIT, ROOT, get_settings
 from tasks.core.specs import load_preset
 from tasks.core.store import open_store
 
@@ -42,7 +42,7 @@ def bootstrap() -> list[str]:
     """Create or correct pools and variables; what was changed."""
     kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
     with get_client(sync_client=True) as client:
-        changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS)]
+        changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
     return changes
@@ -58,6 +58,16 @@ def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) ->
         return []
     client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
     return [f"work pool {name}: limit {limit}"]
+
+
+def _limit(client: SyncPrefectClient) -> list[str]:
+    """A limit that is there is left as it is: an operator may have raised it, and somebody may hold a slot."""
+    try:
+        client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+    except ObjectNotFound:
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=GPU_SLOTS))
+        return [f"global concurrency limit {GPU_LIMIT}: {GPU_SLOTS}"]
+    return []
 
 
 def _variable(name: str, value: str) -> list[str]:

@@ -19,7 +19,8 @@ from tasks.core.errors import DyeworksError, NothingToReplay, SettingError
 from tasks.core.records import read_records
 from tasks.core.registry import ledger
 from tasks.core.settings import get_settings
-from tasks.core.specs import PolicySpec, explain, load_preset
+from tasks.core.spec import explain
+from tasks.core.specs import PolicySpec, load_preset
 from tasks.core.store import open_store
 
 THRESHOLDS = {"warn_psi", "retrain_psi", "warn_p", "retrain_p", "min_effective"}

@@ -60,6 +60,8 @@ class Stack:
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
                 "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+                # In memory, the default, a restart of the server would leave a slot taken for ever.
+                "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
                 "PREFECT_WORKER_QUERY_SECONDS": "1",
                 "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home}/mlflow.db"),

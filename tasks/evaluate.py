@@ -7,10 +7,12 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from tasks.context import open_context
 from tasks.core.clip import Clip
+from tasks.core.evaluation.grid import light
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate
 from tasks.core.requests import EvaluateRequest
 from tasks.core.results import EvaluationResult, summary
+from tasks.gpu import one_on_the_gpu
 
 
 @task
@@ -22,25 +24,29 @@ def plan_evaluate(request: EvaluateRequest) -> EvaluationPlan:
 
 @task
 def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
-    """Render and measure challenger and champion, or find the result of the same plan."""
+    """Render and measure challenger and champion, or find the result of the same plan; one at a time on the GPU."""
     store, settings = open_context()
-    result = evaluate(store, settings, plan, Clip(settings))
+    with one_on_the_gpu():
+        result = evaluate(store, settings, plan, Clip(settings))
     get_run_logger().info("evaluation %s: %s", result.key, summary(result.challenger, result.fixed))
+    for refusal in result.evidence.refusals:
+        get_run_logger().warning("the challenger is refused: %s", refusal)
     return result
 
 
 @task
 def show_evaluation(result: EvaluationResult) -> None:
-    """Put the table and the picture grid on the run's page."""
+    """Put the table and the picture grids on the run's page."""
     store, _ = open_context()
-    rows = []
-    for name, prompts in (("fixed", result.fixed), ("drifted", result.drifted)):
-        if prompts:
-            for model, scores in (("champion", result.champion), ("challenger", result.challenger)):
-                means = {k: round(v, 3) for k, v in summary(scores, prompts).items()}
-                rows.append({"prompts": name, "model": model, **means})
+    kinds = {"fixed": result.fixed, "drifted": result.drifted, "general": result.class_prompts + result.general}
+    rows = [
+        {"prompts": kind, "model": model, **{k: round(v, 3) for k, v in summary(scores, prompts).items()}}
+        for kind, prompts in kinds.items()
+        for model, scores in (("champion", result.champion), ("challenger", result.challenger))
+        if prompts
+    ]
     create_table_artifact(rows, key="evaluation", description="Means over prompts and seeds")
-    grid = base64.b64encode(store.read(result.pictures)).decode()
-    create_image_artifact(
-        f"data:image/png;base64,{grid}", key="pictures", description="Champion left, challenger right"
-    )
+    for kind, place in result.grids.items():
+        grid = base64.b64encode(light(store.read(place))).decode()
+        description = f"Champion left, challenger right: {kind} prompts"
+        create_image_artifact(f"data:image/webp;base64,{grid}", key=f"pictures-{kind}", description=description)

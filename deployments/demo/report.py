@@ -79,7 +79,9 @@ class Story:
             parts += ["<h2>Drift of the prompts</h2>", _image(self._drift_plot(), "PSI of each check")]
         for number, evaluation in reversed(list(enumerate(self.evaluations, 1))):
             title = "before and after the retrain" if number > 1 else "the bare base and the first model"
-            parts += [f"<h2>Pictures: {title}</h2>", _image(self.store.read(evaluation.pictures), title)]
+            parts.append(f"<h2>Pictures: {title}</h2>")
+            for kind, place in evaluation.grids.items():
+                parts += [f"<h3>{kind} prompts</h3>", _image(self.store.read(place), f"{title}, {kind} prompts")]
         parts += ["<h2>Decisions</h2>", self._decisions(), "<h2>Timeline</h2>", self._timeline()]
         parts += ["<h2>Figures</h2>", _table([(k, json.dumps(v)) for k, v in figures.items()])]
         head = f"<meta charset=utf-8><title>dyeworks demo</title><style>{STYLE}</style>"

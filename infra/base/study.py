@@ -19,7 +19,8 @@ from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
 from infra.base.world import random_scene
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import is_held
-from tasks.core.evaluation.measures import render_all
+from tasks.core.evaluation.renders import RenderCache, way_of
+from tasks.core.evaluation.studio import Model, Studio
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
@@ -67,7 +68,7 @@ class Study:
         rng = np.random.default_rng(77)
         scenes = [random_scene(rng) for _ in range(16)]
         self.prompts = {
-            "fixed": tuple(p.format(trigger=settings.trigger) for p in preset.evaluation.prompts),
+            "fixed": preset.evaluation.prompts.filled("trigger", settings.trigger),
             "base": tuple(f"{s.size} {s.figure} {s.motif} on {s.ground}" for s in scenes),
             "new": self.demand,
         }
@@ -88,16 +89,15 @@ class Study:
 
     def scores(self, adapter: Path | None) -> dict[str, float]:
         """Mean CLIPScore of each set of prompts, and the seconds of a picture; None is the bare base."""
-        renderer = Renderer(self.settings)
-        if adapter:
-            renderer.load(adapter, "it")
-            renderer.activate("it")
+        spec, size = self.preset.evaluation, self.preset.train.resolution
+        cache = RenderCache(FolderStore(self.place / "renders"), way_of(self.settings, spec, size))
+        studio, model = Studio(cache, lambda: Renderer(self.settings)), Model.of(adapter) if adapter else Model()
         means: dict[str, float] = {}
         for name, prompts in self.prompts.items():
-            pictures, seconds = render_all(renderer, prompts, self.preset.evaluation, self.preset.train.resolution)
-            each = [self.clip.score([p] * len(drawn), drawn).mean() for p, drawn in pictures.items()]
+            drawn = list(studio.draw(model, prompts, spec.seeds))
+            each = [self.clip.score([d.prompt] * len(d.pictures), d.pictures).mean() for d in drawn]
             means[name] = round(float(np.mean(each)), 4)
-            means["seconds"] = round(float(np.mean([s for row in seconds.values() for s in row])), 3)
+            means["seconds"] = round(float(np.mean([d.seconds for d in drawn])), 3)
         return means
 
 

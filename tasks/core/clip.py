@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tasks.core.models import scorer_fingerprint
+from tasks.core.documents import Document
+from tasks.core.models import LOCAL, scorer_fingerprint
 from tasks.core.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 Embeddings = npt.NDArray[np.float32]
 SCALE = 2.5  # of CLIPScore, Hessel et al. 2021, https://arxiv.org/abs/2104.08718
 PREFIX = "A photo depicts "  # of CLIPScore, for public models
+
+
+class Scoring(Document):
+    """How pictures were scored; figures of two that differ are never to be compared."""
+
+    backbone: str
+    tag: str = ""
+    prefix: str = ""
+    scale: float = SCALE
+    trigger_as: str = ""  # what stands for the trigger word; empty: the scorer knows the word itself
+    encoder: str  # names the weights
 
 
 class Clip:
@@ -27,8 +39,8 @@ class Clip:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.embedded = settings.clip == EMBEDDED
         self.hash = scorer_fingerprint(settings)
+        self.scoring = _scoring(settings, self.hash)
 
     @cached_property
     def encoder(self) -> "Encoder":
@@ -52,9 +64,22 @@ class Clip:
 
         Public models do not know the trigger word: the class noun stands in its place.
         """
-        texts = prompts if self.embedded else [self._public(prompt) for prompt in prompts]
-        cosines = np.sum(self.encode_texts(texts) * self.encode_pictures(pictures), axis=1, dtype=np.float64)
+        return self.score_embedded(prompts, self.encode_pictures(pictures))
+
+    def score_embedded(self, prompts: list[str], pictures: Embeddings) -> npt.NDArray[np.float64]:
+        """The same of pictures that are embedded already, float32 [n, d]."""
+        cosines = np.sum(self.encode_texts([self._read(p) for p in prompts]) * pictures, axis=1, dtype=np.float64)
         return SCALE * np.clip(cosines, 0, None)
 
-    def _public(self, prompt: str) -> str:
-        return PREFIX + prompt.replace(self.settings.trigger, self.settings.class_noun)
+    def _read(self, prompt: str) -> str:
+        """The prompt as the scorer reads it."""
+        stands = self.scoring.trigger_as
+        return self.scoring.prefix + (prompt.replace(self.settings.trigger, stands) if stands else prompt)
+
+
+def _scoring(settings: Settings, encoder: str) -> Scoring:
+    address = settings.clip.startswith(("hf-hub:", LOCAL))
+    backbone, _, tag = (settings.clip, "", "") if address else settings.clip.partition("/")
+    if settings.clip == EMBEDDED:  # it was trained with the trigger word, and with no prefix
+        return Scoring(backbone=backbone, encoder=encoder)
+    return Scoring(backbone=backbone, tag=tag, prefix=PREFIX, trigger_as=settings.class_noun, encoder=encoder)

@@ -2,7 +2,9 @@
 
 import time
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -10,6 +12,23 @@ from tasks.core.errors import ModelUnusable
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.settings import Settings
+
+NAN = "not a number"  # in the `info` of a picture that the model did not finish; it is black then
+
+
+class Renders(Protocol):
+    """What draws pictures with named adapters; the empty name is the bare base."""
+
+    def load(self, folder: Path, name: str) -> None:
+        """Load an adapter."""
+
+    def activate(self, name: str) -> None:
+        """Draw with this adapter from now on."""
+
+    def render(
+        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
+    ) -> tuple[list[Image.Image], float]:
+        """A picture for each prompt and seed, and the seconds that each took."""
 
 
 class Renderer:
@@ -51,7 +70,7 @@ class Renderer:
     def render(
         self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
     ) -> tuple[list[Image.Image], float]:
-        """Pictures of the prompts, one generator a picture, and the seconds each took.
+        """Pictures of the prompts, one generator a picture, and the seconds each took; NaN is drawn black and marked.
 
         Raises:
             ModelUnusable: the pipeline does not hold the adapter that it should render with.
@@ -61,7 +80,16 @@ class Renderer:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         start = time.perf_counter()
         result = self.pipe(
-            prompts, num_inference_steps=steps, guidance_scale=guidance, generator=generators, height=size, width=size
+            prompts,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=generators,
+            height=size,
+            width=size,
+            output_type="np",
         )
-        pictures: list[Image.Image] = result.images
+        pictures: list[Image.Image] = self.pipe.image_processor.numpy_to_pil(np.nan_to_num(result.images))
+        for picture, numbers in zip(pictures, result.images, strict=True):
+            if not np.isfinite(numbers).all():
+                picture.info[NAN] = True
         return pictures, (time.perf_counter() - start) / len(prompts)

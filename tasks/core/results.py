@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import Field
 
+from tasks.core.clip import Scoring
 from tasks.core.documents import Document, digest, parse, read_documents, render
 from tasks.core.errors import ObjectMissing, ResultMissing
 from tasks.core.gate import Decision, Evidence, Look
@@ -48,11 +49,15 @@ class EvaluationResult(Result):
     challenger: Scores
     champion: Scores
     traffic_from: datetime | None
-    pictures: str  # prefix of the rendered pictures in the store
+    pictures: str  # the picture grid of the fixed prompts in the store
     scorer: str
     seconds: float = 0.0  # of device time
     evidence: Evidence = Evidence()
     looks: tuple[Look, ...] = ()  # further seeds for guards that were unsure
+    class_prompts: tuple[str, ...] = ()  # the class without the trigger
+    general: tuple[str, ...] = ()
+    scoring: Scoring | None = None
+    grids: dict[str, str] = Field(default_factory=dict)  # picture grids in the store: fixed, drifted, general
 
 
 class PromotionResult(Result):

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = "embedded"
+GPU_LIMIT = "dyeworks-gpu"  # Prefect's global concurrency limit by which evaluations take turns
 EMBEDDED_FOLDER = ROOT / "infra" / "base" / "model"
 
 

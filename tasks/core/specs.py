@@ -3,17 +3,17 @@
 Unknown keys are refused with the nearest right one, and all errors of a file are told at once.
 """
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.drift.spec import DriftSpec
 from tasks.core.errors import SettingError
+from tasks.core.prompts import FULL, Prompts, load_prompts
 from tasks.core.settings import get_settings
-from tasks.core.spec import Spec
+from tasks.core.spec import Spec, explain
 from tasks.core.training.spec import TrainSpec
 
 PRESETS = Path(__file__).parent / "presets"
@@ -31,13 +31,22 @@ class IngestSpec(Spec):
 class EvaluationSpec(Spec):
     """How challenger and champion are compared."""
 
-    prompts: tuple[str, ...] = Field((), description="The fixed prompts; {trigger} stands for the trigger word.")
+    prompts: Prompts = Field(
+        default_factory=lambda: load_prompts(FULL),
+        description="What is asked for: the name of a set in presets/prompts, the path of a .yaml file, or a set.",
+    )
     seeds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1, description="Seeds each prompt is rendered with.")
     steps: int = Field(25, ge=1, description="Denoising steps.")
     guidance: float = Field(7.5, ge=1, description="Guidance scale.")
     batch: int = Field(4, ge=1, description="Pictures rendered at once.")
     drifted: int = Field(12, ge=1, description="Prompts sampled from drifted traffic, at most.")
-    references: int = Field(32, ge=1, description="Training pictures the style is compared with, at most.")
+    references: int = Field(32, ge=1, description="Held-out pictures the style is compared with, at most.")
+    originals: int = Field(256, ge=1, description="Training pictures among which copied ones are looked for, at most.")
+    near_quantile: float = Field(
+        0.99, gt=0.5, lt=1, description="Of the cosines between training pictures, from which on one is a near-copy."
+    )
+    copy_bits: int = Field(4, ge=0, le=32, description="Bits of 64 by which the hash of a copy may differ.")
+    max_exact: float = Field(0.05, ge=0, le=1, description="Most copies of training pictures by that hash, as a share.")
 
 
 class Margins(Spec):
@@ -147,25 +156,3 @@ def load_preset(name: str = "") -> Preset:
         raise SettingError(str(path), explain(error, Preset)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(str(path), f"is not YAML: {error}") from error
-
-
-def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """All faults in words, a misspelt key with the nearest right one."""
-    faults = []
-    for fault in error.errors():
-        place = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"]
-        if fault["type"] == "extra_forbidden":
-            near = get_close_matches(str(fault["loc"][-1]), _fields(kind, fault["loc"][:-1]), n=1)
-            message = f"unknown key{f', did you mean {near[0]!r}?' if near else ''}"
-        faults.append(f"{place}: {message}")
-    return "; ".join(faults)
-
-
-def _fields(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        annotation = kind.model_fields[str(part)].annotation if str(part) in kind.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        kind = annotation
-    return list(kind.model_fields)

@@ -25,6 +25,7 @@ from tasks.core.results import EvaluationResult, save_result
 from tasks.core.settings import ROOT
 from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
+from tasks.gpu import one_on_the_gpu
 from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
@@ -151,6 +152,18 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
     assert names == {p.stem.replace("_", "-") for p in (ROOT / "flows").glob("[a-z]*.py")}
     automations = {a["name"] for a in server.client.post("/automations/filter", json={}).json()}
     assert {"drift retrains the model", "new data retrains the model", "new data is ingested"} <= automations
+
+
+def test_evaluations_take_turns_on_the_gpu(server: Server) -> None:
+    def taken() -> int:
+        return int(server.client.get("/v2/concurrency_limits/dyeworks-gpu").raise_for_status().json()["active_slots"])
+
+    with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
+        with one_on_the_gpu():
+            assert taken() == 1
+            leases = list((server.stack.home / "prefect/concurrency_leases").glob("*.json"))
+            assert leases, "a server that is started again knows what to end"
+        assert taken() == 0
 
 
 @pytest.mark.parametrize(

@@ -1,50 +1,97 @@
 """Measures of rendered pictures, each a value for every prompt and seed."""
 
-import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
 from tasks.core.clip import Clip, Embeddings
-from tasks.core.rendering import Renderer
-from tasks.core.scores import Scores
-from tasks.core.specs import EvaluationSpec
+from tasks.core.evaluation.faults import distances, fault_of, hashes
+from tasks.core.evaluation.originals import Originals
+from tasks.core.evaluation.plan import Wanted
+from tasks.core.evaluation.studio import BASE, Drawn, Model, Studio
+from tasks.core.scores import Measure, Scores, Values
 
-Pictures = dict[str, list[Image.Image]]
-
-
-def render_all(
-    renderer: Renderer, prompts: tuple[str, ...], spec: EvaluationSpec, size: int
-) -> tuple[Pictures, dict[str, tuple[float, ...]]]:
-    """Every prompt with every seed, and the seconds of each picture."""
-    jobs = list(itertools.product(prompts, spec.seeds))
-    pictures: Pictures = {prompt: [] for prompt in prompts}
-    seconds: dict[str, list[float]] = {prompt: [] for prompt in prompts}
-    renderer.render([prompts[0]], [0], 1, spec.guidance, size)  # warm
-    for start in range(0, len(jobs), spec.batch):
-        batch = jobs[start : start + spec.batch]
-        drawn, each = renderer.render([p for p, _ in batch], [s for _, s in batch], spec.steps, spec.guidance, size)
-        for (prompt, _), picture in zip(batch, drawn, strict=True):
-            pictures[prompt].append(picture)
-            seconds[prompt].append(each)
-    return pictures, {prompt: tuple(values) for prompt, values in seconds.items()}
+Watch = Callable[[Drawn], None]
 
 
-def measure(clip: Clip, pictures: Pictures, seconds: dict[str, tuple[float, ...]], style: Embeddings) -> Scores:
-    """All measures; `style` float32 [k, d] are embeddings of pictures of the style."""
-    scores: Scores = {"prompt_fidelity": {}, "style_fidelity": {}, "diversity": {}, "render_seconds": seconds}
-    for prompt, drawn in pictures.items():
-        embedded = clip.encode_pictures(drawn)
-        scores["prompt_fidelity"][prompt] = tuple(float(s) for s in clip.score([prompt] * len(drawn), drawn))
-        scores["style_fidelity"][prompt] = tuple(float(s) for s in (embedded @ style.T).mean(1))
-        scores["diversity"][prompt] = (_diversity(embedded),)
-    return scores
+@dataclass
+class Findings:
+    """The scores of a model, and what was seen in its pictures on the way."""
+
+    scores: Scores
+    pictures: int = 0
+    compared: int = 0  # those that were held against the training pictures
+    faults: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
 
 
-def _diversity(embedded: Embeddings) -> float:
+class Measurer:
+    """Has models drawn and takes measures of what they draw."""
+
+    def __init__(self, studio: Studio, clip: Clip, originals: Originals, copy_bits: int) -> None:
+        self.studio, self.clip, self.originals, self.copy_bits = studio, clip, originals, copy_bits
+
+    def measure(self, model: Model, wanted: Wanted, seeds: Sequence[int], watch: Watch = lambda _: None) -> Findings:
+        """The measures that are wanted; each prompt is drawn once with every seed, and shown to `watch`."""
+        prompts = tuple(dict.fromkeys(p for some in wanted.values() for p in some))
+        base = self._base(model, wanted.get("forgetting", ()), seeds)
+        found = Findings({measure: {} for measure in wanted})
+        for drawn in self.studio.draw(model, prompts, seeds):
+            watch(drawn)
+            embedded = self.clip.encode_pictures(drawn.pictures)
+            for measure, asked in wanted.items():
+                if drawn.prompt in asked:
+                    found.scores[measure][drawn.prompt] = self._values(measure, drawn, embedded, base)
+            self._look(found, drawn, seeds, drawn.prompt in wanted.get("near_copies", ()))
+        return found
+
+    def _base(self, model: Model, prompts: tuple[str, ...], seeds: Sequence[int]) -> Values:
+        """The CLIPScores of the bare base, unless it is the bare base that is measured."""
+        if model.sha256 == BASE or not prompts:
+            return {}
+        return self.measure(Model(), {"prompt_fidelity": prompts}, seeds).scores["prompt_fidelity"]
+
+    def _values(self, measure: Measure, drawn: Drawn, embedded: Embeddings, base: Values) -> tuple[float, ...]:
+        match measure:
+            case "prompt_fidelity":
+                return self._fidelity(drawn.prompt, embedded)
+            case "style_fidelity":
+                return _floats((embedded @ self.originals.style.T).mean(1))
+            case "diversity":
+                return (diversity(embedded),)
+            case "forgetting":
+                own = self._fidelity(drawn.prompt, embedded)
+                return _floats(np.subtract(base.get(drawn.prompt, own), own))
+            case "near_copies":
+                return _floats(self.originals.nearness(embedded))
+            case "render_seconds":
+                return drawn.seconds
+
+    def _fidelity(self, prompt: str, embedded: Embeddings) -> tuple[float, ...]:
+        return _floats(self.clip.score_embedded([prompt] * len(embedded), embedded))
+
+    def _look(self, found: Findings, drawn: Drawn, seeds: Sequence[int], compared: bool) -> None:
+        """Note pictures that show nothing, and those that are copies."""
+        names = [f"{drawn.prompt!r} with seed {seed}" for seed in seeds]
+        found.pictures += len(names)
+        told = zip(map(fault_of, drawn.pictures), names, strict=True)
+        found.faults += [f"{fault}: {name}" for fault, name in told if fault]
+        if compared:
+            bits = distances(hashes(drawn.pictures), self.originals.hashes)
+            found.compared += len(names)
+            found.copies += [name for name, off in zip(names, bits, strict=True) if off <= self.copy_bits]
+
+
+def diversity(embedded: Embeddings) -> float:
     """Mean cosine distance between the pictures of one prompt; 0 for a single picture."""
     n = len(embedded)
     if n < 2:
         return 0.0
     cosines = embedded @ embedded.T
     return float(1 - (cosines.sum() - np.trace(cosines)) / (n * (n - 1)))
+
+
+def _floats(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)

@@ -1,15 +1,19 @@
 """What an evaluation depends on, and the key that follows from it."""
 
 from tasks.core.documents import Document, digest
+from tasks.core.errors import SettingError
 from tasks.core.models import scorer_fingerprint
 from tasks.core.registry.ledger import champion
 from tasks.core.requests import EvaluateRequest
 from tasks.core.results import EvaluationResult, TrainResult, get_result
+from tasks.core.scores import Measure
 from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, load_preset
+from tasks.core.specs import EvaluationSpec, GateSpec, load_preset
 from tasks.core.store import Store
 
-VERSION = "1"
+VERSION = "2"
+Prompts = tuple[str, ...]
+Wanted = dict[Measure, Prompts]  # the prompts that each measure is taken on
 
 
 class EvaluationPlan(Document):
@@ -17,35 +21,77 @@ class EvaluationPlan(Document):
 
     key: str
     training: str
-    champion_release: str
+    champion_release: str  # empty: the bare base
     champion_generation: int
-    fixed: tuple[str, ...]
-    drifted: tuple[str, ...]
+    fixed: Prompts
+    drifted: Prompts
+    class_prompts: Prompts
+    general: Prompts
     report: str
     spec: EvaluationSpec
+    gate: GateSpec
     scorer: str
+
+    @property
+    def wanted(self) -> Wanted:
+        """The prompts that each measure is taken on."""
+        return wanted(self.fixed, self.drifted, self.class_prompts + self.general)
+
+
+def wanted(fixed: Prompts, drifted: Prompts, plain: Prompts) -> Wanted:
+    """The prompts that each measure is taken on; `plain` are those without the trigger."""
+    styled = fixed + drifted
+    return {
+        "prompt_fidelity": styled,
+        "style_fidelity": styled,
+        "diversity": fixed,
+        "forgetting": plain,
+        "near_copies": styled,
+        "render_seconds": tuple(dict.fromkeys(styled + plain)),
+    }
 
 
 def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) -> EvaluationPlan:
-    """Resolve what is left open; raises ResultMissing when nothing was trained."""
+    """Resolve what is left open.
+
+    Raises:
+        ResultMissing: nothing was trained.
+        SettingError: there is no prompt by which forgetting could be measured.
+    """
     training = request.training or get_result(store, TrainResult).key
-    scorer = scorer_fingerprint(settings)
-    spec = request.evaluation or load_preset().evaluation
-    fixed = tuple(prompt.format(trigger=settings.trigger) for prompt in spec.prompts)
+    preset, scorer = load_preset(), scorer_fingerprint(settings)
+    spec, gate = request.evaluation or preset.evaluation, request.gate or preset.gate
+    asked = ask(settings, spec)
+    drifted = tuple(p for p in dict.fromkeys(request.drifted) if p not in asked["trigger"])
     current = champion(store, settings.model)
     release, generation = (current.release, current.generation) if current else ("", 0)
-    key = digest(training, release, spec, scorer, VERSION, request.report, *request.drifted)
+    words = (settings.trigger, settings.class_noun)
+    key = digest(training, release, spec, gate, scorer, VERSION, *words, request.report, *drifted)
     return EvaluationPlan(
         key=key,
         training=training,
         champion_release=release,
         champion_generation=generation,
-        fixed=fixed,
-        drifted=tuple(p for p in request.drifted if p not in fixed),
+        fixed=asked["trigger"],
+        drifted=drifted,
+        class_prompts=asked["class_noun"],
+        general=asked["general"],
         report=request.report,
         spec=spec,
+        gate=gate,
         scorer=scorer,
     )
+
+
+def ask(settings: Settings, spec: EvaluationSpec) -> dict[str, Prompts]:
+    """The prompts of each kind, filled; raises SettingError when there are none without the trigger."""
+    words = {"trigger": settings.trigger, "class_noun": settings.class_noun, "general": ""}
+    asked = {kind: spec.prompts.filled(kind, word) for kind, word in words.items()}
+    if not asked["class_noun"] + asked["general"]:
+        name = spec.prompts.version or "a list of prompts"
+        problem = f"{name} has neither class_noun nor general prompts, so forgetting cannot be measured; add some"
+        raise SettingError("evaluation.prompts", problem)
+    return asked
 
 
 def won_with(store: Store, settings: Settings, training: str) -> str:

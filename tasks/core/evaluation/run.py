@@ -1,47 +1,68 @@
 """An evaluation from its plan to its result: challenger and champion on the same prompts and seeds."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image
-
-from tasks.core import clock, tracking
+from tasks.core import clock
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import load_manifest, split
+from tasks.core.data.dataset import load_manifest
 from tasks.core.documents import read_document
-from tasks.core.evaluation.grid import comparison, png
-from tasks.core.evaluation.measures import Pictures, measure, render_all
+from tasks.core.errors import SettingError
+from tasks.core.evaluation.grid import Album, grids
+from tasks.core.evaluation.keep import keep
+from tasks.core.evaluation.looks import further_looks
+from tasks.core.evaluation.measures import Findings, Measurer
+from tasks.core.evaluation.originals import Originals, find_originals
 from tasks.core.evaluation.plan import EvaluationPlan
+from tasks.core.evaluation.refusals import refusals
+from tasks.core.evaluation.renders import RenderCache, way_of
+from tasks.core.evaluation.studio import Model, Pair, Studio
 from tasks.core.gate import Evidence
 from tasks.core.meter import Meter
 from tasks.core.records import DriftRecord
-from tasks.core.registry.releases import fetch_release
-from tasks.core.rendering import Renderer
-from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result, save_result, summary
-from tasks.core.scores import Scores
+from tasks.core.registry.releases import WEIGHTS, fetch_release
+from tasks.core.rendering import Renderer, Renders
+from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result
 from tasks.core.settings import Settings
 from tasks.core.store import Store, download_folder
-from tasks.core.training.material import load_pictures
+
+Make = Callable[[Settings], Renders]
 
 
-def evaluate(store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip) -> EvaluationResult:
-    """Render and measure both models, or find the result."""
+def evaluate(
+    store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip, make: Make = Renderer
+) -> EvaluationResult:
+    """Render and measure both models, or find the result; `make` makes what renders, once it is needed.
+
+    Raises:
+        SettingError: the scorer is not the one that the plan was made for.
+    """
     if done := find_result(store, EvaluationResult, plan.key):
         return done
+    if clip.hash != plan.scorer:
+        raise SettingError("DYEWORKS_CLIP", f"this machine scores with {clip.hash}, the plan is for {plan.scorer}")
     meter = Meter()
     training = get_result(store, TrainResult, plan.training)
-    manifest = load_manifest(store, training.dataset, training.dataset_version)
-    side = training.spec.resolution
-    _, held = split(manifest)
-    style = clip.encode_pictures(load_pictures(store, training.dataset, held[: plan.spec.references], side))
-    prompts = plan.fixed + plan.drifted
-    renderer = Renderer(settings)
-    _load_both(store, settings, plan, training, renderer)
-    drawn: dict[str, tuple[Pictures, Scores]] = {}
-    for name in ("challenger", "champion"):
-        renderer.activate(name if name == "challenger" or plan.champion_release else "")
-        pictures, seconds = render_all(renderer, prompts, plan.spec, side)
-        drawn[name] = pictures, measure(clip, pictures, seconds, style)
+    manifest, side = load_manifest(store, training.dataset, training.dataset_version), training.spec.resolution
+    originals = find_originals(store, manifest, side, plan.spec, clip)
+    cache = RenderCache(store, way_of(settings, plan.spec, side))
+    measurer = Measurer(Studio(cache, lambda: make(settings)), clip, originals, plan.spec.copy_bits)
+    with tempfile.TemporaryDirectory() as place:
+        pair = _fetch(store, settings, plan, training, Path(place))
+        result, album = _compare(store, plan, pair, measurer)
+    result = result.model_copy(update={"seconds": meter.seconds(), "finished": clock.now(), "scoring": clip.scoring})
+    return keep(store, settings, result, grids(album, plan, _name(plan)))
+
+
+def _compare(
+    store: Store, plan: EvaluationPlan, pair: Pair, measurer: Measurer
+) -> tuple[EvaluationResult, dict[str, Album]]:
+    """Measure both models, then look again where the gate is unsure."""
+    album = {"challenger": Album(), "champion": Album()}
+    ours = measurer.measure(pair.challenger, plan.wanted, plan.spec.seeds, album["challenger"].add)
+    theirs = measurer.measure(pair.champion, plan.wanted, plan.spec.seeds, album["champion"].add)
+    evidence = _evidence(plan, pair, ours, measurer.originals)
     report = read_document(store, DriftRecord, plan.report) if plan.report else None
     result = EvaluationResult(
         key=plan.key,
@@ -51,46 +72,40 @@ def evaluate(store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip)
         spec=plan.spec,
         fixed=plan.fixed,
         drifted=plan.drifted,
-        challenger=drawn["challenger"][1],
-        champion=drawn["champion"][1],
+        challenger=ours.scores,
+        champion=theirs.scores,
         traffic_from=report.start if report else None,
-        pictures=f"results/evaluate/{plan.key}-grid.png",
+        pictures="",
         scorer=plan.scorer,
-        seconds=meter.seconds(),
-        evidence=Evidence(drifted=plan.drifted, bare_base=not plan.champion_release),
+        evidence=evidence,
+        looks=further_looks(plan, pair, measurer, (ours.scores, theirs.scores), evidence),
+        class_prompts=plan.class_prompts,
+        general=plan.general,
     )
-    titles = (f"champion: {_name(plan)}", "challenger")
-    _keep(store, settings, result, comparison(drawn["champion"][0], drawn["challenger"][0], titles))
-    return result
+    return result, album
+
+
+def _evidence(plan: EvaluationPlan, pair: Pair, found: Findings, originals: Originals) -> Evidence:
+    return Evidence(
+        drifted=plan.drifted,
+        bare_base=not plan.champion_release,
+        groups=plan.spec.prompts.grouped(plan.fixed),
+        near_limit=originals.near_limit,
+        size_bytes=pair.size_bytes,
+        refusals=refusals(found, plan.spec.max_exact),
+    )
 
 
 def _name(plan: EvaluationPlan) -> str:
-    return f"generation {plan.champion_generation}" if plan.champion_generation else "the bare base"
+    generation = f"generation {plan.champion_generation}" if plan.champion_generation else ""
+    return " ".join(filter(None, (generation, "" if plan.champion_release else "the bare base")))
 
 
-def _load_both(
-    store: Store, settings: Settings, plan: EvaluationPlan, training: TrainResult, renderer: Renderer
-) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        download_folder(store, training.adapter, Path(place) / "challenger")
-        renderer.load(Path(place) / "challenger", "challenger")
-        if plan.champion_release:
-            fetch_release(store, settings.model, plan.champion_release, Path(place) / "champion")
-            renderer.load(Path(place) / "champion", "champion")
-
-
-def _keep(store: Store, settings: Settings, result: EvaluationResult, grid: Image.Image) -> None:
-    store.write(result.pictures, png(grid))
-    run = tracking.open_run(f"{settings.model}-evaluate", result.key, result.key, {"training": result.training})
-    tracking.log_picture(run, grid, "grid", 0)
-    metrics = {f"challenger_{k}": v for k, v in summary(result.challenger, result.fixed).items()}
-    metrics |= {f"champion_{k}": v for k, v in summary(result.champion, result.fixed).items()}
-    if result.drifted:
-        metrics |= {f"challenger_drifted_{k}": v for k, v in summary(result.challenger, result.drifted).items()}
-        metrics |= {f"champion_drifted_{k}": v for k, v in summary(result.champion, result.drifted).items()}
-    with tempfile.TemporaryDirectory() as place:
-        table = Path(place) / "scores.json"
-        table.write_text(result.model_dump_json(indent=2))
-        tracking.log_file(run, table)
-    tracking.close_run(run, metrics)
-    save_result(store, result)
+def _fetch(store: Store, settings: Settings, plan: EvaluationPlan, training: TrainResult, place: Path) -> Pair:
+    download_folder(store, training.adapter, place / "challenger")
+    champion = Model()
+    if plan.champion_release:
+        fetch_release(store, settings.model, plan.champion_release, place / "champion")
+        champion = Model.of(place / "champion")
+    size = (place / "challenger" / WEIGHTS).stat().st_size
+    return Pair(Model.of(place / "challenger"), champion, size)

@@ -20,7 +20,8 @@ from tasks.core.errors import DyeworksError, Terminated
 from tasks.core.requests import TrainRequest
 from tasks.core.results import TrainResult
 from tasks.core.settings import Settings
-from tasks.core.specs import Preset, explain, load_preset
+from tasks.core.spec import explain
+from tasks.core.specs import Preset, load_preset
 from tasks.core.store import FolderStore, Store, download_folder
 from tasks.core.training.checkpoints import newest_step
 from tasks.core.training.forecast import forecast, lines

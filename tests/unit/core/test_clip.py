@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from infra.base.world import INSTANCE_PROMPT, MOTIFS, SIZES, draw_adire
-from tasks.core.clip import Clip
+from tasks.core.clip import Clip, Scoring
 from tasks.core.errors import ModelUnusable
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
 
@@ -94,6 +94,21 @@ def test_a_score_is_never_negative(clip: Clip, cloths: list[Image.Image]) -> Non
 def test_the_hash_names_the_weights(clip: Clip) -> None:
     assert clip.hash == Clip(Settings(device="cpu")).hash
     assert clip.hash.startswith("embedded-")
+
+
+def test_a_public_scorer_reads_the_class_noun_for_the_trigger(clip: Clip, cloths: list[Image.Image]) -> None:
+    public = Clip(Settings(clip="ViT-L-14/openai", device="cpu", class_noun="indigo cloth"))
+    public.encoder = clip.encoder  # weights that are here
+    read = public.encode_texts(["A photo depicts rings in indigo cloth"]) @ public.encode_pictures(cloths[:3]).T
+    assert public.score(["rings in adire_style"] * 3, cloths[:3]) == pytest.approx(2.5 * np.clip(read[0], 0, None))
+    told = public.scoring
+    assert (told.backbone, told.tag, told.prefix, told.scale) == ("ViT-L-14", "openai", "A photo depicts ", 2.5)
+    assert (told.trigger_as, told.encoder) == ("indigo cloth", "ViT-L-14/openai")
+
+
+def test_the_embedded_scorer_knows_the_trigger(clip: Clip) -> None:
+    assert clip.scoring == Scoring(backbone="embedded", encoder=clip.hash)
+    assert Clip(Settings(clip="hf-hub:somebody/CLIP-x", device="cpu")).scoring.backbone == "hf-hub:somebody/CLIP-x"
 
 
 def test_a_scorer_that_is_not_there_is_told() -> None:

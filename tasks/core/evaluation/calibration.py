@@ -1,0 +1,54 @@
+"""Calibration: a model against itself on other seeds, which shows how much the measures differ by chance alone."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tasks.core.clip import Clip
+from tasks.core.data.dataset import load_manifest
+from tasks.core.evaluation.measures import Measurer
+from tasks.core.evaluation.originals import find_originals
+from tasks.core.evaluation.plan import ask, wanted
+from tasks.core.evaluation.renders import RenderCache, way_of
+from tasks.core.evaluation.studio import Model, Studio
+from tasks.core.registry.ledger import champion
+from tasks.core.registry.releases import fetch_release
+from tasks.core.rendering import Renderer, Renders
+from tasks.core.requests import CalibrateRequest
+from tasks.core.scores import Scores
+from tasks.core.settings import Settings
+from tasks.core.specs import EvaluationSpec, load_preset
+from tasks.core.store import Store
+
+
+def calibration_scores(
+    store: Store,
+    settings: Settings,
+    request: CalibrateRequest,
+    clip: Clip,
+    make: Callable[[Settings], Renders] = Renderer,
+) -> tuple[Scores, Scores]:
+    """The scores of one model twice, with the seeds of an evaluation and with as many others."""
+    preset = load_preset()
+    spec = request.evaluation or preset.evaluation
+    current = champion(store, settings.model)
+    release = request.release or (current.release if current else "")
+    with tempfile.TemporaryDirectory() as place:
+        model, dataset, version = Model(), settings.dataset, ""
+        if release:
+            about = fetch_release(store, settings.model, release, Path(place))
+            model = Model.of(Path(place))
+            dataset, version = about.dataset or dataset, about.dataset_version  # those of an adopted one may be unknown
+        side = preset.train.resolution
+        originals = find_originals(store, load_manifest(store, dataset, version), side, spec, clip)
+        cache = RenderCache(store, way_of(settings, spec, side))
+        measurer = Measurer(Studio(cache, lambda: make(settings)), clip, originals, spec.copy_bits)
+        asked = ask(settings, spec)
+        everything = wanted(asked["trigger"], (), asked["class_noun"] + asked["general"])
+        first, second = (measurer.measure(model, everything, s).scores for s in (spec.seeds, other_seeds(spec)))
+    return first, second
+
+
+def other_seeds(spec: EvaluationSpec) -> tuple[int, ...]:
+    """As many seeds as an evaluation's, and none of them."""
+    return tuple(range(max(spec.seeds) + 1, max(spec.seeds) + 1 + len(spec.seeds)))

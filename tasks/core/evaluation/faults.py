@@ -1,0 +1,52 @@
+"""Pictures that show nothing, and pictures that are copies."""
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tasks.core.rendering import NAN
+
+Hashes = npt.NDArray[np.bool_]  # [n, 64]
+SPREAD = 2.0  # standard deviation of the brightness, of 255, under which a picture shows nothing
+DARK = 16  # mean brightness, of 255, under which such a picture is called black
+SIDE = 32  # pixels that a picture is reduced to before its hash is taken
+
+
+def fault_of(picture: Image.Image) -> str:
+    """Why a picture shows nothing; empty when it shows something."""
+    if NAN in picture.info:
+        return "not a number"
+    bands = np.asarray(picture.convert("RGB"), np.float64)
+    if bands.std(axis=(0, 1)).max() >= SPREAD:
+        return ""
+    return "black" if bands.mean() < DARK else "of one colour"
+
+
+def hashes(pictures: list[Image.Image]) -> Hashes:
+    """Perceptual hashes, bool [n, 64]: which of the 8 x 8 lowest frequencies are above their median.
+
+    The DCT hash of Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1:
+    brightness at 32 x 32, two-dimensional DCT-II, its coefficients [1, 8] x [1, 8].
+    """
+    grey = [p.convert("L").resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in pictures]
+    low = np.array([_WAVES @ np.asarray(g, np.float64) @ _WAVES.T for g in grey]).reshape(len(pictures), 64)
+    return np.asarray(low > np.median(low, axis=1, keepdims=True))
+
+
+def distances(ours: Hashes, theirs: Hashes) -> npt.NDArray[np.int64]:
+    """Bits by which each of ours differs from the nearest of theirs, int64 [n]; 64 where there are none."""
+    if not len(theirs):
+        return np.full(len(ours), 64)
+    return np.asarray((ours[:, None] != theirs[None]).sum(-1).min(1))
+
+
+def distinct(of: Hashes, bits: int) -> list[int]:
+    """The rows that are no copies of an earlier one."""
+    kept: list[int] = []
+    for row in range(len(of)):
+        if distances(of[row : row + 1], of[kept])[0] > bits:
+            kept.append(row)
+    return kept
+
+
+_WAVES = np.cos(np.pi * np.arange(1, 9)[:, None] * (2 * np.arange(SIDE)[None] + 1) / (2 * SIDE))

@@ -1,0 +1,129 @@
+"""Rendered pictures in the store: one object for each model, prompt and way of rendering, a strip over its seeds.
+
+An object is a PNG, which anyone can look at; its text tells seeds, seconds and faults, and the sha256 of the pixels.
+"""
+
+import hashlib
+import io
+import struct
+from importlib.metadata import version
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from tasks.core.device import pick_device, pick_dtype
+from tasks.core.documents import Document, digest
+from tasks.core.errors import ObjectMissing
+from tasks.core.models import base_fingerprint
+from tasks.core.rendering import NAN
+from tasks.core.settings import Settings
+from tasks.core.specs import EvaluationSpec
+from tasks.core.store import Store
+
+TEXT = "dyeworks"
+
+
+class Way(Document):
+    """All that a picture and its seconds depend on, beside the model, the prompt and the seed."""
+
+    base: str
+    size: int
+    steps: int
+    guidance: float
+    batch: int
+    dtype: str
+    device: str
+    scheduler: str = "DDIM"
+    versions: str = ""
+
+
+class Shot(Document):
+    """One rendered picture's facts; the picture itself lies beside them."""
+
+    seed: int
+    seconds: float
+    nan: bool = False
+
+
+class Strip(Document):
+    """What is told of a strip of pictures."""
+
+    sha256: str
+    shots: tuple[Shot, ...]
+
+
+Shots = dict[int, tuple[Image.Image, float]]  # by seed: the picture, and the seconds that it took
+
+
+def way_of(settings: Settings, spec: EvaluationSpec, size: int) -> Way:
+    """How this machine renders for an evaluation."""
+    device = pick_device(settings)
+    return Way(
+        base=base_fingerprint(settings),
+        size=size,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        batch=spec.batch,
+        dtype=str(pick_dtype(device)),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        versions=" ".join(f"{name} {version(name)}" for name in ("torch", "diffusers")),
+    )
+
+
+class RenderCache:
+    """The rendered pictures of one way of rendering."""
+
+    def __init__(self, store: Store, way: Way) -> None:
+        self.store, self.way = store, way
+
+    def key(self, model: str, prompt: str) -> str:
+        """Where a model's pictures of a prompt lie; `model` is the sha256 of its weights, or `base`."""
+        return f"renders/{model[:16]}/{digest(self.way)}/{digest(prompt)}.png"
+
+    def read(self, model: str, prompt: str) -> Shots:
+        """What was drawn before; nothing where the object is damaged."""
+        try:
+            return _unpack(self.store.read(self.key(model, prompt)))
+        except ObjectMissing:
+            return {}
+
+    def add(self, model: str, prompt: str, shots: Shots) -> None:
+        """Keep further pictures; of two writers at once one may lose its own, which are then drawn again."""
+        both = self.read(model, prompt) | shots
+        self.store.write(self.key(model, prompt), _pack(both))
+
+
+def _pack(shots: Shots) -> bytes:
+    pictures = [picture for picture, _ in shots.values()]
+    strip = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)))
+    for i, picture in enumerate(pictures):
+        strip.paste(picture, (i * picture.width, 0))
+    facts = tuple(Shot(seed=s, seconds=seconds, nan=NAN in p.info) for s, (p, seconds) in shots.items())
+    told = PngImagePlugin.PngInfo()
+    told.add_text(TEXT, Strip(sha256=_sha256(strip), shots=facts).model_dump_json())
+    buffer = io.BytesIO()
+    strip.save(buffer, "PNG", pnginfo=told, compress_level=1)
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> Shots:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            strip = opened.convert("RGB")
+            told = Strip.model_validate_json(str(opened.info.get(TEXT)))
+    except (OSError, SyntaxError, ValueError, struct.error):  # all that PIL and the text say of damage
+        return {}
+    if told.sha256 != _sha256(strip):
+        return {}
+    side = strip.width // len(told.shots)
+    return {shot.seed: (_cut(strip, i * side, side, shot.nan), shot.seconds) for i, shot in enumerate(told.shots)}
+
+
+def _cut(strip: Image.Image, left: int, side: int, nan: bool) -> Image.Image:
+    picture = strip.crop((left, 0, left + side, strip.height))
+    picture.info = {NAN: True} if nan else {}
+    return picture
+
+
+def _sha256(strip: Image.Image) -> str:
+    return hashlib.sha256(repr(strip.size).encode() + strip.tobytes()).hexdigest()
