@@ -42,7 +42,7 @@ class Job:
 
 
 class Engine:
-    """Renders jobs with the champion; the bare base before the first publication."""
+    """Renders jobs with the champion; with the bare base before the first publication, or where it is the champion."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store, self.settings = store, settings
@@ -84,18 +84,19 @@ class Engine:
         self.looked = time.monotonic()
         try:
             channel, _ = read_channel(self.store, self.settings.model)
-            if channel is None or channel.generation == self.generation:
+            if channel is None or (channel.generation, channel.release) == (self.generation, self.release):
                 return
-            with tempfile.TemporaryDirectory() as folder:
-                fetch_release(self.store, self.settings.model, channel.release, Path(folder))
-                renderer.load(Path(folder), channel.release)
+            if channel.release:
+                with tempfile.TemporaryDirectory() as folder:
+                    fetch_release(self.store, self.settings.model, channel.release, Path(folder))
+                    renderer.load(Path(folder), channel.release)
             old = self.release
             renderer.activate(channel.release)
             renderer.render([f"a picture in {self.settings.trigger}"], [0], 1, self.settings.render_guidance)
             self.release, self.generation = channel.release, channel.generation
             if old and old != channel.release:
                 renderer.unload(old)
-            log.info("generation %d (release %s) is served", channel.generation, channel.release)
+            log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
         except (DyeworksError, OSError) as error:
             renderer.activate(self.release)
             log.error("the champion cannot be loaded, release %s stays: %s", self.release or "base", error)

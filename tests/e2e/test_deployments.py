@@ -38,7 +38,7 @@ class Server:
     """A server with all deployments and workers, and an empty store."""
 
     def __init__(self, home: Path) -> None:
-        self.stack = Stack(home, {"DYEWORKS_MONITOR_CRON": "0 0 1 1 *"})
+        self.stack = Stack(home, {"DYEWORKS_MONITOR_CRON": "0 0 1 1 *", "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *"})
         self.store = home / "store"
         self.environment = self.stack.environment  # before a test has settings of its own
         self.stack.start_server()

@@ -34,7 +34,7 @@ def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) 
     fixed = tuple(prompt.format(trigger=settings.trigger) for prompt in spec.prompts)
     current = champion(store, settings.model)
     release, generation = (current.release, current.generation) if current else ("", 0)
-    key = digest(training, release, spec, scorer, VERSION, request.report, *request.drifted)
+    key = digest(training, release, str(generation), spec, scorer, VERSION, request.report, *request.drifted)
     return EvaluationPlan(
         key=key,
         training=training,

@@ -1,0 +1,1 @@
+"""Publishing releases to other places."""
