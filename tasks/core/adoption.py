@@ -21,7 +21,7 @@ from tasks.core.store import Store
 from tasks.core.store.probe import require_conditions
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
-HALVES = re.compile(r"\.lora(?:_[AB]|[._]linear_layer\.(?:down|up)|[._](?:down|up))\.(?:\w+\.)?weight$")
+HALVES = re.compile(r"[._]lora(?:_[AB]|[._](?:linear_layer\.)?(?:down|up))\.(?:\w+\.)?weight$")
 EXTRAS = re.compile(r"\.(?:alpha|dora_scale|lora_magnitude_vector(?:\.\w+)*)$")
 
 
