@@ -1,5 +1,6 @@
 """moto's server, which speaks the S3 protocol, and what points clients to it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -19,6 +20,7 @@ def s3_server() -> Iterator[str]:
     """A running server with a bucket, which the environment points to; the bucket's name."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and spawned processes import this module
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request takes its time
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     serialise(server._server)
