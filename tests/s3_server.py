@@ -4,13 +4,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 BUCKET = "dyeworks"
 
@@ -35,7 +32,7 @@ def s3_server() -> Iterator[str]:
     server.stop()
 
 
-def connect() -> "S3Client":
+def connect() -> Any:
     return boto3.session.Session().client("s3")
 
 

@@ -143,7 +143,7 @@ def _challenger(store: Store, shelf: Shelf, champion: str) -> str:
         (n for n, t in shelf.tags.items() if t.get("training") == evaluation.training and "release" in t), ""
     )
     if released:
-        return "" if released == champion else released
+        return "" if released == champion or "withdrawn" in shelf.tags[released] else released
     training = get_result(store, TrainResult, evaluation.training)
     done = find_result(store, PromotionResult, promotion_key(PromoteRequest(), evaluation.key))
     number = shelf.of_training(training.key) or shelf.make(training.mlflow_run, {"training": training.key})

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 
 from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, StoreConflict, StoreUnusable
 from tasks.core.promotion import promote
@@ -23,9 +24,6 @@ from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.probe import require_conditions
 from tests.candidates import evaluated
 from tests.s3_server import connect, s3_server
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 MIB = 2**20
 
@@ -139,12 +137,12 @@ def test_a_store_that_may_not_be_written_is_told_before_anything_is_uploaded(url
         require_conditions(S3Store(url, answering(connect(), b"AccessDenied", 403)))
 
 
-def answering(client: "S3Client", code: bytes, status: int) -> "S3Client":
+def answering(client: Any, code: bytes, status: int) -> Any:
     """The client of a server that answers so to every write."""
     body = b"<Error><Code>" + code + b"</Code><Message>no</Message></Error>"
 
     def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
-        return AWSResponse(request.url, status, {}, Raw(body)) if request.method == "PUT" else None
+        return AWSResponse(request.url, status, HTTPHeaders(), Raw(body)) if request.method == "PUT" else None
 
     client.meta.events.register("before-send.s3", answer)
     return client
