@@ -45,6 +45,7 @@ def bootstrap() -> list[str]:
         changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
+    changes += _variable("dyeworks_reconcile_cron", os.environ.get("DYEWORKS_RECONCILE_CRON", "*/15 * * * *"))
     return changes
 
 

@@ -4,14 +4,15 @@ from prefect import flow
 
 from tasks.core.requests import PromoteRequest
 from tasks.notify import tell_promotion
-from tasks.promote import gate_and_promote, project_ledger
+from tasks.promote import announce_promotion, gate_and_promote, project_ledger
 
 
 @flow(name="promote-champion")
 def promote_champion(spec: PromoteRequest = PromoteRequest()) -> None:
     """Promote an evaluated LoRA if it passes the gate, and tell people."""
     result = gate_and_promote(spec)
-    project_ledger(result)
+    project_ledger()
+    announce_promotion(result)
     tell_promotion(result, spec)
 
 

@@ -8,7 +8,7 @@ from tasks.publish import publish_generation
 
 @flow(name="publish-champion")
 def publish_champion(spec: PublishRequest = PublishRequest()) -> None:
-    """Verify a generation's release and flip the champion channel to it."""
+    """Verify a generation's release, flip the champion channel to it, and bring it to every other place."""
     publish_generation(spec)
 
 

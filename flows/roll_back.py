@@ -4,15 +4,16 @@ from prefect import flow
 
 from tasks.core.requests import PublishRequest, RollBackRequest
 from tasks.notify import tell_roll_back
-from tasks.promote import enter_roll_back
+from tasks.promote import enter_roll_back, project_ledger
 from tasks.publish import publish_generation
 
 
 @flow(name="roll-back")
 def roll_back(spec: RollBackRequest = RollBackRequest()) -> None:
-    """Name an older generation in the ledger and publish it; the policy then holds until new data arrives."""
+    """Name an older generation in the ledger and serve it; the policy then holds until new data arrives."""
     entry = enter_roll_back(spec)
     publish_generation(PublishRequest(generation=entry.generation))
+    project_ledger()
     tell_roll_back(entry, spec)
 
 

@@ -9,8 +9,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from tasks.context import open_context
 from tasks.core import policy
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import load_manifest
-from tasks.core.errors import DatasetUnusable
+from tasks.core.data.dataset import newest_version
 from tasks.core.events import Declined, DriftDetected, Event, flush, make_event, queue
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
@@ -20,7 +19,6 @@ from tasks.core.registry import ledger
 from tasks.core.requests import MonitorRequest
 from tasks.core.settings import Settings, get_settings
 from tasks.core.specs import load_preset
-from tasks.core.store import Store
 
 BATCH = 1024  # prompts that one mapped task embeds
 
@@ -98,7 +96,7 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
         now=record.time,
         history=history,
         ledger=tuple(ledger.history(store, settings.model)),
-        dataset_version=_newest_version(store, settings),
+        dataset_version=newest_version(store, settings.dataset),
     )
     spec = request.policy or load_preset().policy
     action, reason = policy.on_drift(record.verdict, situation, spec)
@@ -119,13 +117,6 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
     policy.record(store, settings.model, decision)
     flush(store)
     return decision
-
-
-def _newest_version(store: Store, settings: Settings) -> str:
-    try:
-        return load_manifest(store, settings.dataset).version
-    except DatasetUnusable:
-        return ""
 
 
 def _event(settings: Settings, decision: policy.Decision) -> Event | None:

@@ -5,10 +5,11 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.context import open_context
 from tasks.core.events import Champion, emit, make_event
-from tasks.core.promotion import project, promote, roll_back
+from tasks.core.promotion import promote
 from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import PromotionResult
+from tasks.core.rollback import roll_back
 
 
 @task
@@ -25,12 +26,11 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
 
 
 @task(retries=2, retry_delay_seconds=2)
-def project_ledger(result: PromotionResult) -> None:
-    """Bring MLflow's aliases in line with the ledger and tell of the promotion."""
+def announce_promotion(result: PromotionResult) -> None:
+    """Tell of a promotion."""
     store, settings = open_context()
     if not result.generation:
         return
-    project(store, settings)
     payload = Champion(reason=result.decision.reason, generation=result.generation, release=result.release)
     key = f"{settings.model}-{result.generation}-{result.release}"
     emit(store, make_event("dyeworks.champion.promoted", settings.model, payload, key=key))
@@ -41,8 +41,17 @@ def enter_roll_back(request: RollBackRequest) -> Entry:
     """Append the roll-back to the ledger."""
     store, settings = open_context()
     entry = roll_back(store, settings, request)
-    project(store, settings)
-    served = f"release `{entry.release}` of generation {entry.restores}"
-    text = f"Generation {entry.generation} serves {served} again: {entry.reason}"
+    served = f"release `{entry.release}` of generation {entry.restores}" if entry.release else "the bare base"
+    text = f"Generation {entry.generation} serves {served}: {entry.reason}"
     create_markdown_artifact(text, key="roll-back", description="The roll-back")
     return entry
+
+
+@task(retries=2, retry_delay_seconds=2)
+def project_ledger() -> None:
+    """Bring MLflow's versions and aliases in line with the ledger."""
+    from tasks.core.registry.aliases import project  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+
+    store, settings = open_context()
+    for change in project(store, settings):
+        get_run_logger().info("%s", change)

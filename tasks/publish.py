@@ -1,45 +1,34 @@
 """Publishing."""
 
-import tempfile
-from pathlib import Path
-
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.context import open_context
-from tasks.core import clock
-from tasks.core.errors import ResultMissing
 from tasks.core.events import Champion, emit, make_event
-from tasks.core.registry.channel import flip
-from tasks.core.registry.ledger import history
-from tasks.core.registry.releases import fetch_release
+from tasks.core.publishing.run import distribute, serve
+from tasks.core.registry.channel import Channel
 from tasks.core.requests import PublishRequest
-from tasks.core.results import PublishResult, publication_key, save_result
+from tasks.core.results import PublishResult
 
 
 @task(retries=2, retry_delay_seconds=2)
 def publish_generation(request: PublishRequest) -> PublishResult:
-    """Read the release back, compare every file with its sha256, and flip the champion channel."""
+    """Read the release back, flip the champion channel, and bring the release to every other place."""
     store, settings = open_context()
-    entries = history(store, settings.model)
-    entry = next((e for e in entries if e.generation == (request.generation or len(entries))), None)
-    if entry is None:
-        raise ResultMissing("promote", str(request.generation or ""))
-    with tempfile.TemporaryDirectory() as folder:
-        fetch_release(store, settings.model, entry.release, Path(folder))
-    channel = flip(store, settings.model, entry)
-    get_run_logger().info("generation %d (release %s) is served", channel.generation, channel.release)
-    replaced = channel.previous or "the bare base"
-    text = f"Generation **{channel.generation}**, release `{channel.release}`, replaces `{replaced}`."
-    create_markdown_artifact(text, key="champion", description="What the storefront serves")
+    entry, channel = serve(store, settings, request)
+    _tell(channel)
     payload = Champion(reason=entry.reason, generation=channel.generation, release=channel.release)
     key = f"{settings.model}-{channel.generation}"
     emit(store, make_event("dyeworks.champion.published", settings.model, payload, key=key))
-    done = PublishResult(
-        key=publication_key(settings.model, entry.generation),
-        finished=clock.now(),
-        generation=channel.generation,
-        release=channel.release,
-    )
-    save_result(store, done)
+    done = distribute(store, settings, entry, channel)
+    for place, version in done.places.items():
+        get_run_logger().info("generation %d is at %s as %s", entry.generation, place, version or "the bare base")
     return done
+
+
+def _tell(channel: Channel) -> None:
+    """Say on the run's page what is served."""
+    told = f"release `{channel.release}`" if channel.release else "the bare base"
+    get_run_logger().info("generation %d (%s) is served", channel.generation, told)
+    text = f"Generation **{channel.generation}**, {told}, replaces `{channel.previous or 'the bare base'}`."
+    create_markdown_artifact(text, key="champion", description="What the storefront serves")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
 from tests.hub_repos import Account
 from tests.hub_server import TOKEN, HubServer
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 torch.set_num_threads(1)
 
@@ -59,6 +63,29 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty one; making it takes seconds."""
+    import mlflow  # noqa: PLC0415  late: it takes seconds
+
+    place = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    mlflow.tracking.MlflowClient(tracking_uri=f"sqlite:///{place}").search_experiments()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    return place
+
+
+@pytest.fixture(scope="module")
+def mlflow_home(mlflow_database: Path) -> Iterator["MlflowClient"]:
+    """A client of a real SQLite store, which is that of the process."""
+    import mlflow  # noqa: PLC0415
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{mlflow_database}")
+    yield mlflow.tracking.MlflowClient()
+    mlflow.set_tracking_uri(before)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,12 @@ def play_demo(options: argparse.Namespace) -> int:
     _prepare(folder, str(options.data.resolve()) if options.data else "", options.anew)
     scale = Scale.model_validate_json(options.scale.read_text()) if options.scale else Scale()
     clock = str((folder / "clock").resolve())
-    extra = {"DYEWORKS_CLOCK": clock, "DYEWORKS_MONITOR_CRON": "* * * * *", "DYEWORKS_RENDER_BATCH": "16"}
+    extra = {
+        "DYEWORKS_CLOCK": clock,
+        "DYEWORKS_MONITOR_CRON": "* * * * *",
+        "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # a stage that is cut off is run again here, so nothing is left behind
+        "DYEWORKS_RENDER_BATCH": "16",
+    }
     stack = Stack(folder / "home", extra)
     os.environ.update(stack.environment)
     # These read the settings from the environment that was just set.

@@ -42,7 +42,7 @@ class Job:
 
 
 class Engine:
-    """Renders jobs with the champion; the bare base before the first publication."""
+    """Renders jobs with the champion; with the bare base before the first publication, or where it is the champion."""
 
     follower: Follower  # once it is ready
 

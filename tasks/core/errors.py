@@ -322,6 +322,22 @@ class NoticeUndelivered(DyeworksError):
         self.setting = setting
 
 
+class ReleaseUnknown(DyeworksError):
+    """A release or a generation that was named is not there."""
+
+    def __init__(self, name: str, model: str) -> None:
+        super().__init__(f"model {model!r} has no {name}; models/{model}/promotions/ of the store tells what there is")
+        self.name = name
+
+
+class AdoptionRefused(DyeworksError):
+    """A LoRA cannot be made generation 1; nothing was written."""
+
+    def __init__(self, source: str, problem: str) -> None:
+        super().__init__(f"cannot adopt {source or 'a LoRA'}: {problem}; nothing was written")
+        self.source = source
+
+
 class PublishRefused(DyeworksError):
     """A place to publish to cannot be used; nothing was uploaded."""
 

@@ -70,6 +70,9 @@ def on_data(new_pictures: int, situation: Situation, spec: PolicySpec) -> tuple[
         return "declined", blocked
     if not situation.ledger:
         return "retrain", "there is no champion yet"
+    last = situation.ledger[-1]
+    if not last.release and situation.dataset_version != last.dataset_version:
+        return "retrain", "the bare base is served"
     if new_pictures < spec.min_new_pictures:
         return "declined", f"{new_pictures} new pictures, {spec.min_new_pictures} start a retrain by themselves"
     return "retrain", f"{new_pictures} new pictures"

@@ -1,16 +1,16 @@
-"""From an evaluation to the ledger: gate, release, entry, and the projections of the ledger."""
+"""From an evaluation to the ledger: gate, release, entry."""
 
 import tempfile
 from pathlib import Path
 
-from tasks.core import clock, tracking
-from tasks.core.data.dataset import load_manifest
-from tasks.core.errors import DyeworksError, PromotionLost, SettingError
-from tasks.core.gate import Decision, settle
+from tasks.core import clock
+from tasks.core.errors import PromotionLost, ReleaseAbandoned, ReleaseWithdrawn, SettingError
+from tasks.core.gate import Check, Decision, settle
 from tasks.core.models import base_fingerprint
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, write_release
-from tasks.core.requests import PromoteRequest, RollBackRequest
+from tasks.core.registry.standing import require_standing
+from tasks.core.requests import PromoteRequest
 from tasks.core.results import (
     EvaluationResult,
     PromotionResult,
@@ -23,41 +23,40 @@ from tasks.core.results import (
 from tasks.core.settings import Settings
 from tasks.core.specs import GateSpec, load_preset
 from tasks.core.store import Store, download_folder
-
-
-class NothingToRollBack(DyeworksError):
-    """The ledger has no older generation like the one asked for."""
-
-    def __init__(self, generation: int) -> None:
-        super().__init__(f"the ledger has no generation {generation or 'before the champion'} to go back to")
-        self.generation = generation
+from tasks.core.store.probe import require_conditions
 
 
 def promote(store: Store, settings: Settings, request: PromoteRequest) -> PromotionResult:
     """Gate an evaluation and, when it passes, write the release, then its ledger entry; repeatable.
 
+    What was withdrawn or rolled back is kept out by itself, with that as the reason.
+
     Raises:
         PromotionLost: the champion changed since the evaluation, or another run took the generation.
+        ReleaseWithdrawn: a person asked for what was taken back for good.
     """
     if request.actor and not request.reason:
         raise SettingError("spec.reason", "overruling the gate needs a reason")
+    require_conditions(store)
     evaluation = get_result(store, EvaluationResult, request.evaluation)
-    spec = request.gate or load_preset().gate
     key = promotion_key(request, evaluation.key)
-    done = find_result(store, PromotionResult, key)
-    if done and not (done.decision.verdict == "promote" and not done.generation):
+    if done := find_result(store, PromotionResult, key):
         return done
-    decision = gate(evaluation, spec)
-    release, generation = "", 0
+    decision, entry = gate(evaluation, request.gate or load_preset().gate), None
     if decision.verdict == "promote" or request.actor:
-        release, generation = _enter(store, settings, evaluation, decision, request)
+        try:
+            entry = _enter(store, settings, evaluation, decision, request)
+        except (ReleaseWithdrawn, ReleaseAbandoned) as refusal:
+            if request.actor:
+                raise
+            decision = _refused(decision, str(refusal))
     result = PromotionResult(
         key=key,
         finished=clock.now(),
         evaluation=evaluation.key,
         decision=decision,
-        generation=generation,
-        release=release,
+        generation=entry.generation if entry else 0,
+        release=entry.release if entry else "",
     )
     save_result(store, result)
     return result
@@ -68,10 +67,52 @@ def gate(evaluation: EvaluationResult, spec: GateSpec) -> Decision:
     return settle(evaluation.challenger, evaluation.champion, spec, evaluation.looks, evidence=evaluation.evidence)
 
 
+def _refused(decision: Decision, reason: str) -> Decision:
+    """The champion stays whatever the figures say."""
+    check = Check(name="refused", kind="limit", value=1, limit=0, verdict="failed", says=reason)
+    return Decision(verdict="keep", reason=reason, checks=(*decision.checks, check))
+
+
 def _enter(
     store: Store, settings: Settings, evaluation: EvaluationResult, decision: Decision, request: PromoteRequest
-) -> tuple[str, int]:
+) -> ledger.Entry:
+    """Write the release, and the generation that it won or now wins."""
+    entries = ledger.history(store, settings.model)
+    if won := _won(entries, evaluation.key):
+        return won
+    require_standing(store, settings.model, entries, evaluation.training, asked=bool(request.actor))
+    generation = (entries[-1].generation if entries else 0) + 1
+    if _served(entries) != _served(entries[: evaluation.champion_generation]):
+        raise PromotionLost(evaluation.champion_generation + 1)
     training = get_result(store, TrainResult, evaluation.training)
+    entry = ledger.Entry(
+        generation=generation,
+        action="promote",
+        release=_release(store, settings, training),
+        dataset_version=training.dataset_version,
+        evaluation=evaluation.key,
+        traffic_from=evaluation.traffic_from,
+        actor=request.actor or "gate",
+        reason=request.reason or decision.reason,
+        time=clock.now(),
+    )
+    ledger.append(store, settings.model, entry)
+    return entry
+
+
+def _won(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:
+    """The generation that this evaluation has won in a run that was cut off, unless it was rolled back since."""
+    mine = [e for e in entries if e.action == "promote" and e.evaluation == evaluation]
+    return mine[-1] if mine and not ledger.is_left(entries, mine[-1].release) else None
+
+
+def _served(entries: list[ledger.Entry]) -> str:
+    """What is served after these generations; empty: the bare base."""
+    return entries[-1].release if entries else ""
+
+
+def _release(store: Store, settings: Settings, training: TrainResult) -> str:
+    """Write the trained LoRA as a release; its name."""
     about = ReleaseManifest(
         base_model=base_fingerprint(settings),
         dataset=training.dataset,
@@ -82,56 +123,4 @@ def _enter(
     )
     with tempfile.TemporaryDirectory() as folder:
         download_folder(store, training.adapter, Path(folder))
-        release = write_release(store, settings.model, Path(folder), about)
-    entries = ledger.history(store, settings.model)
-    current = entries[-1] if entries else None
-    if current and current.evaluation == evaluation.key:  # this promotion, cut off after its entry
-        return current.release, current.generation
-    if (current.generation if current else 0) != evaluation.champion_generation:
-        raise PromotionLost(evaluation.champion_generation + 1)
-    entry = ledger.Entry(
-        generation=evaluation.champion_generation + 1,
-        action="promote",
-        release=release,
-        dataset_version=training.dataset_version,
-        evaluation=evaluation.key,
-        traffic_from=evaluation.traffic_from,
-        actor=request.actor or "gate",
-        reason=request.reason or decision.reason,
-        time=clock.now(),
-    )
-    ledger.append(store, settings.model, entry)
-    return release, entry.generation
-
-
-def project(store: Store, settings: Settings) -> None:
-    """Bring the MLflow aliases in line with the ledger."""
-    entry = ledger.champion(store, settings.model)
-    if entry is None:
-        return
-    evaluation = get_result(store, EvaluationResult, entry.evaluation)
-    training = get_result(store, TrainResult, evaluation.training)
-    tracking.register(settings.model, training.mlflow_run, entry)
-
-
-def roll_back(store: Store, settings: Settings, request: RollBackRequest) -> ledger.Entry:
-    """Append an entry that names an older generation; raises NothingToRollBack."""
-    entries = ledger.history(store, settings.model)
-    last = entries[-1].generation if entries else 0
-    target = request.generation or (ledger.profile_generation(entries) - 1 if entries else 0)
-    chosen = next((e for e in entries if e.generation == target and target < last), None)
-    if chosen is None:
-        raise NothingToRollBack(request.generation)
-    entry = chosen.model_copy(
-        update={
-            "generation": last + 1,
-            "action": "roll_back",
-            "restores": chosen.restores or chosen.generation,
-            "dataset_version": load_manifest(store, settings.dataset).version,
-            "actor": request.actor,
-            "reason": request.reason,
-            "time": clock.now(),
-        }
-    )
-    ledger.append(store, settings.model, entry)
-    return entry
+        return write_release(store, settings.model, Path(folder), about)

@@ -1,4 +1,4 @@
-"""MLflow: runs by the stage's key, metrics in batches, and the model registry's aliases."""
+"""MLflow: runs by the stage's key, and metrics in batches."""
 
 import json
 import time
@@ -7,12 +7,10 @@ from pathlib import Path
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from tasks.core.pace import Pace
-from tasks.core.registry.ledger import Entry
 
 KEY_TAG = "dyeworks.key"
 BATCH = 1000  # metrics that MLflow takes in one request
@@ -75,28 +73,6 @@ def log_picture(run: str, picture: Image.Image, key: str, step: int) -> None:
 def log_file(run: str, path: Path, folder: str = "") -> None:
     """A file among the run's artifacts."""
     MlflowClient().log_artifact(run, str(path), folder or None)
-
-
-def register(model: str, run: str, entry: Entry) -> None:
-    """Project a generation into the registry: a version with tags, and the `champion` and `previous` aliases."""
-    client = MlflowClient()
-    try:
-        client.create_registered_model(model)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    versions = client.search_model_versions(f"name = '{model}'")
-    mine = [v for v in versions if v.tags.get("release") == entry.release]
-    if not mine:
-        tags = {"release": entry.release, "generation": str(entry.generation), "dataset": entry.dataset_version}
-        mine = [client.create_model_version(model, f"runs:/{run}/adapter", run, tags=tags, description=entry.reason)]
-    aliases: dict[str, str] = client.get_registered_model(model).aliases
-    current = aliases.get("champion", "")
-    if str(mine[0].version) == str(current):
-        return
-    if current:
-        client.set_registered_model_alias(model, "previous", current)
-    client.set_registered_model_alias(model, "champion", mine[0].version)
 
 
 class Tracker:

@@ -21,12 +21,14 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.data.dataset import ingest
 from tasks.core.events import Unhealthy, emit, make_event
 from tasks.core.http import PatientTransport
+from tasks.core.registry.releases import WEIGHTS
 from tasks.core.results import EvaluationResult, save_result
 from tasks.core.settings import ROOT
 from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
 from tests.events_server import EventsServer
+from tests.unit.core.test_adoption import DIFFUSERS
 
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")
@@ -45,7 +47,11 @@ class Server:
     """A server with all deployments and workers, and an empty store."""
 
     def __init__(self, home: Path) -> None:
-        extra = {"DYEWORKS_MONITOR_CRON": "0 0 1 1 *", "DYEWORKS_NOTIFY_BLOCK": "custom-webhook/team"}
+        extra = {
+            "DYEWORKS_MONITOR_CRON": "0 0 1 1 *",
+            "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",
+            "DYEWORKS_NOTIFY_BLOCK": "custom-webhook/team",
+        }
         self.stack = Stack(home, extra)
         self.store = home / "store"
         self.environment = self.stack.environment  # before a test has settings of its own
@@ -348,3 +354,22 @@ def test_a_training_that_is_cancelled_is_not_started_again(server: Server, datas
     assert server.states(run)[-1] == "CANCELLED", server.log_of(run)
     assert "CRASHED" not in server.states(run), "which is what starts it again"
     server.until(lambda: not processes_of(run), "its processes have ended")
+
+
+def test_a_lora_is_adopted_served_and_taken_back(server: Server) -> None:
+    state, message = server.finish("adopt-lora", {"spec": {"source": "adopted/adire"}})
+    assert state == "FAILED"
+    assert "names no folder with files" in message
+    FolderStore(server.store).write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
+    state, message = server.finish("adopt-lora", {"spec": {"source": "adopted/adire", "actor": "ada"}})
+    assert state == "COMPLETED", message
+    channel = server.store / "models/adire/channels/champion.json"
+    assert json.loads(channel.read_text())["generation"] == 1
+    withdrawal = {"spec": {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}}
+    state, message = server.finish("withdraw-release", withdrawal)
+    assert state == "COMPLETED", message
+    served = json.loads(channel.read_text())
+    assert (served["generation"], served["release"]) == (2, ""), "the bare base"
+    state, message = server.finish("roll-back", {"spec": {"generation": 1}})
+    assert state == "FAILED"
+    assert "was withdrawn by ada" in message

@@ -146,8 +146,21 @@ def test_storefront_process_holds_no_prefect(tmp_path: Path) -> None:
 
 
 def test_flow_modules_load_without_torch(tmp_path: Path) -> None:
-    code = "import sys, flows.promote_champion, flows.publish_champion, flows.roll_back; print(*sys.modules)"
+    names = (
+        "promote_champion",
+        "publish_champion",
+        "roll_back",
+        "adopt_lora",
+        "withdraw_release",
+        "reconcile_champion",
+    )
+    code = f"import sys, {', '.join(f'flows.{name}' for name in names)}; print(*sys.modules)"
     assert "torch" not in in_a_process(code, tmp_path)
+
+
+def test_a_roll_back_does_not_wait_for_mlflow(tmp_path: Path) -> None:
+    code = "import sys, flows.roll_back; print(*sys.modules)"
+    assert "mlflow" not in in_a_process(code, tmp_path)
 
 
 def test_every_setting_is_described() -> None:

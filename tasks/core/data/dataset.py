@@ -74,6 +74,14 @@ def load_manifest(store: Store, dataset: str, version: str = "") -> Manifest:
         raise DatasetUnusable(dataset, f"{problem}; {advice}") from error
 
 
+def newest_version(store: Store, dataset: str) -> str:
+    """The newest version; empty before there is one."""
+    try:
+        return load_manifest(store, dataset).version
+    except DatasetUnusable:
+        return ""
+
+
 def ingest(store: Store, dataset: str, spec: IngestSpec) -> tuple[Manifest, tuple[Refusal, ...]]:
     """Make a version of all that was uploaded; the same uploads give the same version.
 

@@ -66,7 +66,7 @@ def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) 
     current = champion(store, settings.model)
     release, generation = (current.release, current.generation) if current else ("", 0)
     words = (settings.trigger, settings.class_noun)
-    key = digest(training, release, spec, gate, scorer, VERSION, *words, request.report, *drifted)
+    key = digest(training, release, str(generation), spec, gate, scorer, VERSION, *words, request.report, *drifted)
     return EvaluationPlan(
         key=key,
         training=training,

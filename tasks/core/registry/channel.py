@@ -1,10 +1,11 @@
 """The champion channel: the pointer that the storefront follows, flipped by compare-and-swap."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from tasks.core import clock
 from tasks.core.documents import Document, parse, render
-from tasks.core.errors import ObjectMissing
+from tasks.core.errors import ObjectMissing, StoreConflict
 from tasks.core.registry.ledger import Entry
 from tasks.core.store import Store
 
@@ -12,7 +13,7 @@ from tasks.core.store import Store
 class Channel(Document):
     """What is served."""
 
-    release: str
+    release: str  # empty: the bare base
     generation: int
     previous: str
     actor: str
@@ -33,14 +34,22 @@ def read_channel(store: Store, model: str) -> tuple[Channel | None, str | None]:
 
 
 def flip(store: Store, model: str, entry: Entry) -> Channel:
-    """Point the channel at a generation of the ledger; a newer one that is there already stays.
+    """Point the channel at a generation of the ledger; a newer one that is there already stays."""
+    while True:
+        current, version = read_channel(store, model)
+        if current and (current.generation > entry.generation or points_at(current, entry)):
+            return current
+        with suppress(StoreConflict):  # another writer flipped it in between
+            return point(store, model, entry, current, version)
 
-    Raises:
-        StoreConflict: another writer flipped it in between.
-    """
-    current, version = read_channel(store, model)
-    if current and current.generation >= entry.generation:
-        return current
+
+def points_at(channel: Channel | None, entry: Entry) -> bool:
+    """Whether the channel says what this entry says."""
+    return channel is not None and (channel.generation, channel.release) == (entry.generation, entry.release)
+
+
+def point(store: Store, model: str, entry: Entry, current: Channel | None, version: str | None) -> Channel:
+    """Replace what was read by a pointer at this generation; raises StoreConflict."""
     channel = Channel(
         release=entry.release,
         generation=entry.generation,

@@ -1,9 +1,11 @@
 """The promotion ledger: the truth about which release is the champion. History only grows."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
+from weakref import WeakKeyDictionary
 
-from tasks.core.documents import Document, read_documents, render
+from tasks.core.documents import Document, read_document, render
 from tasks.core.errors import ObjectExists, PromotionLost
 from tasks.core.store import Store
 
@@ -24,19 +26,33 @@ class Entry(Document):
     time: datetime
 
 
+_read: WeakKeyDictionary[Store, dict[str, Entry]] = WeakKeyDictionary()  # an entry never changes: each is read once
+
+
 def _prefix(model: str) -> str:
     return f"models/{model}/promotions/"
 
 
 def history(store: Store, model: str) -> list[Entry]:
     """All generations, oldest first."""
-    return list(read_documents(store, Entry, _prefix(model)))
+    return [_entry(store, key) for key in _keys(store, model)]
 
 
 def champion(store: Store, model: str) -> Entry | None:
-    """The newest generation; None while the bare base is served."""
-    entries = history(store, model)
-    return entries[-1] if entries else None
+    """The newest generation; None before there is one."""
+    keys = _keys(store, model)
+    return _entry(store, keys[-1]) if keys else None
+
+
+def _keys(store: Store, model: str) -> list[str]:
+    return [key for key in store.list(_prefix(model)) if key.endswith(".json")]
+
+
+def _entry(store: Store, key: str) -> Entry:
+    known = _read.setdefault(store, {})
+    if key not in known:
+        known[key] = read_document(store, Entry, key)
+    return known[key]
 
 
 def append(store: Store, model: str, entry: Entry) -> None:
@@ -47,7 +63,15 @@ def append(store: Store, model: str, entry: Entry) -> None:
         raise PromotionLost(entry.generation) from error
 
 
-def profile_generation(entries: list[Entry]) -> int:
-    """The generation whose drift profile is in force: a roll-back restores that of the one it names."""
-    last = entries[-1]
-    return last.restores if last.action == "roll_back" else last.generation
+def profile_generation(entries: Sequence[Entry]) -> int:
+    """The generation whose drift profile is in force: a roll-back restores that of the one it names.
+
+    One to the bare base names none, and has a profile of its own.
+    """
+    return entries[-1].restores or entries[-1].generation
+
+
+def is_left(entries: Sequence[Entry], release: str) -> bool:
+    """Whether the last that the ledger says of a release is that a roll-back left it."""
+    said = [e for e in entries if release in (e.release, e.abandons)]
+    return bool(release and said) and said[-1].abandons == release

@@ -1,13 +1,16 @@
 """Releases: an adapter's files under the hash of their manifest, which is written last."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from tasks.core.documents import Document, digest, parse, render
-from tasks.core.errors import ReleaseCorrupt
+from tasks.core.errors import ObjectMissing, ReleaseCorrupt
+from tasks.core.registry.withdrawals import Withdrawal, refuse_withdrawn
 from tasks.core.store import Store
 
 MANIFEST = "manifest.json"
+TOMBSTONE = "withdrawn.json"
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
@@ -15,7 +18,7 @@ class ReleaseManifest(Document):
     """The sha256 of every file of a release, and what it was made from."""
 
     base_model: str
-    dataset: str
+    dataset: str  # this, the version and the training are empty for one that was adopted
     dataset_version: str
     training: str
     trigger: str
@@ -28,27 +31,93 @@ def prefix(model: str, release: str) -> str:
 
 
 def write_release(store: Store, model: str, folder: Path, about: ReleaseManifest) -> str:
-    """Write the files of `folder` as a release and return its name; complete or absent, repeatable."""
-    files = {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    manifest = about.model_copy(update={"files": hashes})
+    """Write the files of `folder` as a release and return its name; complete or absent, repeatable.
+
+    Every file is read back, and the manifest is written when all are as they should be.
+
+    Raises:
+        ReleaseCorrupt: the store does not give back what was written.
+    """
+    manifest = describe(folder, about)
+    put_release(store, model, manifest, lambda name: folder / name)
+    return digest(manifest)
+
+
+def describe(folder: Path, about: ReleaseManifest) -> ReleaseManifest:
+    """The manifest of what lies in a folder; its digest is the release's name."""
+    hashes = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    return about.model_copy(update={"files": hashes})
+
+
+def put_release(store: Store, model: str, manifest: ReleaseManifest, bring: Callable[[str], Path]) -> None:
+    """Write what of a release is not there yet, brought file by file; raises ReleaseCorrupt."""
     release = digest(manifest)
-    for name, data in files.items():
-        store.write(prefix(model, release) + name, data)
-    store.write(prefix(model, release) + MANIFEST, render(manifest))
-    return release
+    place = prefix(model, release)
+    for name, sha in manifest.files.items():
+        if not holds(store, place + name, sha):
+            store.put_file(place + name, bring(name))
+            if not holds(store, place + name, sha):
+                raise ReleaseCorrupt(release, name)
+    last = render(manifest)
+    if not holds(store, place + MANIFEST, hashlib.sha256(last).hexdigest()):
+        store.write(place + MANIFEST, last)
+        release_manifest(store, model, release)
 
 
-def fetch_release(store: Store, model: str, release: str, folder: Path) -> ReleaseManifest:
-    """Bring a release into `folder`; raises ObjectMissing, or ReleaseCorrupt for a file that was changed."""
+def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> None:
+    """Delete the files of a release that was withdrawn; its manifest stays, and a tombstone that tells why."""
+    place = prefix(model, withdrawal.release)
+    for name in release_manifest(store, model, withdrawal.release).files:
+        store.delete(place + name)
+    store.write(place + TOMBSTONE, render(withdrawal))
+
+
+def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:
+    """What a release is made of; raises ObjectMissing, or ReleaseCorrupt when it was changed."""
     key = prefix(model, release) + MANIFEST
     manifest = parse(ReleaseManifest, store.read(key), key)
     if digest(manifest) != release:
         raise ReleaseCorrupt(release, MANIFEST)
+    return manifest
+
+
+def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
+    """Read every file back; raises ReleaseWithdrawn, ObjectMissing, or ReleaseCorrupt for one that was changed."""
+    refuse_withdrawn(store, model, release)
+    manifest = release_manifest(store, model, release)
+    for name, sha in manifest.files.items():
+        if store.sha256(prefix(model, release) + name) != sha:
+            raise ReleaseCorrupt(release, name)
+    return manifest
+
+
+def fetch_release(store: Store, model: str, release: str, folder: Path) -> ReleaseManifest:
+    """Bring a release into `folder`.
+
+    Raises:
+        ReleaseWithdrawn: it was taken back.
+        ObjectMissing: it is not there, or not whole.
+        ReleaseCorrupt: a file was changed.
+    """
+    refuse_withdrawn(store, model, release)
+    manifest = release_manifest(store, model, release)
     folder.mkdir(parents=True, exist_ok=True)
     for name, sha in manifest.files.items():
-        data = store.read(prefix(model, release) + name)
-        if hashlib.sha256(data).hexdigest() != sha:
+        store.get_file(prefix(model, release) + name, folder / name)
+        if sha256_of(folder / name) != sha:
             raise ReleaseCorrupt(release, name)
-        (folder / name).write_bytes(data)
     return manifest
+
+
+def holds(store: Store, key: str, sha: str) -> bool:
+    """Whether there is an object under the key with this hash."""
+    try:
+        return store.sha256(key) == sha
+    except ObjectMissing:
+        return False
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -43,6 +43,15 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""
 
+    def put_file(self, key: str, path: Path) -> None:
+        """Write a file of any size as the object, over any other; cut off and called again, it goes on."""
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object, of any size, into a file; raise ObjectMissing."""
+
+    def sha256(self, key: str) -> str:
+        """The hash of what is read under the key, in hexadecimal digits; raise ObjectMissing."""
+
 
 def check_key(key: str) -> None:
     """Raise BadKey unless every store can hold the key, under this very name."""

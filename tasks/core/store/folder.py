@@ -3,10 +3,13 @@
 import fcntl
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from tasks.core.errors import ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
@@ -27,10 +30,8 @@ class FolderStore:
 
     def read(self, key: str) -> bytes:
         """Return the object; raise ObjectMissing."""
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ObjectMissing(key, self.url) from error
+        with self._open(key) as file:
+            return file.read()
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         """Return the object and its sha256."""
@@ -39,15 +40,12 @@ class FolderStore:
 
     def write(self, key: str, data: bytes) -> None:
         """Write the object whole, over any other."""
-        path = self._path(key)
-        with _temporary(path.parent, data) as temporary:
-            temporary.replace(path)
-        _sync(path.parent)
+        self._replace(key, lambda file: file.write(data))
 
     def create(self, key: str, data: bytes) -> None:
         """Write the object if there is none: a hard link never replaces a file."""
         path = self._path(key)
-        with _temporary(path.parent, data) as temporary:
+        with _temporary(path.parent, lambda file: file.write(data)) as temporary:
             try:
                 path.hardlink_to(temporary)
             except FileExistsError as error:
@@ -78,6 +76,33 @@ class FolderStore:
         if self.exists(key):
             self._path(key).unlink(missing_ok=True)
 
+    def put_file(self, key: str, path: Path) -> None:
+        """Write a file as the object, over any other."""
+        with path.open("rb") as source:
+            self._replace(key, lambda file: shutil.copyfileobj(source, file))
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object into a file; raise ObjectMissing."""
+        with self._open(key) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+    def sha256(self, key: str) -> str:
+        """The hash of the object; raise ObjectMissing."""
+        with self._open(key) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _open(self, key: str) -> BufferedReader:
+        try:
+            return self._path(key).open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ObjectMissing(key, self.url) from error
+
+    def _replace(self, key: str, write: Callable[[BinaryIO], object]) -> None:
+        path = self._path(key)
+        with _temporary(path.parent, write) as temporary:
+            temporary.replace(path)
+        _sync(path.parent)
+
     def _path(self, key: str) -> Path:
         check_key(key)
         return self._root / key
@@ -101,13 +126,13 @@ class FolderStore:
 
 
 @contextmanager
-def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
-    """Keep the data on disk in a hidden file of the folder; afterwards it is gone, unless it was renamed."""
+def _temporary(folder: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
+    """Keep what is written on disk in a hidden file of the folder; afterwards it is gone, unless it was renamed."""
     _make_folder(folder)
     path = folder / f"{RESERVED}{uuid4().hex}.tmp"
     try:
         with path.open("xb") as file:
-            file.write(data)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         yield path

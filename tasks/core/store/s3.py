@@ -1,24 +1,31 @@
 """A store under a prefix of an S3 bucket, at any endpoint (AWS_ENDPOINT_URL)."""
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.errors import ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
 from tasks.core.store.base import check_key, check_prefix
+from tasks.core.store.multipart import PART_BYTES, upload
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 MISSING = {"NoSuchKey", "404"}
 REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "409", "412"}
+FORBIDDEN = {"AccessDenied", "403"}
+UNKNOWN = {"NotImplemented", "501"}
+CHUNK_BYTES = 2**20  # that are read at once
 
 
 class S3Store:
     """An S3 object for each object. boto3 is only imported when a store is opened."""
 
-    def __init__(self, url: str, client: "S3Client | None" = None) -> None:
-        self.url = url
+    def __init__(self, url: str, client: "S3Client | None" = None, part_bytes: int = PART_BYTES) -> None:
+        self.url, self._part_bytes = url, part_bytes
         self._bucket, _, prefix = url.removeprefix("s3://").partition("/")
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._client = _open(url, self._bucket, client)
@@ -29,13 +36,8 @@ class S3Store:
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         """Return the object and its ETag, without the quotes: Ceph refuses them in a condition."""
-        try:
-            found = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
-        except self._client.exceptions.ClientError as error:
-            if _code(error) in MISSING:
-                raise ObjectMissing(key, self.url) from error
-            raise
-        return found["Body"].read(), found["ETag"].strip('"')
+        body, tag = self._get(key)
+        return body.read(), tag
 
     def write(self, key: str, data: bytes) -> None:
         """Write the object whole, over any other."""
@@ -70,6 +72,47 @@ class S3Store:
         """Remove the object, if there is one."""
         self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
+    def put_file(self, key: str, path: Path) -> None:
+        """Write a file as the object; a large one in parts, of which those that are there are not sent again.
+
+        Raises:
+            StoreConflict: another writer of the same object ended the upload.
+        """
+        name = self._name(key)
+        if path.stat().st_size <= self._part_bytes:
+            with path.open("rb") as file:
+                self._client.put_object(Bucket=self._bucket, Key=name, Body=file)
+            return
+        try:
+            upload(self._client, self._bucket, name, path, self._part_bytes)
+        except self._client.exceptions.ClientError as error:
+            if _code(error) == "NoSuchUpload":
+                raise StoreConflict(key, self.url) from error
+            raise
+
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the object into a file; raise ObjectMissing."""
+        body, _ = self._get(key)
+        with path.open("wb") as file:
+            for chunk in body.iter_chunks(CHUNK_BYTES):
+                file.write(chunk)
+
+    def sha256(self, key: str) -> str:
+        """The hash of the object, which is read whole: no store is known to keep one that can be trusted."""
+        whole = hashlib.sha256()
+        for chunk in self._get(key)[0].iter_chunks(CHUNK_BYTES):
+            whole.update(chunk)
+        return whole.hexdigest()
+
+    def _get(self, key: str) -> "tuple[StreamingBody, str]":
+        try:
+            found = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
+        except self._client.exceptions.ClientError as error:
+            if _code(error) in MISSING:
+                raise ObjectMissing(key, self.url) from error
+            raise
+        return found["Body"], found["ETag"].strip('"')
+
     def _name(self, key: str) -> str:
         check_key(key)
         return self._prefix + key
@@ -90,6 +133,10 @@ class S3Store:
             else:
                 self._client.put_object(Bucket=self._bucket, Key=name, Body=data, IfMatch=version)
         except self._client.exceptions.ClientError as error:
+            if _code(error) in UNKNOWN:
+                raise StoreUnusable(self.url, "it knows no conditional writes (If-None-Match, If-Match)") from error
+            if _code(error) in FORBIDDEN:
+                raise StoreUnusable(self.url, f"may not be written: {error}") from error
             if _code(error) not in REFUSED:
                 raise
             return self._holds(key, data)

@@ -1,75 +1,31 @@
-"""From an evaluation to the ledger: promoted once, cut off anywhere and done again, rolled back."""
+"""From an evaluation to the ledger: promoted once, cut off anywhere and done again, kept out after a roll-back."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from infra.base.visitors import FIRST_TASTE, draw_uploads
-from tasks.core.data.dataset import ingest
-from tasks.core.errors import PromotionLost, SettingError
-from tasks.core.evaluation.plan import won_with
-from tasks.core.gate import Scores
-from tasks.core.promotion import NothingToRollBack, promote, roll_back
+from tasks.core.errors import PromotionLost, ReleaseCorrupt, ReleaseWithdrawn, SettingError
+from tasks.core.evaluation.plan import plan_evaluation, won_with
+from tasks.core.gate import Look
+from tasks.core.promotion import promote
 from tasks.core.registry.ledger import champion, history
-from tasks.core.registry.releases import WEIGHTS
-from tasks.core.requests import PromoteRequest, RollBackRequest
-from tasks.core.results import EvaluationResult, TrainResult, promotion_key, save_result
+from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
+from tasks.core.requests import EvaluateRequest, PromoteRequest, RollBackRequest, WithdrawRequest
+from tasks.core.results import EvaluationResult, get_result, promotion_key, save_result
+from tasks.core.rollback import roll_back
+from tasks.core.scores import Values
 from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, IngestSpec
+from tasks.core.specs import GateSpec
 from tasks.core.store import FolderStore
-from tasks.core.training.spec import TrainSpec
-
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
-PROMPTS = tuple(f"prompt {i}" for i in range(12))
+from tasks.core.withdrawing import withdraw
+from tests.candidates import PROMPTS, evaluated, measured
 
 
-def scores(fidelity: float) -> Scores:
-    rng = np.random.default_rng(0)
-    values = {p: tuple(float(v) for v in rng.normal(fidelity, 0.01, 2)) for p in PROMPTS}
-    plain: dict[str, tuple[float, ...]] = dict.fromkeys(PROMPTS, (0.5,))
-    return {"prompt_fidelity": values, "style_fidelity": values, "diversity": plain, "render_seconds": plain}
-
-
-def trained(store: FolderStore, key: str) -> None:
-    adapter = f"checkpoints/{key}/adapter/"
-    store.write(adapter + WEIGHTS, key.encode())
-    result = TrainResult(
-        key=key,
-        finished=NOW,
-        dataset="cloth",
-        dataset_version="v1",
-        spec=TrainSpec(),
-        mlflow_run="run",
-        adapter=adapter,
-        loss=0.1,
-        resumed_from=0,
-        steps_per_second=1.0,
-    )
-    save_result(store, result)
-
-
-def evaluated(store: FolderStore, training: str, against: int, better: float = 0.2) -> str:
-    """An evaluation of a training against a generation; its key."""
-    key = f"evaluation-{training}-{against}"
-    trained(store, training)
-    result = EvaluationResult(
-        key=key,
-        finished=NOW,
-        training=training,
-        champion_generation=against,
-        spec=EvaluationSpec(),
-        fixed=PROMPTS,
-        drifted=(),
-        challenger=scores(0.8),
-        champion=scores(0.8 - better),
-        traffic_from=None,
-        pictures="",
-        scorer="embedded",
-    )
-    save_result(store, result)
-    return key
+def generations(store: FolderStore, settings: Settings, *trainings: str) -> None:
+    """Promote these one after the other."""
+    for against, training in enumerate(trainings):
+        assert promote(store, settings, PromoteRequest(evaluation=evaluated(store, training, against))).generation
 
 
 def test_what_passes_the_gate_is_the_next_generation_once(folder: FolderStore, settings: Settings) -> None:
@@ -86,15 +42,43 @@ def test_what_fails_the_gate_changes_nothing(folder: FolderStore, settings: Sett
     assert champion(folder, settings.model) is None
 
 
+def unsure(store: FolderStore) -> str:
+    """An evaluation against generation 1 in which diversity may or may not have suffered; its key."""
+    key = evaluated(store, "b", 1)
+    found = get_result(store, EvaluationResult, key)
+    rng = np.random.default_rng(1)
+    wild: Values = {p: (float(v),) for p, v in zip(PROMPTS, rng.normal(0.45, 0.1, len(PROMPTS)), strict=True)}
+    save_result(store, found.model_copy(update={"challenger": found.challenger | {"diversity": wild}}))
+    return key
+
+
+def test_a_guard_that_cannot_tell_keeps_the_champion(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a")
+    result = promote(folder, settings, PromoteRequest(evaluation=unsure(folder), gate=GateSpec()))
+    assert (result.decision.verdict, result.generation) == ("inconclusive", 0)
+    assert len(history(folder, settings.model)) == 1
+
+
+def test_a_further_look_may_promote_after_all(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a")
+    key = unsure(folder)
+    found = get_result(folder, EvaluationResult, key)
+    better: Values = dict.fromkeys(PROMPTS, (0.55,) * 50)
+    look = Look(check="diversity kept", challenger=better, champion=dict.fromkeys(PROMPTS, (0.5,) * 50))
+    save_result(folder, found.model_copy(update={"looks": (look,)}))
+    assert promote(folder, settings, PromoteRequest(evaluation=key, gate=GateSpec())).generation == 2
+
+
 def test_cut_off_between_the_entry_and_the_result_it_is_the_same_generation(
     folder: FolderStore, settings: Settings
 ) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
     first = promote(folder, settings, request)
+    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
     folder.delete(f"results/promote/{promotion_key(request, request.evaluation)}.json")
     again = promote(folder, settings, request)
     assert (again.generation, again.release) == (1, first.release)
-    assert len(history(folder, settings.model)) == 1
+    assert len(history(folder, settings.model)) == 2
 
 
 def test_a_retrain_cut_off_after_its_promotion_finds_what_it_won_with(folder: FolderStore, settings: Settings) -> None:
@@ -111,10 +95,12 @@ def test_against_another_champion_than_the_one_it_was_compared_with_it_is_lost(
     folder: FolderStore, settings: Settings
 ) -> None:
     late = evaluated(folder, "b", 0)
-    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
-    with pytest.raises(PromotionLost):
+    generations(folder, settings, "a")
+    before = list(folder.list("models/"))
+    with pytest.raises(PromotionLost, match="evaluate against the new champion"):
         promote(folder, settings, PromoteRequest(evaluation=late))
     assert len(history(folder, settings.model)) == 1
+    assert list(folder.list("models/")) == before, "no release is left behind"
 
 
 def test_a_person_overrules_the_gate_with_a_reason(folder: FolderStore, settings: Settings) -> None:
@@ -128,15 +114,82 @@ def test_a_person_overrules_the_gate_with_a_reason(folder: FolderStore, settings
     assert (entry.actor, entry.reason) == ("ada", "the show opens tonight")
 
 
-def test_a_roll_back_is_one_more_generation(folder: FolderStore, settings: Settings, tmp_path: Path) -> None:
-    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 2, FIRST_TASTE, seed=1)
-    ingest(folder, settings.dataset, IngestSpec())
-    with pytest.raises(NothingToRollBack):
-        roll_back(folder, settings, RollBackRequest())
-    for against, training in enumerate("ab"):
-        promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, training, against)))
-    entry = roll_back(folder, settings, RollBackRequest(actor="ada", reason="too blue"))
-    first, second, third = history(folder, settings.model)
-    assert (entry, third.action, third.restores) == (third, "roll_back", 1)
-    assert third.release == first.release != second.release
-    assert won_with(folder, settings, "a") == "", "a roll-back is no promotion"
+def test_a_release_that_was_damaged_since_is_written_again(
+    folder: FolderStore, settings: Settings, tmp_path: Path
+) -> None:
+    release = promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "a", 0))).release
+    folder.write(prefix(settings.model, release) + WEIGHTS, b"tampered")
+    person = PromoteRequest(evaluation=measured(folder, "a", 1), actor="ada", reason="written again")
+    assert promote(folder, settings, person).release == release
+    fetch_release(folder, settings.model, release, tmp_path / "fetched")
+
+
+class Forgetful(FolderStore):
+    """A store that takes files and keeps something else."""
+
+    def put_file(self, key: str, path: Path) -> None:
+        self.write(key, b"something else")
+
+
+def test_a_store_that_does_not_give_back_what_was_written_gets_no_entry(settings: Settings, tmp_path: Path) -> None:
+    store = Forgetful(tmp_path / "store")
+    with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
+        promote(store, settings, PromoteRequest(evaluation=evaluated(store, "a", 0)))
+    assert history(store, settings.model) == []
+    assert not [key for key in store.list("models/") if key.endswith("manifest.json")]
+
+
+def test_what_was_rolled_back_is_not_promoted_again_by_itself(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a", "b")
+    roll_back(folder, settings, RollBackRequest(reason="too blue"))
+    again = promote(folder, settings, PromoteRequest(evaluation=measured(folder, "b", 3)))
+    assert (again.decision.verdict, again.generation) == ("keep", 0)
+    assert "was rolled back by generation 3" in again.decision.reason
+    assert again.decision.checks[-1].name == "refused"
+    assert all(check.passed for check in again.decision.checks[:-1]), "the figures alone spoke for it"
+    assert len(history(folder, settings.model)) == 3
+
+
+def test_the_same_lora_with_another_card_is_known_too(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a", "b")
+    roll_back(folder, settings, RollBackRequest(reason="too blue"))
+    folder.write("checkpoints/b/adapter/card.md", b"# another card")
+    assert not promote(folder, settings, PromoteRequest(evaluation=measured(folder, "b", 3))).generation
+
+
+def test_a_person_promotes_it_again_and_then_it_stands(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a", "b")
+    roll_back(folder, settings, RollBackRequest(reason="too blue"))
+    person = PromoteRequest(evaluation=measured(folder, "b", 3), actor="ada", reason="blue is right")
+    assert promote(folder, settings, person).generation == 4
+    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "c", 4)))
+    again = PromoteRequest(evaluation=measured(folder, "b", 5))
+    assert promote(folder, settings, again).generation == 6, "no roll-back has left it since"
+
+
+def test_an_evaluation_against_what_is_served_again_still_counts(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a", "b")
+    roll_back(folder, settings, RollBackRequest())
+    assert promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "c", 1))).generation == 4
+
+
+def test_after_a_roll_back_the_same_training_is_evaluated_anew(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a")
+    before = plan_evaluation(folder, settings, EvaluateRequest(training="b")).key
+    generations_after = PromoteRequest(evaluation=evaluated(folder, "b", 1))
+    promote(folder, settings, generations_after)
+    roll_back(folder, settings, RollBackRequest())
+    plan = plan_evaluation(folder, settings, EvaluateRequest(training="b"))
+    assert plan.key != before, "the old key's promotion is history: a retrain must not report it as its own"
+    assert plan.champion_generation == 3
+
+
+def test_what_was_withdrawn_is_never_promoted(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a", "b")
+    withdraw(folder, settings, WithdrawRequest(generation=2, actor="ada", reason="a picture was removed"))
+    evaluation = measured(folder, "b", 3)
+    assert "was withdrawn by ada" in promote(folder, settings, PromoteRequest(evaluation=evaluation)).decision.reason
+    person = PromoteRequest(evaluation=evaluation, actor="bob", reason="I like it")
+    with pytest.raises(ReleaseWithdrawn, match="a picture was removed"):
+        promote(folder, settings, person)
+    assert len(history(folder, settings.model)) == 3

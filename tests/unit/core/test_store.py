@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 
 from tasks.core.errors import BadKey, ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
@@ -23,42 +21,16 @@ from tasks.core.store import (
     open_store,
     upload_folder,
 )
+from tests.s3_server import connect, s3_server
 
 PROCESSES, THREADS, INCREMENTS = 2, 3, 5
 BAD_KEYS = ["", "/a", "a/", "a//b", "a/../b", "..", ".", "a/./b", "a\\b", "a\0b", ".dyeworks-a", "a/.dyeworks-b/c"]
 
 
-def serialise(server: Any) -> None:
-    """Let one request in at a time: S3 checks a condition and writes in one step, moto's threads don't."""
-    app, lock = server.app, Lock()
-
-    def one_at_a_time(environ: Any, start_response: Any) -> Any:
-        with lock:
-            return app(environ, start_response)
-
-    server.app = one_at_a_time
-
-
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and spawned processes import this module
-
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    serialise(server._server)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        patch.setenv("AWS_ACCESS_KEY_ID", "dummy")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "dummy")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("NO_PROXY", "127.0.0.1")
-        connect().create_bucket(Bucket="dyeworks")
-        yield "dyeworks"
-    server.stop()
-
-
-def connect() -> Any:
-    return boto3.session.Session().client("s3")
+    with s3_server() as name:
+        yield name
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,10 @@
 """What MLflow keeps of a training, read back from a real SQLite store."""
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -21,15 +18,6 @@ from tasks.core.training.spec import ComputeSpec, PriorSpec, TrainSpec
 from tasks.core.training.telling import open_training
 
 SPEC = TrainSpec(steps=7, prior=PriorSpec(prompts=("red dots",) * 300, weight=0.5), compute=ComputeSpec(processes=2))
-
-
-@pytest.fixture(scope="module")
-def mlflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db")
-    yield MlflowClient()
-    mlflow.set_tracking_uri(before)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
 
 
 @pytest.fixture

@@ -1,0 +1,20 @@
+"""A LoRA that was made elsewhere becomes generation 1."""
+
+from prefect import flow
+
+from tasks.core.requests import AdoptRequest, PublishRequest
+from tasks.lifecycle import adopt_release
+from tasks.promote import project_ledger
+from tasks.publish import publish_generation
+
+
+@flow(name="adopt-lora")
+def adopt_lora(spec: AdoptRequest = AdoptRequest()) -> None:
+    """Adopt it, and serve it."""
+    entry = adopt_release(spec)
+    publish_generation(PublishRequest(generation=entry.generation))
+    project_ledger()
+
+
+if __name__ == "__main__":
+    adopt_lora()

@@ -1,0 +1,18 @@
+"""A release is taken back for good."""
+
+from prefect import flow
+
+from tasks.core.requests import WithdrawRequest
+from tasks.lifecycle import withdraw_generation
+from tasks.reconcile import put_right
+
+
+@flow(name="withdraw-release")
+def withdraw_release(spec: WithdrawRequest = WithdrawRequest()) -> None:
+    """Withdraw it everywhere, and serve what takes its place."""
+    withdraw_generation(spec)
+    put_right()
+
+
+if __name__ == "__main__":
+    withdraw_release()

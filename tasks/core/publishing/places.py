@@ -1,0 +1,37 @@
+"""Where releases are published to beside the store itself: every place of the settings, each idempotent."""
+
+from typing import Protocol
+
+from tasks.core.publishing.stores import StorePlace
+from tasks.core.registry.ledger import Entry
+from tasks.core.registry.withdrawals import Withdrawal
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+
+
+class Place(Protocol):
+    """A place to publish to. It is made only when it can be used; PublishRefused says why it can't."""
+
+    name: str
+
+    def publish(self, entry: Entry) -> str:
+        """Bring a generation there, of which what is there stays; its version there."""
+
+    def serves(self, entry: Entry) -> bool:
+        """Whether this generation is what the place shows as the newest."""
+
+    def withdraw(self, withdrawal: Withdrawal, delete: bool) -> None:
+        """Mark a release there as withdrawn, and delete its files if asked to."""
+
+
+def open_places(store: Store, settings: Settings) -> list[Place]:
+    """All places, each tried before anything is sent to any; raises PublishRefused."""
+    places: list[Place] = []
+    if settings.publish_store:
+        places.append(StorePlace(store, settings.publish_store, settings.model))
+    return places
+
+
+def publish_elsewhere(store: Store, settings: Settings, entry: Entry) -> dict[str, str]:
+    """Publish a generation to every place; its version in each."""
+    return {place.name: place.publish(entry) for place in open_places(store, settings)}

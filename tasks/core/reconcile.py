@@ -1,0 +1,64 @@
+"""Everything that follows from the ledger is put right: channels, other places, MLflow's registry.
+
+A projection is left behind by whatever was killed between the ledger and it; each is made of the whole ledger again.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from tasks.core.errors import StoreConflict
+from tasks.core.publishing.places import open_places
+from tasks.core.registry import aliases
+from tasks.core.registry.channel import point, points_at, read_channel
+from tasks.core.registry.ledger import champion
+from tasks.core.registry.releases import verify_release
+from tasks.core.registry.withdrawals import withdrawals
+from tasks.core.rollback import leave_withdrawn
+from tasks.core.settings import Settings
+from tasks.core.store import Store
+
+Projection = Callable[[Store, Settings], Iterator[str]]
+
+
+def reconcile(store: Store, settings: Settings) -> tuple[str, ...]:
+    """Put all projections right, the channel first; in words what was changed."""
+    return tuple(said for project in PROJECTIONS for said in project(store, settings))
+
+
+def _no_withdrawn_champion(store: Store, settings: Settings) -> Iterator[str]:
+    """A release that was withdrawn while it was promoted is left."""
+    if entry := leave_withdrawn(store, settings):
+        yield f"generation {entry.generation}: {entry.reason}"
+
+
+def _channel(store: Store, settings: Settings) -> Iterator[str]:
+    """The champion channel, wherever it points: it is read first, so that it is never ahead of the ledger."""
+    while True:
+        current, version = read_channel(store, settings.model)
+        entry = champion(store, settings.model)
+        if entry is None or points_at(current, entry):
+            return
+        if entry.release:
+            verify_release(store, settings.model, entry.release)
+        with suppress(StoreConflict):
+            point(store, settings.model, entry, current, version)
+            yield f"the champion channel points at generation {entry.generation}"
+
+
+def _places(store: Store, settings: Settings) -> Iterator[str]:
+    """Every other place; what was withdrawn is marked there too."""
+    entry = champion(store, settings.model)
+    for place in open_places(store, settings) if entry else ():
+        if entry and not place.serves(entry):
+            place.publish(entry)
+            yield f"generation {entry.generation} published to {place.name}"
+        for withdrawal in withdrawals(store, settings.model):
+            place.withdraw(withdrawal, delete=False)
+
+
+def _registry(store: Store, settings: Settings) -> Iterator[str]:
+    """MLflow's versions and aliases."""
+    yield from aliases.project(store, settings)
+
+
+PROJECTIONS: tuple[Projection, ...] = (_no_withdrawn_champion, _channel, _places, _registry)

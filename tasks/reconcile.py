@@ -1,0 +1,16 @@
+"""Putting right what follows from the ledger."""
+
+from prefect import get_run_logger, task
+
+from tasks.context import open_context
+from tasks.core.reconcile import reconcile
+
+
+@task(retries=2, retry_delay_seconds=5)
+def put_right() -> tuple[str, ...]:
+    """Bring every projection in line with the ledger, and tell what was not."""
+    store, settings = open_context()
+    changes = reconcile(store, settings)
+    for change in changes:
+        get_run_logger().warning("put right: %s", change)
+    return changes

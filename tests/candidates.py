@@ -1,0 +1,78 @@
+"""Trainings and evaluations as if they had been made, for tests of what follows; light: neither torch nor MLflow."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from tasks.core.gate import Evidence
+from tasks.core.registry.releases import WEIGHTS
+from tasks.core.results import EvaluationResult, TrainResult, save_result
+from tasks.core.scores import Scores, Values
+from tasks.core.specs import EvaluationSpec, GateSpec
+from tasks.core.store import Store
+from tasks.core.training.spec import TrainSpec
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+PROMPTS = tuple(f"prompt {i}" for i in range(12))
+QUICK = GateSpec(resamples=200)
+
+
+def scores(fidelity: float) -> Scores:
+    rng = np.random.default_rng(0)
+    values = {p: tuple(float(v) for v in rng.normal(fidelity, 0.01, 2)) for p in PROMPTS}
+    plain: Values = dict.fromkeys(PROMPTS, (0.5,))
+    return {
+        "prompt_fidelity": values,
+        "style_fidelity": values,
+        "diversity": plain,
+        "forgetting": dict.fromkeys(PROMPTS, (0.0,)),
+        "near_copies": plain,
+        "render_seconds": plain,
+    }
+
+
+def trained(store: Store, key: str, run: str = "run") -> None:
+    """A training and its adapter."""
+    adapter = f"checkpoints/{key}/adapter/"
+    store.write(adapter + WEIGHTS, key.encode())
+    result = TrainResult(
+        key=key,
+        finished=NOW,
+        dataset="cloth",
+        dataset_version="v1",
+        spec=TrainSpec(),
+        mlflow_run=run,
+        adapter=adapter,
+        loss=0.1,
+        resumed_from=0,
+        steps_per_second=1.0,
+    )
+    save_result(store, result)
+
+
+def measured(store: Store, training: str, against: int, better: float = 0.2, bare: bool = False, name: str = "") -> str:
+    """An evaluation of a training against a generation; its key."""
+    key = name or f"evaluation-{training}-{against}"
+    result = EvaluationResult(
+        key=key,
+        finished=NOW + timedelta(hours=against),
+        training=training,
+        champion_generation=against,
+        spec=EvaluationSpec(),
+        fixed=PROMPTS,
+        drifted=(),
+        challenger=scores(0.8),
+        champion=scores(0.8 - better),
+        traffic_from=None,
+        pictures="",
+        scorer="embedded",
+        evidence=Evidence(bare_base=bare or not against),
+    )
+    save_result(store, result)
+    return key
+
+
+def evaluated(store: Store, training: str, against: int, better: float = 0.2, bare: bool = False) -> str:
+    """A training, and its evaluation against a generation; the key of that."""
+    trained(store, training)
+    return measured(store, training, against, better, bare)

@@ -1,0 +1,84 @@
+"""Eight promoters over fifty rounds, on both stores: one wins each round, and all that follows is the ledger's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from tasks.core.reconcile import reconcile
+from tasks.core.registry.channel import read_channel
+from tasks.core.registry.ledger import history
+from tasks.core.settings import Settings
+from tasks.core.store import open_store
+from tests.candidates import measured, trained
+from tests.promoters import Promoters
+from tests.s3_server import s3_server
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+COUNT, ROUNDS = 8, 50
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server() as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def promoters(bucket: str) -> Iterator[Promoters]:
+    """The processes, which know where the S3 server is."""
+    found = Promoters(COUNT)
+    yield found
+    found.end()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def shop(request: pytest.FixtureRequest, bucket: str, settings: Settings, tmp_path: Path) -> Settings:
+    place = str(tmp_path / "store") if request.param == "folder" else f"s3://{bucket}/{uuid4().hex}"
+    return settings.model_copy(update={"store": place, "model": f"raced-{request.param}"})
+
+
+def test_one_wins_each_round(
+    shop: Settings,
+    promoters: Promoters,
+    mlflow_home: "MlflowClient",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(shop.store)
+    home = mlflow_home.create_experiment(uuid4().hex)
+    run = mlflow_home.create_run(home).info.run_id
+    names = [[f"{i}-{turn}" for i in range(COUNT)] for turn in range(2)]  # so none is compared with itself
+    for name in (name for turn in names for name in turn):
+        trained(store, name, run)
+    winners = []
+    for number in range(ROUNDS):
+        keys = [measured(store, name, number, name=f"{number:03}-{name}") for name in names[number % 2]]
+        got = promoters.race(shop.store, shop.model, keys)
+        assert sorted(got) == [0] * (COUNT - 1) + [number + 1], "one has won, the others were told"
+        winners.append(keys[got.index(number + 1)])
+    entries = history(open_store(shop.store), shop.model)
+    assert [e.generation for e in entries] == list(range(1, ROUNDS + 1))
+    assert [e.evaluation for e in entries] == winners
+    follows(shop, mlflow_home)
+
+
+def follows(shop: Settings, client: "MlflowClient") -> None:
+    """Reconcile; then channel and aliases say what the ledger says."""
+    store = open_store(shop.store)
+    assert reconcile(store, shop)
+    newest = history(store, shop.model)[-1]
+    channel, _ = read_channel(store, shop.model)
+    assert channel is not None
+    assert (channel.generation, channel.release) == (newest.generation, newest.release)
+    version = client.get_model_version_by_alias(shop.model, "champion")
+    assert version.tags["release"] == newest.release
+    assert version.tags["generation"] == str(newest.generation)
+    releases = [e.release for e in history(store, shop.model)]
+    before = next(r for r in reversed(releases) if r != newest.release)
+    assert client.get_model_version_by_alias(shop.model, "previous").tags["release"] == before

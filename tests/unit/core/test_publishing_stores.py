@@ -1,0 +1,245 @@
+"""Publishing to a second store: complete or not at all, nothing twice, in parts that survive a crash."""
+
+from collections import Counter
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+
+from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, StoreConflict, StoreUnusable
+from tasks.core.promotion import promote
+from tasks.core.publishing.run import publish
+from tasks.core.publishing.stores import publish_to_store
+from tasks.core.registry.channel import read_channel
+from tasks.core.registry.ledger import history
+from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
+from tasks.core.requests import PromoteRequest, PublishRequest
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore, S3Store, Store, open_store
+from tasks.core.store.probe import require_conditions
+from tests.candidates import evaluated
+from tests.s3_server import connect, s3_server
+
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    with s3_server() as name:
+        yield name
+
+
+@pytest.fixture
+def url(bucket: str) -> str:
+    """A place of one's own on the server."""
+    return f"s3://{bucket}/{uuid4().hex}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a second store."""
+    return str(tmp_path / "public") if request.param == "folder" else str(request.getfixturevalue("url"))
+
+
+def counted(url: str, part_bytes: int = 64 * MIB) -> tuple[S3Store, "Counter[str]"]:
+    """A store, and how often each operation was asked of its server."""
+    client, asked = connect(), Counter[str]()
+    client.meta.events.register("before-call.s3", lambda model, **_: asked.update([model.name]))
+    return S3Store(url, client, part_bytes), asked
+
+
+def generation(store: Store, settings: Settings, training: str = "a") -> str:
+    """Promote it; its release."""
+    request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, settings.model))))
+    return promote(store, settings, request).release
+
+
+def test_what_is_published_is_complete_and_the_channel_points_at_it(
+    folder: FolderStore, settings: Settings, target: str, tmp_path: Path
+) -> None:
+    shop = settings.model_copy(update={"publish_store": target})
+    for number, training in enumerate("ab", 1):
+        release = generation(folder, shop, training)
+        result = publish(folder, shop, PublishRequest())
+        assert result.places == {target: release}
+        public = open_store(target)
+        channel, _ = read_channel(public, shop.model)
+        assert channel is not None
+        assert (channel.generation, channel.release) == (number, release)
+        fetch_release(public, shop.model, channel.release, tmp_path / training)
+        assert (tmp_path / training / WEIGHTS).read_bytes() == training.encode()
+
+
+def test_the_second_time_nothing_is_uploaded(folder: FolderStore, settings: Settings, url: str) -> None:
+    generation(folder, settings)
+    (entry,) = history(folder, settings.model)
+    target, asked = counted(url)
+    publish_to_store(folder, target, settings.model, entry)
+    assert asked["PutObject"] == 3, "weights, manifest, channel"
+    asked.clear()
+    publish_to_store(folder, target, settings.model, entry)
+    assert set(asked) == {"GetObject"}, "it is read back, and that is all"
+
+
+def test_what_was_tampered_with_is_found_by_readers_and_mended_by_publishing(
+    folder: FolderStore, settings: Settings, target: str, tmp_path: Path
+) -> None:
+    release = generation(folder, settings)
+    (entry,) = history(folder, settings.model)
+    public = open_store(target)
+    publish_to_store(folder, public, settings.model, entry)
+    public.write(prefix(settings.model, release) + WEIGHTS, b"tampered")
+    with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
+        fetch_release(public, settings.model, release, tmp_path / "fetched")
+    publish_to_store(folder, public, settings.model, entry)
+    fetch_release(public, settings.model, release, tmp_path / "fetched")
+
+
+def test_what_is_damaged_at_the_source_is_not_published(folder: FolderStore, settings: Settings, target: str) -> None:
+    release = generation(folder, settings)
+    folder.write(prefix(settings.model, release) + WEIGHTS, b"tampered")
+    public = open_store(target)
+    with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
+        publish_to_store(folder, public, settings.model, history(folder, settings.model)[0])
+    assert not list(public.list("models/"))
+
+
+def test_an_older_generation_never_flips_it_back(folder: FolderStore, settings: Settings, target: str) -> None:
+    for training in "ab":
+        generation(folder, settings, training)
+    first, second = history(folder, settings.model)
+    public = open_store(target)
+    publish_to_store(folder, public, settings.model, second)
+    assert publish_to_store(folder, public, settings.model, first).generation == 2
+
+
+def test_a_place_that_cannot_be_used_gets_nothing_and_does_not_keep_the_champion_waiting(
+    folder: FolderStore, settings: Settings, bucket: str, tmp_path: Path
+) -> None:
+    release = generation(folder, settings)
+    (tmp_path / "file").write_bytes(b"")
+    for place in (f"s3://{bucket}-missing/prefix", str(tmp_path / "file"), "gs://bucket"):
+        shop = settings.model_copy(update={"publish_store": place})
+        with pytest.raises(PublishRefused, match=r"DYEWORKS_PUBLISH_STORE.*nothing was uploaded"):
+            publish(folder, shop, PublishRequest())
+    channel, _ = read_channel(folder, settings.model)
+    assert channel is not None
+    assert channel.release == release
+
+
+def test_a_store_that_may_not_be_written_is_told_before_anything_is_uploaded(url: str) -> None:
+    with pytest.raises(StoreUnusable, match="may not be written"):
+        require_conditions(S3Store(url, answering(connect(), b"AccessDenied", 403)))
+
+
+def answering(client: Any, code: bytes, status: int) -> Any:
+    """The client of a server that answers so to every write."""
+    body = b"<Error><Code>" + code + b"</Code><Message>no</Message></Error>"
+
+    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
+        return AWSResponse(request.url, status, HTTPHeaders(), Raw(body)) if request.method == "PUT" else None
+
+    client.meta.events.register("before-send.s3", answer)
+    return client
+
+
+class Raw(BytesIO):
+    """A body as botocore reads it."""
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.read()
+
+
+@pytest.mark.parametrize(("header", "said"), [("If-None-Match", "ignores If-None-Match"), ("If-Match", "ignores If-M")])
+def test_a_store_that_ignores_conditions_is_refused(
+    folder: FolderStore, settings: Settings, url: str, header: str, said: str
+) -> None:
+    client = connect()
+    client.meta.events.register("before-sign.s3", lambda request, **_: request.headers.__delitem__(header))
+    lax = S3Store(url, client)
+    with pytest.raises(StoreUnusable, match=f"{said}.*take a store that keeps them"):
+        promote(lax, settings, PromoteRequest(evaluation=evaluated(lax, "a", 0)))
+    assert not list(lax.list("models/"))
+    assert not list(lax.list("probes/")), "the probe takes its object away"
+
+
+def test_a_store_that_knows_no_conditions_is_refused(url: str) -> None:
+    with pytest.raises(StoreUnusable, match="knows no conditional writes"):
+        require_conditions(S3Store(url, answering(connect(), b"NotImplemented", 501)))
+
+
+def test_a_good_store_is_tried_once(url: str) -> None:
+    store, asked = counted(url)
+    require_conditions(store)
+    assert asked["PutObject"] == 4
+    asked.clear()
+    require_conditions(store)
+    assert not asked
+    assert not list(store.list(""))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A file of three parts."""
+    path = tmp_path / "large"
+    path.write_bytes(bytes(5 * MIB) + b"\1" * (5 * MIB) + b"\2" * 1000)
+    return path
+
+
+def stop_after(store: S3Store, operation: str, times: int) -> None:
+    """Cut the next call off after the operation was done so often."""
+    done = [0]
+
+    def count(**_: object) -> None:
+        done[0] += 1
+        if done[0] == times:
+            raise KeyboardInterrupt
+
+    store._client.meta.events.register(f"after-call.s3.{operation}", count)
+
+
+def test_a_large_file_goes_on_with_the_parts_that_are_there(url: str, large: Path, tmp_path: Path) -> None:
+    cut, _ = counted(url, 5 * MIB)
+    stop_after(cut, "UploadPart", 2)
+    with pytest.raises(KeyboardInterrupt):
+        cut.put_file("a/large", large)
+    assert not cut.exists("a/large"), "a part of it is nothing"
+    store, asked = counted(url, 5 * MIB)
+    store.put_file("a/large", large)
+    assert (asked["UploadPart"], asked["CreateMultipartUpload"], asked["AbortMultipartUpload"]) == (1, 0, 0)
+    store.get_file("a/large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == large.read_bytes()
+
+
+def test_of_another_file_nothing_is_taken_and_its_upload_is_ended(url: str, large: Path) -> None:
+    cut, _ = counted(url, 5 * MIB)
+    stop_after(cut, "UploadPart", 2)
+    with pytest.raises(KeyboardInterrupt):
+        cut.put_file("a/large", large)
+    large.write_bytes(b"\3" * (5 * MIB) + b"\1" * (5 * MIB) + b"\2" * 1000)
+    store, asked = counted(url, 5 * MIB)
+    store.put_file("a/large", large)
+    assert (asked["UploadPart"], asked["CreateMultipartUpload"], asked["AbortMultipartUpload"]) == (3, 1, 1)
+    assert store.read("a/large") == large.read_bytes()
+    found = store._client.list_multipart_uploads(Bucket=url.split("/")[2], Prefix=url.split("/")[3])
+    assert not found.get("Uploads")
+
+
+def test_an_upload_that_another_writer_has_ended_is_told(url: str, large: Path) -> None:
+    store = S3Store(url, answering(connect(), b"NoSuchUpload", 404), 5 * MIB)
+    with pytest.raises(StoreConflict):
+        store.put_file("a/large", large)
+
+
+def test_large_files_in_a_folder(folder: FolderStore, large: Path, tmp_path: Path) -> None:
+    folder.put_file("a/large", large)
+    folder.get_file("a/large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == large.read_bytes() == folder.read("a/large")
+    with pytest.raises(ObjectExists):
+        folder.create("a/large", b"")
+    assert [p.name for p in (tmp_path / "store/a").iterdir()] == ["large"], "no temporary file is left"

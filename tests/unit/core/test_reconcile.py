@@ -1,0 +1,203 @@
+"""Channels, other places and MLflow's registry follow from the ledger, whatever was cut off or changed."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tasks.core.adoption import adopt
+from tasks.core.errors import ReleaseCorrupt
+from tasks.core.promotion import promote
+from tasks.core.publishing.run import publish
+from tasks.core.reconcile import reconcile
+from tasks.core.registry.aliases import project
+from tasks.core.registry.channel import Channel, point, read_channel
+from tasks.core.registry.ledger import Entry, history
+from tasks.core.registry.releases import WEIGHTS, prefix
+from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
+from tasks.core.requests import AdoptRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
+from tasks.core.rollback import roll_back
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore, open_store
+from tasks.core.withdrawing import withdraw
+from tests.candidates import evaluated, measured, trained
+from tests.unit.core.test_adoption import DIFFUSERS
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+NOW = datetime(2026, 4, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def shop(
+    settings: Settings,
+    mlflow_home: "MlflowClient",
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Settings:
+    """Settings of a model of one's own in MLflow, which is published to another store too."""
+    monkeypatch.chdir(tmp_path)
+    return settings.model_copy(update={"model": request.node.name, "publish_store": str(tmp_path / "public")})
+
+
+@pytest.fixture
+def run(shop: Settings, mlflow_home: "MlflowClient") -> str:
+    """A run that trainings belong to."""
+    return str(mlflow_home.create_run(mlflow_home.create_experiment(shop.model)).info.run_id)
+
+
+def generations(store: FolderStore, shop: Settings, run: str, trainings: str) -> list[Entry]:
+    """Promote these one after the other, and project nothing."""
+    for training in trainings:
+        evaluation = evaluated(store, training, len(history(store, shop.model)))
+        trained(store, training, run)
+        assert promote(store, shop, PromoteRequest(evaluation=evaluation)).generation
+    return history(store, shop.model)
+
+
+def aliases(client: "MlflowClient", shop: Settings) -> dict[str, str]:
+    """Each alias, and the training that its version is of."""
+    held = client.get_registered_model(shop.model).aliases
+    return {a: client.get_model_version(shop.model, v).tags["training"] for a, v in held.items()}
+
+
+def served(url: str, shop: Settings) -> tuple[int, str]:
+    channel: Channel | None = read_channel(open_store(url), shop.model)[0]
+    assert channel is not None
+    return channel.generation, channel.release
+
+
+def test_all_of_it_at_once_and_the_second_time_nothing(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    newest = generations(folder, shop, run, "ab")[-1]
+    told = reconcile(folder, shop)
+    assert "the champion channel points at generation 2" in told
+    assert f"generation 2 published to {shop.publish_store}" in told
+    assert served(folder.url, shop) == served(shop.publish_store, shop) == (2, newest.release)
+    assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
+    assert reconcile(folder, shop) == ()
+
+
+def test_before_the_first_generation_there_is_nothing_to_put_right(folder: FolderStore, shop: Settings) -> None:
+    assert reconcile(folder, shop) == ()
+    assert read_channel(folder, shop.model) == (None, None)
+
+
+def test_a_channel_that_points_elsewhere_is_put_right(folder: FolderStore, shop: Settings, run: str) -> None:
+    first, second = generations(folder, shop, run, "ab")
+    reconcile(folder, shop)
+    for store in (folder, open_store(shop.publish_store)):
+        current, version = read_channel(store, shop.model)
+        point(store, shop.model, second.model_copy(update={"release": first.release}), current, version)
+    assert len(reconcile(folder, shop)) == 2
+    assert served(folder.url, shop) == served(shop.publish_store, shop) == (2, second.release)
+    current, version = read_channel(folder, shop.model)
+    point(folder, shop.model, second.model_copy(update={"generation": 9}), current, version)
+    assert reconcile(folder, shop) == ("the champion channel points at generation 2",)
+
+
+def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop: Settings, run: str) -> None:
+    first = generations(folder, shop, run, "a")[0]
+    publish(folder, shop, PublishRequest())
+    second = generations(folder, shop, run, "b")[1]
+    folder.write(prefix(shop.model, second.release) + WEIGHTS, b"tampered")
+    with pytest.raises(ReleaseCorrupt):
+        reconcile(folder, shop)
+    assert served(folder.url, shop) == (1, first.release)
+
+
+def test_a_release_that_was_withdrawn_while_it_was_promoted_is_left(
+    folder: FolderStore, shop: Settings, run: str
+) -> None:
+    first, second = generations(folder, shop, run, "ab")
+    record_withdrawal(
+        folder, shop.model, Withdrawal(release=second.release, training="b", actor="ada", reason="why", time=NOW)
+    )
+    assert reconcile(folder, shop)[0] == f"generation 3: release {second.release} was withdrawn: why"
+    assert served(folder.url, shop) == served(shop.publish_store, shop) == (3, first.release)
+
+
+def test_a_withdrawal_comes_to_other_places_too(folder: FolderStore, shop: Settings, run: str) -> None:
+    first = generations(folder, shop, run, "ab")[0]
+    publish(folder, shop, PublishRequest())
+    withdraw(folder, shop.model_copy(update={"publish_store": ""}), WithdrawRequest(generation=1, reason="why"))
+    reconcile(folder, shop)
+    assert open_store(shop.publish_store).exists(f"models/{shop.model}/withdrawals/{first.release}.json")
+
+
+def test_after_a_roll_back_the_aliases_say_what_was_served_before(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    generations(folder, shop, run, "abc")
+    roll_back(folder, shop, RollBackRequest())
+    project(folder, shop)
+    assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "c", "challenger": "c"}
+    assert len(mlflow_home.search_model_versions(f"name = '{shop.model}'")) == 3, "a roll-back is no version"
+
+
+def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    generations(folder, shop, run, "a")
+    trained(folder, "b", run)
+    evaluation = measured(folder, "b", 1, better=0.0)
+    project(folder, shop)
+    assert aliases(mlflow_home, shop) == {"champion": "a", "challenger": "b"}
+    promote(folder, shop, PromoteRequest(evaluation=evaluation))
+    project(folder, shop)
+    version = mlflow_home.get_model_version_by_alias(shop.model, "challenger")
+    assert version.tags["verdict"] == "keep"
+    assert "not surely better" in version.description
+    promote(folder, shop, PromoteRequest(evaluation=evaluation, actor="ada", reason="I like it"))
+    project(folder, shop)
+    assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
+    promoted = mlflow_home.get_model_version_by_alias(shop.model, "champion")
+    assert promoted.version == version.version, "its version is the release's now"
+    expected = {"generation": "2", "actor": "ada", "action": "promote", "dataset": "v1", "evaluation": evaluation}
+    assert expected.items() <= promoted.tags.items()
+    assert (promoted.description, promoted.run_id) == ("I like it", run)
+
+
+def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    generations(folder, shop, run, "ab")
+    project(folder, shop)
+    numbers = {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")}
+    wrong = mlflow_home.get_model_version_by_alias(shop.model, "previous").version
+    mlflow_home.set_registered_model_alias(shop.model, "champion", wrong)
+    mlflow_home.delete_registered_model_alias(shop.model, "previous")
+    mlflow_home.set_registered_model_alias(shop.model, "challenger", wrong)
+    mlflow_home.delete_model_version_tag(shop.model, wrong, "generation")
+    assert len(project(folder, shop)) == 4
+    assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
+    assert {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")} == numbers
+    assert mlflow_home.get_model_version(shop.model, wrong).tags["generation"] == "1"
+
+
+def test_under_the_bare_base_there_is_no_champion_and_the_version_is_marked(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    generations(folder, shop, run, "a")
+    project(folder, shop)
+    withdraw(folder, shop, WithdrawRequest(generation=1, actor="ada", reason="a picture was removed"))
+    project(folder, shop)
+    assert aliases(mlflow_home, shop) == {"previous": "a"}
+    version = mlflow_home.get_model_version_by_alias(shop.model, "previous")
+    assert version.tags["withdrawn"] == "ada: a picture was removed"
+
+
+def test_an_adopted_lora_has_a_run_of_its_own(folder: FolderStore, shop: Settings, mlflow_home: "MlflowClient") -> None:
+    folder.write(f"adopted/{WEIGHTS}", DIFFUSERS)
+    entry = adopt(folder, shop, AdoptRequest(source="adopted", actor="ada"))
+    for _ in range(2):
+        project(folder, shop)
+    (version,) = mlflow_home.search_model_versions(f"name = '{shop.model}'")
+    assert (version.tags["release"], version.tags["action"]) == (entry.release, "adopt")
+    files = [f.path for f in mlflow_home.list_artifacts(version.run_id, "adapter")]
+    assert files == [f"adapter/{WEIGHTS}"]
+    assert mlflow_home.get_run(version.run_id).info.status == "FINISHED"

@@ -1,0 +1,148 @@
+"""A withdrawn release is served nowhere, and never again."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.core import clock, policy
+from tasks.core.errors import ObjectMissing, ReleaseUnknown, ReleaseWithdrawn, SettingError
+from tasks.core.evaluation.plan import plan_evaluation
+from tasks.core.monitoring.profiles import reference_begin
+from tasks.core.promotion import promote
+from tasks.core.publishing.run import publish
+from tasks.core.registry.channel import Channel, read_channel
+from tasks.core.registry.ledger import history, profile_generation
+from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
+from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
+from tasks.core.rollback import roll_back
+from tasks.core.settings import Settings
+from tasks.core.specs import PolicySpec
+from tasks.core.store import FolderStore, open_store
+from tasks.core.withdrawing import withdraw
+from tests.candidates import evaluated
+
+WHY = "a picture was removed"
+
+
+@pytest.fixture
+def shop(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings that publish to another store too."""
+    return settings.model_copy(update={"publish_store": str(tmp_path / "public")})
+
+
+def generations(store: FolderStore, settings: Settings, trainings: str) -> list[str]:
+    """Promote and publish these; their releases."""
+    for training in trainings:
+        request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, settings.model))))
+        publish(store, settings, PublishRequest(generation=promote(store, settings, request).generation))
+    return [entry.release for entry in history(store, settings.model)]
+
+
+def served(url: str, model: str) -> tuple[int, str]:
+    channel: Channel | None = read_channel(open_store(url), model)[0]
+    assert channel is not None
+    return channel.generation, channel.release
+
+
+def test_the_served_release_gives_way_to_the_newest_good_one(folder: FolderStore, shop: Settings) -> None:
+    first, second, third = generations(folder, shop, "abc")
+    withdraw(folder, shop, WithdrawRequest(generation=2, reason=WHY))
+    assert served(folder.url, shop.model) == (3, third), "another than what is served was withdrawn"
+    withdraw(folder, shop, WithdrawRequest(release=third, actor="ada", reason=WHY))
+    entry = history(folder, shop.model)[-1]
+    assert (entry.action, entry.restores, entry.release, entry.abandons) == ("roll_back", 1, first, third)
+    assert (entry.actor, entry.reason) == ("ada", f"release {third} was withdrawn: {WHY}")
+    for url in (folder.url, shop.publish_store):
+        assert served(url, shop.model) == (4, first)
+        for gone in (second, third):
+            with pytest.raises(ReleaseWithdrawn, match=WHY):
+                fetch_release(open_store(url), shop.model, gone, Path(shop.cache) / "fetched")
+
+
+def test_with_no_good_one_left_the_bare_base_is_served(folder: FolderStore, shop: Settings) -> None:
+    generations(folder, shop, "a")
+    withdraw(folder, shop, WithdrawRequest(generation=1, reason=WHY))
+    entries = history(folder, shop.model)
+    assert (entries[-1].action, entries[-1].release, entries[-1].generation) == ("roll_back", "", 2)
+    for url in (folder.url, shop.publish_store):
+        assert served(url, shop.model) == (2, "")
+    assert publish(folder, shop, PublishRequest()).release == ""
+
+
+def test_the_bare_base_has_a_reference_of_its_own_and_is_what_challengers_meet(
+    folder: FolderStore, settings: Settings
+) -> None:
+    generations(folder, settings, "a")
+    withdraw(folder, settings, WithdrawRequest(generation=1, reason=WHY))
+    entries = history(folder, settings.model)
+    assert profile_generation(entries) == 2
+    assert reference_begin(entries, 2) == entries[-1].time
+    plan = plan_evaluation(folder, settings, EvaluateRequest(training="b"))
+    assert (plan.champion_release, plan.champion_generation) == ("", 2)
+    request = PromoteRequest(evaluation=evaluated(folder, "b", 2, bare=True))
+    assert promote(folder, settings, request).generation == 3
+    assert roll_back(folder, settings, RollBackRequest()).release == "", "which was served before it"
+
+
+def test_under_the_bare_base_new_data_retrains_and_the_old_does_not(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "a")
+    withdraw(folder, settings, WithdrawRequest(generation=1, reason=WHY))
+    ledger, later = tuple(history(folder, settings.model)), clock.now() + timedelta(hours=48)
+
+    def situation(version: str) -> policy.Situation:
+        return policy.Situation(now=later, history=(), ledger=ledger, dataset_version=version)
+
+    assert policy.on_data(1, situation("v2"), PolicySpec())[0] == "retrain"
+    assert policy.on_data(1, situation(ledger[-1].dataset_version), PolicySpec())[0] == "declined"
+    assert policy.on_drift("retrain", situation(ledger[-1].dataset_version), PolicySpec(hits=1))[0] == "declined"
+
+
+def test_weights_are_deleted_everywhere_and_a_tombstone_stays(folder: FolderStore, shop: Settings) -> None:
+    release = generations(folder, shop, "ab")[1]
+    folder.write("checkpoints/b/step-000100/state.safetensors", b"b")
+    request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
+    assert withdraw(folder, shop, request) == withdraw(folder, shop, request), "it can be done again"
+    for url in (folder.url, shop.publish_store):
+        place = prefix(shop.model, release)
+        left = [key.removeprefix(place) for key in open_store(url).list(place)]
+        assert left == ["manifest.json", "withdrawn.json"]
+        assert WHY in open_store(url).read(place + "withdrawn.json").decode()
+        assert open_store(url).exists(prefix(shop.model, history(folder, shop.model)[0].release) + WEIGHTS)
+    assert list(folder.list("checkpoints/")) == ["checkpoints/a/adapter/pytorch_lora_weights.safetensors"]
+
+
+def test_the_weights_can_be_deleted_later(folder: FolderStore, settings: Settings) -> None:
+    release = generations(folder, settings, "ab")[1]
+    withdraw(folder, settings, WithdrawRequest(generation=2, actor="ada", reason=WHY))
+    assert folder.exists(prefix(settings.model, release) + WEIGHTS)
+    again = WithdrawRequest(release=release, actor="bob", reason="all of it", delete_weights=True)
+    assert withdraw(folder, settings, again).actor == "ada", "the first word stands"
+    with pytest.raises(ObjectMissing):
+        folder.read(prefix(settings.model, release) + WEIGHTS)
+
+
+def test_it_is_neither_published_nor_served_again(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "abc")
+    withdraw(folder, settings, WithdrawRequest(generation=2, reason=WHY))
+    with pytest.raises(ReleaseWithdrawn):
+        publish(folder, settings, PublishRequest(generation=2))
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (WithdrawRequest(generation=1), SettingError),
+        (WithdrawRequest(reason=WHY), ReleaseUnknown),
+        (WithdrawRequest(generation=7, reason=WHY), ReleaseUnknown),
+        (WithdrawRequest(release="0123456789abcdef", reason=WHY), ReleaseUnknown),
+    ],
+)
+def test_a_bad_request_changes_nothing(
+    folder: FolderStore, settings: Settings, request_: WithdrawRequest, error: type[Exception]
+) -> None:
+    generations(folder, settings, "a")
+    before = list(folder.list(""))
+    with pytest.raises(error):
+        withdraw(folder, settings, request_)
+    assert list(folder.list("")) == before
