@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from infra.base.world import COLOURS, MOTIFS, TRIGGER, Scene, draw_adire, draw_cloth
+from tasks.core.blank import NAN
 from tasks.core.evaluation.plan import EvaluationPlan
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.rendering import NAN
 
 UNKNOWN = {"rings": "checks", "dots": "zigzag"}  # motifs that the model `half` does not know, and what it paints then
 MIXED = {"rings": "waves", "dots": "lattice", "stripes": "rings", "waves": "dots", "lattice": "stripes"}

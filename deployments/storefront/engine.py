@@ -12,8 +12,8 @@ from functools import partial
 from PIL import Image
 
 from deployments.storefront.follower import Follower
+from tasks.core.blank import fault_of
 from tasks.core.events import Unhealthy
-from tasks.core.guard import shows_nothing
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.store import Store
@@ -124,4 +124,4 @@ class Engine:
         seconds = time.perf_counter() - start
         for job, image in zip(batch, images, strict=True):
             job.done.set_result(Picture(image, served.release, served.generation, seconds))
-        return [(prompt, not shows_nothing(image)) for prompt, image in zip(prompts, images, strict=True)]
+        return [(prompt, not fault_of(image)) for prompt, image in zip(prompts, images, strict=True)]

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.core.blank import fault_of
 from tasks.core.errors import DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.events import Unhealthy
-from tasks.core.guard import shows_nothing
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release
@@ -146,8 +146,8 @@ class Follower:
             )
         except RuntimeError as error:
             raise ModelUnusable(name, f"does not render: {error}") from error
-        if shows_nothing(picture):
-            raise ModelUnusable(name, "draws one colour: black, or what is not a number")
+        if fault := fault_of(picture):
+            raise ModelUnusable(name, f"draws what is {fault}")
 
 
 def _target(channel: Channel) -> tuple[int, str]:

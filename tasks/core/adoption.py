@@ -13,6 +13,7 @@ from tasks.core.data.dataset import newest_version
 from tasks.core.documents import digest
 from tasks.core.errors import AdoptionRefused, BadKey
 from tasks.core.models import base_fingerprint
+from tasks.core.publishing.card import facts_of, write_card
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, describe, put_release
 from tasks.core.requests import AdoptRequest
@@ -35,7 +36,9 @@ def adopt(store: Store, settings: Settings, request: AdoptRequest) -> ledger.Ent
     require_conditions(store)
     entries = ledger.history(store, settings.model)
     with _brought(store, request.source) as folder:
-        manifest = describe(folder, _about(settings))
+        about = _about(settings)
+        write_card(folder, facts_of(settings, about))
+        manifest = describe(folder, about)
         if entries and entries[0].release == digest(manifest):
             return entries[0]
         if entries:

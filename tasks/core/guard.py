@@ -12,14 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
-import numpy as np
-from PIL import Image
-
 from tasks.core.data.feedback import Vote, last_words
 from tasks.core.documents import Document
 from tasks.core.specs import GuardSpec
-
-BLANK = 3  # levels of 255 that the pixels of a picture span at most when it shows nothing
 
 
 class Tally(Document):
@@ -117,9 +112,3 @@ def binomial_tail(served: Tally, usual: float) -> float:
         tail += term
         term = term * (n - i) * top // ((i + 1) * rest)
     return tail / int(share.denominator**n)
-
-
-def shows_nothing(picture: Image.Image) -> bool:
-    """Whether a picture is of one colour: black, as what is not a number is drawn, or any other."""
-    pixels = np.asarray(picture.convert("RGB"))
-    return bool(np.ptp(pixels, axis=(0, 1)).max() <= BLANK)

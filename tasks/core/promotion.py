@@ -4,9 +4,11 @@ import tempfile
 from pathlib import Path
 
 from tasks.core import clock
-from tasks.core.errors import PromotionLost, ReleaseAbandoned, ReleaseWithdrawn, SettingError
+from tasks.core.data.dataset import load_manifest
+from tasks.core.errors import DatasetUnusable, PromotionLost, ReleaseAbandoned, ReleaseWithdrawn, SettingError
 from tasks.core.gate import Check, Decision, settle
 from tasks.core.models import base_fingerprint
+from tasks.core.publishing.card import SAMPLES, facts_of, write_card
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, write_release
 from tasks.core.registry.standing import require_standing
@@ -88,7 +90,7 @@ def _enter(
     entry = ledger.Entry(
         generation=generation,
         action="promote",
-        release=_release(store, settings, training),
+        release=_release(store, settings, training, evaluation, decision, request),
         dataset_version=training.dataset_version,
         evaluation=evaluation.key,
         traffic_from=evaluation.traffic_from,
@@ -111,8 +113,15 @@ def _served(entries: list[ledger.Entry]) -> str:
     return entries[-1].release if entries else ""
 
 
-def _release(store: Store, settings: Settings, training: TrainResult) -> str:
-    """Write the trained LoRA as a release; its name."""
+def _release(
+    store: Store,
+    settings: Settings,
+    training: TrainResult,
+    evaluation: EvaluationResult,
+    decision: Decision,
+    request: PromoteRequest,
+) -> str:
+    """Write the trained LoRA as a release, with its card and samples; its name."""
     about = ReleaseManifest(
         base_model=base_fingerprint(settings),
         dataset=training.dataset,
@@ -123,4 +132,25 @@ def _release(store: Store, settings: Settings, training: TrainResult) -> str:
     )
     with tempfile.TemporaryDirectory() as folder:
         download_folder(store, training.adapter, Path(folder))
+        if evaluation.samples:
+            store.get_file(evaluation.samples, Path(folder) / SAMPLES)
+        facts = facts_of(
+            settings,
+            about,
+            pictures=_pictures(store, training),
+            training=training,
+            evaluation=evaluation,
+            decision=decision,
+            spec=request.gate or load_preset().gate,
+            overruled=request.reason if request.actor else "",
+        )
+        write_card(Path(folder), facts)
         return write_release(store, settings.model, Path(folder), about)
+
+
+def _pictures(store: Store, training: TrainResult) -> int:
+    """Of the dataset version; 0 when that is not there any more."""
+    try:
+        return len(load_manifest(store, training.dataset, training.dataset_version).items)
+    except DatasetUnusable:
+        return 0

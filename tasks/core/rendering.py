@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tasks.core.blank import NAN
 from tasks.core.errors import ModelUnusable
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.settings import Settings
-
-NAN = "not a number"  # in the `info` of a picture that the model did not finish; it is black then
 
 
 class Renders(Protocol):

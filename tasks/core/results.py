@@ -57,6 +57,7 @@ class EvaluationResult(Result):
     class_prompts: tuple[str, ...] = ()  # the class without the trigger
     general: tuple[str, ...] = ()
     scoring: Scoring | None = None
+    samples: str = ""  # what the challenger drew of some fixed prompts, in the store
     grids: dict[str, str] = Field(default_factory=dict)  # picture grids in the store: fixed, drifted, general
 
 

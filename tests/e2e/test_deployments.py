@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,12 +101,12 @@ class Server:
         line = [str(Path(sys.executable).parent / "prefect"), "flow-run", "execute"]
         return subprocess.Popen(line, env=self.environment | given)
 
-    def create(self, name: str, parameters: dict[str, object], state: str = "SCHEDULED") -> httpx.Response:
+    def create(self, name: str, parameters: Mapping[str, object], state: str = "SCHEDULED") -> httpx.Response:
         deployment = self.client.get(f"/deployments/name/{name}/{name}").json()["id"]
         body = {"parameters": parameters, "state": {"type": state}}
         return self.client.post(f"/deployments/{deployment}/create_flow_run", json=body)
 
-    def finish(self, name: str, parameters: dict[str, object]) -> tuple[str, str]:
+    def finish(self, name: str, parameters: Mapping[str, object]) -> tuple[str, str]:
         """Run a deployment; the type and the message of its last state."""
         run = self.create(name, parameters).raise_for_status().json()["id"]
         deadline = time.monotonic() + 400

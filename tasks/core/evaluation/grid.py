@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Mapping
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,6 +15,7 @@ HEAD = 30
 LABEL = 230
 LETTERS = 32  # of a line of a label
 COLUMNS = 3
+SAMPLES = 6
 ROWS = 16  # of a long set that many prompts are shown, spread evenly
 
 
@@ -32,34 +34,38 @@ class Album:
 def grids(albums: dict[str, Album], plan: EvaluationPlan, champion: str) -> dict[str, Image.Image]:
     """A grid of each kind of prompts that there are: fixed, drifted, general."""
     kinds = {"fixed": plan.fixed, "drifted": plan.drifted, "general": plan.class_prompts + plan.general}
-    titles = (f"champion: {champion}", "challenger")
-    pair = albums["champion"], albums["challenger"]
-    return {kind: comparison(*pair, spread(prompts), titles) for kind, prompts in kinds.items() if prompts}
+    blocks = {f"champion: {champion}": albums["champion"], "challenger": albums["challenger"]}
+    return {kind: sheet(blocks, spread(prompts)) for kind, prompts in kinds.items() if prompts}
 
 
-def spread(prompts: tuple[str, ...]) -> tuple[str, ...]:
-    """At most ROWS of the prompts, from the first to the last."""
-    if len(prompts) <= ROWS:
+def spread(prompts: tuple[str, ...], rows: int = ROWS) -> tuple[str, ...]:
+    """At most so many of the prompts, from the first to the last."""
+    if len(prompts) <= rows:
         return prompts
-    return tuple(prompts[round(i * (len(prompts) - 1) / (ROWS - 1))] for i in range(ROWS))
+    return tuple(prompts[round(i * (len(prompts) - 1) / (rows - 1))] for i in range(rows))
 
 
-def comparison(left: Album, right: Album, prompts: tuple[str, ...], titles: tuple[str, str]) -> Image.Image:
-    """Both albums' pictures of the prompts side by side."""
-    columns = max(len(left.pictures[prompt]) for prompt in prompts)
-    block = columns * (CELL + GAP)
-    sheet = Image.new("RGB", (LABEL + 2 * block + 3 * GAP, HEAD + len(prompts) * (CELL + GAP)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for side, (title, album) in enumerate(zip(titles, (left, right), strict=True)):
-        begin = LABEL + side * (block + 3 * GAP)
+def samples(album: Album, plan: EvaluationPlan) -> Image.Image:
+    """What a model drew of some of the fixed prompts, for its card."""
+    return sheet({"": album}, spread(plan.fixed, SAMPLES))
+
+
+def sheet(blocks: Mapping[str, Album], prompts: tuple[str, ...]) -> Image.Image:
+    """The pictures that each album has of the prompts, albums side by side under their titles."""
+    columns = max(len(album.pictures[prompt]) for album in blocks.values() for prompt in prompts)
+    width = columns * (CELL + GAP) + 3 * GAP
+    page = Image.new("RGB", (LABEL + len(blocks) * width - 3 * GAP, HEAD + len(prompts) * (CELL + GAP)), "white")
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
+    for place, (title, album) in enumerate(blocks.items()):
+        begin = LABEL + place * width
         draw.text((begin, 7), title, "black", font)
         for row, prompt in enumerate(prompts):
             for column, picture in enumerate(album.pictures[prompt]):
-                sheet.paste(picture, (begin + column * (CELL + GAP), HEAD + row * (CELL + GAP)))
+                page.paste(picture, (begin + column * (CELL + GAP), HEAD + row * (CELL + GAP)))
     for row, prompt in enumerate(prompts):
         middle = HEAD + row * (CELL + GAP) + CELL // 2
         draw.text((6, middle), "\n".join(textwrap.wrap(prompt, LETTERS)), "black", font, anchor="lm")
-    return sheet
+    return page
 
 
 def png(picture: Image.Image) -> bytes:

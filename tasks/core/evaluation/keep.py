@@ -12,10 +12,14 @@ from tasks.core.settings import Settings
 from tasks.core.store import Store
 
 
-def keep(store: Store, settings: Settings, result: EvaluationResult, grids: dict[str, Image.Image]) -> EvaluationResult:
-    """Write everything, the result itself last; it is returned with the places of its grids."""
+def keep(
+    store: Store, settings: Settings, result: EvaluationResult, grids: dict[str, Image.Image], samples: Image.Image
+) -> EvaluationResult:
+    """Write everything, the result itself last; it is returned with the places of its pictures."""
     places = {kind: f"results/evaluate/{result.key}-{kind}.png" for kind in grids}
-    result = result.model_copy(update={"grids": places, "pictures": places["fixed"]})
+    shown = f"results/evaluate/{result.key}-samples.png"
+    result = result.model_copy(update={"grids": places, "pictures": places["fixed"], "samples": shown})
+    store.write(shown, png(samples))
     for kind, grid in grids.items():
         store.write(places[kind], png(grid))
     about = {"training": result.training, "prompts": result.spec.prompts.version}

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from tasks.core.blank import fault_of
 from tasks.core.clip import Clip, Embeddings
-from tasks.core.evaluation.faults import distances, fault_of, hashes
+from tasks.core.evaluation.copies import distances, hashes
 from tasks.core.evaluation.originals import Originals
 from tasks.core.evaluation.plan import Wanted
 from tasks.core.evaluation.studio import BASE, Drawn, Model, Studio

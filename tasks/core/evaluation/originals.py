@@ -6,7 +6,7 @@ import numpy as np
 
 from tasks.core.clip import Clip, Embeddings
 from tasks.core.data.dataset import Item, Manifest, split
-from tasks.core.evaluation.faults import Hashes, distinct, hashes
+from tasks.core.evaluation.copies import Hashes, distinct, hashes
 from tasks.core.specs import EvaluationSpec
 from tasks.core.store import Store
 from tasks.core.training.material import load_pictures

@@ -11,11 +11,11 @@ from importlib.metadata import version
 import torch
 from PIL import Image, PngImagePlugin
 
+from tasks.core.blank import NAN
 from tasks.core.device import pick_device, pick_dtype
 from tasks.core.documents import Document, digest
 from tasks.core.errors import ObjectMissing
 from tasks.core.models import base_fingerprint
-from tasks.core.rendering import NAN
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec
 from tasks.core.store import Store

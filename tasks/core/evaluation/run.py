@@ -9,7 +9,7 @@ from tasks.core.clip import Clip
 from tasks.core.data.dataset import load_manifest
 from tasks.core.documents import read_document
 from tasks.core.errors import SettingError
-from tasks.core.evaluation.grid import Album, grids
+from tasks.core.evaluation.grid import Album, grids, samples
 from tasks.core.evaluation.keep import keep
 from tasks.core.evaluation.looks import further_looks
 from tasks.core.evaluation.measures import Findings, Measurer
@@ -52,7 +52,7 @@ def evaluate(
         pair = _fetch(store, settings, plan, training, Path(place))
         result, album = _compare(store, plan, pair, measurer)
     result = result.model_copy(update={"seconds": meter.seconds(), "finished": clock.now(), "scoring": clip.scoring})
-    return keep(store, settings, result, grids(album, plan, _name(plan)))
+    return keep(store, settings, result, grids(album, plan, _name(plan)), samples(album["challenger"], plan))
 
 
 def _compare(

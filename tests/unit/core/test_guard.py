@@ -6,10 +6,9 @@ from math import comb
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tasks.core.data.feedback import Vote
-from tasks.core.guard import Tally, binomial_tail, fisher_tail, judge, shows_nothing, tally
+from tasks.core.guard import Tally, binomial_tail, fisher_tail, judge, tally
 from tasks.core.specs import GuardSpec
 
 SPEC = GuardSpec()
@@ -162,15 +161,3 @@ def test_large_numbers_do_not_overflow() -> None:
     many, more = Tally(sessions=13_000, disliked=6000), Tally(sessions=13_000, disliked=6200)
     assert 0 < fisher_tail(more, many) < 0.01
     assert 0 < binomial_tail(more, 0.47) < 0.5
-
-
-@pytest.mark.parametrize(
-    ("picture", "blank"),
-    [
-        (Image.new("RGB", (8, 8)), True),
-        (Image.new("RGB", (8, 8), (200, 30, 30)), True),
-        (Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)), False),
-    ],
-)
-def test_a_picture_of_one_colour_shows_nothing(picture: Image.Image, blank: bool) -> None:
-    assert shows_nothing(picture) == blank

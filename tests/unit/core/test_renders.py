@@ -12,12 +12,13 @@ import torch
 from PIL import Image, ImageEnhance
 
 from infra.base.world import MOTIFS, SIZES
-from tasks.core.evaluation.faults import distances, distinct, fault_of, hashes
+from tasks.core.blank import NAN, fault_of
+from tasks.core.evaluation.copies import distances, distinct, hashes
 from tasks.core.evaluation.grid import ROWS, spread
 from tasks.core.evaluation.originals import Originals, nearest
 from tasks.core.evaluation.renders import RenderCache, Way, way_of
 from tasks.core.evaluation.studio import Model, Studio
-from tasks.core.rendering import NAN, Renderer
+from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec
 from tasks.core.store import FolderStore

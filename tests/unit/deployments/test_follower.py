@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from deployments.storefront.engine import Engine
 from deployments.storefront.follower import Follower, Served
+from tasks.core.blank import fault_of
 from tasks.core.events import Unhealthy
-from tasks.core.guard import shows_nothing
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
@@ -233,12 +233,12 @@ def test_too_many_black_pictures_in_a_row_leave_the_release(
         spoil(engine.follower)
         for prompt in ("rings", "dots", "dots"):
             picture = engine.submit(prompt, 1, 2).result(60)
-            assert shows_nothing(picture.image)
+            assert fault_of(picture.image)
         assert told == [], "two prompts, however often"
-        assert shows_nothing(engine.submit("waves", 1, 2).result(60).image)
+        assert fault_of(engine.submit("waves", 1, 2).result(60).image)
         after = engine.submit("rings", 1, 2).result(60)
         assert (after.release, after.generation) == (first, 1)
-        assert not shows_nothing(after.image)
+        assert not fault_of(after.image)
     finally:
         engine.stop()
     (said,) = told

@@ -1,25 +1,11 @@
-"""Pictures that show nothing, and pictures that are copies."""
+"""Pictures that are copies, by perceptual hashes."""
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tasks.core.rendering import NAN
-
 Hashes = npt.NDArray[np.bool_]  # [n, 64]
-SPREAD = 2.0  # standard deviation of the brightness, of 255, under which a picture shows nothing
-DARK = 16  # mean brightness, of 255, under which such a picture is called black
 SIDE = 32  # pixels that a picture is reduced to before its hash is taken
-
-
-def fault_of(picture: Image.Image) -> str:
-    """Why a picture shows nothing; empty when it shows something."""
-    if NAN in picture.info:
-        return "not a number"
-    bands = np.asarray(picture.convert("RGB"), np.float64)
-    if bands.std(axis=(0, 1)).max() >= SPREAD:
-        return ""
-    return "black" if bands.mean() < DARK else "of one colour"
 
 
 def hashes(pictures: list[Image.Image]) -> Hashes:
