@@ -365,7 +365,9 @@ def test_a_lora_is_adopted_served_and_taken_back(server: Server) -> None:
     assert state == "COMPLETED", message
     channel = server.store / "models/adire/channels/champion.json"
     assert json.loads(channel.read_text())["generation"] == 1
-    withdrawal = {"spec": {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}}
+    withdrawal: dict[str, object] = {
+        "spec": {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}
+    }
     state, message = server.finish("withdraw-release", withdrawal)
     assert state == "COMPLETED", message
     served = json.loads(channel.read_text())

@@ -100,10 +100,21 @@ def _served(entries: Sequence[Entry]) -> tuple[str, str]:
 
 def _show(store: Store, settings: Settings, shelf: Shelf, entry: Entry) -> None:
     """The version of a release; that of its challenger becomes it."""
-    training = _training(store, entry.evaluation) if entry.evaluation else None
-    tags = {
-        "release": entry.release,
-        "training": training.key if training else "",
+    number = shelf.of_release(entry.release)
+    if "training" not in shelf.tags.get(number, ()):  # never shown, or cut off while it was
+        training = _training(store, entry.evaluation) if entry.evaluation else None
+        key = training.key if training else ""
+        number = number or shelf.of_training(key)
+        if not number:
+            run = training.mlflow_run if training else _adoption(store, settings, entry)
+            number = shelf.make(run, {"release": entry.release})
+        shelf.describe(number, {"release": entry.release, "training": key}, entry.reason)
+    shelf.describe(number, _told(entry), entry.reason)
+
+
+def _told(entry: Entry) -> dict[str, str]:
+    """The tags that the ledger gives a version."""
+    return {
         "generation": str(entry.generation),
         "dataset": entry.dataset_version,
         "action": entry.action,
@@ -111,11 +122,6 @@ def _show(store: Store, settings: Settings, shelf: Shelf, entry: Entry) -> None:
         "evaluation": entry.evaluation,
         "verdict": "promote" if entry.actor == "gate" else "a person's",
     }
-    number = shelf.of_release(entry.release) or shelf.of_training(tags["training"])
-    if not number:
-        run = training.mlflow_run if training else _adoption(store, settings, entry)
-        number = shelf.make(run, {"release": entry.release})
-    shelf.describe(number, tags, entry.reason)
 
 
 def _training(store: Store, evaluation: str) -> TrainResult:
