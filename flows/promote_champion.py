@@ -4,13 +4,14 @@ from prefect import flow
 
 from tasks.core.requests import PromoteRequest
 from tasks.notify import tell_promotion
-from tasks.promote import announce_promotion, gate_and_promote, project_ledger
+from tasks.promote import announce_promotion, gate_and_promote, project_ledger, show_decision
 
 
 @flow(name="promote-champion")
 def promote_champion(spec: PromoteRequest = PromoteRequest()) -> None:
     """Promote an evaluated LoRA if it passes the gate, and tell people."""
     result = gate_and_promote(spec)
+    show_decision(result, spec)
     project_ledger()
     announce_promotion(result)
     tell_promotion(result, spec)

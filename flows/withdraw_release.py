@@ -3,15 +3,16 @@
 from prefect import flow
 
 from tasks.core.requests import WithdrawRequest
-from tasks.lifecycle import withdraw_generation
+from tasks.lifecycle import tell_of_withdrawal, withdraw_generation
 from tasks.reconcile import put_right
 
 
 @flow(name="withdraw-release")
 def withdraw_release(spec: WithdrawRequest = WithdrawRequest()) -> None:
     """Withdraw it everywhere, and serve what takes its place."""
-    withdraw_generation(spec)
+    done = withdraw_generation(spec)
     put_right()
+    tell_of_withdrawal(done)
 
 
 if __name__ == "__main__":

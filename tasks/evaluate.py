@@ -7,7 +7,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from tasks.context import open_context
 from tasks.core.clip import Clip
-from tasks.core.evaluation.grid import light
+from tasks.core.evaluation.files import light
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate
 from tasks.core.requests import EvaluateRequest

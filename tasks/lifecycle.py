@@ -3,12 +3,13 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import open_context
+from tasks.context import open_context, open_publishing
 from tasks.core.adoption import adopt
-from tasks.core.registry.ledger import Entry
+from tasks.core.registry.ledger import Entry, champion
 from tasks.core.registry.withdrawals import Withdrawal
 from tasks.core.requests import AdoptRequest, WithdrawRequest
 from tasks.core.withdrawing import withdraw
+from tasks.notify import tell_withdrawal
 
 
 @task
@@ -24,10 +25,18 @@ def adopt_release(request: AdoptRequest) -> Entry:
 @task(retries=2, retry_delay_seconds=2)
 def withdraw_generation(request: WithdrawRequest) -> Withdrawal:
     """Take a release back for good, wherever it is."""
-    store, settings = open_context()
+    store, settings = open_publishing()
     done = withdraw(store, settings, request)
     get_run_logger().info("release %s is withdrawn by %s: %s", done.release, done.actor, done.reason)
     weights = "Its weights are deleted." if request.delete_weights else "Its weights are kept."
     text = f"Release `{done.release}` is withdrawn by {done.actor}: {done.reason}. {weights}"
     create_markdown_artifact(text, key="withdrawal", description="The release that was withdrawn")
     return done
+
+
+def tell_of_withdrawal(done: Withdrawal) -> None:
+    """Tell people, and what is served in its place."""
+    store, settings = open_context()
+    entry = champion(store, settings.model)
+    instead = entry.generation if entry and entry.abandons == done.release else 0
+    tell_withdrawal(done.release, done.actor, done.reason, instead)

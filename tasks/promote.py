@@ -1,9 +1,12 @@
 """Promotion and roll-back."""
 
+from base64 import b64encode
+
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from tasks.context import open_context
+from tasks.core.evaluation.files import light
 from tasks.core.events import Champion, emit, make_event
 from tasks.core.promotion import promote
 from tasks.core.registry.ledger import Entry
@@ -18,11 +21,23 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
     store, settings = open_context()
     result = promote(store, settings, request)
     get_run_logger().info("gate: %s (%s)", result.decision.verdict, result.decision.reason)
+    return result
+
+
+@task(retries=2, retry_delay_seconds=2)
+def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
+    """Keep the decision's document, and put it on the run's page with the picture grids."""
+    from tasks.core.verdicts import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+
+    store, settings = open_context()
+    document = write_document(store, settings, request, result)
+    get_run_logger().info("%s/%s", store.url, document.key)
+    create_markdown_artifact(document.markdown, key="decision", description="The gate's decision")
     rows = [check.model_dump(mode="json", exclude={"schema_version"}) for check in result.decision.checks]
     create_table_artifact(rows, key="gate", description=f"Verdict: {result.decision.verdict}")
-    text = f"**{result.decision.verdict}**: {result.decision.reason}"
-    create_markdown_artifact(text, key="decision", description="The gate's decision")
-    return result
+    for number, (title, grid) in enumerate(document.grids.items(), 1):
+        url = f"data:image/webp;base64,{b64encode(light(grid)).decode()}"
+        create_image_artifact(url, key=f"decision-pictures-{number}", description=title)
 
 
 @task(retries=2, retry_delay_seconds=2)

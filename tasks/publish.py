@@ -3,7 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import open_context
+from tasks.context import open_publishing
 from tasks.core.events import Champion, emit, make_event
 from tasks.core.publishing.run import distribute, serve
 from tasks.core.registry.channel import Channel
@@ -14,7 +14,7 @@ from tasks.core.results import PublishResult
 @task(retries=2, retry_delay_seconds=2)
 def publish_generation(request: PublishRequest) -> PublishResult:
     """Read the release back, flip the champion channel, and bring the release to every other place."""
-    store, settings = open_context()
+    store, settings = open_publishing()
     entry, channel = serve(store, settings, request)
     _tell(channel)
     payload = Champion(reason=entry.reason, generation=channel.generation, release=channel.release)

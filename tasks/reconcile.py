@@ -2,14 +2,14 @@
 
 from prefect import get_run_logger, task
 
-from tasks.context import open_context
+from tasks.context import open_publishing
 from tasks.core.reconcile import reconcile
 
 
 @task(retries=2, retry_delay_seconds=5)
 def put_right() -> tuple[str, ...]:
     """Bring every projection in line with the ledger, and tell what was not."""
-    store, settings = open_context()
+    store, settings = open_publishing()
     changes = reconcile(store, settings)
     for change in changes:
         get_run_logger().warning("put right: %s", change)

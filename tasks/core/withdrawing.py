@@ -5,7 +5,7 @@ from tasks.core.errors import ObjectMissing, ReleaseUnknown, SettingError
 from tasks.core.publishing.places import open_places
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
-from tasks.core.registry.releases import delete_files, release_manifest
+from tasks.core.registry.releases import WEIGHTS, delete_files, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
 from tasks.core.requests import WithdrawRequest
 from tasks.core.rollback import leave_withdrawn
@@ -36,6 +36,8 @@ def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> With
             place.publish(entry)
         place.withdraw(withdrawal, request.delete_weights)
     if request.delete_weights:
+        weights = release_manifest(store, settings.model, withdrawal.release).files[WEIGHTS]
+        delete_prefix(store, f"renders/{weights[:16]}")  # what it drew, by evaluation.renders
         delete_files(store, settings.model, withdrawal)
         if withdrawal.training:
             delete_prefix(store, f"checkpoints/{withdrawal.training}")

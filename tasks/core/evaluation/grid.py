@@ -1,6 +1,5 @@
 """Picture grids: rows are prompts, columns are seeds, champion left, challenger right."""
 
-import io
 import textwrap
 from collections.abc import Mapping
 
@@ -66,18 +65,3 @@ def sheet(blocks: Mapping[str, Album], prompts: tuple[str, ...]) -> Image.Image:
         middle = HEAD + row * (CELL + GAP) + CELL // 2
         draw.text((6, middle), "\n".join(textwrap.wrap(prompt, LETTERS)), "black", font, anchor="lm")
     return page
-
-
-def png(picture: Image.Image) -> bytes:
-    """The picture as PNG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def light(grid: bytes) -> bytes:
-    """A PNG as WebP of a tenth of its size, for pages that keep it in a database."""
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(grid)) as opened:
-        opened.convert("RGB").save(buffer, "WEBP", quality=85)
-    return buffer.getvalue()

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from tasks.core import tracking
-from tasks.core.evaluation.grid import png
+from tasks.core.evaluation.files import png
 from tasks.core.results import EvaluationResult, save_result, summary
 from tasks.core.settings import Settings
 from tasks.core.store import Store

@@ -52,6 +52,10 @@ class Hub:
         """Whether the model is there already; raises PublishRefused unless it can be published to."""
         return check_access(self.repository, self.private)
 
+    def has(self, generation: int) -> bool:
+        """Whether a generation was published there to its end."""
+        return self.check() and f"generation-{generation}" in self.repository.refs().tags
+
     def publish(self, folder: Path, entry: Entry, manifest: ReleaseManifest) -> str:
         """Make main this generation's release, and tag it; the commit that holds it.
 
@@ -131,36 +135,11 @@ class Hub:
             self.repository.commit(f"Withdrawn: release {release}", notice, sorted(set(there) - {CARD}), main)
 
 
-def open_hub(settings: Settings, token: str = "") -> Hub:
-    """The model that the settings name, with the token given, else theirs, else that of HF_TOKEN."""
-    found = token or settings.hub_token.get_secret_value() or os.environ.get("HF_TOKEN", "")
+def open_hub(settings: Settings) -> Hub:
+    """The model that the settings name, with their token, else that of HF_TOKEN."""
+    found = settings.hub_token.get_secret_value() or os.environ.get("HF_TOKEN", "")
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     return Hub(settings.hub_repo, found.strip(), private=settings.hub_private, endpoint=endpoint)
-
-
-def publish_to_hub(
-    settings: Settings, token: str, folder: Path, entry: Entry, manifest: ReleaseManifest
-) -> dict[str, str]:
-    """Where the release now lies on the Hub, by its address the commit; nothing where the settings name no model."""
-    if not settings.hub_repo:
-        return {}
-    hub = open_hub(settings, token)
-    return {hub.repository.url: hub.publish(folder, entry, manifest)}
-
-
-def withdraw_from_hub(
-    settings: Settings,
-    token: str,
-    release: str,
-    manifest: ReleaseManifest,
-    generations: Sequence[int],
-    reason: str,
-    *,
-    delete: bool = False,
-) -> None:
-    """Take a release, which was these generations, off the Hub; nothing where the settings name no model."""
-    if settings.hub_repo:
-        open_hub(settings, token).withdraw(release, manifest, generations, reason, delete=delete)
 
 
 def _release_files(folder: Path, release: str, manifest: ReleaseManifest) -> dict[str, Local]:

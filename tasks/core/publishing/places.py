@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from tasks.core.publishing.hub_place import HubPlace
 from tasks.core.publishing.stores import StorePlace
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.withdrawals import Withdrawal
@@ -29,6 +30,8 @@ def open_places(store: Store, settings: Settings) -> list[Place]:
     places: list[Place] = []
     if settings.publish_store:
         places.append(StorePlace(store, settings.publish_store, settings.model))
+    if settings.hub_repo:
+        places.append(HubPlace(store, settings))
     return places
 
 

@@ -19,7 +19,7 @@ from tasks.core.clip import Clip
 from tasks.core.data.dataset import ingest, split
 from tasks.core.errors import ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
-from tasks.core.evaluation.grid import light
+from tasks.core.evaluation.files import light
 from tasks.core.evaluation.looks import seeds_of
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate

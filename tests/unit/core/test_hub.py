@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
+from pydantic import SecretStr
 
 from tasks.core.documents import digest, render
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
-from tasks.core.publishing.hub import TRIES, Hub, open_hub, publish_to_hub, withdraw_from_hub
+from tasks.core.publishing.hub import TRIES, Hub, open_hub
 from tasks.core.publishing.repository import Who
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, ReleaseManifest
@@ -313,13 +314,9 @@ def test_an_unknown_token_is_refused(hub_server: HubServer, tmp_path: Path) -> N
     assert hub_server.asked == ["whoami"]
 
 
-def test_a_missing_token_is_refused_without_a_request(
-    hub_server: HubServer, settings: Settings, tmp_path: Path
-) -> None:
-    first = Release(tmp_path, "first", 1)
-    named = settings.model_copy(update={"hub_repo": REPO})
+def test_a_missing_token_is_refused_without_a_request(hub_server: HubServer, settings: Settings) -> None:
     with pytest.raises(PublishRefused, match="there is no token; set DYEWORKS_HUB_TOKEN, HF_TOKEN"):
-        publish_to_hub(named, "", first.folder, first.entry, first.manifest)
+        open_hub(settings.model_copy(update={"hub_repo": REPO}))
     assert hub_server.asked == []
 
 
@@ -405,10 +402,12 @@ def test_the_settings_name_the_model_and_the_token(
     hub_server: HubServer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Release(tmp_path, "first", 1)
-    assert publish_to_hub(settings, TOKEN, first.folder, first.entry, first.manifest) == {}
+    named = settings.model_copy(update={"hub_repo": REPO, "hub_token": SecretStr(TOKEN)})
+    hub = open_hub(named)
+    assert not hub.has(1)
+    assert first.publish(hub) == repo_of(hub_server).main
+    assert (hub.has(1), hub.has(2), hub.repository.url) == (True, False, f"{hub_server.url}/{REPO}")
     named = settings.model_copy(update={"hub_repo": REPO})
-    places = publish_to_hub(named, TOKEN, first.folder, first.entry, first.manifest)
-    assert places == {f"{hub_server.url}/{REPO}": repo_of(hub_server).main}
     monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n")
     assert open_hub(named).check()
     monkeypatch.setenv("HF_TOKEN", "hf_other")
@@ -421,17 +420,15 @@ def test_the_settings_name_the_model_and_the_token(
 
 @pytest.mark.parametrize("delete", [False, True])
 def test_a_withdrawn_release_is_out_of_main_and_of_the_tags(
-    hub_server: HubServer, settings: Settings, tmp_path: Path, delete: bool
+    hub_server: HubServer, hub: Hub, tmp_path: Path, delete: bool
 ) -> None:
-    named = settings.model_copy(update={"hub_repo": REPO})
-    hub = open_hub(named, TOKEN)
     first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
     for release in (first, second):
         release.publish(hub)
 
     def withdraw() -> None:
         what = (second.entry.release, second.manifest, [2], "a picture had to go")
-        withdraw_from_hub(named, TOKEN, *what, delete=delete)
+        hub.withdraw(*what, delete=delete)
 
     withdraw()
     repo = repo_of(hub_server)

@@ -1,0 +1,16 @@
+"""A model is compared with itself, for the margins of the gate."""
+
+from prefect import flow
+
+from tasks.calibrate import calibrate
+from tasks.core.requests import CalibrateRequest
+
+
+@flow(name="calibrate-gate")
+def calibrate_gate(spec: CalibrateRequest = CalibrateRequest()) -> None:
+    """Render and measure one model twice, on other seeds, and propose margins that are wider than the noise."""
+    calibrate(spec)
+
+
+if __name__ == "__main__":
+    calibrate_gate()

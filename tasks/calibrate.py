@@ -1,0 +1,32 @@
+"""Calibration of the gate."""
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from tasks.context import open_context
+from tasks.core import clock
+from tasks.core.calibration import Calibration, propose
+from tasks.core.clip import Clip
+from tasks.core.documents import render
+from tasks.core.evaluation.calibration import calibration_scores
+from tasks.core.requests import CalibrateRequest
+from tasks.core.specs import load_preset
+from tasks.gpu import one_on_the_gpu
+
+
+@task
+def calibrate(request: CalibrateRequest) -> Calibration:
+    """Measure the noise, keep it under `calibrations/`, and show the margins that follow."""
+    store, settings = open_context()
+    with one_on_the_gpu():
+        first, second = calibration_scores(store, settings, request, Clip(settings))
+    found = propose(first, second, request.gate or load_preset().gate)
+    key = f"calibrations/{settings.model}/{clock.now():%Y%m%dT%H%M%S}.json"
+    store.write(key, render(found))
+    for noise in found.noises:
+        get_run_logger().info("%s", noise.says)
+    get_run_logger().info("%s/%s", store.url, key)
+    lines = "\n".join(f"- {noise.says}" for noise in found.noises)
+    text = f"{lines}\n\nThe least margins that make sense, for the preset:\n\n```yaml\ngate:\n{found.as_yaml()}```"
+    create_markdown_artifact(text, key="calibration", description="The noise of the gate's measures")
+    return found
