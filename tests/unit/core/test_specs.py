@@ -123,8 +123,9 @@ def test_a_request_refuses_unknown_keys_and_goes_through_json(kind: type[Spec]) 
     assert kind.model_validate(asked.model_dump(mode="json")) == asked
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         kind.model_validate({"unheard_of": 1})
-    with pytest.raises(ValidationError, match="frozen"):
-        setattr(asked, next(iter(kind.model_fields)), "other")
+    for name in kind.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(asked, name, "other")
 
 
 def test_a_full_request_goes_through_json() -> None:

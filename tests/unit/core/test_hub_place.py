@@ -1,0 +1,102 @@
+"""The Hub as one of the places that a generation is published to, on a server that speaks its protocol."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import hf_hub_download
+from pydantic import SecretStr
+
+from tasks.core.errors import PublishRefused
+from tasks.core.promotion import promote
+from tasks.core.publishing.run import publish
+from tasks.core.reconcile import reconcile
+from tasks.core.registry.channel import read_channel
+from tasks.core.registry.ledger import history
+from tasks.core.registry.releases import WEIGHTS
+from tasks.core.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
+from tasks.core.rollback import roll_back
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore
+from tasks.core.withdrawing import withdraw
+from tests.candidates import evaluated
+from tests.hub_repos import Repo
+from tests.hub_server import TOKEN, HubServer
+
+REPO = "cloth/adire"
+
+
+@pytest.fixture
+def shop(settings: Settings, hub_server: HubServer) -> Settings:
+    """Settings that publish to the Hub too."""
+    return settings.model_copy(update={"hub_repo": REPO, "hub_token": SecretStr(TOKEN)})
+
+
+def put_out(folder: FolderStore, shop: Settings, training: str) -> dict[str, str]:
+    """Promote and publish a training; the places where it then is."""
+    request = PromoteRequest(evaluation=evaluated(folder, training, len(history(folder, shop.model))))
+    return publish(folder, shop, PublishRequest(generation=promote(folder, shop, request).generation)).places
+
+
+def repo_of(hub_server: HubServer) -> Repo:
+    return hub_server.repos[REPO]
+
+
+def test_a_published_generation_is_on_the_hub_with_its_card(
+    folder: FolderStore, shop: Settings, hub_server: HubServer, tmp_path: Path
+) -> None:
+    places = put_out(folder, shop, "a")
+    assert places == {f"{hub_server.url}/{REPO}": repo_of(hub_server).main}
+    weights = hf_hub_download(
+        REPO, WEIGHTS, revision="generation-1", token=TOKEN, endpoint=hub_server.url, local_dir=tmp_path / "read"
+    )
+    assert Path(weights).read_bytes() == b"a"
+    assert b"instance_prompt: adire_style" in repo_of(hub_server).files()["README.md"]
+    hub_server.forget()
+    publish(folder, shop, PublishRequest())
+    assert not hub_server.writes, "published twice, nothing is sent the second time"
+
+
+def test_a_roll_back_is_on_the_hub_without_an_upload(
+    folder: FolderStore, shop: Settings, hub_server: HubServer
+) -> None:
+    for training in "ab":
+        put_out(folder, shop, training)
+    entry = roll_back(folder, shop, RollBackRequest(actor="ada", reason="too blue"))
+    hub_server.forget()
+    publish(folder, shop, PublishRequest(generation=entry.generation))
+    assert repo_of(hub_server).files()[WEIGHTS] == b"a"
+    assert "lfs_upload" not in hub_server.asked
+
+
+def test_without_a_token_it_is_served_and_nothing_is_uploaded(
+    folder: FolderStore, shop: Settings, hub_server: HubServer
+) -> None:
+    poor = shop.model_copy(update={"hub_token": SecretStr("")})
+    with pytest.raises(PublishRefused, match="there is no token"):
+        put_out(folder, poor, "a")
+    channel, _ = read_channel(folder, shop.model)
+    assert channel is not None
+    assert channel.generation == 1
+    assert hub_server.asked == []
+
+
+def test_what_is_withdrawn_is_taken_off_the_hub(folder: FolderStore, shop: Settings, hub_server: HubServer) -> None:
+    put_out(folder, shop, "a")
+    withdraw(folder, shop, WithdrawRequest(generation=1, reason="a picture was removed", delete_weights=True))
+    assert set(repo_of(hub_server).files()) == {"README.md"}
+    assert b"a picture was removed" in repo_of(hub_server).files()["README.md"]
+    put_out(folder, shop, "b")
+    assert repo_of(hub_server).files()[WEIGHTS] == b"b"
+
+
+@pytest.mark.usefixtures("mlflow_home")
+def test_reconcile_brings_the_hub_to_the_ledger(
+    folder: FolderStore, shop: Settings, hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MLflow's artifacts
+    promote(folder, shop, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
+    assert any("published to" in said for said in reconcile(folder, shop))
+    assert repo_of(hub_server).files()[WEIGHTS] == b"a"
+    hub_server.forget()
+    assert reconcile(folder, shop) == ()
+    assert not hub_server.writes
