@@ -14,19 +14,23 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks.context import open_publishing
 from tasks.core.data.dataset import ingest
+from tasks.core.errors import SettingError
 from tasks.core.events import Unhealthy, emit, make_event
 from tasks.core.http import PatientTransport
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.results import EvaluationResult, save_result
-from tasks.core.settings import ROOT
+from tasks.core.settings import ROOT, get_settings
 from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
+from tests.candidates import trained
 from tests.events_server import EventsServer
 from tests.unit.core.test_adoption import DIFFUSERS
 
@@ -248,6 +252,7 @@ def test_an_operator_pauses_retraining(server: Server) -> None:
 
 
 def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(server: Server) -> None:
+    trained(FolderStore(server.store), "t1")
     nothing_measured = EvaluationResult(
         key="e1",
         finished=datetime.now(UTC),
@@ -276,6 +281,20 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
     assert "was not measured" in notice["said"]
     assert f"Run: {server.stack.url('server')}/flow-runs/flow-run/" in notice["said"]
     assert "s3cr3t" not in message
+    (page,) = (server.store / "results/promote").glob("*.html")
+    assert "The bare base stays" in page.read_text()
+
+
+def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYEWORKS_HUB_SECRET", "hub-token")
+    get_settings.cache_clear()
+    with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
+        with pytest.raises(SettingError, match="no Secret block 'hub-token'"):
+            open_publishing()
+        Secret(value="hf_s3cr3t").save("hub-token")
+        _, settings = open_publishing()
+    assert settings.hub_token.get_secret_value() == "hf_s3cr3t"
+    assert "s3cr3t" not in repr(settings)
 
 
 def test_an_unhealthy_champion_starts_a_roll_back_that_leaves_it(
