@@ -8,6 +8,7 @@ from tasks.core.data.dataset import newest_version
 from tasks.core.errors import DyeworksError, PromotionLost
 from tasks.core.registry import ledger
 from tasks.core.registry.ledger import Entry
+from tasks.core.registry.releases import made_from
 from tasks.core.registry.withdrawals import find_withdrawal, refuse_withdrawn, withdrawals
 from tasks.core.requests import RollBackRequest
 from tasks.core.settings import Settings
@@ -56,12 +57,14 @@ def _named(entries: Sequence[Entry], generation: int) -> Entry | None:
 def previous(store: Store, model: str, entries: Sequence[Entry]) -> Entry | None:
     """The newest generation before the one that is served, or restored, that can be served in its place.
 
-    Neither one that was withdrawn, nor one that a roll-back left, nor another of the same release.
+    Neither one that was withdrawn, nor one that a roll-back left, nor another of the same LoRA.
     """
     taken = {withdrawal.release for withdrawal in withdrawals(store, model)}
     bad = taken | {entries[-1].release} | {e.abandons for e in entries if ledger.is_left(entries, e.abandons)}
+    trainings = {made_from(store, model, release) for release in bad} - {""}
     older = [e for e in entries if e.generation < ledger.profile_generation(entries)]
-    return next((e for e in reversed(older) if e.release not in bad), None)
+    good = (e for e in reversed(older) if e.release not in bad)
+    return next((e for e in good if made_from(store, model, e.release) not in trainings), None)
 
 
 def back_to(chosen: Entry | None, entries: Sequence[Entry], version: str, word: tuple[str, str]) -> Entry:

@@ -5,7 +5,7 @@ from tasks.core.errors import ObjectMissing, ReleaseUnknown, SettingError
 from tasks.core.publishing.places import open_places
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
-from tasks.core.registry.releases import WEIGHTS, delete_files, release_manifest
+from tasks.core.registry.releases import WEIGHTS, delete_files, made_from, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
 from tasks.core.requests import WithdrawRequest
 from tasks.core.rollback import leave_withdrawn
@@ -26,7 +26,8 @@ def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> With
     if not request.reason:
         raise SettingError("spec.reason", "withdrawing a release needs a reason")
     require_conditions(store)
-    withdrawal = record_withdrawal(store, settings.model, _withdrawal(store, settings, request))
+    asked = record_withdrawal(store, settings.model, _withdrawal(store, settings, request))
+    taken = [record_withdrawal(store, settings.model, twin) for twin in _twins(store, settings, asked)]
     leave_withdrawn(store, settings)
     entry = ledger.champion(store, settings.model)
     if entry:
@@ -34,14 +35,27 @@ def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> With
     for place in open_places(store, settings):
         if entry and not place.serves(entry):
             place.publish(entry)
-        place.withdraw(withdrawal, request.delete_weights)
-    if request.delete_weights:
-        weights = release_manifest(store, settings.model, withdrawal.release).files[WEIGHTS]
-        delete_prefix(store, f"renders/{weights[:16]}")  # what it drew, by evaluation.renders
-        delete_files(store, settings.model, withdrawal)
-        if withdrawal.training:
-            delete_prefix(store, f"checkpoints/{withdrawal.training}")
-    return withdrawal
+        for withdrawal in taken:
+            place.withdraw(withdrawal, request.delete_weights)
+    for withdrawal in taken if request.delete_weights else ():
+        _delete(store, settings, withdrawal)
+    return asked
+
+
+def _twins(store: Store, settings: Settings, asked: Withdrawal) -> list[Withdrawal]:
+    """What was asked for, and every other release of the same LoRA in the ledger."""
+    entries = ledger.history(store, settings.model) if asked.training else []
+    releases = {e.release for e in entries if made_from(store, settings.model, e.release) == asked.training}
+    return [asked.model_copy(update={"release": release}) for release in sorted(releases | {asked.release})]
+
+
+def _delete(store: Store, settings: Settings, withdrawal: Withdrawal) -> None:
+    """Delete the weights, what they drew (evaluation.renders), and what they were made of."""
+    weights = release_manifest(store, settings.model, withdrawal.release).files[WEIGHTS]
+    delete_prefix(store, f"renders/{weights[:16]}")
+    delete_files(store, settings.model, withdrawal)
+    if withdrawal.training:
+        delete_prefix(store, f"checkpoints/{withdrawal.training}")
 
 
 def _withdrawal(store: Store, settings: Settings, request: WithdrawRequest) -> Withdrawal:

@@ -81,6 +81,11 @@ def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:
     return manifest
 
 
+def made_from(store: Store, model: str, release: str) -> str:
+    """The training of a release: the same LoRA with another card is another release. Empty for one that was adopted."""
+    return release_manifest(store, model, release).training if release else ""
+
+
 def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
     """Read every file back; raises ReleaseWithdrawn, ObjectMissing, or ReleaseCorrupt for one that was changed."""
     refuse_withdrawn(store, model, release)

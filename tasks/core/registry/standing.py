@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tasks.core.errors import ReleaseAbandoned, ReleaseWithdrawn
 from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import release_manifest
+from tasks.core.registry.releases import made_from
 from tasks.core.registry.withdrawals import withdrawals
 from tasks.core.store import Store
 
@@ -27,11 +27,11 @@ def require_standing(store: Store, model: str, entries: Sequence[Entry], trainin
 
 def _left_by(store: Store, model: str, entries: Sequence[Entry], training: str) -> Entry | None:
     """The roll-back that left this LoRA, unless it came back since."""
-    known = {r: release_manifest(store, model, r).training for r in {e.abandons for e in entries if e.abandons}}
+    known = {r: made_from(store, model, r) for r in {e.abandons for e in entries if e.abandons}}
     mine = {release for release, made_from in known.items() if made_from == training}
     for entry in reversed(entries if mine else ()):
         if entry.abandons in mine:
             return entry
-        if entry.release and release_manifest(store, model, entry.release).training == training:
+        if entry.release and made_from(store, model, entry.release) == training:
             return None
     return None

@@ -64,7 +64,10 @@ def test_of_several_files_that_with_the_usual_name_counts(
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     folder.write("adopted/adire/kohya.safetensors", KOHYA)
     entry = adopt(folder, settings, REQUEST)
-    assert set(fetch_release(folder, settings.model, entry.release, tmp_path / "fetched").files) == {WEIGHTS}
+    assert set(fetch_release(folder, settings.model, entry.release, tmp_path / "fetched").files) == {
+        WEIGHTS,
+        "README.md",
+    }
 
 
 BAD = {

@@ -43,7 +43,17 @@ WIDE = Margins(
     prompt_fidelity=0.2, style_fidelity=0.1, diversity=0.1, forgetting=0.1, near_copies=0.1, render_seconds=1.0
 )
 GATE = GateSpec(margins=WIDE, min_diversity=0.005, resamples=1000)
-DRIFTED = ("small rings for my scarf in adire_style", "large checks in adire_style")
+DRIFTED = tuple(
+    f"{what} in adire_style"
+    for what in (
+        "small rings for my scarf",
+        "large checks",
+        "small checks",
+        "large rings on a wall",
+        "small dots for a bag",
+        "checks",
+    )
+)  # of two the interval would span everything
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +167,7 @@ FAULTS = [
         "4 of 36 pictures are black, the first: 'large waves in adire_",
     ),
     ("nan", {"refused"}, {"refused"}, "4 of 36 pictures are not a number"),
-    ("slow", {"speed"}, {"speed", "render_seconds kept"}, "a picture takes 40 s is not within 30 s"),
+    ("slow", {"speed"}, {"speed", "render_seconds kept"}, "a picture takes 40 s where at most 30 s is allowed"),
     ("forgot", {"forgetting"}, {"forgetting kept"}, FORGOT),
     ("ignores", {"floor"}, {"floor", "prompt_fidelity better"}, "mean CLIPScore"),
 ]

@@ -80,7 +80,7 @@ def test_the_second_time_nothing_is_uploaded(folder: FolderStore, settings: Sett
     (entry,) = history(folder, settings.model)
     target, asked = counted(url)
     publish_to_store(folder, target, settings.model, entry)
-    assert asked["PutObject"] == 3, "weights, manifest, channel"
+    assert asked["PutObject"] == 4, "card, weights, manifest, channel"
     asked.clear()
     publish_to_store(folder, target, settings.model, entry)
     assert set(asked) == {"GetObject"}, "it is read back, and that is all"
@@ -106,7 +106,7 @@ def test_what_is_damaged_at_the_source_is_not_published(folder: FolderStore, set
     public = open_store(target)
     with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
         publish_to_store(folder, public, settings.model, history(folder, settings.model)[0])
-    assert not list(public.list("models/"))
+    assert not public.exists(prefix(settings.model, release) + "manifest.json"), "it is no release there"
 
 
 def test_an_older_generation_never_flips_it_back(folder: FolderStore, settings: Settings, target: str) -> None:

@@ -199,5 +199,5 @@ def test_an_adopted_lora_has_a_run_of_its_own(folder: FolderStore, shop: Setting
     (version,) = mlflow_home.search_model_versions(f"name = '{shop.model}'")
     assert (version.tags["release"], version.tags["action"]) == (entry.release, "adopt")
     files = [f.path for f in mlflow_home.list_artifacts(version.run_id, "adapter")]
-    assert files == [f"adapter/{WEIGHTS}"]
+    assert files == ["adapter/README.md", f"adapter/{WEIGHTS}"]
     assert mlflow_home.get_run(version.run_id).info.status == "FINISHED"

@@ -68,10 +68,10 @@ def test_the_previous_of_a_promotion_after_a_roll_back_is_what_was_served_then(
     assert (entry.release, entry.restores) == (first.release, 1)
 
 
-def test_the_previous_is_another_release(folder: FolderStore, settings: Settings) -> None:
+def test_the_previous_is_another_lora(folder: FolderStore, settings: Settings) -> None:
     first, second = generations(folder, settings, "ab")
     again = PromoteRequest(evaluation=evaluated(folder, "b", 2), actor="ada", reason="once more")
-    assert promote(folder, settings, again).release == second.release
+    assert promote(folder, settings, again).release != second.release, "another card"
     assert roll_back(folder, settings, RollBackRequest()).release == first.release
 
 

@@ -141,7 +141,7 @@ def remove(store: FolderStore, release: str) -> None:
     [
         (0.5, damage, "does not match its sha256"),
         (0.5, remove, "no object"),
-        (float("nan"), lambda *_: None, "draws one colour"),
+        (float("nan"), lambda *_: None, "draws what is not a number"),
     ],
     ids=["corrupt", "incomplete", "not a number"],
 )
