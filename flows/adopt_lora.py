@@ -5,14 +5,16 @@ from prefect import flow
 from tasks.core.requests import AdoptRequest, PublishRequest
 from tasks.lifecycle import adopt_release
 from tasks.promote import project_ledger
-from tasks.publish import publish_generation
+from tasks.publish import announce_publication, distribute_generation, serve_generation
 
 
 @flow(name="adopt-lora")
 def adopt_lora(spec: AdoptRequest = AdoptRequest()) -> None:
     """Adopt it, and serve it."""
     entry = adopt_release(spec)
-    publish_generation(PublishRequest(generation=entry.generation))
+    entry, channel = serve_generation(PublishRequest(generation=entry.generation))
+    announce_publication(entry, channel)
+    distribute_generation(entry, channel)
     project_ledger()
 
 

@@ -11,10 +11,10 @@ from tasks.promote import announce_promotion, gate_and_promote, project_ledger, 
 def promote_champion(spec: PromoteRequest = PromoteRequest()) -> None:
     """Promote an evaluated LoRA if it passes the gate, and tell people."""
     result = gate_and_promote(spec)
-    show_decision(result, spec)
-    project_ledger()
     announce_promotion(result)
     tell_promotion(result, spec)
+    show_decision(result, spec)
+    project_ledger()
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from prefect import flow
 
 from tasks.core.requests import PublishRequest
-from tasks.publish import publish_generation
+from tasks.publish import announce_publication, distribute_generation, serve_generation
 
 
 @flow(name="publish-champion")
 def publish_champion(spec: PublishRequest = PublishRequest()) -> None:
     """Verify a generation's release, flip the champion channel to it, and bring it to every other place."""
-    publish_generation(spec)
+    entry, channel = serve_generation(spec)
+    announce_publication(entry, channel)
+    distribute_generation(entry, channel)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from prefect import flow
 
 from tasks.core.requests import RetrainRequest
 from tasks.retrain import (
-    evaluate_stage,
+    compete,
     is_done,
-    promote_stage,
     publish_stage,
     record_failure,
     record_outcome,
@@ -22,8 +21,7 @@ def retrain_model(spec: RetrainRequest = RetrainRequest()) -> None:
         return
     training = request_training(spec)
     trained = train_stage(training)
-    evaluated = evaluate_stage(spec, training, trained)
-    promotion = promote_stage(evaluated)
+    promotion = compete(spec, training, trained)
     publish_stage(promotion)
     record_outcome(spec, training, trained, promotion)
 

@@ -5,16 +5,18 @@ from prefect import flow
 from tasks.core.requests import PublishRequest, RollBackRequest
 from tasks.notify import tell_roll_back
 from tasks.promote import enter_roll_back, project_ledger
-from tasks.publish import publish_generation
+from tasks.publish import announce_publication, distribute_generation, serve_generation
 
 
 @flow(name="roll-back")
 def roll_back(spec: RollBackRequest = RollBackRequest()) -> None:
     """Name an older generation in the ledger and serve it; the policy then holds until new data arrives."""
     entry = enter_roll_back(spec)
-    publish_generation(PublishRequest(generation=entry.generation))
-    project_ledger()
+    entry, channel = serve_generation(PublishRequest(generation=entry.generation))
     tell_roll_back(entry, spec)
+    announce_publication(entry, channel)
+    distribute_generation(entry, channel)
+    project_ledger()
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ def calibrate(request: CalibrateRequest) -> Calibration:
     key = f"calibrations/{settings.model}/{clock.now():%Y%m%dT%H%M%S}.json"
     store.write(key, render(found))
     for noise in found.noises:
-        get_run_logger().info("%s", noise.says)
+        get_run_logger().info("%s; mean %.3f", noise.says, noise.level)
     get_run_logger().info("%s/%s", store.url, key)
-    lines = "\n".join(f"- {noise.says}" for noise in found.noises)
+    lines = "\n".join(f"- {noise.says}; mean {noise.level:.3f}" for noise in found.noises)
     text = f"{lines}\n\nThe least margins that make sense, for the preset:\n\n```yaml\ngate:\n{found.as_yaml()}```"
     create_markdown_artifact(text, key="calibration", description="The noise of the gate's measures")
     return found

@@ -1,6 +1,7 @@
 """What every task begins with: the settings and the store of this process."""
 
-from typing import cast
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
@@ -9,6 +10,8 @@ from tasks.core.errors import SettingError
 from tasks.core.settings import Settings, get_settings
 from tasks.core.store import Store, open_store
 
+T = TypeVar("T")
+
 
 def open_context() -> tuple[Store, Settings]:
     """The store and the settings; raises StoreUnusable before anything is spent."""
@@ -16,14 +19,28 @@ def open_context() -> tuple[Store, Settings]:
     return open_store(settings.store), settings
 
 
-def open_publishing() -> tuple[Store, Settings]:
-    """The same, with the Hub's token where a Prefect Secret block holds it; raises SettingError where none does."""
+def everywhere(work: Callable[[Store, Settings], T]) -> T:
+    """Do work that reaches every place to publish to, with the Hub's token of a Prefect Secret block.
+
+    Where that block is missing the work is done without the Hub: what is served must not wait for a token.
+
+    Raises:
+        SettingError: afterwards, there is no such block.
+    """
     store, settings = open_context()
-    if not settings.hub_secret:
-        return store, settings
     try:
-        token = cast(Secret[str], Secret.load(settings.hub_secret)).get()
+        token = _hub_token(settings)
+    except SettingError:
+        work(store, settings.model_copy(update={"hub_repo": ""}))
+        raise
+    return work(store, settings.model_copy(update={"hub_token": token}))
+
+
+def _hub_token(settings: Settings) -> SecretStr:
+    if not settings.hub_secret:
+        return settings.hub_token
+    try:
+        return SecretStr(str(cast(Secret[str], Secret.load(settings.hub_secret)).get()))
     except ValueError as error:  # so Prefect tells that there is no such block
         problem = f"there is no Secret block {settings.hub_secret!r} on the Prefect server; create it, or set the token"
         raise SettingError("DYEWORKS_HUB_SECRET", problem) from error
-    return store, settings.model_copy(update={"hub_token": SecretStr(str(token))})

@@ -3,7 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import open_context, open_publishing
+from tasks.context import everywhere, open_context
 from tasks.core.adoption import adopt
 from tasks.core.registry.ledger import Entry, champion
 from tasks.core.registry.withdrawals import Withdrawal
@@ -25,8 +25,7 @@ def adopt_release(request: AdoptRequest) -> Entry:
 @task(retries=2, retry_delay_seconds=2)
 def withdraw_generation(request: WithdrawRequest) -> Withdrawal:
     """Take a release back for good, wherever it is."""
-    store, settings = open_publishing()
-    done = withdraw(store, settings, request)
+    done = everywhere(lambda store, settings: withdraw(store, settings, request))
     get_run_logger().info("release %s is withdrawn by %s: %s", done.release, done.actor, done.reason)
     weights = "Its weights are deleted." if request.delete_weights else "Its weights are kept."
     text = f"Release `{done.release}` is withdrawn by {done.actor}: {done.reason}. {weights}"

@@ -2,15 +2,14 @@
 
 from prefect import get_run_logger, task
 
-from tasks.context import open_publishing
+from tasks.context import everywhere
 from tasks.core.reconcile import reconcile
 
 
 @task(retries=2, retry_delay_seconds=5)
 def put_right() -> tuple[str, ...]:
     """Bring every projection in line with the ledger, and tell what was not."""
-    store, settings = open_publishing()
-    changes = reconcile(store, settings)
+    changes = everywhere(reconcile)
     for change in changes:
         get_run_logger().warning("put right: %s", change)
     return changes

@@ -6,17 +6,21 @@ from prefect.client.schemas.objects import FlowRun
 
 from tasks.context import open_context
 from tasks.core import clock, policy
+from tasks.core.checks import refused
 from tasks.core.costs import costs_of
 from tasks.core.data.dataset import load_manifest
 from tasks.core.decisions import Outcome
 from tasks.core.documents import read_document
-from tasks.core.errors import DyeworksError
-from tasks.core.evaluation.plan import plan_evaluation, won_with
+from tasks.core.errors import DyeworksError, ReleaseWithdrawn, StageFailed
+from tasks.core.evaluation.plan import is_outdated, plan_evaluation, won_with
+from tasks.core.gate import Decision
 from tasks.core.records import DriftRecord
 from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.results import PromotionResult, get_result, promotion_key, publication_key
 from tasks.core.training.plan import plan_training
 from tasks.stages import run_stage
+
+ROUNDS = 3  # champions that a challenger is compared with at most
 
 
 @task
@@ -48,6 +52,31 @@ def train_stage(training: TrainRequest) -> str:
     key = plan_training(store, settings, training).key
     run_stage("train-lora", training, key)
     return key
+
+
+def compete(request: RetrainRequest, training: TrainRequest, key: str) -> PromotionResult:
+    """Run evaluation and gate; against the new champion where another was crowned, or rolled back to, meanwhile.
+
+    A training that was withdrawn is kept out without an evaluation.
+    """
+    store, settings = open_context()
+    for _ in range(ROUNDS):
+        try:
+            evaluated = evaluate_stage(request, training, key)
+        except ReleaseWithdrawn as withdrawn:
+            return _kept_out(str(withdrawn))
+        try:
+            return promote_stage(evaluated)
+        except StageFailed as failure:
+            if not is_outdated(store, settings, evaluated):
+                raise
+            get_run_logger().warning("%s; the champion has changed: evaluated again", failure)
+    raise StageFailed("promote-champion", "", f"the champion has changed {ROUNDS} times")
+
+
+def _kept_out(reason: str) -> PromotionResult:
+    decision = Decision(verdict="keep", reason=reason, checks=(refused(reason),))
+    return PromotionResult(key="", finished=clock.now(), evaluation="", decision=decision, generation=0, release="")
 
 
 def evaluate_stage(request: RetrainRequest, training: TrainRequest, key: str) -> str:

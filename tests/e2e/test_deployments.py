@@ -19,14 +19,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
-from tasks.context import open_publishing
+from tasks.context import everywhere
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import SettingError
 from tasks.core.events import Unhealthy, emit, make_event
 from tasks.core.http import PatientTransport
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.results import EvaluationResult, save_result
-from tasks.core.settings import ROOT, get_settings
+from tasks.core.settings import ROOT, Settings, get_settings
 from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
@@ -287,12 +287,17 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
 
 def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_HUB_SECRET", "hub-token")
+    monkeypatch.setenv("DYEWORKS_HUB_REPO", "cloth/adire")
     get_settings.cache_clear()
+    seen: list[Settings] = []
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
         with pytest.raises(SettingError, match="no Secret block 'hub-token'"):
-            open_publishing()
+            everywhere(lambda _, settings: seen.append(settings))
+        assert [settings.hub_repo for settings in seen] == [""], "what is to be done here is done"
         Secret(value="hf_s3cr3t").save("hub-token")
-        _, settings = open_publishing()
+        everywhere(lambda _, settings: seen.append(settings))
+    settings = seen[-1]
+    assert settings.hub_repo == "cloth/adire"
     assert settings.hub_token.get_secret_value() == "hf_s3cr3t"
     assert "s3cr3t" not in repr(settings)
 

@@ -1,5 +1,6 @@
-"""How a retrain's end is recorded, without a Prefect server."""
+"""How a retrain competes and how its end is recorded, without a Prefect server."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -8,19 +9,28 @@ import pytest
 import torch
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.logging import disable_run_logger
 from prefect.states import Failed
 
 from flows.retrain_model import retrain_model
 from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks import retrain
 from tasks.core import policy
 from tasks.core.data.dataset import ingest
-from tasks.core.requests import TrainRequest
+from tasks.core.errors import DyeworksError, StageFailed
+from tasks.core.promotion import promote
+from tasks.core.registry.ledger import history
+from tasks.core.requests import PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
+from tasks.core.results import PromotionResult
 from tasks.core.settings import Settings
+from tasks.core.spec import Spec
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, save_checkpoint
 from tasks.core.training.plan import plan_training
+from tasks.core.withdrawing import withdraw
 from tasks.retrain import record_failure
+from tests.candidates import evaluated, measured, trained
 
 
 @pytest.fixture
@@ -54,3 +64,63 @@ def test_a_failure_before_there_is_anything_to_train_on_is_recorded(
     fail(failure, "first")
     (end,) = policy.decisions(folder, settings.model)
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
+
+
+class Stages:
+    """Does what the stages' deployments do, in this process; while the first evaluation runs, others change things."""
+
+    def __init__(self, store: FolderStore, settings: Settings, meanwhile: Callable[[], object]) -> None:
+        self.store, self.settings, self.meanwhile = store, settings, [meanwhile]
+        self.names: list[str] = []
+
+    def run(self, name: str, spec: Spec, key: str) -> None:
+        self.names.append(name)
+        if isinstance(spec, PromoteRequest):
+            try:
+                promote(self.store, self.settings, spec)
+            except DyeworksError as error:
+                raise StageFailed(name, "run", str(error)) from error
+            return
+        measured(self.store, "mine", len(history(self.store, self.settings.model)), name=key)
+        while self.meanwhile:
+            self.meanwhile.pop()()
+
+
+def competing(
+    store: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]
+) -> tuple[Stages, PromotionResult]:
+    trained(store, "mine")
+    stages = Stages(store, settings, meanwhile)
+    monkeypatch.setattr(retrain, "run_stage", stages.run)
+    with disable_run_logger():
+        return stages, retrain.compete(RetrainRequest(), TrainRequest(), "mine")
+
+
+def crowned(store: FolderStore, settings: Settings) -> None:
+    promote(store, settings, PromoteRequest(evaluation=evaluated(store, "other", 0)))
+
+
+def test_a_challenger_meets_the_champion_that_was_crowned_meanwhile(
+    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages, result = competing(folder, settings, monkeypatch, lambda: crowned(folder, settings))
+    assert stages.names == ["evaluate-challenger", "promote-champion"] * 2
+    assert (result.decision.verdict, result.generation) == ("promote", 2)
+
+
+def test_a_stage_that_fails_for_another_reason_is_not_tried_against_a_new_champion(
+    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StageFailed, match="train"):
+        competing(folder, settings, monkeypatch, lambda: folder.delete("results/train/mine.json"))
+
+
+def test_a_training_that_was_withdrawn_is_kept_out_without_an_evaluation(
+    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))
+    withdraw(folder, settings, WithdrawRequest(release=first.release, reason="a picture was removed"))
+    stages, result = competing(folder, settings, monkeypatch, lambda: None)
+    assert stages.names == []
+    assert (result.decision.verdict, result.generation) == ("keep", 0)
+    assert "a picture was removed" in result.decision.reason

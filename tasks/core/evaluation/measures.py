@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,14 @@ from tasks.core.scores import Measure, Scores, Values
 Watch = Callable[[Drawn], None]
 
 
+class Fault(NamedTuple):
+    """A picture that shows nothing."""
+
+    kind: str
+    prompt: str
+    picture: str  # the prompt and the seed, in words
+
+
 @dataclass
 class Findings:
     """The scores of a model, and what was seen in its pictures on the way."""
@@ -24,7 +33,7 @@ class Findings:
     scores: Scores
     pictures: int = 0
     compared: int = 0  # those that were held against the training pictures
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
 
 
@@ -78,7 +87,7 @@ class Measurer:
         names = [f"{drawn.prompt!r} with seed {seed}" for seed in seeds]
         found.pictures += len(names)
         told = zip(map(fault_of, drawn.pictures), names, strict=True)
-        found.faults += [f"{fault}: {name}" for fault, name in told if fault]
+        found.faults += [Fault(fault, drawn.prompt, name) for fault, name in told if fault]
         if compared:
             bits = distances(hashes(drawn.pictures), self.originals.hashes)
             found.compared += len(names)

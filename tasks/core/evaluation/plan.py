@@ -3,9 +3,9 @@
 from tasks.core.documents import Document, digest
 from tasks.core.errors import SettingError
 from tasks.core.models import scorer_fingerprint
-from tasks.core.registry.ledger import champion
+from tasks.core.registry.ledger import champion, history
 from tasks.core.requests import EvaluateRequest
-from tasks.core.results import EvaluationResult, TrainResult, get_result
+from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result
 from tasks.core.scores import Measure
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec, GateSpec, load_preset
@@ -104,3 +104,13 @@ def won_with(store: Store, settings: Settings, training: str) -> str:
         return ""
     evaluation = get_result(store, EvaluationResult, current.evaluation)
     return evaluation.key if evaluation.training == training else ""
+
+
+def is_outdated(store: Store, settings: Settings, evaluation: str) -> bool:
+    """Whether an evaluation is not there, or compared with another release than the one that is served now."""
+    found = find_result(store, EvaluationResult, evaluation)
+    if found is None:  # the champion changed before it began, and so did its key
+        return True
+    entries = history(store, settings.model)
+    then, now = (e[-1].release if e else "" for e in (entries[: found.champion_generation], entries))
+    return then != now

@@ -3,18 +3,20 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from tasks.core.blank import NAN
 from tasks.core.evaluation.measures import Findings
 
 
-def refusals(found: Findings, max_exact: float) -> tuple[str, ...]:
+def refusals(found: Findings, drifted: tuple[str, ...], max_exact: float) -> tuple[str, ...]:
     """Why a model is refused outright, in words."""
-    return (*_faulty(found), *_copying(found, max_exact))
+    return (*_faulty(found, drifted), *_copying(found, max_exact))
 
 
-def _faulty(found: Findings) -> Iterator[str]:
-    kinds = Counter(fault.partition(": ")[0] for fault in found.faults)
-    for kind, count in kinds.items():
-        first = next(f.partition(": ")[2] for f in found.faults if f.startswith(f"{kind}: "))
+def _faulty(found: Findings, drifted: tuple[str, ...]) -> Iterator[str]:
+    """Pictures that show nothing; visitors may have asked for just that, so theirs only where it is not a number."""
+    faults = [fault for fault in found.faults if fault.kind == NAN or fault.prompt not in drifted]
+    for kind, count in Counter(fault.kind for fault in faults).items():
+        first = next(fault.picture for fault in faults if fault.kind == kind)
         yield f"{count} of {found.pictures} pictures are {kind}, the first: {first}"
 
 

@@ -92,7 +92,7 @@ def _evidence(plan: EvaluationPlan, pair: Pair, found: Findings, originals: Orig
         groups=plan.spec.prompts.grouped(plan.fixed),
         near_limit=originals.near_limit,
         size_bytes=pair.size_bytes,
-        refusals=refusals(found, plan.spec.max_exact),
+        refusals=refusals(found, plan.drifted, plan.spec.max_exact),
     )
 
 

@@ -15,13 +15,16 @@ from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core import clock
+from tasks.core.blank import NAN
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import ingest, split
 from tasks.core.errors import ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.evaluation.files import light
 from tasks.core.evaluation.looks import seeds_of
+from tasks.core.evaluation.measures import Fault, Findings
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
+from tasks.core.evaluation.refusals import refusals
 from tasks.core.evaluation.run import evaluate
 from tasks.core.gate import Decision, decide
 from tasks.core.promotion import gate
@@ -283,6 +286,16 @@ def test_further_looks_render_the_prompts_of_the_unsure_guard_alone(shop: Shop, 
     assert decided.verdict != "inconclusive"
     first = decide(result.challenger, result.champion, strict, evidence=result.evidence)
     assert first.verdict == "inconclusive"
+
+
+def test_visitors_may_ask_for_a_picture_of_one_colour() -> None:
+    def seen(kind: str, prompt: str) -> Findings:
+        return Findings({}, pictures=8, faults=[Fault(kind, prompt, f"{prompt!r} with seed 1")])
+
+    assert refusals(seen("black", "a night"), ("a night",), 0.05) == ()
+    assert refusals(seen(NAN, "a night"), ("a night",), 0.05)
+    (told,) = refusals(seen("black", "rings"), ("a night",), 0.05)
+    assert told == "1 of 8 pictures are black, the first: 'rings' with seed 1"
 
 
 def test_a_refused_challenger_gets_no_further_looks(shop: Shop, tmp_path: Path) -> None:
