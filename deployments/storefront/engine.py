@@ -9,9 +9,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
 from PIL import Image
 
-from deployments.storefront.follower import Follower
+from deployments.storefront.follower import Follower, Served
 from tasks.core.blank import fault_of
 from tasks.core.events import Unhealthy
 from tasks.core.rendering import Renderer
@@ -112,16 +113,30 @@ class Engine:
             self.jobs.not_empty.notify()
 
     def _render(self, follower: Follower, batch: list[Job]) -> list[tuple[str, bool]]:
-        """Answer the jobs; each prompt and whether it was drawn, a batch that failed as one."""
+        """Answer the jobs; each prompt and whether it was drawn, a batch that failed as one.
+
+        A batch that does not fit into memory is drawn one by one; what does not fit alone says nothing of the release.
+        """
         start, served = time.perf_counter(), follower.served
         prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
         try:
             images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.settings.render_guidance)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                follower.ailing = f"{served}: {error}"
+                batch[0].done.set_exception(error.with_traceback(None))  # whose frames hold memory of the device
+                return []
         except Exception as error:  # whatever a pipeline raises, whoever asked is told of it
             for job in batch:
                 job.done.set_exception(error)
             return [(prompts[0], False)]
-        seconds = time.perf_counter() - start
+        else:
+            return self._answer(batch, images, served, time.perf_counter() - start)
+        return [outcome for job in batch for outcome in self._render(follower, [job])]
+
+    def _answer(
+        self, batch: list[Job], images: list[Image.Image], served: Served, seconds: float
+    ) -> list[tuple[str, bool]]:
         for job, image in zip(batch, images, strict=True):
             job.done.set_result(Picture(image, served.release, served.generation, seconds))
-        return [(prompt, not fault_of(image)) for prompt, image in zip(prompts, images, strict=True)]
+        return [(job.prompt, not fault_of(image)) for job, image in zip(batch, images, strict=True)]

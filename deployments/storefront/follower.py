@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from tasks.core.blank import fault_of
 from tasks.core.errors import DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.events import Unhealthy
@@ -49,30 +51,50 @@ class Follower:
         self.refused: Unhealthy | None = None
         self.bad: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
         self.ailing = ""  # what is wrong with what draws now; empty when nothing is
+        self.waits = ""  # why the channel's generation could not be tried yet; empty when it was
 
     @property
     def trouble(self) -> str:
         """What is wrong, in words; empty when nothing is."""
-        if (about := self.refused) is None:
-            return self.ailing
-        refused = f"generation {about.generation} is refused, {self.served} is served: {about.reason}"
-        return "; ".join(filter(None, (refused, self.ailing)))
+        refused = ""
+        if about := self.refused:
+            refused = f"generation {about.generation} is refused, {self.served} is served: {about.reason}"
+        return "; ".join(filter(None, (refused, self.waits, self.ailing)))
 
     def follow(self) -> None:
-        """Serve what the channel points at; raises what the store raises, and what is served stays."""
+        """Serve what the channel points at; raises what the store raises, and what is served stays.
+
+        Where the machine is at fault, what is served stays too, and the channel's generation is tried again next time.
+        """
         channel, _ = read_channel(self.store, self.settings.model)
         if channel is None or (self.channel and _target(channel) == _target(self.channel)):
             return
         try:
+            self._switch(channel)
+        except (torch.OutOfMemoryError, ModelUnusable) as error:
+            self.waits = f"generation {channel.generation} waits, {self.served} is served: {error}"
+            log.error("%s", self.waits)
+        else:
+            self.channel, self.waits = channel, ""
+
+    def _switch(self, channel: Channel) -> None:
+        """Serve what the channel points at or refuse it.
+
+        Raises:
+            torch.OutOfMemoryError: which is never the fault of a release.
+            ModelUnusable: neither it nor what is served draws.
+        """
+        try:
             self._serve(Served(channel.release, channel.generation))
         except FAULTS as error:
+            if isinstance(error, ModelUnusable):
+                self._smoke(self.served)
             if not self.served.generation:
                 self._fall_back(channel)
             self._refuse(channel, str(error))
         else:
             self.refused, self.ailing = None, ""
             log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
-        self.channel = channel
 
     def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
         """Take the outcome of renders, each a prompt and whether it was drawn; too many bad ones leave the release.
@@ -106,7 +128,7 @@ class Follower:
         generations = [e.generation for e in entries if e.release == channel.previous]
         try:
             self._serve(Served(channel.previous, max(generations, default=0)))
-        except FAULTS as error:
+        except (*FAULTS, torch.OutOfMemoryError) as error:
             log.error("release %s, which was served before, does not draw either: %s", channel.previous, error)
             return False
         return True
@@ -138,12 +160,14 @@ class Follower:
             self.renderer.load(Path(folder), release)
 
     def _smoke(self, wanted: Served) -> None:
-        """Draw as for a visitor; raises ModelUnusable."""
+        """Draw as for a visitor; raises ModelUnusable, and torch.OutOfMemoryError as it is."""
         name, prompt = wanted.release or "base", f"a picture in {self.settings.trigger}"
         try:
             (picture,), _ = self.renderer.render(
                 [prompt], [0], self.settings.render_steps, self.settings.render_guidance
             )
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise ModelUnusable(name, f"does not render: {error}") from error
         if fault := fault_of(picture):

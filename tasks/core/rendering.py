@@ -38,11 +38,18 @@ class Renderer:
         self.active = ""  # empty: the bare base
 
     def load(self, folder: Path, name: str) -> None:
-        """Load an adapter under a name of its own and try it; raises ModelUnusable and keeps the active one."""
+        """Load an adapter under a name of its own and keep the active one.
+
+        Raises:
+            ModelUnusable: it is no LoRA for this base.
+            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+        """
         if name in self.pipe.get_list_adapters().get("unet", []):
             return
         try:
             self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+        except torch.OutOfMemoryError:
+            raise
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelUnusable(name, f"is no LoRA for this base: {error}") from error
         finally:

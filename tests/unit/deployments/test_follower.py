@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
-from deployments.storefront.engine import Engine
+from deployments.storefront.engine import Engine, Job
 from deployments.storefront.follower import Follower, Served
 from tasks.core.blank import fault_of
 from tasks.core.events import Unhealthy
@@ -266,3 +267,106 @@ def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
     assert "what was served before does not draw either" in follower.trouble
     follower.note([("a", True)])
     assert follower.trouble == ""
+
+
+def short(*_: object, **__: object) -> NoReturn:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("where", ["load_lora_weights", "__call__"])
+def test_a_switch_that_runs_out_of_memory_is_tried_again(
+    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    first = publish()
+    follower.follow()
+    shown = drawn(follower)
+    second = publish(0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(follower.renderer.pipe), where, short)
+        for _ in range(2):
+            follower.follow()
+            follower.note([("a", True)])
+            assert follower.trouble == "generation 2 waits, generation 1 is served: CUDA out of memory"
+    assert (follower.served, follower.refused, told) == (Served(first, 1), None, [])
+    assert (drawn(follower), adapters(follower)) == (shown, [first])
+    follower.follow()
+    assert (follower.served, follower.trouble, told) == (Served(second, 2), "", [])
+
+
+def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
+    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish()
+    follower.follow()
+    second = publish(0.5)
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("cuDNN error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(follower.renderer, "render", broken)
+        follower.follow()
+    assert (follower.served, follower.refused, told) == (Served(first, 1), None, [])
+    assert f"generation 2 waits, generation 1 is served: model '{first}': does not render" in follower.trouble
+    follower.follow()
+    assert (follower.served, follower.trouble) == (Served(second, 2), "")
+
+
+def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
+    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish()
+    second = publish(0.5)
+    follower.follow()
+    monkeypatch.setattr(follower.renderer, "render", short)
+    follower.note((prompt, False) for prompt in "abc")
+    assert (follower.served, told) == (Served(second, 2), [])
+    assert "what was served before does not draw either" in follower.trouble
+
+
+def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
+    local: Settings, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    publish()
+    second = publish(0.5)
+    engine = Engine(folder, local, 2, told.append)
+    engine.start()
+    try:
+        assert engine.ready.wait(120)
+        follower, draw = engine.follower, engine.follower.renderer.render
+
+        def crowded(prompts: list[str], *args: object) -> object:
+            """What tries a release fits, what visitors ask for does not."""
+            if not prompts[0].startswith("a picture in"):
+                short()
+            return draw(prompts, *args)  # type: ignore[arg-type]
+
+        follower.renderer.render = crowded  # type: ignore[assignment, method-assign]
+        for prompt in ("rings", "dots", "waves"):
+            with pytest.raises(torch.OutOfMemoryError):
+                engine.submit(prompt, 1, 2).result(60)
+        assert (follower.served, follower.bad, told) == (Served(second, 2), set(), [])
+        assert follower.trouble == "generation 2: CUDA out of memory"
+        follower.renderer.render = draw  # type: ignore[method-assign]
+        assert engine.submit("rings", 1, 2).result(60).release == second
+    finally:
+        engine.stop()
+    assert follower.trouble == ""
+
+
+def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
+    local: Settings, folder: FolderStore, follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = follower.renderer.render
+
+    def narrow(prompts: list[str], *args: object) -> object:
+        if len(prompts) > 1 or prompts == ["dots"]:
+            short()
+        return draw(prompts, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(follower.renderer, "render", narrow)
+    engine = Engine(folder, local, 3, follower.tell)
+    batch = [Job(prompt, 1, 2) for prompt in ("rings", "dots", "waves")]
+    assert engine._render(follower, batch) == [("rings", True), ("waves", True)]
+    assert [job.done.exception() is None for job in batch] == [True, False, True]
+    assert "out of memory" in follower.trouble
