@@ -3,6 +3,7 @@
 from prefect import get_run_logger, task
 
 from tasks.context import open_publishing
+from tasks.core.errors import ReconcileFailed
 from tasks.core.reconcile import reconcile
 
 
@@ -10,7 +11,15 @@ from tasks.core.reconcile import reconcile
 def put_right() -> tuple[str, ...]:
     """Bring every projection in line with the ledger, and tell what was not."""
     store, settings = open_publishing()
-    changes = reconcile(store, settings)
+    try:
+        changes = reconcile(store, settings)
+    except ReconcileFailed as error:
+        _log(error.changes)
+        raise
+    _log(changes)
+    return changes
+
+
+def _log(changes: tuple[str, ...]) -> None:
     for change in changes:
         get_run_logger().warning("put right: %s", change)
-    return changes

@@ -356,6 +356,15 @@ class PublishFailed(DyeworksError):
         self.place, self.problem, self.status = place, problem, status  # status: of HTTP; 0 where nothing answered
 
 
+class ReconcileFailed(DyeworksError):
+    """Some of what follows from the ledger could not be put right; all the rest was."""
+
+    def __init__(self, faults: list[DyeworksError], changes: tuple[str, ...]) -> None:
+        told = "; ".join(str(fault) for fault in faults)
+        super().__init__(f"{len(faults)} of what follows from the ledger could not be put right, the rest was: {told}")
+        self.faults, self.changes = faults, changes
+
+
 class BadKey(DyeworksError):
     """A store key is not a plain relative path."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks.core.adoption import adopt
-from tasks.core.errors import ReleaseCorrupt
+from tasks.core.errors import PublishRefused, ReconcileFailed, ReleaseCorrupt
 from tasks.core.promotion import promote
 from tasks.core.publishing.run import publish
 from tasks.core.reconcile import reconcile
@@ -105,9 +105,26 @@ def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop:
     publish(folder, shop, PublishRequest())
     second = generations(folder, shop, run, "b")[1]
     folder.write(prefix(shop.model, second.release) + WEIGHTS, b"tampered")
-    with pytest.raises(ReleaseCorrupt):
+    with pytest.raises(ReconcileFailed) as caught:
         reconcile(folder, shop)
-    assert served(folder.url, shop) == (1, first.release)
+    assert {type(fault) for fault in caught.value.faults} == {ReleaseCorrupt}
+    assert served(folder.url, shop) == served(shop.publish_store, shop) == (1, first.release)
+
+
+def test_a_place_that_cannot_be_used_keeps_nothing_else_waiting(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    newest = generations(folder, shop, run, "a")[0]
+    broken = shop.model_copy(update={"hub_repo": "cloth/adire", "publish_store": "ftp://nowhere"})
+    with pytest.raises(ReconcileFailed, match=r"2 of what follows.*ftp://nowhere.*; .*there is no token") as caught:
+        reconcile(folder, broken)
+    assert [type(fault) for fault in caught.value.faults] == [PublishRefused, PublishRefused]
+    assert "the champion channel points at generation 1" in caught.value.changes
+    assert served(folder.url, shop) == (1, newest.release)
+    assert aliases(mlflow_home, shop) == {"champion": "a"}
+    with pytest.raises(ReconcileFailed, match="1 of what follows"):
+        reconcile(folder, shop.model_copy(update={"hub_repo": "cloth/adire"}))
+    assert served(shop.publish_store, shop) == (1, newest.release)
 
 
 def test_a_release_that_was_withdrawn_while_it_was_promoted_is_left(
