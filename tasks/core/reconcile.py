@@ -13,10 +13,11 @@ from tasks.core.registry import aliases
 from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import verify_release
-from tasks.core.registry.withdrawals import withdrawals
+from tasks.core.registry.withdrawals import deletions, withdrawals
 from tasks.core.rollback import leave_withdrawn
 from tasks.core.settings import Settings
 from tasks.core.store import Store
+from tasks.core.withdrawing import delete_weights, finish_records
 
 Projection = Callable[[Store, Settings], Iterator[str]]  # does it, and says what it did
 
@@ -42,11 +43,12 @@ def reconcile(store: Store, settings: Settings) -> tuple[str, ...]:
 def _projections(store: Store, settings: Settings) -> list[Projection]:
     """Each is tried by itself, and so is each place: one that is down keeps no other waiting."""
     places = [partial(_place, door) for door in doors(store, settings)]
-    return [_no_withdrawn_champion, _channel, *places, _registry]
+    return [_no_withdrawn_champion, _channel, _weights, *places, _registry]
 
 
 def _no_withdrawn_champion(store: Store, settings: Settings) -> Iterator[str]:
-    """A release that was withdrawn while it was promoted is left."""
+    """A release that was withdrawn while it was promoted is left, and one whose withdrawal was cut off."""
+    finish_records(store, settings)
     if entry := leave_withdrawn(store, settings):
         yield f"generation {entry.generation}: {entry.reason}"
 
@@ -65,6 +67,13 @@ def _channel(store: Store, settings: Settings) -> Iterator[str]:
             yield f"the champion channel points at generation {entry.generation}"
 
 
+def _weights(store: Store, settings: Settings) -> Iterator[str]:
+    """Weights that were to be deleted with a withdrawal, and still are there."""
+    for withdrawal in deletions(store, settings.model):
+        if gone := delete_weights(store, settings, withdrawal):
+            yield f"release {withdrawal.release} was withdrawn: {gone} objects deleted"
+
+
 def _place(door: Callable[[], Place], store: Store, settings: Settings) -> Iterator[str]:
     """Another place; what was withdrawn is marked there too."""
     entry = champion(store, settings.model)
@@ -74,8 +83,9 @@ def _place(door: Callable[[], Place], store: Store, settings: Settings) -> Itera
     if not place.serves(entry):
         place.publish(entry)
         yield f"generation {entry.generation} published to {place.name}"
+    doomed = {withdrawal.release for withdrawal in deletions(store, settings.model)}
     for withdrawal in withdrawals(store, settings.model):
-        place.withdraw(withdrawal, delete=False)
+        place.withdraw(withdrawal, delete=withdrawal.release in doomed)
 
 
 def _registry(store: Store, settings: Settings) -> Iterator[str]:

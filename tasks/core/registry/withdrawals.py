@@ -1,5 +1,6 @@
 """Releases that were taken back for good, each under its name; what is there is never changed."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from tasks.core.documents import Document, read_document, read_documents, render
@@ -19,6 +20,10 @@ class Withdrawal(Document):
 
 def _prefix(model: str) -> str:
     return f"models/{model}/withdrawals/"
+
+
+def _deletions(model: str) -> str:
+    return f"models/{model}/deletions/"
 
 
 def withdrawals(store: Store, model: str) -> list[Withdrawal]:
@@ -42,6 +47,17 @@ def record_withdrawal(store: Store, model: str, withdrawal: Withdrawal) -> Withd
     except ObjectExists:
         return read_document(store, Withdrawal, key)
     return withdrawal
+
+
+def ask_deletion(store: Store, model: str, withdrawal: Withdrawal) -> None:
+    """Keep that the weights of a release are to be deleted with its withdrawal, so that anyone can finish it."""
+    with suppress(ObjectExists):
+        store.create(f"{_deletions(model)}{withdrawal.release}.json", render(withdrawal))
+
+
+def deletions(store: Store, model: str) -> list[Withdrawal]:
+    """The withdrawals with which weights were to be deleted; each may not be recorded yet."""
+    return list(read_documents(store, Withdrawal, _deletions(model)))
 
 
 def refuse_withdrawn(store: Store, model: str, release: str) -> None:
