@@ -288,11 +288,12 @@ class ReleaseCorrupt(DyeworksError):
 
 
 class ReleaseWithdrawn(DyeworksError):
-    """A release was taken back for good."""
+    """A release was taken back for good, and with it the training that it is of."""
 
-    def __init__(self, release: str, actor: str, reason: str) -> None:
-        super().__init__(f"release {release} was withdrawn by {actor} ({reason}); take another generation")
-        self.release = release
+    def __init__(self, release: str, actor: str, reason: str, training: str = "") -> None:
+        of, advice = (f" of training {training}", "training") if training else ("", "generation")
+        super().__init__(f"release {release}{of} was withdrawn by {actor} ({reason}); take another {advice}")
+        self.release, self.training = release, training
 
 
 class ReleaseAbandoned(DyeworksError):

@@ -64,3 +64,10 @@ def refuse_withdrawn(store: Store, model: str, release: str) -> None:
     """Raise ReleaseWithdrawn for a release that was taken back."""
     if found := find_withdrawal(store, model, release):
         raise ReleaseWithdrawn(release, found.actor, found.reason)
+
+
+def refuse_training(store: Store, model: str, training: str) -> None:
+    """Raise ReleaseWithdrawn for a training of which a release was taken back."""
+    for found in withdrawals(store, model):
+        if found.training == training:
+            raise ReleaseWithdrawn(found.release, found.actor, found.reason, training)
