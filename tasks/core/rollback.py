@@ -36,6 +36,9 @@ class NothingToRollBack(DyeworksError):
 def roll_back(store: Store, settings: Settings, request: RollBackRequest) -> Entry:
     """Append an entry that names an older generation; the newest entry as it is where that is done already.
 
+    Started again after a crash, a request that says neither where to nor what it leaves is not known to be undone: it
+    rolls nothing back.
+
     What it names was read back before: nothing is entered that could not be served.
 
     Raises:
@@ -49,7 +52,8 @@ def roll_back(store: Store, settings: Settings, request: RollBackRequest) -> Ent
     if not entries:
         raise NothingToRollBack(request.generation)
     current = entries[-1]
-    if request.leaves and current.generation != request.leaves:
+    again = request.attempt > 1 and not (request.leaves or request.generation)
+    if again or (request.leaves and current.generation != request.leaves):
         return current
     chosen = _named(entries, request.generation) if request.generation else previous(store, settings.model, entries)
     if chosen is None:
@@ -61,6 +65,14 @@ def roll_back(store: Store, settings: Settings, request: RollBackRequest) -> Ent
     entry = back_to(chosen, entries, newest_version(store, settings.dataset), (request.actor, request.reason))
     ledger.append(store, settings.model, entry)
     return entry
+
+
+def repeatable(store: Store, settings: Settings, request: RollBackRequest) -> RollBackRequest:
+    """The request as it can be tried twice: one that names nothing leaves the generation that is served now."""
+    current = ledger.champion(store, settings.model)
+    if not current or request.leaves or request.generation or request.attempt > 1:
+        return request
+    return request.model_copy(update={"leaves": current.generation})
 
 
 def _named(entries: Sequence[Entry], generation: int) -> Entry | None:

@@ -15,7 +15,7 @@ from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import Entry, history, profile_generation
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, prefix
 from tasks.core.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.rollback import NothingToRollBack, roll_back
+from tasks.core.rollback import NothingToRollBack, repeatable, roll_back
 from tasks.core.settings import Settings
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
@@ -174,3 +174,21 @@ def test_a_named_generation_that_is_not_whole_is_not_entered(folder: FolderStore
     with pytest.raises(ObjectMissing):
         roll_back(folder, settings, RollBackRequest(generation=2))
     assert len(history(folder, settings.model)) == 3
+
+
+def test_a_request_that_names_nothing_can_be_tried_again(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "abc")
+    request = repeatable(folder, settings, RollBackRequest(actor="ada"))
+    assert request == RollBackRequest(actor="ada", leaves=3)
+    entry = roll_back(folder, settings, request)
+    assert (entry.generation, entry.restores) == (4, 2)
+    assert roll_back(folder, settings, request) == entry
+    for named in (RollBackRequest(generation=1), RollBackRequest(leaves=2), RollBackRequest(attempt=2)):
+        assert repeatable(folder, settings, named) == named
+
+
+def test_started_again_after_a_crash_it_goes_no_further_back(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "abc")
+    entry = roll_back(folder, settings, RollBackRequest())
+    assert roll_back(folder, settings, RollBackRequest(attempt=2)) == entry
+    assert roll_back(folder, settings, RollBackRequest(leaves=4, attempt=2)).restores == 1, "cut off before its entry"
