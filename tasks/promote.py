@@ -12,7 +12,7 @@ from tasks.core.promotion import promote
 from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import PromotionResult
-from tasks.core.rollback import roll_back
+from tasks.core.rollback import repeatable, roll_back
 
 
 @task
@@ -51,8 +51,19 @@ def announce_promotion(result: PromotionResult) -> None:
     emit(store, make_event("dyeworks.champion.promoted", settings.model, payload, key=key))
 
 
-@task
 def enter_roll_back(request: RollBackRequest) -> Entry:
+    """Append the roll-back to the ledger; tried again, it goes back once."""
+    return append_roll_back(name_what_it_leaves(request))
+
+
+@task(retries=2, retry_delay_seconds=[2, 5])
+def name_what_it_leaves(request: RollBackRequest) -> RollBackRequest:
+    """Say which generation is left, where nothing is said of it, so that the next step can be repeated."""
+    return repeatable(*open_context(), request)
+
+
+@task(retries=2, retry_delay_seconds=[2, 5])
+def append_roll_back(request: RollBackRequest) -> Entry:
     """Append the roll-back to the ledger."""
     store, settings = open_context()
     entry = roll_back(store, settings, request)

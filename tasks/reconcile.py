@@ -3,13 +3,22 @@
 from prefect import get_run_logger, task
 
 from tasks.context import everywhere
+from tasks.core.errors import ReconcileFailed
 from tasks.core.reconcile import reconcile
 
 
 @task(retries=2, retry_delay_seconds=5)
 def put_right() -> tuple[str, ...]:
     """Bring every projection in line with the ledger, and tell what was not."""
-    changes = everywhere(reconcile)
+    try:
+        changes = everywhere(reconcile)
+    except ReconcileFailed as error:
+        _log(error.changes)
+        raise
+    _log(changes)
+    return changes
+
+
+def _log(changes: tuple[str, ...]) -> None:
     for change in changes:
         get_run_logger().warning("put right: %s", change)
-    return changes

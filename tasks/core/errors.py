@@ -288,11 +288,12 @@ class ReleaseCorrupt(DyeworksError):
 
 
 class ReleaseWithdrawn(DyeworksError):
-    """A release was taken back for good."""
+    """A release was taken back for good, and with it the training that it is of."""
 
-    def __init__(self, release: str, actor: str, reason: str) -> None:
-        super().__init__(f"release {release} was withdrawn by {actor} ({reason}); take another generation")
-        self.release = release
+    def __init__(self, release: str, actor: str, reason: str, training: str = "") -> None:
+        of, advice = (f" of training {training}", "training") if training else ("", "generation")
+        super().__init__(f"release {release}{of} was withdrawn by {actor} ({reason}); take another {advice}")
+        self.release, self.training = release, training
 
 
 class ReleaseAbandoned(DyeworksError):
@@ -354,6 +355,15 @@ class PublishFailed(DyeworksError):
             f"publishing to {place} failed: {problem}; run it again: what lies there already is not sent twice"
         )
         self.place, self.problem, self.status = place, problem, status  # status: of HTTP; 0 where nothing answered
+
+
+class ReconcileFailed(DyeworksError):
+    """Some of what follows from the ledger could not be put right; all the rest was."""
+
+    def __init__(self, faults: list[DyeworksError], changes: tuple[str, ...]) -> None:
+        told = "; ".join(str(fault) for fault in faults)
+        super().__init__(f"{len(faults)} of what follows from the ledger could not be put right, the rest was: {told}")
+        self.faults, self.changes = faults, changes
 
 
 class BadKey(DyeworksError):

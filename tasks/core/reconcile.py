@@ -5,28 +5,50 @@ A projection is left behind by whatever was killed between the ledger and it; ea
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
-from tasks.core.errors import StoreConflict
-from tasks.core.publishing.places import open_places
+from tasks.core.errors import DyeworksError, ReconcileFailed, StoreConflict
+from tasks.core.publishing.places import Place, doors
 from tasks.core.registry import aliases
 from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import verify_release
-from tasks.core.registry.withdrawals import withdrawals
+from tasks.core.registry.withdrawals import deletions, withdrawals
 from tasks.core.rollback import leave_withdrawn
 from tasks.core.settings import Settings
 from tasks.core.store import Store
+from tasks.core.withdrawing import delete_weights, finish_records
 
-Projection = Callable[[Store, Settings], Iterator[str]]
+Projection = Callable[[Store, Settings], Iterator[str]]  # does it, and says what it did
 
 
 def reconcile(store: Store, settings: Settings) -> tuple[str, ...]:
-    """Put all projections right, the channel first; in words what was changed."""
-    return tuple(said for project in PROJECTIONS for said in project(store, settings))
+    """Put all projections right, the channel first; in words what was changed.
+
+    Raises:
+        ReconcileFailed: some could not be put right; the others were.
+    """
+    changes, faults = list[str](), list[DyeworksError]()
+    for project in _projections(store, settings):
+        try:
+            for said in project(store, settings):
+                changes.append(said)
+        except DyeworksError as error:
+            faults.append(error)
+    if faults:
+        raise ReconcileFailed(faults, tuple(changes))
+    return tuple(changes)
+
+
+def _projections(store: Store, settings: Settings) -> list[Projection]:
+    """Each is tried by itself, and so is each place: one that is down keeps no other waiting."""
+    places = [partial(_place, door) for door in doors(store, settings)]
+    return [_no_withdrawn_champion, _channel, _weights, *places, _registry]
 
 
 def _no_withdrawn_champion(store: Store, settings: Settings) -> Iterator[str]:
-    """A release that was withdrawn while it was promoted is left."""
+    """A release that was withdrawn while it was promoted is left, and one whose withdrawal was cut off."""
+    finish_records(store, settings)
     if entry := leave_withdrawn(store, settings):
         yield f"generation {entry.generation}: {entry.reason}"
 
@@ -45,20 +67,27 @@ def _channel(store: Store, settings: Settings) -> Iterator[str]:
             yield f"the champion channel points at generation {entry.generation}"
 
 
-def _places(store: Store, settings: Settings) -> Iterator[str]:
-    """Every other place; what was withdrawn is marked there too."""
+def _weights(store: Store, settings: Settings) -> Iterator[str]:
+    """Weights that were to be deleted with a withdrawal, and still are there."""
+    for withdrawal in deletions(store, settings.model):
+        if gone := delete_weights(store, settings, withdrawal):
+            yield f"release {withdrawal.release} was withdrawn: {gone} objects deleted"
+
+
+def _place(door: Callable[[], Place], store: Store, settings: Settings) -> Iterator[str]:
+    """Another place; what was withdrawn is marked there too."""
     entry = champion(store, settings.model)
-    for place in open_places(store, settings) if entry else ():
-        if entry and not place.serves(entry):
-            place.publish(entry)
-            yield f"generation {entry.generation} published to {place.name}"
-        for withdrawal in withdrawals(store, settings.model):
-            place.withdraw(withdrawal, delete=False)
+    if entry is None:
+        return
+    place = door()
+    if not place.serves(entry):
+        place.publish(entry)
+        yield f"generation {entry.generation} published to {place.name}"
+    doomed = {withdrawal.release for withdrawal in deletions(store, settings.model)}
+    for withdrawal in withdrawals(store, settings.model):
+        place.withdraw(withdrawal, delete=withdrawal.release in doomed)
 
 
 def _registry(store: Store, settings: Settings) -> Iterator[str]:
     """MLflow's versions and aliases."""
     yield from aliases.project(store, settings)
-
-
-PROJECTIONS: tuple[Projection, ...] = (_no_withdrawn_champion, _channel, _places, _registry)

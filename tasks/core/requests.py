@@ -76,6 +76,7 @@ class RollBackRequest(Spec):
     leaves: int = Field(0, ge=0, description="Do nothing unless this generation is served; 0 means whichever is.")
     actor: str = Field("operator", description="Who asks for it.")
     reason: str = Field("rolled back by hand", description="Why.")
+    attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
 class AdoptRequest(Spec):

@@ -1,12 +1,14 @@
 """A release is taken back for good: recorded, left by the ledger and every channel, its weights deleted if asked."""
 
+from contextlib import suppress
+
 from tasks.core import clock
 from tasks.core.errors import ObjectMissing, ReleaseUnknown, SettingError
 from tasks.core.publishing.places import open_places
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.registry.releases import WEIGHTS, delete_files, made_from, release_manifest
-from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
+from tasks.core.registry.withdrawals import Withdrawal, ask_deletion, deletions, find_withdrawal, record_withdrawal
 from tasks.core.requests import WithdrawRequest
 from tasks.core.rollback import leave_withdrawn
 from tasks.core.settings import Settings
@@ -17,17 +19,17 @@ from tasks.core.store.probe import require_conditions
 def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> Withdrawal:
     """Take a release back; where it is served, the newest good generation before it, or the bare base, takes its place.
 
-    Repeatable: what was recorded first stands, and what was cut off is finished.
+    Repeatable: what was recorded first stands, and what was cut off is finished, by `reconcile` too.
 
     Raises:
         ReleaseUnknown: there is no such release or generation.
-        PublishRefused: a place cannot be used; it is marked as withdrawn here, and no weights are deleted.
+        PublishRefused: a place cannot be used; it is marked as withdrawn here, and `reconcile` deletes the weights.
     """
     if not request.reason:
         raise SettingError("spec.reason", "withdrawing a release needs a reason")
     require_conditions(store)
-    asked = record_withdrawal(store, settings.model, _withdrawal(store, settings, request))
-    taken = [record_withdrawal(store, settings.model, twin) for twin in _twins(store, settings, asked)]
+    named = _withdrawal(store, settings, request)
+    taken = _record(store, settings, named, request.delete_weights)
     leave_withdrawn(store, settings)
     entry = ledger.champion(store, settings.model)
     if entry:
@@ -38,8 +40,23 @@ def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> With
         for withdrawal in taken:
             place.withdraw(withdrawal, request.delete_weights)
     for withdrawal in taken if request.delete_weights else ():
-        _delete(store, settings, withdrawal)
-    return asked
+        delete_weights(store, settings, withdrawal)
+    return next(withdrawal for withdrawal in taken if withdrawal.release == named.release)
+
+
+def finish_records(store: Store, settings: Settings) -> None:
+    """Record what was cut off after it was asked for."""
+    for withdrawal in deletions(store, settings.model):
+        if not find_withdrawal(store, settings.model, withdrawal.release):
+            _record(store, settings, withdrawal, delete=True)
+
+
+def _record(store: Store, settings: Settings, named: Withdrawal, delete: bool) -> list[Withdrawal]:
+    """Record a withdrawal for every release of the LoRA, after the wish to delete their weights; what is recorded."""
+    twins = _twins(store, settings, find_withdrawal(store, settings.model, named.release) or named)
+    for twin in twins if delete else ():
+        ask_deletion(store, settings.model, twin)
+    return [record_withdrawal(store, settings.model, twin) for twin in twins]
 
 
 def _twins(store: Store, settings: Settings, asked: Withdrawal) -> list[Withdrawal]:
@@ -49,13 +66,13 @@ def _twins(store: Store, settings: Settings, asked: Withdrawal) -> list[Withdraw
     return [asked.model_copy(update={"release": release}) for release in sorted(releases | {asked.release})]
 
 
-def _delete(store: Store, settings: Settings, withdrawal: Withdrawal) -> None:
-    """Delete the weights, what they drew (evaluation.renders), and what they were made of."""
-    weights = release_manifest(store, settings.model, withdrawal.release).files[WEIGHTS]
-    delete_prefix(store, f"renders/{weights[:16]}")
-    delete_files(store, settings.model, withdrawal)
-    if withdrawal.training:
-        delete_prefix(store, f"checkpoints/{withdrawal.training}")
+def delete_weights(store: Store, settings: Settings, withdrawal: Withdrawal) -> int:
+    """Delete the weights, what they drew (evaluation.renders), what they were made of; how many objects that was."""
+    gone = delete_files(store, settings.model, withdrawal)
+    with suppress(ObjectMissing):  # without its manifest nothing tells what it drew
+        weights = release_manifest(store, settings.model, withdrawal.release).files[WEIGHTS]
+        gone += delete_prefix(store, f"renders/{weights[:16]}")
+    return gone + (delete_prefix(store, f"checkpoints/{withdrawal.training}") if withdrawal.training else 0)
 
 
 def _withdrawal(store: Store, settings: Settings, request: WithdrawRequest) -> Withdrawal:

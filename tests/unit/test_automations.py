@@ -17,6 +17,7 @@ from flows.roll_back import roll_back
 from tasks.core.events import Unhealthy, make_event
 from tasks.core.requests import RetrainRequest, RollBackRequest, TrainRequest
 from tasks.core.settings import ROOT
+from tasks.promote import append_roll_back, name_what_it_leaves
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
@@ -67,6 +68,36 @@ def test_a_crashed_retrain_is_started_again_and_counts() -> None:
     second = started_again(name, {"spec": asked})
     assert RetrainRequest.model_validate(second) == RetrainRequest.model_validate(asked | {"attempt": 2})
     assert started_again(name, {"spec": second})["attempt"] == 3
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"leaves": 7, "actor": "storefront guard", "reason": """it's "{{ not }}" a LoRA: {'a': 1}, 100 % <b>"""},
+        {"generation": 3, "actor": "ada", "reason": "too blue"},
+        {"actor": "ada"},
+        {},
+    ],
+)
+def test_a_crashed_roll_back_is_started_again_and_counts(asked: dict[str, Any]) -> None:
+    name = "a crashed roll-back is started again"
+    second = started_again(name, {"spec": asked})
+    assert RollBackRequest.model_validate(second, strict=True) == RollBackRequest.model_validate(asked | {"attempt": 2})
+    assert validate({"spec": second}, roll_back.parameters.model_dump(mode="json")) == []
+    assert started_again(name, {"spec": second}) == second | {"attempt": 3}
+    assert started_again(name, {}) == started_again(name, {"spec": {}})
+
+
+def test_a_roll_back_is_tried_again_as_the_guard_asks_for_it_once() -> None:
+    for step in (name_what_it_leaves, append_roll_back):
+        assert (step.retries, step.retry_delay_seconds) == (2, [2, 5])
+
+
+@pytest.mark.parametrize("parameters", [{"spec": {"attempt": 8}}, {"speck": {}}])
+def test_a_roll_back_is_not_started_again_for_ever(parameters: dict[str, Any]) -> None:
+    made = started_again("a crashed roll-back is started again", parameters)
+    with pytest.raises(ValidationError, match="attempt"):
+        RollBackRequest.model_validate(made)
 
 
 @pytest.mark.parametrize(("run", "covered"), [("crafty-reindeer", True), ("train-lora-4fa1c2-1", False)])

@@ -4,6 +4,7 @@ from tasks.core.documents import Document, digest
 from tasks.core.errors import SettingError
 from tasks.core.models import scorer_fingerprint
 from tasks.core.registry.ledger import champion, history
+from tasks.core.registry.withdrawals import refuse_training
 from tasks.core.requests import EvaluateRequest
 from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result
 from tasks.core.scores import Measure
@@ -56,9 +57,11 @@ def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) 
 
     Raises:
         ResultMissing: nothing was trained.
+        ReleaseWithdrawn: what was trained was taken back.
         SettingError: there is no prompt by which forgetting could be measured.
     """
     training = request.training or get_result(store, TrainResult).key
+    refuse_training(store, settings.model, training)
     preset, scorer = load_preset(), scorer_fingerprint(settings)
     spec, gate = request.evaluation or preset.evaluation, request.gate or preset.gate
     asked = ask(settings, spec)

@@ -8,7 +8,7 @@ from tasks.core import clock
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import load_manifest
 from tasks.core.documents import read_document
-from tasks.core.errors import SettingError
+from tasks.core.errors import ResultMissing, SettingError
 from tasks.core.evaluation.grid import Album, grids, samples
 from tasks.core.evaluation.keep import keep
 from tasks.core.evaluation.looks import further_looks
@@ -37,6 +37,7 @@ def evaluate(
 
     Raises:
         SettingError: the scorer is not the one that the plan was made for.
+        ResultMissing: the adapter was deleted.
     """
     if done := find_result(store, EvaluationResult, plan.key):
         return done
@@ -103,6 +104,8 @@ def _name(plan: EvaluationPlan) -> str:
 
 def _fetch(store: Store, settings: Settings, plan: EvaluationPlan, training: TrainResult, place: Path) -> Pair:
     download_folder(store, training.adapter, place / "challenger")
+    if not (place / "challenger" / WEIGHTS).is_file():
+        raise ResultMissing("train", plan.training)
     champion = Model()
     if plan.champion_release:
         fetch_release(store, settings.model, plan.champion_release, place / "champion")

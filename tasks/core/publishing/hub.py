@@ -47,10 +47,12 @@ class Hub:
         check_name(name)
         check_token(name, token)
         self.repository, self.private = Repository(name, token, endpoint), private
+        self._open = False
 
     def check(self) -> bool:
-        """Whether the model is there already; raises PublishRefused unless it can be published to."""
-        return check_access(self.repository, self.private)
+        """Whether the model is there already; raises PublishRefused unless it can be published to. Once is enough."""
+        self._open = self._open or check_access(self.repository, self.private)
+        return self._open
 
     def has(self, generation: int) -> bool:
         """Whether a generation was published there to its end."""

@@ -1,5 +1,7 @@
 """Where releases are published to beside the store itself: every place of the settings, each idempotent."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from tasks.core.publishing.hub_place import HubPlace
@@ -25,14 +27,19 @@ class Place(Protocol):
         """Mark a release there as withdrawn, and delete its files if asked to."""
 
 
+def doors(store: Store, settings: Settings) -> list[Callable[[], Place]]:
+    """What opens each place, so that one can be tried without the others; each raises PublishRefused."""
+    found: list[Callable[[], Place]] = []
+    if settings.publish_store:
+        found.append(partial(StorePlace, store, settings.publish_store, settings.model))
+    if settings.hub_repo:
+        found.append(partial(HubPlace, store, settings))
+    return found
+
+
 def open_places(store: Store, settings: Settings) -> list[Place]:
     """All places, each tried before anything is sent to any; raises PublishRefused."""
-    places: list[Place] = []
-    if settings.publish_store:
-        places.append(StorePlace(store, settings.publish_store, settings.model))
-    if settings.hub_repo:
-        places.append(HubPlace(store, settings))
-    return places
+    return [door() for door in doors(store, settings)]
 
 
 def publish_elsewhere(store: Store, settings: Settings, entry: Entry) -> dict[str, str]:

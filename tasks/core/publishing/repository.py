@@ -91,8 +91,8 @@ class Repository:
         self._token, self._api = token, HfApi(endpoint=endpoint, token=token)
 
     def who(self) -> Who:
-        """Whose token it is."""
-        return Who.model_validate(self._ask(self._api.whoami))
+        """Whose token it is, asked once: the Hub limits this question strictly."""
+        return Who.model_validate(self._ask(lambda: self._api.whoami(cache=True)))
 
     def is_private(self) -> bool:
         """Whether others cannot see it; status 404 or 401 where there is none."""

@@ -1,10 +1,9 @@
 """A second store that releases are published to, for services that must not reach the first."""
 
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
-from tasks.core.errors import ObjectMissing, PublishRefused, ReleaseCorrupt, StoreUnusable
+from tasks.core.errors import PublishRefused, ReleaseCorrupt, StoreUnusable
 from tasks.core.registry.channel import Channel, flip, points_at, read_channel
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import delete_files, prefix, put_release, release_manifest, sha256_of
@@ -63,5 +62,4 @@ class StorePlace:
         """Mark a release there as withdrawn, and delete its files."""
         record_withdrawal(self.target, self.model, withdrawal)
         if delete:
-            with suppress(ObjectMissing):  # it was never published there
-                delete_files(self.target, self.model, withdrawal)
+            delete_files(self.target, self.model, withdrawal)

@@ -4,7 +4,7 @@ All of it follows from the ledger and the evaluations, so it can be made again a
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,10 @@ ALIASES = ("champion", "previous", "challenger")
 
 
 class Shelf:
-    """The registered model and its versions, by number; `changes` tells what was done to them."""
+    """The registered model and its versions, by number; `changes` tells what was done to them.
+
+    Of two versions that processes made at once the lower counts.
+    """
 
     def __init__(self, model: str) -> None:
         self.model, self.client, self.changes = model, MlflowClient(), list[str]()
@@ -34,24 +37,32 @@ class Shelf:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        versions = self.client.search_model_versions(f"name = '{model}'")
-        self.tags: dict[str, dict[str, str]] = {str(v.version): dict(v.tags) for v in versions}
+        self.tags = self._read()
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        versions = self.client.search_model_versions(f"name = '{self.model}'")
+        return {str(v.version): dict(v.tags) for v in versions}
 
     def of_release(self, release: str) -> str:
         """The version of a release; empty where there is none."""
-        return next((n for n, tags in self.tags.items() if release and tags.get("release") == release), "")
+        return _lowest(n for n, tags in self.tags.items() if release and tags.get("release") == release)
 
     def of_training(self, training: str) -> str:
         """The version of a training that is no release; empty where there is none."""
         mine = (n for n, tags in self.tags.items() if training and tags.get("training") == training)
-        return next((n for n in mine if not self.tags[n].get("release")), "")
+        return _lowest(n for n in mine if not self.tags[n].get("release"))
 
     def make(self, run: str, tags: Mapping[str, str]) -> str:
-        """A new version; its number."""
+        """A new version, unless another process made one with these tags meanwhile; the number of that which counts."""
         made = self.client.create_model_version(self.model, f"runs:/{run}/adapter", run, tags=dict(tags))
-        self.tags[str(made.version)] = dict(tags)
-        self.changes.append(f"MLflow: version {made.version} made")
-        return str(made.version)
+        number, self.tags = str(made.version), self._read()
+        first = _lowest(n for n, told in self.tags.items() if tags.items() <= told.items())
+        if first != number:
+            self.client.delete_model_version(self.model, number)
+            del self.tags[number]
+            return first
+        self.changes.append(f"MLflow: version {number} made")
+        return number
 
     def describe(self, number: str, tags: Mapping[str, str], reason: str = "") -> None:
         """Set those tags of a version that are other, and its description with them."""
@@ -90,6 +101,11 @@ def project(store: Store, settings: Settings) -> list[str]:
     challenger = _challenger(store, shelf, champion)
     shelf.point(dict(zip(ALIASES, (champion, previous, challenger), strict=True)))
     return shelf.changes
+
+
+def _lowest(numbers: Iterable[str]) -> str:
+    """The first of these versions; empty where there is none."""
+    return min(numbers, key=int, default="")
 
 
 def _served(entries: Sequence[Entry]) -> tuple[str, str]:

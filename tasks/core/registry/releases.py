@@ -64,12 +64,19 @@ def put_release(store: Store, model: str, manifest: ReleaseManifest, bring: Call
         release_manifest(store, model, release)
 
 
-def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> None:
-    """Delete the files of a release that was withdrawn; its manifest stays, and a tombstone that tells why."""
+def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
+    """Delete the files of a release that was withdrawn, and tell how many were there.
+
+    Its manifest stays, and a tombstone that tells why.
+    """
     place = prefix(model, withdrawal.release)
-    for name in release_manifest(store, model, withdrawal.release).files:
-        store.delete(place + name)
-    store.write(place + TOMBSTONE, render(withdrawal))
+    there = set(store.list(place))
+    files = there - {place + MANIFEST, place + TOMBSTONE}
+    for key in files:
+        store.delete(key)
+    if there and place + TOMBSTONE not in there:
+        store.write(place + TOMBSTONE, render(withdrawal))
+    return len(files)
 
 
 def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tasks.core.errors import ReleaseAbandoned, ReleaseWithdrawn
+from tasks.core.errors import ReleaseAbandoned
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import made_from
-from tasks.core.registry.withdrawals import withdrawals
+from tasks.core.registry.withdrawals import refuse_training
 from tasks.core.store import Store
 
 
@@ -18,9 +18,7 @@ def require_standing(store: Store, model: str, entries: Sequence[Entry], trainin
         ReleaseWithdrawn: it was taken back for good.
         ReleaseAbandoned: a roll-back left it, and no person asks for it again.
     """
-    for taken in withdrawals(store, model):
-        if taken.training == training:
-            raise ReleaseWithdrawn(taken.release, taken.actor, taken.reason)
+    refuse_training(store, model, training)
     if not asked and (left_by := _left_by(store, model, entries, training)):
         raise ReleaseAbandoned(left_by.abandons, left_by.generation)
 

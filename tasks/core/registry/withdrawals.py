@@ -1,5 +1,6 @@
 """Releases that were taken back for good, each under its name; what is there is never changed."""
 
+from contextlib import suppress
 from datetime import datetime
 
 from tasks.core.documents import Document, read_document, read_documents, render
@@ -19,6 +20,10 @@ class Withdrawal(Document):
 
 def _prefix(model: str) -> str:
     return f"models/{model}/withdrawals/"
+
+
+def _deletions(model: str) -> str:
+    return f"models/{model}/deletions/"
 
 
 def withdrawals(store: Store, model: str) -> list[Withdrawal]:
@@ -44,7 +49,25 @@ def record_withdrawal(store: Store, model: str, withdrawal: Withdrawal) -> Withd
     return withdrawal
 
 
+def ask_deletion(store: Store, model: str, withdrawal: Withdrawal) -> None:
+    """Keep that the weights of a release are to be deleted with its withdrawal, so that anyone can finish it."""
+    with suppress(ObjectExists):
+        store.create(f"{_deletions(model)}{withdrawal.release}.json", render(withdrawal))
+
+
+def deletions(store: Store, model: str) -> list[Withdrawal]:
+    """The withdrawals with which weights were to be deleted; each may not be recorded yet."""
+    return list(read_documents(store, Withdrawal, _deletions(model)))
+
+
 def refuse_withdrawn(store: Store, model: str, release: str) -> None:
     """Raise ReleaseWithdrawn for a release that was taken back."""
     if found := find_withdrawal(store, model, release):
         raise ReleaseWithdrawn(release, found.actor, found.reason)
+
+
+def refuse_training(store: Store, model: str, training: str) -> None:
+    """Raise ReleaseWithdrawn for a training of which a release was taken back."""
+    for found in withdrawals(store, model):
+        if found.training == training:
+            raise ReleaseWithdrawn(found.release, found.actor, found.reason, training)

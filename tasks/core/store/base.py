@@ -89,11 +89,13 @@ def download_folder(store: Store, prefix: str, folder: Path) -> None:
         target.write_bytes(data)
 
 
-def delete_prefix(store: Store, prefix: str) -> None:
-    """Remove every object under the prefix; an empty prefix, the whole store, is refused."""
+def delete_prefix(store: Store, prefix: str) -> int:
+    """Remove every object under the prefix, and tell how many; an empty prefix, the whole store, is refused."""
     check_key(prefix.removesuffix("/"))
-    for key in store.list(_inside(prefix)):
+    keys = list(store.list(_inside(prefix)))
+    for key in keys:
         store.delete(key)
+    return len(keys)
 
 
 def _inside(prefix: str) -> str:

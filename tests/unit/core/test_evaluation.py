@@ -18,7 +18,7 @@ from tasks.core import clock
 from tasks.core.blank import NAN
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import ingest, split
-from tasks.core.errors import ResultMissing, SettingError
+from tasks.core.errors import ReleaseWithdrawn, ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.evaluation.files import light
 from tasks.core.evaluation.looks import seeds_of
@@ -31,14 +31,15 @@ from tasks.core.promotion import gate
 from tasks.core.prompts import load_prompts
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, write_release
-from tasks.core.requests import CalibrateRequest, EvaluateRequest
+from tasks.core.requests import CalibrateRequest, EvaluateRequest, WithdrawRequest
 from tasks.core.results import EvaluationResult, TrainResult, get_result, save_result
 from tasks.core.scores import MEASURES, Scores
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec, GateSpec, IngestSpec, Margins
-from tasks.core.store import FolderStore
+from tasks.core.store import FolderStore, delete_prefix
 from tasks.core.training.material import load_pictures
 from tasks.core.training.spec import TrainSpec
+from tasks.core.withdrawing import withdraw
 from tests.painter import Cut, Painter, all_jobs
 
 SPEC = EvaluationSpec(prompts=load_prompts("embedded-1"), seeds=(1, 2), steps=12, guidance=2.0, batch=12)
@@ -329,6 +330,25 @@ def test_what_is_compared_is_planned_before_anything_is_spent(shop: Shop) -> Non
     elsewhere = plan.model_copy(update={"scorer": "another"})
     with pytest.raises(SettingError, match="DYEWORKS_CLIP"):
         shop.evaluate(elsewhere)
+
+
+def test_a_training_that_was_withdrawn_is_not_planned(shop: Shop, tmp_path: Path) -> None:
+    shop.train("good")
+    shop.crown("good", tmp_path / "good")
+    request = WithdrawRequest(generation=1, actor="ada", reason="a picture was removed", delete_weights=True)
+    withdraw(shop.store, shop.settings, request)
+    for named in ("good", ""):
+        with pytest.raises(ReleaseWithdrawn, match="of training good was withdrawn by ada"):
+            shop.plan(named)
+
+
+def test_a_training_whose_adapter_was_deleted_counts_as_none(shop: Shop) -> None:
+    shop.train("good")
+    plan, painter = shop.plan("good"), shop.painter()
+    delete_prefix(shop.store, "checkpoints/good")
+    with pytest.raises(ResultMissing, match="'train' under key good"):
+        shop.evaluate(plan, painter)
+    assert painter.painted == []
 
 
 def test_grids_and_figures_are_kept_for_people_and_machines(shop: Shop, mlflow_home: MlflowClient) -> None:

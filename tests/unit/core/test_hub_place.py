@@ -100,3 +100,4 @@ def test_reconcile_brings_the_hub_to_the_ledger(
     hub_server.forget()
     assert reconcile(folder, shop) == ()
     assert not hub_server.writes
+    assert hub_server.asked.count("whoami") == hub_server.asked.count("auth_check") == 1, "limited strictly"

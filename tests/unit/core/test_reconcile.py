@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tasks.core.adoption import adopt
-from tasks.core.errors import ReleaseCorrupt
+from tasks.core.errors import PublishRefused, ReconcileFailed, ReleaseCorrupt
 from tasks.core.promotion import promote
 from tasks.core.publishing.run import publish
 from tasks.core.reconcile import reconcile
-from tasks.core.registry.aliases import project
+from tasks.core.registry.aliases import Shelf, project
 from tasks.core.registry.channel import Channel, point, read_channel
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import WEIGHTS, prefix
@@ -105,9 +105,26 @@ def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop:
     publish(folder, shop, PublishRequest())
     second = generations(folder, shop, run, "b")[1]
     folder.write(prefix(shop.model, second.release) + WEIGHTS, b"tampered")
-    with pytest.raises(ReleaseCorrupt):
+    with pytest.raises(ReconcileFailed) as caught:
         reconcile(folder, shop)
-    assert served(folder.url, shop) == (1, first.release)
+    assert {type(fault) for fault in caught.value.faults} == {ReleaseCorrupt}
+    assert served(folder.url, shop) == served(shop.publish_store, shop) == (1, first.release)
+
+
+def test_a_place_that_cannot_be_used_keeps_nothing_else_waiting(
+    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    newest = generations(folder, shop, run, "a")[0]
+    broken = shop.model_copy(update={"hub_repo": "cloth/adire", "publish_store": "ftp://nowhere"})
+    with pytest.raises(ReconcileFailed, match=r"2 of what follows.*ftp://nowhere.*; .*there is no token") as caught:
+        reconcile(folder, broken)
+    assert [type(fault) for fault in caught.value.faults] == [PublishRefused, PublishRefused]
+    assert "the champion channel points at generation 1" in caught.value.changes
+    assert served(folder.url, shop) == (1, newest.release)
+    assert aliases(mlflow_home, shop) == {"champion": "a"}
+    with pytest.raises(ReconcileFailed, match="1 of what follows"):
+        reconcile(folder, shop.model_copy(update={"hub_repo": "cloth/adire"}))
+    assert served(shop.publish_store, shop) == (1, newest.release)
 
 
 def test_a_release_that_was_withdrawn_while_it_was_promoted_is_left(
@@ -177,6 +194,25 @@ def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
     assert {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")} == numbers
     assert mlflow_home.get_model_version(shop.model, wrong).tags["generation"] == "1"
+
+
+@pytest.mark.parametrize("tag", ["release", "training"])
+def test_two_processes_that_project_at_once_leave_one_version(
+    shop: Settings, run: str, mlflow_home: "MlflowClient", tag: str
+) -> None:
+    one, other = Shelf(shop.model), Shelf(shop.model)
+    mine = one.make(run, {tag: "a"})
+    assert other.make(run, {tag: "a"}) == mine, "made when neither had seen the other's"
+    assert other.changes == []
+    assert [str(v.version) for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")] == [mine]
+
+
+def test_of_two_versions_of_a_release_the_lower_counts(shop: Settings, run: str, mlflow_home: "MlflowClient") -> None:
+    first = Shelf(shop.model).make(run, {"release": "a"})
+    mlflow_home.create_model_version(shop.model, f"runs:/{run}/adapter", run, tags={"release": "a"})
+    shelf = Shelf(shop.model)
+    shelf.tags = dict(sorted(shelf.tags.items(), reverse=True))
+    assert shelf.of_release("a") == first
 
 
 def test_under_the_bare_base_there_is_no_champion_and_the_version_is_marked(

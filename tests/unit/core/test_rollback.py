@@ -6,15 +6,16 @@ import pytest
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.data.dataset import ingest
-from tasks.core.errors import ReleaseWithdrawn
+from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.evaluation.plan import won_with
 from tasks.core.promotion import promote
 from tasks.core.publishing.run import publish
 from tasks.core.reconcile import _channel
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import Entry, history, profile_generation
+from tasks.core.registry.releases import MANIFEST, WEIGHTS, prefix
 from tasks.core.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.rollback import NothingToRollBack, roll_back
+from tasks.core.rollback import NothingToRollBack, repeatable, roll_back
 from tasks.core.settings import Settings
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
@@ -140,3 +141,54 @@ def test_killed_before_its_publication_the_channel_is_put_right(
     channel, _ = read_channel(folder, settings.model)
     assert channel is not None
     assert (channel.generation, channel.release) == (3, first.release)
+
+
+@pytest.mark.parametrize("lost", [WEIGHTS, MANIFEST])
+def test_one_whose_files_are_gone_is_passed_over(folder: FolderStore, settings: Settings, lost: str) -> None:
+    first, second, _ = generations(folder, settings, "abc")
+    folder.delete(prefix(settings.model, second.release) + lost)
+    entry = roll_back(folder, settings, RollBackRequest(leaves=3))
+    assert (entry.generation, entry.restores, entry.release) == (4, 1, first.release)
+    assert publish(folder, settings, PublishRequest()).generation == 4
+
+
+def test_one_that_was_changed_is_passed_over_by_a_withdrawal_too(folder: FolderStore, settings: Settings) -> None:
+    first, second, _ = generations(folder, settings, "abc")
+    folder.write(prefix(settings.model, second.release) + WEIGHTS, b"tampered")
+    withdraw(folder, settings, WithdrawRequest(generation=3, reason="a picture was removed"))
+    assert history(folder, settings.model)[-1].release == first.release
+
+
+def test_one_whose_own_manifest_is_gone_can_be_left(folder: FolderStore, settings: Settings) -> None:
+    _, second, third = generations(folder, settings, "abc")
+    folder.delete(prefix(settings.model, third.release) + MANIFEST)
+    assert roll_back(folder, settings, RollBackRequest()).release == second.release
+
+
+def test_a_named_generation_that_is_not_whole_is_not_entered(folder: FolderStore, settings: Settings) -> None:
+    first, second, _ = generations(folder, settings, "abc")
+    folder.write(prefix(settings.model, first.release) + WEIGHTS, b"tampered")
+    folder.delete(prefix(settings.model, second.release) + WEIGHTS)
+    with pytest.raises(ReleaseCorrupt):
+        roll_back(folder, settings, RollBackRequest(generation=1))
+    with pytest.raises(ObjectMissing):
+        roll_back(folder, settings, RollBackRequest(generation=2))
+    assert len(history(folder, settings.model)) == 3
+
+
+def test_a_request_that_names_nothing_can_be_tried_again(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "abc")
+    request = repeatable(folder, settings, RollBackRequest(actor="ada"))
+    assert request == RollBackRequest(actor="ada", leaves=3)
+    entry = roll_back(folder, settings, request)
+    assert (entry.generation, entry.restores) == (4, 2)
+    assert roll_back(folder, settings, request) == entry
+    for named in (RollBackRequest(generation=1), RollBackRequest(leaves=2), RollBackRequest(attempt=2)):
+        assert repeatable(folder, settings, named) == named
+
+
+def test_started_again_after_a_crash_it_goes_no_further_back(folder: FolderStore, settings: Settings) -> None:
+    generations(folder, settings, "abc")
+    entry = roll_back(folder, settings, RollBackRequest())
+    assert roll_back(folder, settings, RollBackRequest(attempt=2)) == entry
+    assert roll_back(folder, settings, RollBackRequest(leaves=4, attempt=2)).restores == 1, "cut off before its entry"

@@ -1,7 +1,9 @@
 """A withdrawn release is served nowhere, and never again."""
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +13,7 @@ from tasks.core.evaluation.plan import plan_evaluation
 from tasks.core.monitoring.profiles import reference_begin
 from tasks.core.promotion import promote
 from tasks.core.publishing.run import publish
+from tasks.core.reconcile import reconcile
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history, profile_generation
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
@@ -20,7 +23,10 @@ from tasks.core.settings import Settings
 from tasks.core.specs import PolicySpec
 from tasks.core.store import FolderStore, open_store
 from tasks.core.withdrawing import withdraw
-from tests.candidates import evaluated
+from tests.candidates import evaluated, trained
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
 WHY = "a picture was removed"
 
@@ -146,3 +152,73 @@ def test_a_bad_request_changes_nothing(
     with pytest.raises(error):
         withdraw(folder, settings, request_)
     assert list(folder.list("")) == before
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+class Dying(FolderStore):
+    """A folder whose process is killed before the given write or deletion."""
+
+    def __init__(self, root: Path, lives: int) -> None:
+        super().__init__(root)
+        self.lives = lives
+
+    def _live(self) -> None:
+        self.lives -= 1
+        if self.lives < 0:
+            raise Killed
+
+    def create(self, key: str, data: bytes) -> None:
+        self._live()
+        super().create(key, data)
+
+    def write(self, key: str, data: bytes) -> None:
+        self._live()
+        super().write(key, data)
+
+    def delete(self, key: str) -> None:
+        self._live()
+        super().delete(key)
+
+
+@pytest.mark.parametrize("lives", [1, 2, 3, 5, 7])
+def test_cut_off_anywhere_its_deletion_is_finished_by_reconcile(
+    folder: FolderStore,
+    shop: Settings,
+    mlflow_home: "MlflowClient",
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lives: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = str(mlflow_home.create_run(mlflow_home.create_experiment(f"{tmp_path}")).info.run_id)
+    first, second = generations(folder, shop, "ab")
+    for training in "ab":
+        trained(folder, training, run)
+    folder.write(f"renders/{hashlib.sha256(b'b').hexdigest()[:16]}/way/picture.webp", b"b")
+    request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
+    with pytest.raises(Killed):
+        withdraw(Dying(tmp_path / "store", lives), shop, request)
+    reconcile(folder, shop)
+    for url in (folder.url, shop.publish_store):
+        place = prefix(shop.model, second)
+        assert served(url, shop.model) == (3, first)
+        assert {key.removeprefix(place) for key in open_store(url).list(place)} == {"manifest.json", "withdrawn.json"}
+    assert list(folder.list("renders/")) == list(folder.list("checkpoints/b/")) == []
+    assert reconcile(folder, shop) == (), "the second time there is nothing to be done"
+
+
+def test_without_a_wish_reconcile_deletes_nothing(
+    folder: FolderStore, shop: Settings, mlflow_home: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = str(mlflow_home.create_run(mlflow_home.create_experiment(f"{tmp_path}")).info.run_id)
+    second = generations(folder, shop, "ab")[1]
+    for training in "ab":
+        trained(folder, training, run)
+    withdraw(folder, shop, WithdrawRequest(generation=2, reason=WHY))
+    reconcile(folder, shop)
+    for url in (folder.url, shop.publish_store):
+        assert open_store(url).exists(prefix(shop.model, second) + WEIGHTS)
