@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import httpx
 import pytest
+from mlflow.tracking import MlflowClient
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -24,13 +25,15 @@ from tasks.core.data.dataset import ingest
 from tasks.core.errors import SettingError
 from tasks.core.events import Unhealthy, emit, make_event
 from tasks.core.http import PatientTransport
+from tasks.core.promotion import promote
 from tasks.core.registry.releases import WEIGHTS
+from tasks.core.requests import PromoteRequest
 from tasks.core.results import EvaluationResult, save_result
 from tasks.core.settings import ROOT, Settings, get_settings
 from tasks.core.specs import EvaluationSpec, IngestSpec
 from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
-from tests.candidates import trained
+from tests.candidates import measured, trained
 from tests.events_server import EventsServer
 from tests.unit.core.test_adoption import DIFFUSERS
 
@@ -302,22 +305,6 @@ def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest
     assert "s3cr3t" not in repr(settings)
 
 
-def test_an_unhealthy_champion_starts_a_roll_back_that_leaves_it(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", f"{server.stack.url('server')}/api")
-    reason = """it's "{{ bad }}": {'a': 1}"""
-    payload = Unhealthy(generation=7, release="ab", kind="health", reason=reason)
-    emit(FolderStore(server.store), make_event("dyeworks.champion.unhealthy", "adire", payload))
-    deployment = server.client.get("/deployments/name/roll-back/roll-back").json()["id"]
-    body = {"deployments": {"id": {"any_": [deployment]}}}
-    (run,) = server.until(lambda: server.client.post("/flow_runs/filter", json=body).json(), "a roll-back")
-    assert run["parameters"] == {"spec": {"leaves": 7, "actor": "storefront guard", "reason": reason}}
-    state = server.until(lambda: set(server.states(run["id"])) & TERMINAL, "the roll-back ends")
-    assert state == {"FAILED"}, "there is nothing to go back to, and it says so"
-    assert "to go back to" in server.log_of(run["id"])
-
-
 @pytest.fixture(scope="module")
 def dataset(server: Server) -> str:
     """A dataset to train on."""
@@ -380,22 +367,37 @@ def test_a_training_that_is_cancelled_is_not_started_again(server: Server, datas
     server.until(lambda: not processes_of(run), "its processes have ended")
 
 
-def test_a_lora_is_adopted_served_and_taken_back(server: Server) -> None:
-    state, message = server.finish("adopt-lora", {"spec": {"source": "adopted/adire"}})
-    assert state == "FAILED"
-    assert "names no folder with files" in message
-    FolderStore(server.store).write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
+def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, channel = FolderStore(server.store), server.store / "models/adire/channels/champion.json"
+
+    def served() -> tuple[int, str]:
+        told = json.loads(channel.read_text())
+        return told["generation"], told["release"]
+
+    store.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     state, message = server.finish("adopt-lora", {"spec": {"source": "adopted/adire", "actor": "ada"}})
     assert state == "COMPLETED", message
-    channel = server.store / "models/adire/channels/champion.json"
-    assert json.loads(channel.read_text())["generation"] == 1
-    withdrawal: dict[str, object] = {
-        "spec": {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}
-    }
-    state, message = server.finish("withdraw-release", withdrawal)
+    number, first = served()
+    assert number == 1
+    mlflow = MlflowClient(tracking_uri=server.environment["MLFLOW_TRACKING_URI"])
+    trained(store, "t2", mlflow.create_run(mlflow.create_experiment("elsewhere")).info.run_id)
+    assert promote(store, get_settings(), PromoteRequest(evaluation=measured(store, "t2", 1))).generation == 2
+
+    monkeypatch.setenv("PREFECT_API_URL", f"{server.stack.url('server')}/api")
+    reason = """it's "{{ bad }}": {'a': 1}"""
+    payload = Unhealthy(generation=2, release="ab", kind="health", reason=reason)
+    emit(store, make_event("dyeworks.champion.unhealthy", "adire", payload))
+    deployment = server.client.get("/deployments/name/roll-back/roll-back").json()["id"]
+    body = {"deployments": {"id": {"any_": [deployment]}}}
+    (run,) = server.until(lambda: server.client.post("/flow_runs/filter", json=body).json(), "a roll-back")
+    assert run["parameters"] == {"spec": {"leaves": 2, "actor": "storefront guard", "reason": reason}}
+    ended = server.until(lambda: set(server.states(run["id"])) & TERMINAL, "the roll-back ends")
+    assert ended == {"COMPLETED"}, server.log_of(run["id"])
+    assert served() == (3, first)
+
+    withdrawal = {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}
+    state, message = server.finish("withdraw-release", {"spec": withdrawal})
     assert state == "COMPLETED", message
-    served = json.loads(channel.read_text())
-    assert (served["generation"], served["release"]) == (2, ""), "the bare base"
-    state, message = server.finish("roll-back", {"spec": {"generation": 1}})
-    assert state == "FAILED"
-    assert "was withdrawn by ada" in message
+    assert served() == (4, ""), "the bare base"
