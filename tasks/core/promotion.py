@@ -4,9 +4,10 @@ import tempfile
 from pathlib import Path
 
 from tasks.core import clock
+from tasks.core.checks import refused
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import DatasetUnusable, PromotionLost, ReleaseAbandoned, ReleaseWithdrawn, SettingError
-from tasks.core.gate import Check, Decision, settle
+from tasks.core.gate import Decision, settle
 from tasks.core.models import base_fingerprint
 from tasks.core.publishing.card import SAMPLES, facts_of, write_card
 from tasks.core.registry import ledger
@@ -71,8 +72,7 @@ def gate(evaluation: EvaluationResult, spec: GateSpec) -> Decision:
 
 def _refused(decision: Decision, reason: str) -> Decision:
     """The champion stays whatever the figures say."""
-    check = Check(name="refused", kind="limit", value=1, limit=0, verdict="failed", says=reason)
-    return Decision(verdict="keep", reason=reason, checks=(*decision.checks, check))
+    return Decision(verdict="keep", reason=reason, checks=(*decision.checks, refused(reason)))
 
 
 def _enter(
@@ -84,7 +84,7 @@ def _enter(
         return won
     require_standing(store, settings.model, entries, evaluation.training, asked=bool(request.actor))
     generation = (entries[-1].generation if entries else 0) + 1
-    if _served(entries) != _served(entries[: evaluation.champion_generation]):
+    if ledger.served(entries) != ledger.served(entries[: evaluation.champion_generation]):
         raise PromotionLost(evaluation.champion_generation + 1)
     training = get_result(store, TrainResult, evaluation.training)
     entry = ledger.Entry(
@@ -106,11 +106,6 @@ def _won(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:
     """The generation that this evaluation has won in a run that was cut off, unless it was rolled back since."""
     mine = [e for e in entries if e.action == "promote" and e.evaluation == evaluation]
     return mine[-1] if mine and not ledger.is_left(entries, mine[-1].release) else None
-
-
-def _served(entries: list[ledger.Entry]) -> str:
-    """What is served after these generations; empty: the bare base."""
-    return entries[-1].release if entries else ""
 
 
 def _release(

@@ -3,7 +3,7 @@
 from tasks.core.documents import Document, digest
 from tasks.core.errors import SettingError
 from tasks.core.models import scorer_fingerprint
-from tasks.core.registry.ledger import champion, history
+from tasks.core.registry.ledger import champion, history, served
 from tasks.core.registry.withdrawals import refuse_training
 from tasks.core.requests import EvaluateRequest
 from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result
@@ -115,5 +115,4 @@ def is_outdated(store: Store, settings: Settings, evaluation: str) -> bool:
     if found is None:  # the champion changed before it began, and so did its key
         return True
     entries = history(store, settings.model)
-    then, now = (e[-1].release if e else "" for e in (entries[: found.champion_generation], entries))
-    return then != now
+    return served(entries) != served(entries[: found.champion_generation])

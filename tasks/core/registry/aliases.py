@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from tasks.core import tracking
 from tasks.core.errors import ReleaseWithdrawn, ResultMissing
-from tasks.core.registry.ledger import Entry, history
+from tasks.core.registry.ledger import Entry, history, served
 from tasks.core.registry.releases import fetch_release
 from tasks.core.registry.withdrawals import withdrawals
 from tasks.core.requests import PromoteRequest
@@ -110,7 +110,7 @@ def _lowest(numbers: Iterable[str]) -> str:
 
 def _served(entries: Sequence[Entry]) -> tuple[str, str]:
     """The release that is served, and the one that was before it; empty for the bare base."""
-    champion = entries[-1].release if entries else ""
+    champion = served(entries)
     return champion, next((e.release for e in reversed(entries) if e.release != champion), "")
 
 

@@ -63,6 +63,11 @@ def append(store: Store, model: str, entry: Entry) -> None:
         raise PromotionLost(entry.generation) from error
 
 
+def served(entries: Sequence[Entry]) -> str:
+    """The release that is served after these generations; empty: the bare base."""
+    return entries[-1].release if entries else ""
+
+
 def profile_generation(entries: Sequence[Entry]) -> int:
     """The generation whose drift profile is in force: a roll-back restores that of the one it names.
 

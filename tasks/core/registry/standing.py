@@ -26,7 +26,7 @@ def require_standing(store: Store, model: str, entries: Sequence[Entry], trainin
 def _left_by(store: Store, model: str, entries: Sequence[Entry], training: str) -> Entry | None:
     """The roll-back that left this LoRA, unless it came back since."""
     known = {r: made_from(store, model, r) for r in {e.abandons for e in entries if e.abandons}}
-    mine = {release for release, made_from in known.items() if made_from == training}
+    mine = {release for release, origin in known.items() if origin == training}
     for entry in reversed(entries if mine else ()):
         if entry.abandons in mine:
             return entry
