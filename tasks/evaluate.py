@@ -38,12 +38,10 @@ def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
 def show_evaluation(result: EvaluationResult) -> None:
     """Put the table and the picture grids on the run's page."""
     store, _ = open_context()
-    kinds = {"fixed": result.fixed, "drifted": result.drifted, "general": result.class_prompts + result.general}
     rows = [
         {"prompts": kind, "model": model, **{k: round(v, 3) for k, v in summary(scores, prompts).items()}}
-        for kind, prompts in kinds.items()
+        for kind, prompts in result.kinds.items()
         for model, scores in (("champion", result.champion), ("challenger", result.challenger))
-        if prompts
     ]
     create_table_artifact(rows, key="evaluation", description="Means over prompts and seeds")
     for kind, place in result.grids.items():

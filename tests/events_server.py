@@ -1,12 +1,13 @@
 """A real HTTP server that keeps the events it is posted, as Prefect's `POST /api/events` does."""
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tests.local_server import LocalServer
 
-class EventsServer:
+
+class EventsServer(LocalServer):
     """Keeps the events, other documents, the paths and the headers; `status` is what it answers."""
 
     def __init__(self) -> None:
@@ -15,18 +16,8 @@ class EventsServer:
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.status = 204
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self.server.server_port}/api"
-        self.thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def stop(self) -> None:
-        if self.thread.is_alive():
-            self.server.shutdown()
-            self.thread.join()
-        self.server.server_close()
+        super().__init__(_handler(self))
+        self.url = f"{self.address}/api"
 
 
 def _handler(keeper: EventsServer) -> type[BaseHTTPRequestHandler]:

@@ -6,13 +6,14 @@ import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import RLock, Thread
+from http.server import BaseHTTPRequestHandler
+from threading import RLock
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.hub_repos import LARGE, Account, Blob, Commit, Repo
 from tests.hub_rules import faults
+from tests.local_server import LocalServer
 
 TOKEN = "hf_SecretOfTheTests"
 DATE = "2026-01-01T00:00:00.000Z"
@@ -57,7 +58,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class HubServer:
+class HubServer(LocalServer):
     """Keeps repositories; `asked` names what it was asked, `faults` what it fails at, and how, once each."""
 
     def __init__(self) -> None:
@@ -70,18 +71,8 @@ class HubServer:
         self.damage: dict[str, bytes] = {}  # what it keeps of a file in place of what it was sent
         self.meanwhile: list[Callable[[], None]] = []  # what happens before the next commits are looked at
         self.lock = RLock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def stop(self) -> None:
-        if self.thread.is_alive():
-            self.server.shutdown()
-            self.thread.join()
-        self.server.server_close()
+        super().__init__(_handler(self))
+        self.url = self.address
 
     def forget(self) -> None:
         """Begin to count anew."""

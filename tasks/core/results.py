@@ -58,7 +58,13 @@ class EvaluationResult(Result):
     general: tuple[str, ...] = ()
     scoring: Scoring | None = None
     samples: str = ""  # what the challenger drew of some fixed prompts, in the store
-    grids: dict[str, str] = Field(default_factory=dict)  # picture grids in the store: fixed, drifted, general
+    grids: dict[str, str] = Field(default_factory=dict)  # picture grids in the store, by kind
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """The prompts of each kind that there are."""
+        every = {"fixed": self.fixed, "drifted": self.drifted, "general": self.class_prompts + self.general}
+        return {kind: prompts for kind, prompts in every.items() if prompts}
 
 
 class PromotionResult(Result):

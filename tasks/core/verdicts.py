@@ -46,12 +46,6 @@ def _about(
     store: Store, settings: Settings, request: PromoteRequest, result: PromotionResult, evaluation: EvaluationResult
 ) -> About:
     training, spec = get_result(store, TrainResult, evaluation.training), evaluation.spec
-    kinds = {
-        "fixed": evaluation.fixed,
-        "drifted": evaluation.drifted,
-        "class": evaluation.class_prompts,
-        "general": evaluation.general,
-    }
     return About(
         model=settings.model,
         training=training.key,
@@ -62,7 +56,7 @@ def _about(
         scorer=evaluation.scorer,
         scale=_scale(evaluation.scoring) if evaluation.scoring else "",
         prompt_set=spec.prompts.version,
-        prompts={kind: len(prompts) for kind, prompts in kinds.items() if prompts},
+        prompts={kind: len(prompts) for kind, prompts in evaluation.kinds.items()},
         seeds=spec.seeds,
         confidence=(request.gate or load_preset().gate).confidence,
         generation=result.generation,
