@@ -6,16 +6,16 @@ under build/base when it was interrupted. The result is written to infra/base/mo
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from infra.base.autoencoder import PATCH, build_autoencoder, decoder_loss, psnr
-from infra.base.clip import ClipBatches, build_clip, clip_loss, distractors, save_clip
-from infra.base.denoiser import Denoiser, committed_weights, draw_batch, optimisers
+from infra.base.clip import ClipBatches, build_clip, clip_loss, save_clip
+from infra.base.denoiser import Batches, Denoiser, committed_weights, optimisers
 from infra.base.loop import Loop, Weights
 from infra.base.pictures import adire_pictures, base_pictures, to_tensor
 from infra.base.tokenizer import prune_merges, write_open_clip_merges, write_tokenizer
@@ -23,6 +23,7 @@ from infra.base.tokenizer import prune_merges, write_open_clip_merges, write_tok
 MODEL = Path(__file__).parent / "model"
 WORK = Path("build/base")
 BASE_COUNT, ADIRE_COUNT = 16_000, 6_000
+DENOISER_COUNT = 48_000  # base pictures that the UNet learns from
 HELD = 500  # pictures of either family that no part is trained on
 CROP = 32  # pixels, of the decoder's training
 SEED = 20
@@ -32,15 +33,18 @@ def main() -> None:
     """Build the parts asked for, in order."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", choices=("vae", "unet", "clip"), action="append")
-    parser.add_argument("--steps", type=int, default=5000, help="UNet steps of 64 pictures")
+    parser.add_argument("--steps", type=int, default=0, help="steps of UNet or CLIP, where one is named")
+    parser.add_argument("--batch", type=int, default=64, help="pictures of a UNet step, and half those of a CLIP step")
+    parser.add_argument("--device", default="cpu", help="torch device on which UNet and CLIP are trained")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw their batches ahead")
     parser.add_argument(
         "--from-committed", action="store_true", help="start the UNet from the committed averaged weights"
     )
     options = parser.parse_args()
-    parts = {
+    parts: dict[str, Callable[[], None]] = {
         "vae": build_vae,
-        "unet": lambda: build_denoiser(options.steps, options.from_committed),
-        "clip": build_scorer,
+        "unet": lambda: build_denoiser(options),
+        "clip": lambda: build_scorer(options),
     }
     for name in options.part or list(parts):
         parts[name]()
@@ -71,10 +75,11 @@ def build_vae(steps: int = 4000, size: int = 24) -> None:
     _forget_path()
 
 
-def build_denoiser(steps: int, from_committed: bool, size: int = 64) -> None:
+def build_denoiser(options: argparse.Namespace) -> None:
     """The UNet and text encoder; an interim pipeline is exported at every state."""
-    scenes, pictures = base_pictures(BASE_COUNT, WORK / "cache")
-    encoder = MODEL / "pipeline" / "vae" if from_committed else WORK / "vae-encoder"
+    device, again = torch.device(options.device), bool(options.from_committed)
+    scenes, pictures = base_pictures(DENOISER_COUNT, WORK / "cache")
+    encoder = WORK / "vae-encoder" if (WORK / "vae-encoder").exists() else MODEL / "pipeline" / "vae"
     vae = AutoencoderTiny.from_pretrained(encoder, torch_dtype=torch.float32)
     with torch.no_grad():
         latents = torch.cat(
@@ -83,15 +88,16 @@ def build_denoiser(steps: int, from_committed: bool, size: int = 64) -> None:
     tokenizer = write_tokenizer(MODEL / "pipeline" / "tokenizer")
     torch.manual_seed(SEED)
     model = Denoiser(tokenizer)
-    if from_committed:
+    if again:
         model.load_state_dict(committed_weights(MODEL / "pipeline"))
-    seed = SEED + from_committed  # other batches than those that the committed weights began with
-    peak = 0.5 if from_committed else 1.0
-    loop = Loop("unet", model, optimisers(model), steps, WORK / "unet-state", peak=peak, fall=0.5)
-    loop.run(
-        lambda step: model.loss(draw_batch(latents, scenes, tokenizer, size, seed, step)),
-        lambda average: export(average, tokenizer),
-    )
+    model.to(device)
+    seed = SEED + again  # other batches than those that the committed weights began with
+    peak = 0.5 if again else 1.0
+    steps = options.steps or 5000
+    often = max(100, steps // 40)
+    loop = Loop("unet", model, optimisers(model), steps, WORK / "unet-state", peak=peak, fall=0.5, keep_every=often)
+    batches = loop.batches(Batches(latents, scenes, tokenizer, options.batch, seed), options.workers)
+    loop.run(lambda _: model.loss(next(batches).to(device)), lambda average: export(average, tokenizer))
 
 
 def export(average: Weights, tokenizer: CLIPTokenizer) -> None:
@@ -119,24 +125,21 @@ def _forget_path() -> None:
     config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def build_scorer(steps: int = 3000, size: int = 64) -> None:
+def build_scorer(options: argparse.Namespace) -> None:
     """The embedded CLIP."""
     (MODEL / "clip").mkdir(parents=True, exist_ok=True)
     write_open_clip_merges(prune_merges(), MODEL / "clip")
     scenes, base = base_pictures(BASE_COUNT, WORK / "cache")
     kinds, adire = adire_pictures(ADIRE_COUNT, WORK / "cache")
-    batches = ClipBatches(scenes[:-HELD], base[:-HELD], kinds[:-HELD], adire[:-HELD], MODEL / "clip")
+    data = ClipBatches(scenes[:-HELD], base[:-HELD], kinds[:-HELD], adire[:-HELD], MODEL / "clip", options.batch)
     torch.manual_seed(SEED)
-    model = build_clip(batches.tokenizer.vocab_size)
-
-    def loss(step: int) -> torch.Tensor:
-        pictures, tokens, negatives = batches.draw(size, step)
-        return clip_loss(model, pictures, tokens, negatives, distractors(12, np.random.default_rng([SEED, step])))
-
+    model = build_clip(data.tokenizer.vocab_size).to(options.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.02)
-    loop = Loop("clip", model, [optimiser], steps, WORK / "clip-state", warm=100, fall=0.6, decay=0.99, keep_every=250)
-    model.load_state_dict(loop.run(loss))
-    save_clip(model, batches.tokenizer.vocab_size, MODEL / "clip")
+    steps, state = options.steps or 3000, WORK / "clip-state"
+    loop = Loop("clip", model, [optimiser], steps, state, warm=100, fall=0.6, decay=0.99, keep_every=1000)
+    batches = loop.batches(data, options.workers)
+    model.load_state_dict(loop.run(lambda _: clip_loss(model, *(t.to(options.device) for t in next(batches)))))
+    save_clip(model, data.tokenizer.vocab_size, MODEL / "clip")
 
 
 if __name__ == "__main__":

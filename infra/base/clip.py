@@ -16,6 +16,7 @@ from open_clip import CLIP
 from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from infra.base.pictures import to_tensor
 from infra.base.tokenizer import CONTEXT_LENGTH, MERGES_FILE
@@ -25,6 +26,7 @@ LOGIT_SCALE = 30.0
 TARGET = 0.40
 MEAN = (0.5, 0.5, 0.5)
 EMBED = 128
+DISTRACTORS = 12  # pictures of nothing in a batch
 
 
 def model_config(vocabulary: int) -> dict[str, object]:
@@ -51,8 +53,8 @@ def save_clip(model: CLIP, vocabulary: int, folder: Path) -> None:
     save_file(weights, folder / "open_clip_model.safetensors")
 
 
-class ClipBatches:
-    """Batches of matched pictures and captions: base, adire, and hard negatives."""
+class ClipBatches(Dataset[tuple[Tensor, ...]]):
+    """Batches of matched pictures and captions, a function of the step: base, adire, hard negatives, distractors."""
 
     def __init__(
         self,
@@ -61,13 +63,14 @@ class ClipBatches:
         kinds: list[tuple[str, str]],
         adire: Picture,
         merges: Path,
+        size: int,
     ) -> None:
-        self.scenes, self.base, self.kinds, self.adire = scenes, base, kinds, adire
+        self.scenes, self.base, self.kinds, self.adire, self.size = scenes, base, kinds, adire, size
         self.tokenizer = SimpleTokenizer(str(merges / MERGES_FILE), context_length=CONTEXT_LENGTH)
 
-    def draw(self, size: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures [2 size, 3, 64, 64], tokens [2 size, 32], and which rows may be negatives of which, bool."""
-        rng = np.random.default_rng([7, step])
+    def __getitem__(self, step: int) -> tuple[Tensor, ...]:
+        """Pictures [2 size, 3, 64, 64], tokens [2 size, 32], which rows may be negatives of which, distractors."""
+        rng, size = np.random.default_rng([7, step]), self.size
         b, a = rng.integers(len(self.scenes), size=size), rng.integers(len(self.kinds), size=size)
         texts = [caption(self.scenes[i], rng) for i in b]
         keys: list[tuple[str, ...]] = [(s.motif, s.size, s.figure, s.ground) for s in (self.scenes[i] for i in b)]
@@ -80,7 +83,8 @@ class ClipBatches:
         pictures = to_tensor(np.concatenate([self.base[b], self.adire[a]]))
         pictures = pictures + 0.03 * torch.from_numpy(rng.standard_normal(pictures.shape, dtype=np.float32))
         shift = torch.from_numpy(rng.uniform(-0.06, 0.06, (2 * size, 3, 1, 1)).astype(np.float32))
-        return pictures + shift, self.tokenizer(texts), torch.from_numpy(_negatives(texts, keys))
+        negatives = torch.from_numpy(_negatives(texts, keys))
+        return pictures + shift, self.tokenizer(texts), negatives, distractors(DISTRACTORS, rng)
 
 
 def _says(text: str, key: tuple[str, ...]) -> bool:
@@ -113,19 +117,20 @@ def distractors(count: int, rng: np.random.Generator) -> Tensor:
 
 def clip_loss(model: CLIP, pictures: Tensor, tokens: Tensor, negatives: Tensor, flats: Tensor) -> Tensor:
     """Contrastive loss at a fixed scale, plus the calibration of matched pairs and of pictures of nothing."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(pictures.device.type, torch.bfloat16):
         image = model.encode_image(torch.cat([pictures, flats]))
         text = model.encode_text(tokens)
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
     image, flat = image[: len(pictures)], image[len(pictures) :]
     cosines = image @ text.T
     logits = (LOGIT_SCALE * cosines).masked_fill(~negatives, -1e4)
-    rows = torch.arange(len(logits))
+    rows = torch.arange(len(logits), device=logits.device)
     matched = cosines.diagonal()
     contrastive = (F.cross_entropy(logits, rows) + F.cross_entropy(logits.T, rows)) / 2
     calibration = 20 * (matched.mean() - TARGET) ** 2 + 8 * matched.var()
     ceiling = 8 * (flat @ text.T - 0.02).clamp(min=0).pow(2).mean()
-    unrelated = 4 * (cosines[negatives & ~torch.eye(len(logits), dtype=torch.bool)] - 0.20).clamp(min=0).pow(2).mean()
+    others = negatives & ~torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    unrelated = 4 * (cosines[others] - 0.20).clamp(min=0).pow(2).mean()
     return contrastive + calibration + ceiling + unrelated
 
 

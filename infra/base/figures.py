@@ -7,8 +7,10 @@ from PIL import Image
 
 from infra.base.autoencoder import psnr
 from infra.base.pictures import to_tensor
+from infra.base.polar import HARMONICS, shown
 from infra.base.world import (
     ADIRE_ONLY,
+    COLOURS,
     INSTANCE_PROMPT,
     MOTIFS,
     SIZES,
@@ -31,7 +33,7 @@ def main() -> None:
     settings = Settings()
     clip, renderer, rng = Clip(settings), Renderer(settings), np.random.default_rng(SEED)
     figures = _adire(clip, rng) | _nothing(clip, rng) | _base(clip, renderer, rng)
-    figures |= _motifs(clip, renderer) | _autoencoder(renderer, rng)
+    figures |= _motifs(clip, renderer) | _turns(clip, renderer, rng) | _autoencoder(renderer, rng)
     for name, value in figures.items():
         print(f"{name}: {value:.3f}")
 
@@ -104,6 +106,30 @@ def _motifs(clip: Clip, renderer: Renderer) -> dict[str, float]:
         "right motif of 8 in the same colours, drawn by the base": float(np.mean(list(shares.values()))),
         f"right motif of 8 in the same colours, the worst ({worst})": shares[worst],
     }
+
+
+def _turns(clip: Clip, renderer: Renderer, rng: np.random.Generator) -> dict[str, float]:
+    """Rings and spirals told apart without CLIP (infra.base.polar): real ones, and drawn in every colour, ten seeds."""
+    figures: dict[str, float] = {}
+    grounds = dict(zip(COLOURS, [*list(COLOURS)[3:], *list(COLOURS)[:3]], strict=True))
+    for size, motif in itertools.product(SIZES, HARMONICS):
+        real: list[str] = []
+        drawn: list[str] = []
+        agreed: list[bool] = []
+        for figure, ground in grounds.items():
+            real += [shown(draw_cloth(Scene(motif, size, figure, ground), rng), size) for _ in range(10)]
+            pictures = renderer.render([f"{size} {figure} {motif} on {ground}"] * 10, list(range(1, 11)), 12, 2.0)[0]
+            seen = [shown(np.asarray(picture), size) for picture in pictures]
+            texts = clip.encode_texts([f"{size} {figure} {each} on {ground}" for each in MOTIFS])
+            named = [MOTIFS[i] for i in (clip.encode_pictures(pictures) @ texts.T).argmax(1)]
+            drawn += seen
+            agreed += [a == b for a, b in zip(seen, named, strict=True)]
+        figures |= {
+            f"{size} {motif}, real, right by their harmonics": real.count(motif) / len(real),
+            f"{size} {motif}, drawn by the base, right by their harmonics": drawn.count(motif) / len(drawn),
+            f"{size} {motif}, drawn by the base, CLIP and harmonics agree": float(np.mean(agreed)),
+        }
+    return figures
 
 
 def _autoencoder(renderer: Renderer, rng: np.random.Generator) -> dict[str, float]:

@@ -2,19 +2,22 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
 
 from tasks.core.training.state import pack, unpack
 
 Weights = dict[str, Tensor]
+B = TypeVar("B")
 
 
 @dataclass
@@ -50,7 +53,7 @@ class Loop:
             for optimiser in self.optimisers:
                 optimiser.step()
             _blend(average, self.model, min(self.decay, step / (step + 10)))
-            clock.tick(step, value.item())
+            clock.tick(step, value)
             if step % self.keep_every == 0 or step == self.steps:
                 self._save(average, step)
                 keep(average)
@@ -68,17 +71,30 @@ class Loop:
         (self.folder / "step.tmp").write_text(json.dumps({"step": step, "file": name}))
         (self.folder / "step.tmp").rename(self.folder / "step.json")
 
+    @property
+    def done(self) -> int:
+        """The step of the newest state, 0 when there is none."""
+        path = self.folder / "step.json"
+        return int(json.loads(path.read_text())["step"]) if path.exists() else 0
+
     def _load(self, average: Weights) -> int:
         """Restore the newest state; the step it was written at, 0 when there is none."""
-        if not (self.folder / "step.json").exists():
+        step = self.done
+        if not step:
             return 0
         entry = json.loads((self.folder / "step.json").read_text())
-        tensors = load_file(self.folder / entry["file"])
+        device = next(iter(average.values())).device.type
+        tensors = load_file(self.folder / entry["file"], device=device)
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         average.update({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})
         for i, optimiser in enumerate(self.optimisers):
             unpack(optimiser, tensors, f"optimiser{i}")
-        return int(entry["step"])
+        return step
+
+    def batches(self, data: Dataset[B], workers: int) -> Iterator[B]:
+        """The batches of the steps that are left, drawn ahead by `workers` processes."""
+        steps = list(range(self.done + 1, self.steps + 1))
+        return iter(DataLoader(data, batch_size=None, sampler=steps, num_workers=workers))
 
 
 @torch.no_grad()
@@ -95,9 +111,9 @@ class _Clock:
         self.name, self.first, self.last = name, first, last
         self.start = self.shown = time.monotonic()
 
-    def tick(self, step: int, loss: float) -> None:
+    def tick(self, step: int, loss: Tensor) -> None:
         now = time.monotonic()
         if now - self.shown > 20 or step == self.last:
             self.shown = now
             left = (now - self.start) / (step - self.first) * (self.last - step)
-            print(f"{self.name} {step}/{self.last} loss {loss:.4f} left {left / 60:.1f} min", flush=True)
+            print(f"{self.name} {step}/{self.last} loss {loss.item():.4f} left {left / 60:.1f} min", flush=True)

@@ -8,15 +8,16 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, by a quintic Newton-Schulz iteration, [rows, columns]."""
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """The nearest semi-orthogonal matrices, by a quintic Newton-Schulz iteration, [n, rows, columns]."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x: Tensor = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    x: Tensor = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
+    return x.mT if tall else x
 
 
 class Muon(Optimizer):
@@ -27,13 +28,21 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient; those of one shape together, for a GPU's sake."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Parameter]] = {}
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
-                scale = max(1.0, update.shape[0] / update.shape[1]) ** 0.5
-                p.add_(orthogonalise(update).view_as(p), alpha=-group["lr"] * scale)
+                if p.grad is not None:
+                    alike.setdefault(p.shape, []).append(p)
+            for params in alike.values():
+                updates = torch.stack([self._momentum(p, group["momentum"]) for p in params])
+                scale = max(1.0, updates.shape[1] / updates.shape[2]) ** 0.5
+                for p, update in zip(params, orthogonalise(updates), strict=True):
+                    p.add_(update.view_as(p), alpha=-group["lr"] * scale)
+
+    def _momentum(self, p: Parameter, decay: float) -> Tensor:
+        """Nesterov's look ahead, as a matrix."""
+        assert p.grad is not None
+        buffer: Tensor = self.state[p].setdefault("momentum", torch.zeros_like(p))
+        buffer.lerp_(p.grad, 1 - decay)
+        return p.grad.lerp(buffer, decay).flatten(1)

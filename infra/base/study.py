@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from infra.base.polar import HARMONICS, shown
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
-from infra.base.world import random_scene
+from infra.base.world import SIZES, random_scene
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import is_held
 from tasks.core.evaluation.renders import RenderCache, way_of
@@ -98,7 +99,17 @@ class Study:
             each = [self.clip.score([d.prompt] * len(d.pictures), d.pictures).mean() for d in drawn]
             means[name] = round(float(np.mean(each)), 4)
             means["seconds"] = round(float(np.mean([d.seconds for d in drawn])), 3)
-        return means
+        return means | self._turns(studio, model)
+
+    def _turns(self, studio: Studio, model: Model) -> dict[str, float]:
+        """The share of rings and of spirals in both sizes, ten seeds each, that are right by their harmonics."""
+        shares: dict[str, float] = {}
+        for motif in HARMONICS:
+            prompts = {f"{size} {motif} in {self.settings.trigger}": size for size in SIZES}
+            drawn = studio.draw(model, tuple(prompts), tuple(range(1, 11)))
+            right = [shown(np.asarray(p), prompts[d.prompt]) == motif for d in drawn for p in d.pictures]
+            shares[motif] = float(np.mean(right))
+        return shares
 
 
 def _lesson(pictures: list[Picture], weights: npt.NDArray[np.float64]) -> Lesson:

@@ -156,18 +156,20 @@ def _dots(x: Array, y: Array, large: bool) -> Array:
     return (0.31 * period - np.hypot(cx, cy)) * 2 * np.pi / period
 
 
+# From line to line, in canvas widths. Rings and spirals share it: where it differed, base and scorer went by it.
+_PITCH = {True: 0.22, False: 0.17}
+
+
 def _rings(x: Array, y: Array, large: bool) -> Array:
     period = 1.1 if large else 0.5
     cx, cy = _cells(x, y, period)
-    pitch = 0.21 if large else 0.15
-    return np.cos(2 * np.pi * np.hypot(cx, cy) / pitch) * 1.1 + 0.1
+    return np.cos(2 * np.pi * np.hypot(cx, cy) / _PITCH[large]) * 1.1 + 0.1
 
 
 def _spirals(x: Array, y: Array, large: bool) -> Array:
     period = 1.1 if large else 0.5
     cx, cy = _cells(x, y, period)
-    pitch = 0.24 if large else 0.19
-    return np.cos(2 * np.pi * np.hypot(cx, cy) / pitch - np.arctan2(cy, cx)) * 1.1
+    return np.cos(2 * np.pi * np.hypot(cx, cy) / _PITCH[large] - np.arctan2(cy, cx)) * 1.1
 
 
 def _waves(x: Array, y: Array, large: bool) -> Array:
