@@ -47,6 +47,7 @@ class Follower:
         self.store, self.settings, self.renderer = store, settings, renderer
         self.failures, self.tell = failures, tell
         self.served = Served()
+        self.settled = False  # whether what the channel names, or what is served in its place, was ever found and drew
         self.channel: Channel | None = None
         self.refused: Unhealthy | None = None
         self.bad: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
@@ -67,8 +68,12 @@ class Follower:
         Where the machine is at fault, what is served stays too, and the channel's generation is tried again next time.
         """
         channel, _ = read_channel(self.store, self.settings.model)
-        if channel is None or (self.channel and _target(channel) == _target(self.channel)):
-            return
+        if channel is None:  # nothing was ever published, or the channel is gone: what is served is right
+            self.settled = True
+        elif not self.settled or self.channel is None or _target(channel) != _target(self.channel):
+            self._try(channel)
+
+    def _try(self, channel: Channel) -> None:
         try:
             self._switch(channel)
         except (torch.OutOfMemoryError, ModelUnusable) as error:
@@ -108,8 +113,17 @@ class Follower:
             else:
                 self.bad.add(prompt)
         if len(self.bad) >= self.failures:
-            self._leave(f"its last {len(self.bad)} renders failed or showed nothing")
+            self._examine(f"its last {len(self.bad)} renders failed or showed nothing")
             self.bad.clear()
+
+    def _examine(self, reason: str) -> None:
+        """Leave the release if it does not draw a known prompt either: visitors may ask for what shows nothing."""
+        try:
+            self._smoke(self.served)
+        except ModelUnusable as error:
+            self._leave(f"{reason}; {error}")
+        except torch.OutOfMemoryError as error:
+            self.ailing = f"{self.served}: {error}"
 
     def _leave(self, reason: str) -> None:
         """Go back to the release before; where that does not draw either, the machine is at fault and all stays."""
@@ -134,9 +148,11 @@ class Follower:
         return True
 
     def _refuse(self, channel: Channel, reason: str) -> None:
-        self.refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
-        log.error("%s", self.trouble)
-        self.tell(self.refused)
+        refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
+        if refused != self.refused:  # else it was told; where nothing at all draws it is tried again and again
+            self.refused = refused
+            log.error("%s", self.trouble)
+            self.tell(refused)
 
     def _serve(self, wanted: Served) -> None:
         """Load, try and switch; when that fails what was served stays, and the adapter is forgotten."""
@@ -151,6 +167,7 @@ class Follower:
             for name in {old.release, wanted.release} - {kept.release, ""}:
                 self.renderer.unload(name)
             self.served = kept
+        self.settled = True
 
     def _load(self, release: str) -> None:
         if not release:
