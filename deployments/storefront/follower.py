@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 
 from tasks.core.blank import fault_of
-from tasks.core.errors import DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from tasks.core.documents import digest
+from tasks.core.errors import (
+    DocumentInvalid,
+    ModelUnusable,
+    ObjectMissing,
+    ReleaseCorrupt,
+    ReleaseWithdrawn,
+    StoreUnusable,
+)
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
@@ -46,6 +54,7 @@ class Follower:
     ) -> None:
         self.store, self.settings, self.renderer = store, settings, renderer
         self.failures, self.tell = failures, tell
+        self.seen = settings.cache / "served" / digest(store.url, settings.model)
         self.served = Served()
         self.settled = False  # whether what the channel names, or what is served in its place, was ever found and drew
         self.channel: Channel | None = None
@@ -68,10 +77,17 @@ class Follower:
         Where the machine is at fault, what is served stays too, and the channel's generation is tried again next time.
         """
         channel, _ = read_channel(self.store, self.settings.model)
-        if channel is None:  # nothing was ever published, or the channel is gone: what is served is right
+        if channel is None:
+            self._require_new()
             self.settled = True
         elif not self.settled or self.channel is None or _target(channel) != _target(self.channel):
             self._try(channel)
+
+    def _require_new(self) -> None:
+        """Raise StoreUnusable where nothing is published though something was: what was opened is another store."""
+        if self.seen.exists():
+            was = f"it names no champion, though generation {self.seen.read_text()} was served from it"
+            raise StoreUnusable(self.store.url, f"{was}; was it emptied on purpose, then delete {self.seen}")
 
     def _try(self, channel: Channel) -> None:
         try:
@@ -99,7 +115,16 @@ class Follower:
             self._refuse(channel, str(error))
         else:
             self.refused, self.ailing = None, ""
+            self._see(channel.generation)
             log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
+
+    def _see(self, generation: int) -> None:
+        """Remember on this machine that something was published in this store."""
+        try:
+            self.seen.parent.mkdir(parents=True, exist_ok=True)
+            self.seen.write_text(str(generation))
+        except OSError as error:
+            log.warning("an empty store will be taken for a new one after a restart: %s", error)
 
     def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
         """Take the outcome of renders, each a prompt and whether it was drawn; too many bad ones leave the release.

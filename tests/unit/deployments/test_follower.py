@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from deployments.storefront.engine import Engine, Job
 from deployments.storefront.follower import Follower, Served
 from tasks.core.blank import fault_of
-from tasks.core.errors import RenderUnavailable
+from tasks.core.errors import RenderUnavailable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
@@ -31,8 +31,9 @@ ABOUT = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", traini
 
 
 @pytest.fixture(scope="module")
-def local(pipelines: dict[str, Path]) -> Settings:
-    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=2)
+def local(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    cache = tmp_path_factory.mktemp("cache")
+    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=2, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -408,6 +409,25 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
     folder.write(key, data)
     follower.follow()
     assert (follower.settled, follower.served) == (True, Served(first, 1))
+
+
+def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], local: Settings, tmp_path: Path
+) -> None:
+    """As when a disk is not mounted: the folder is made again by the next start."""
+    release = publish()
+    follower.follow()
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(StoreUnusable, match="its folder is gone"):
+        follower.follow()
+    restarted = Follower(FolderStore(tmp_path / "store"), local, follower.renderer, 3, follower.tell)
+    with pytest.raises(StoreUnusable, match="names no champion, though generation 1 was served"):
+        restarted.follow()
+    assert not restarted.settled
+    (tmp_path / "store").rmdir()
+    (tmp_path / "away").rename(tmp_path / "store")
+    restarted.follow()
+    assert (restarted.settled, restarted.served) == (True, Served(release, 1))
 
 
 def test_where_nothing_was_published_the_bare_base_is_right(follower: Follower) -> None:

@@ -1,0 +1,73 @@
+"""A weak secret is used on loopback alone, however a process is started."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from deployments import serve
+from deployments.exposure import ExposureGuard, check_exposure
+from deployments.serve import configure
+from deployments.webhook.app import app as webhook
+from tasks.core.errors import SettingError
+from tasks.core.settings import Settings, get_settings
+
+STRONG = SecretStr("6f1ed002ab5595859014ebf0951522d9")
+LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost"]
+OPEN = ["0.0.0.0", "::", "192.0.2.7", "2001:db8::1", "", "shop.example", "/run/shop.sock"]
+
+
+@pytest.mark.parametrize("secret", ["", "change-me", "short"])
+@pytest.mark.parametrize("host", OPEN)
+def test_a_weak_secret_is_refused_where_others_can_reach_it(host: str, secret: str) -> None:
+    with pytest.raises(SettingError, match="DYEWORKS_SESSION_KEY: has fewer than 12 characters"):
+        check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(secret))
+    check_exposure(host, "DYEWORKS_SESSION_KEY", STRONG)
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_on_loopback_it_is_taken(host: str) -> None:
+    check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(""))
+
+
+@pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("webhook", "WEBHOOK_TOKEN")])
+def test_the_command_refuses_to_listen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str, setting: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["serve", service, "--host", "0.0.0.0"])
+    assert serve.main() == 1
+    assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 can be reached" in capsys.readouterr().err
+
+
+def get(app: FastAPI | ExposureGuard, address: str) -> httpx.Response:
+    return TestClient(app, base_url=f"http://{address}", raise_server_exceptions=False).get("/health")
+
+
+def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = get(webhook, "192.0.2.7")
+    assert (refused.status_code, "DYEWORKS_WEBHOOK_TOKEN" in refused.text) == (503, True)
+    assert get(webhook, "127.0.0.1").status_code == 200
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", STRONG.get_secret_value())
+    get_settings.cache_clear()
+    assert get(webhook, "192.0.2.7").json() == {"status": "ok"}
+
+
+async def address(scope: dict[str, object], _: Callable[..., object], send: Callable[..., object]) -> None:
+    """An application that answers with the caller's address."""
+    from starlette.responses import PlainTextResponse  # noqa: PLC0415
+
+    await PlainTextResponse(str(scope["client"][0]))(scope, _, send)  # type: ignore[index, arg-type]
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"), [("", "127.0.0.1"), ("198.51.100.1", "127.0.0.1"), ("127.0.0.1", "192.0.2.7")]
+)
+def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
+    config = configure("storefront", "127.0.0.1", 1, Settings(proxies=proxies))
+    config.app = address  # type: ignore[assignment]
+    config.load()
+    client = TestClient(config.loaded_app, client=("127.0.0.1", 5))  # type: ignore[arg-type]
+    assert client.get("/", headers={"X-Forwarded-For": "10.9.8.7, 192.0.2.7"}).text == seen
