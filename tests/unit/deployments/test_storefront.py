@@ -18,6 +18,7 @@ from deployments.storefront.app import create_app
 from deployments.storefront.front import MOST_BYTES
 from deployments.storefront.requests import LONGEST
 from tasks.core.settings import Settings
+from tests.page_client import click, wait_answer
 
 ROUTES = ["/api/render", "/api/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]
 HEADERS = [
@@ -143,13 +144,8 @@ def test_what_can_be_seen_is_drawn(shop: TestClient, prompt: str) -> None:
 
 def on_page(client: TestClient, text: str, session: str, function: int = 0) -> dict[str, Any]:
     """What the page gets for a click."""
-    body = {"data": [text], "fn_index": function, "session_hash": session, "trigger_id": 3, "event_data": None}
-    client.post(ROUTES[2], json=body).raise_for_status()
-    with client.stream("GET", "/shop/gradio_api/queue/data", params={"session_hash": session}) as answer:
-        messages = [json.loads(line.removeprefix("data:")) for line in answer.iter_lines() if line]
-    (told,) = [m for m in messages if m["msg"] == "process_completed"]
-    output: dict[str, Any] = told["output"]
-    return output
+    click(client, text, session, function).raise_for_status()
+    return wait_answer(client, session)
 
 
 def test_the_page_draws_and_takes_a_vote(shop: TestClient) -> None:
