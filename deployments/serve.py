@@ -4,9 +4,11 @@ Refuses to listen where others can reach it with a default secret, and bounds wh
 """
 
 import argparse
+import asyncio
 import sys
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from deployments.exposure import check_exposure
 from tasks.core.errors import DyeworksError
@@ -14,6 +16,25 @@ from tasks.core.settings import Settings, get_settings
 
 SECRETS = {"storefront": "session_key", "webhook": "webhook_token"}
 CONNECTIONS = 1000  # at once; further ones are answered 503
+HEAD_SECONDS = 20.0  # after which a connection that has not sent the whole head of a request is closed
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 as uvicorn speaks it, without clients that connect and send nothing, or a byte now and then."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to look whether requests come."""
+        super().connection_made(transport)
+        self.loop.call_later(HEAD_SECONDS, self._look, None)
+
+    def _look(self, seen: RequestResponseCycle | None) -> None:
+        """Close the connection where no request has begun since the last look and none is being answered."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is seen and (seen is None or seen.response_complete):
+            self.transport.close()
+        else:
+            self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
 
 
 def main() -> int:
@@ -41,7 +62,7 @@ def configure(service: str, host: str, port: int, settings: Settings) -> uvicorn
         f"deployments.{service}.app:app",
         host,
         port,
-        http="h11",
+        http=ImpatientProtocol,
         ws="none",
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies or None,

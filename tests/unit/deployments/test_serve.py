@@ -1,12 +1,18 @@
-"""A weak secret is used on loopback alone, however a process is started."""
+"""Public processes: a weak secret on loopback alone, however they are started; proxies that are named; slow clients."""
 
-from collections.abc import Callable
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from starlette.responses import PlainTextResponse
 
 from deployments import serve
 from deployments.exposure import ExposureGuard, check_exposure
@@ -57,8 +63,6 @@ def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatc
 
 async def address(scope: dict[str, object], _: Callable[..., object], send: Callable[..., object]) -> None:
     """An application that answers with the caller's address."""
-    from starlette.responses import PlainTextResponse  # noqa: PLC0415
-
     await PlainTextResponse(str(scope["client"][0]))(scope, _, send)  # type: ignore[index, arg-type]
 
 
@@ -71,3 +75,40 @@ def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
     config.load()
     client = TestClient(config.loaded_app, client=("127.0.0.1", 5))  # type: ignore[arg-type]
     assert client.get("/", headers={"X-Forwarded-For": "10.9.8.7, 192.0.2.7"}).text == seen
+
+
+async def slow(scope: dict[str, object], _: Callable[..., object], send: Callable[..., object]) -> None:
+    """An application whose answers take longer than a client may take to ask."""
+    await asyncio.sleep(1.0)
+    await PlainTextResponse("late")(scope, _, send)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Where `slow` is served, with little patience."""
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 0.3)
+    config = configure("storefront", "127.0.0.1", 0, Settings())
+    config.app, config.lifespan = slow, "off"  # type: ignore[assignment]
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: loc"])
+def test_who_sends_no_request_is_hung_up_on_and_who_waits_for_an_answer_is_not(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        assert connection.recv(100) == b""
+    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).text == "late"
+
+
+def test_a_head_of_any_size_is_not_read(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
