@@ -22,11 +22,13 @@ from deployments.storefront.engine import Picture
 from deployments.storefront.front import Front, problems
 from deployments.storefront.page import CSS, build_page, is_crowded
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
+from deployments.storefront.sessions import Sessions
 from deployments.storefront.shop import Shop, encode
 from tasks.core.data.feedback import Vote
-from tasks.core.errors import ObjectMissing, PictureUnknown, RenderUnavailable, StoreUnusable, VotesExhausted
+from tasks.core.errors import ObjectMissing, PictureUnknown, RenderUnavailable, VotesExhausted
 from tasks.core.reporting.prometheus import CONTENT_TYPE, metrics_key
 from tasks.core.settings import Settings, get_settings
+from tasks.core.specs import load_preset
 from tasks.core.store import open_store
 
 log = logging.getLogger("dyeworks.storefront")
@@ -35,10 +37,10 @@ SCRAPES = 2  # of /metrics at once, so that a store that hangs holds no more thr
 
 
 class Storefront:
-    """The API. The shop opens when the store can be opened; until then all is answered 503."""
+    """The API. The shop opens when the store can be opened; until then all is answered 503. Raises SettingError."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self.settings, self.sessions, self.spec = settings, Sessions(settings.trusted_addresses), load_preset().guard
         self.opened: Shop | None = None
         self.closing = threading.Event()
         self.scrapes = threading.BoundedSemaphore(SCRAPES)
@@ -64,9 +66,9 @@ class Storefront:
     def _open(self) -> None:
         while not self.closing.is_set():
             try:
-                shop = Shop(open_store(self.settings.store), self.settings)
-            except StoreUnusable as error:
-                log.error("%s", error)
+                shop = Shop(open_store(self.settings.store), self.settings, self.sessions, self.spec)
+            except Exception as error:  # the thread's boundary: whatever a store's client raises, it is tried again
+                log.error("the store cannot be opened: %s", error)
                 self.closing.wait(self.settings.poll_seconds)
             else:
                 shop.start()

@@ -45,8 +45,8 @@ def build_page(trigger: str, batch: int, draw: Draw, encode: Encode, vote: VoteO
                 vote(identity or "", liked)
             except PictureUnknown as error:
                 raise gr.Error("This picture is too old to be voted on; draw another one.", **QUIET) from error
-            except VotesExhausted as error:
-                raise gr.Error("You have changed your mind too often; the last vote stays.", **QUIET) from error
+            except (RenderUnavailable, VotesExhausted) as error:
+                raise gr.Error(str(error), **QUIET) from error
             chosen, other = gr.Button(variant="primary"), gr.Button(variant="secondary")
             thanks = f"Thank you. You {'like' if liked else 'do not like'} it; you can change your mind."
             return thanks, *((chosen, other) if liked else (other, chosen))

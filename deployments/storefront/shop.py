@@ -22,7 +22,7 @@ from tasks.core.data.feedback import Vote, write_votes
 from tasks.core.data.prompt_log import PromptLine, hash_session, redact, write_lines
 from tasks.core.errors import RenderUnavailable
 from tasks.core.settings import Settings
-from tasks.core.specs import load_preset
+from tasks.core.specs import GuardSpec
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
@@ -31,9 +31,8 @@ log = logging.getLogger("dyeworks.storefront")
 class Shop:
     """The engine, the logs and the guards of one storefront."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.settings, spec = store, settings, load_preset().guard
-        self.sessions = Sessions(settings.trusted_addresses)
+    def __init__(self, store: Store, settings: Settings, sessions: Sessions, spec: GuardSpec) -> None:
+        self.store, self.settings, self.sessions = store, settings, sessions
         self.guard = Guard(store, settings, spec)
         self.engine = Engine(store, settings, spec.failures, self.guard.report, self.exit)
         write_prompts, write_feedback = (partial(f, store, settings.model) for f in (write_lines, write_votes))

@@ -17,6 +17,7 @@ from PIL import Image
 from deployments.storefront.app import create_app
 from deployments.storefront.front import MOST_BYTES
 from deployments.storefront.requests import LONGEST
+from tasks.core.errors import SettingError
 from tasks.core.settings import Settings
 from tests.page_client import click, wait_answer
 
@@ -230,3 +231,8 @@ def test_started_without_a_store_it_says_so_until_there_is_one(tmp_path: Any) ->
         store.unlink()
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
         assert post(client, b'{"prompt": "rings"}').status_code == 200
+
+
+def test_settings_that_cannot_be_used_end_the_start() -> None:
+    with pytest.raises(SettingError, match="DYEWORKS_TRUSTED_ADDRESSES"):
+        create_app(Settings(trusted_addresses="my backend"))
