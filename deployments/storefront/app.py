@@ -81,14 +81,13 @@ class Storefront:
 
     def metrics(self) -> Response:
         """The last drift check and the retrains, for Prometheus; 404 before the first check."""
+        store = self.shop.store
         if not self.scrapes.acquire(blocking=False):
             raise HTTPException(503, "the store answers slowly; ask later", {"Retry-After": "30"})
         try:
-            text = self.shop.store.read(metrics_key(self.settings.model))
+            text = store.read(metrics_key(self.settings.model))
         except ObjectMissing as error:
             raise HTTPException(404, "no drift check has been made yet") from error
-        except RenderUnavailable:
-            raise
         except Exception as error:  # the request's boundary: whatever a store's client raises
             log.error("the metrics cannot be read: %s", error)
             raise HTTPException(503, "the store cannot be read; the log says why", {"Retry-After": "30"}) from error
@@ -148,8 +147,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.get("/", include_in_schema=False)(storefront.home)
     app.add_exception_handler(RenderUnavailable, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(PictureUnknown, _unknown)
-    app.add_exception_handler(VotesExhausted, _unknown)
+    app.add_exception_handler(PictureUnknown, _refused_vote)
+    app.add_exception_handler(VotesExhausted, _refused_vote)
     page = build_page(
         settings.trigger,
         settings.render_batch,
@@ -172,11 +171,10 @@ def _unavailable(_: Request, error: Exception) -> JSONResponse:
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return JSONResponse({"detail": problems(error.errors())}, 422)
+    return JSONResponse({"detail": problems(error.errors() if isinstance(error, RequestValidationError) else ())}, 422)
 
 
-def _unknown(_: Request, error: Exception) -> JSONResponse:
+def _refused_vote(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 429 if isinstance(error, VotesExhausted) else 404)
 
 

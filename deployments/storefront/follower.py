@@ -68,8 +68,12 @@ class Follower:
         """What is wrong, in words; empty when nothing is."""
         refused = ""
         if about := self.refused:
-            refused = f"generation {about.generation} is refused, {self.served} is served: {about.reason}"
+            refused = f"generation {about.generation} is refused, {self._drawing} is served: {about.reason}"
         return "; ".join(filter(None, (refused, self.waits, self.ailing)))
+
+    @property
+    def _drawing(self) -> str:
+        return str(self.served) if self.settled else "nothing"
 
     def follow(self) -> None:
         """Serve what the channel points at; raises what the store raises, and what is served stays.
@@ -93,7 +97,7 @@ class Follower:
         try:
             self._switch(channel)
         except (torch.OutOfMemoryError, ModelUnusable) as error:
-            self.waits = f"generation {channel.generation} waits, {self.served} is served: {error}"
+            self.waits = f"generation {channel.generation} waits, {self._drawing} is served: {error}"
             log.error("%s", self.waits)
         else:
             self.channel, self.waits = channel, ""

@@ -6,8 +6,8 @@ that the page asks for are let through, and what is posted to them is one of two
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 from fastapi import HTTPException
 from pydantic import BaseModel, Field, ValidationError
@@ -72,9 +72,9 @@ class Front:
 
     def _checked(self, scope: Scope) -> Scope:
         """The request with its host and path checked, and without what only a proxy may say."""
-        if not HOST.fullmatch(Headers(scope=scope).get("host", "localhost")):
-            raise HTTPException(400, "the Host header is no host")
         headers = Headers(scope=scope)
+        if not HOST.fullmatch(headers.get("host", "localhost")):
+            raise HTTPException(400, "the Host header is no host")
         prefix = headers.get("x-forwarded-prefix", "").rstrip("/") if self.proxied else ""
         kept = [(k, v) for k, v in scope["headers"] if k not in FORWARDED or self._believed(k, v.decode("latin-1"))]
         scope = {**scope, "headers": kept}
@@ -107,9 +107,9 @@ class Front:
         return posted.model_dump_json().encode()
 
 
-def problems(errors: "list[dict[str, object]]") -> list[dict[str, object]]:
-    """What is wrong with a body, without the body's own text: that may be what no answer can hold."""
-    return [{"loc": [str(part)[:100] for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in errors[:10]]  # type: ignore[attr-defined]
+def problems(errors: Sequence[Any]) -> list[dict[str, object]]:
+    """What is wrong with a body by pydantic's errors, without its own text: that may be what no answer can hold."""
+    return [{"loc": [str(part)[:100] for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in errors[:10]]
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -405,7 +405,7 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
     for _ in range(2):
         follower.follow()
     assert (follower.settled, [said.generation for said in told]) == (False, [2])
-    assert "generation 2 is refused" in follower.trouble
+    assert "generation 2 is refused, nothing is served" in follower.trouble
     folder.write(key, data)
     follower.follow()
     assert (follower.settled, follower.served) == (True, Served(first, 1))
