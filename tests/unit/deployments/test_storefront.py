@@ -1,5 +1,6 @@
 """The storefront's application with the embedded base: whatever a visitor sends, it answers, and never with a 500."""
 
+import asyncio
 import io
 import json
 import time
@@ -9,12 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deployments.storefront.app import create_app
+from deployments.storefront.app import create_app, unless_hung_up
 from deployments.storefront.front import MOST_BYTES
 from deployments.storefront.requests import LONGEST
 from tasks.core.errors import SettingError
@@ -236,3 +238,27 @@ def test_started_without_a_store_it_says_so_until_there_is_one(tmp_path: Any) ->
 def test_settings_that_cannot_be_used_end_the_start() -> None:
     with pytest.raises(SettingError, match="DYEWORKS_TRUSTED_ADDRESSES"):
         create_app(Settings(trusted_addresses="my backend"))
+
+
+def test_a_client_who_hangs_up_leaves_the_queue() -> None:
+    async def ask() -> list[str]:
+        told: list[str] = []
+
+        async def draw() -> str:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                told.append("cancelled")
+                raise
+            return "drawn"
+
+        async def receive() -> dict[str, str]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(HTTPException, match="hung up"):
+            await unless_hung_up(Request({"type": "http"}, receive), draw())
+        await asyncio.sleep(0)
+        return told
+
+    assert asyncio.run(ask()) == ["cancelled"]
