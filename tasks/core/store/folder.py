@@ -68,11 +68,12 @@ class FolderStore:
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object under the key."""
-        return self._path(key).is_file()
+        return self._place(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted."""
         check_prefix(prefix)
+        self._require()
         return iter(sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix)))
 
     def delete(self, key: str) -> None:
@@ -117,7 +118,7 @@ class FolderStore:
         return self._root / key
 
     def _place(self, key: str) -> Path:
-        """The path of an object that is written."""
+        """The path of an object in a folder that is there."""
         self._require()
         return self._path(key)
 

@@ -284,6 +284,9 @@ def test_a_folder_that_is_gone_is_no_empty_store_and_is_not_made_again(tmp_path:
         lambda: store.create("b", b"2"),
         lambda: store.swap("a", b"2", "1"),
         lambda: store.swap("b", b"2", None),
+        lambda: store.exists("a"),
+        lambda: store.list(""),
+        lambda: store.delete("a"),
     ]
     for act in acts:
         with pytest.raises(StoreUnusable, match="its folder is gone"):
