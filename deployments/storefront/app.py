@@ -163,7 +163,8 @@ def create_app(settings: Settings) -> FastAPI:
         crowded=lambda session: is_crowded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
-    return gr.mount_gradio_app(app, page, path="/shop", css=CSS, run_history=False, show_error=False, footer_links=[])
+    gr.mount_gradio_app(app, page, path="/shop", css=CSS, run_history=False, show_error=False, footer_links=[])
+    return app
 
 
 def _unavailable(_: Request, error: Exception) -> JSONResponse:

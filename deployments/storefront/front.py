@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MOST_BYTES = 64 * 1024  # of a body
@@ -62,7 +61,7 @@ class Front:
         try:
             scope = self._checked(scope)
             body = await _body(scope, receive)
-            replay = _replay(self._checked_body(get_route_path(scope), scope["method"], body), receive)
+            replay = _replay(self._checked_body(_route(scope), scope["method"], body), receive)
         except HTTPException as error:
             await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
         except ClientDisconnect:
@@ -80,7 +79,7 @@ class Front:
         scope = {**scope, "headers": kept}
         if PREFIX.fullmatch(prefix) and not scope.get("root_path"):
             scope |= {"root_path": prefix, "path": prefix + scope["path"]}
-        path = get_route_path(scope)
+        path = _route(scope)
         if path.startswith("/shop") and not PAGE.fullmatch(path):
             raise HTTPException(404, "the page has no such part")
         return scope
@@ -105,6 +104,11 @@ class Front:
         if isinstance(posted, Join) and self.crowded(posted.session_hash):
             raise HTTPException(429, "too many answers of this session were not read; reload the page")
         return posted.model_dump_json().encode()
+
+
+def _route(scope: Scope) -> str:
+    """The path without the one before it at which a proxy has the storefront."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 def problems(errors: Sequence[Any]) -> list[dict[str, object]]:

@@ -4,15 +4,17 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from httpx2 import Response
 from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from deployments import serve
 from deployments.exposure import ExposureGuard, check_exposure
@@ -48,7 +50,7 @@ def test_the_command_refuses_to_listen(
     assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 can be reached" in capsys.readouterr().err
 
 
-def get(app: FastAPI | ExposureGuard, address: str) -> httpx.Response:
+def get(app: FastAPI | ExposureGuard, address: str) -> Response:
     return TestClient(app, base_url=f"http://{address}", raise_server_exceptions=False).get("/health")
 
 
@@ -61,9 +63,9 @@ def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatc
     assert get(webhook, "192.0.2.7").json() == {"status": "ok"}
 
 
-async def address(scope: dict[str, object], _: Callable[..., object], send: Callable[..., object]) -> None:
+async def address(scope: Scope, receive: Receive, send: Send) -> None:
     """An application that answers with the caller's address."""
-    await PlainTextResponse(str(scope["client"][0]))(scope, _, send)  # type: ignore[index, arg-type]
+    await PlainTextResponse(str(scope["client"][0]))(scope, receive, send)
 
 
 @pytest.mark.parametrize(
@@ -71,16 +73,16 @@ async def address(scope: dict[str, object], _: Callable[..., object], send: Call
 )
 def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
     config = configure("storefront", "127.0.0.1", 1, Settings(proxies=proxies))
-    config.app = address  # type: ignore[assignment]
+    config.app = address
     config.load()
-    client = TestClient(config.loaded_app, client=("127.0.0.1", 5))  # type: ignore[arg-type]
+    client = TestClient(config.loaded_app, client=("127.0.0.1", 5))
     assert client.get("/", headers={"X-Forwarded-For": "10.9.8.7, 192.0.2.7"}).text == seen
 
 
-async def slow(scope: dict[str, object], _: Callable[..., object], send: Callable[..., object]) -> None:
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
     """An application whose answers take longer than a client may take to ask."""
     await asyncio.sleep(1.0)
-    await PlainTextResponse("late")(scope, _, send)  # type: ignore[arg-type]
+    await PlainTextResponse("late")(scope, receive, send)
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where `slow` is served, with little patience."""
     monkeypatch.setattr(serve, "HEAD_SECONDS", 0.3)
     config = configure("storefront", "127.0.0.1", 0, Settings())
-    config.app, config.lifespan = slow, "off"  # type: ignore[assignment]
+    config.app, config.lifespan = slow, "off"
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
