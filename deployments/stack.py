@@ -138,11 +138,11 @@ class Stack:
 
     def start_webhook(self) -> None:
         """The upload webhook."""
-        self._serve("webhook", "deployments.webhook.app:app")
+        self._serve("webhook")
 
     def start_storefront(self) -> None:
         """The storefront."""
-        self._serve("storefront", "deployments.storefront.app:app")
+        self._serve("storefront")
 
     def start_mlflow(self) -> None:
         """MLflow's page."""
@@ -151,9 +151,8 @@ class Stack:
         self.extra["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
         self.spawn("mlflow", *_tool("mlflow"), "server", "--backend-store-uri", where, "--port", port)
 
-    def _serve(self, name: str, application: str) -> None:
-        port = str(self.ports[name])
-        self.spawn(name, sys.executable, "-m", "uvicorn", application, "--host", "127.0.0.1", "--port", port)
+    def _serve(self, name: str) -> None:
+        self.spawn(name, sys.executable, "-m", "deployments.serve", name, "--port", str(self.ports[name]))
 
     def wait(self, service: str, path: str) -> None:
         """Until a service answers 200; raises ServiceFailed with the end of its log."""

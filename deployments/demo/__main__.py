@@ -40,6 +40,7 @@ def play_demo(options: argparse.Namespace) -> int:
         "DYEWORKS_MONITOR_CRON": "* * * * *",
         "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # a stage that is cut off is run again here, so nothing is left behind
         "DYEWORKS_RENDER_BATCH": "16",
+        "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # all of its visitors come from there
     }
     stack = Stack(folder / "home", extra)
     os.environ.update(stack.environment)

@@ -6,161 +6,181 @@ Without Prefect in its process.
 """
 
 import asyncio
-import io
-import queue
-import random
-import time
-import uuid
-from collections.abc import AsyncIterator
+import logging
+import threading
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
+from typing import TypeVar
 
 import gradio as gr
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import RedirectResponse, Response
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from deployments.storefront.engine import Engine, Picture
-from deployments.storefront.feedback import Drawn, Feedback
-from deployments.storefront.guard import Guard
-from deployments.storefront.log import LogWriter
-from deployments.storefront.page import CSS, build_page
-from tasks.core import clock
-from tasks.core.data.feedback import Vote, write_votes
-from tasks.core.data.prompt_log import PromptLine, hash_session, redact, write_lines
-from tasks.core.errors import ObjectMissing, PictureUnknown
+from deployments.exposure import ExposureGuard
+from deployments.storefront.engine import Picture
+from deployments.storefront.front import Front, problems
+from deployments.storefront.page import CSS, build_page, is_crowded
+from deployments.storefront.requests import FeedbackRequest, RenderRequest
+from deployments.storefront.sessions import Sessions
+from deployments.storefront.shop import Shop, encode
+from tasks.core.data.feedback import Vote
+from tasks.core.errors import ObjectMissing, PictureUnknown, RenderUnavailable, VotesExhausted
 from tasks.core.reporting.prometheus import CONTENT_TYPE, metrics_key
-from tasks.core.settings import get_settings
+from tasks.core.settings import Settings, get_settings
 from tasks.core.specs import load_preset
 from tasks.core.store import open_store
 
-settings = get_settings()
-store = open_store(settings.store)
-spec = load_preset().guard
-guard = Guard(store, settings, spec)
-engine = Engine(store, settings, spec.failures, guard.report)
-prompt_log = LogWriter[PromptLine]("prompt log", partial(write_lines, store, settings.model), settings.log_seconds)
-vote_log = LogWriter[Vote]("feedback", partial(write_votes, store, settings.model), settings.log_seconds)
-feedback = Feedback(spec.remembered, vote_log.add, guard.add)
+log = logging.getLogger("dyeworks.storefront")
+T = TypeVar("T")
+SCRAPES = 2  # of /metrics at once, so that a store that hangs holds no more threads
 
 
-class RenderRequest(BaseModel):
-    """A picture that somebody asks for."""
+class Storefront:
+    """The API. The shop opens when the store can be opened; until then all is answered 503. Raises SettingError."""
 
-    model_config = ConfigDict(extra="forbid")
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.sessions, self.spec = settings, Sessions(settings.trusted_addresses), load_preset().guard
+        self.opened: Shop | None = None
+        self.closing = threading.Event()
+        self.scrapes = threading.BoundedSemaphore(SCRAPES)
 
-    prompt: str = Field(min_length=1, max_length=400)
-    seed: int | None = Field(None, ge=0, lt=2**32)
-    steps: int = Field(settings.render_steps, ge=1, le=100)
-    session: str = Field("", max_length=200, description="Visitor's session; only its keyed hash is logged.")
+    @property
+    def shop(self) -> Shop:
+        """The shop; raises RenderUnavailable while it is closed."""
+        if self.opened is None:
+            raise RenderUnavailable("the store cannot be opened; the log says why")
+        return self.opened
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Run the shop beside the server."""
+        opening = threading.Thread(target=self._open, name="opening", daemon=True)
+        opening.start()
+        yield
+        self.closing.set()
+        await asyncio.to_thread(opening.join, 60)
+        if self.opened:
+            await asyncio.to_thread(self.opened.stop)
+
+    def _open(self) -> None:
+        while not self.closing.is_set():
+            try:
+                shop = Shop(open_store(self.settings.store), self.settings, self.sessions, self.spec)
+            except Exception as error:  # the thread's boundary: whatever a store's client raises, it is tried again
+                log.error("the store cannot be opened: %s", error)
+                self.closing.wait(self.settings.poll_seconds)
+            else:
+                shop.start()
+                self.opened = shop
+                return
+
+    async def health(self) -> dict[str, object]:
+        """Whether pictures can be rendered, and with what."""
+        return self.shop.health()
+
+    def metrics(self) -> Response:
+        """The last drift check and the retrains, for Prometheus; 404 before the first check."""
+        store = self.shop.store
+        if not self.scrapes.acquire(blocking=False):
+            raise HTTPException(503, "the store answers slowly; ask later", {"Retry-After": "30"})
+        try:
+            text = store.read(metrics_key(self.settings.model))
+        except ObjectMissing as error:
+            raise HTTPException(404, "no drift check has been made yet") from error
+        except Exception as error:  # the request's boundary: whatever a store's client raises
+            log.error("the metrics cannot be read: %s", error)
+            raise HTTPException(503, "the store cannot be read; the log says why", {"Retry-After": "30"}) from error
+        finally:
+            self.scrapes.release()
+        return Response(text, media_type=CONTENT_TYPE)
+
+    async def render(self, request: RenderRequest, http: Request) -> Response:
+        """A PNG of the prompt."""
+        identity, picture = await unless_hung_up(http, self.draw(request, http.client.host if http.client else ""))
+        told = {
+            "X-Request-Id": identity,
+            "X-Release": picture.release or "base",
+            "X-Generation": str(picture.generation),
+        }
+        return Response(await encode(picture.image, "PNG"), media_type="image/png", headers=told)
+
+    async def judge(self, said: FeedbackRequest) -> None:
+        """A vote on a picture that was drawn here; of the votes on one the last counts."""
+        self.vote(said.request_id, said.liked)
+
+    async def home(self, request: Request) -> RedirectResponse:
+        """The page: by the path before it that a proxy has named, else beside this one."""
+        root = request.scope.get("root_path", "")
+        return RedirectResponse(f"{root}/shop/" if root else "shop/")
+
+    async def draw(self, request: RenderRequest, host: str) -> tuple[str, Picture]:
+        """A picture, logged; its request's id, and the picture."""
+        return await self.shop.draw(request, host)
+
+    def vote(self, request_id: str, liked: bool) -> Vote:
+        """Take a vote; raises PictureUnknown and VotesExhausted."""
+        return self.shop.feedback.vote(request_id, liked)
 
 
-class FeedbackRequest(BaseModel):
-    """What somebody says of a picture that was drawn for them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    request_id: str = Field(max_length=100, description="The X-Request-Id of the picture.")
-    liked: bool = Field(description="Whether they like it.")
-
-
-@asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Run the engine, the logs and the guards beside the server."""
-    parts = (engine, prompt_log, vote_log, guard)
-    for part in parts:
-        part.start()
-    yield
-    for part in parts:
-        await asyncio.to_thread(part.stop)
-
-
-app = FastAPI(title="dyeworks storefront", lifespan=lifespan)
-
-
-async def draw(request: RenderRequest, visitor: str) -> tuple[str, Picture]:
-    """Render a request and log it; the request's id and the picture. 503 when too many wait.
-
-    `visitor` stands for the session where none is given: whoever leaves it out must not count as many.
-    """
-    start = time.perf_counter()
-    seed = request.seed if request.seed is not None else random.randrange(2**32)
+async def unless_hung_up(http: Request, work: Coroutine[None, None, T]) -> T:
+    """The outcome of the work, which is cancelled when the client hangs up."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
     try:
-        future = engine.submit(request.prompt, seed, request.steps)
-    except queue.Full as error:
-        raise HTTPException(503, "too many requests wait; try again in a moment") from error
-    picture = await asyncio.wrap_future(future)
-    line = PromptLine(
-        request_id=uuid.uuid4().hex,
-        time=clock.now(),
-        prompt=redact(request.prompt),
-        seed=seed,
-        size=picture.image.width,
-        steps=request.steps,
-        release=picture.release or "base",
-        adapter=picture.release,
-        latency_s=round(time.perf_counter() - start, 3),
-        session=hash_session(request.session or visitor, settings.session_key.get_secret_value()),
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise HTTPException(499, "the client hung up")
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application of an installation."""
+    storefront = Storefront(settings)
+    app = FastAPI(title="dyeworks storefront", lifespan=storefront.lifespan)
+    app.get("/health")(storefront.health)
+    app.get("/metrics", include_in_schema=False)(storefront.metrics)
+    app.post("/api/render")(storefront.render)
+    app.post("/api/feedback", status_code=204)(storefront.judge)
+    app.get("/", include_in_schema=False)(storefront.home)
+    app.add_exception_handler(RenderUnavailable, _unavailable)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(PictureUnknown, _refused_vote)
+    app.add_exception_handler(VotesExhausted, _refused_vote)
+    page = build_page(
+        settings.trigger,
+        settings.render_batch,
+        storefront.draw,
+        lambda picture: encode(picture.image, "WEBP"),
+        storefront.vote,
     )
-    prompt_log.add(line)
-    feedback.remember(line.request_id, Drawn(picture.release, picture.generation, line.session))
-    return line.request_id, picture
+    app.add_middleware(
+        Front,
+        proxied=bool(settings.proxies),
+        functions=len(page.fns),
+        crowded=lambda session: is_crowded(page, session),
+    )
+    app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
+    gr.mount_gradio_app(app, page, path="/shop", css=CSS, run_history=False, show_error=False, footer_links=[])
+    return app
 
 
-@app.get("/health")
-def health() -> dict[str, object]:
-    """Whether pictures can be rendered, and with what."""
-    if not engine.thread.is_alive():
-        raise HTTPException(500, "the rendering engine has stopped; see the log")
-    if not engine.ready.is_set():
-        raise HTTPException(503, "the base model is loading")
-    served, trouble = engine.follower.served, engine.follower.trouble or guard.trouble
-    told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
-    return {**told, "release": served.release, "generation": served.generation}
+def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
 
 
-@app.get("/metrics", include_in_schema=False)
-def metrics() -> Response:
-    """The last drift check and the retrains, for Prometheus; 404 before the first check."""
-    try:
-        text = store.read(metrics_key(settings.model))
-    except ObjectMissing as error:
-        raise HTTPException(404, "no drift check has been made yet") from error
-    return Response(text, media_type=CONTENT_TYPE)
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": problems(error.errors() if isinstance(error, RequestValidationError) else ())}, 422)
 
 
-@app.post("/api/render")
-async def render(request: RenderRequest, http: Request) -> Response:
-    """A PNG of the prompt."""
-    identity, picture = await draw(request, f"address {http.client.host if http.client else 'unknown'}")
-    buffer = io.BytesIO()
-    picture.image.save(buffer, "PNG")
-    told = {
-        "X-Request-Id": identity,
-        "X-Release": picture.release or "base",
-        "X-Generation": str(picture.generation),
-    }
-    return Response(buffer.getvalue(), media_type="image/png", headers=told)
+def _refused_vote(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, 429 if isinstance(error, VotesExhausted) else 404)
 
 
-@app.post("/api/feedback", status_code=204)
-def judge(said: FeedbackRequest) -> None:
-    """A vote on a picture that was drawn here; of the votes on one the last counts."""
-    try:
-        feedback.vote(said.request_id, said.liked)
-    except PictureUnknown as error:
-        raise HTTPException(404, str(error)) from error
-
-
-@app.get("/", include_in_schema=False)
-def home() -> RedirectResponse:
-    """The page."""
-    return RedirectResponse("/shop")
-
-
-async def show(prompt: str, visitor: str) -> tuple[str, Picture]:
-    """A picture for the page, logged as any other; its request's id, and the picture."""
-    return await draw(RenderRequest(prompt=prompt[:400]), visitor)
-
-
-app = gr.mount_gradio_app(app, build_page(settings.trigger, show, feedback.vote), path="/shop", css=CSS)
+def __getattr__(name: str) -> FastAPI:
+    """`app`, as a server asks for it; made only then, so that who imports `create_app` gets no other application."""
+    if name == "app":
+        return create_app(get_settings())
+    raise AttributeError(name)

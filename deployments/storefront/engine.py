@@ -1,6 +1,8 @@
 """The rendering engine: one thread owns the pipeline, follows the champion, and renders requests in batches."""
 
+import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -14,12 +16,14 @@ from PIL import Image
 
 from deployments.storefront.follower import Follower, Served
 from tasks.core.blank import fault_of
+from tasks.core.errors import RenderUnavailable
 from tasks.core.events import Unhealthy
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
+WAITING = 512  # requests that wait for the engine, and for the page, at most
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,28 @@ class Job:
 
 
 class Engine:
-    """Renders jobs with the champion; with the bare base before the first publication, or where it is the champion."""
+    """Renders jobs with the champion; with the bare base before the first publication, or where it is the champion.
+
+    `died` is called in the engine's thread when that ends though nobody has stopped it: the process is of no use then.
+    """
 
     follower: Follower  # once it is ready
 
-    def __init__(self, store: Store, settings: Settings, failures: int, tell: Callable[[Unhealthy], None]) -> None:
-        self.store, self.settings, self.failures, self.tell = store, settings, failures, tell
-        self.jobs: queue.Queue[Job] = queue.Queue(maxsize=512)
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        failures: int,
+        tell: Callable[[Unhealthy], None],
+        died: Callable[[], None] | None = None,
+    ) -> None:
+        self.store, self.settings, self.failures, self.tell, self.died = store, settings, failures, tell, died
+        self.jobs: queue.Queue[Job] = queue.Queue(maxsize=WAITING)
         self.stopping = threading.Event()
         self.ready = threading.Event()
-        self.looked = 0.0
+        self.ended = False
+        self.looked = -math.inf
+        self.away = ""  # why the champion cannot be followed; empty when it can
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -64,47 +80,93 @@ class Engine:
         self.stopping.set()
         self.thread.join(timeout=60)
 
+    @property
+    def unready(self) -> str:
+        """Why nothing can be drawn now; empty when pictures are drawn with what should draw them."""
+        if self.ended:
+            return "the rendering engine has stopped; its log says why"
+        if not self.ready.is_set():
+            return "the base model is loading"
+        if not self.follower.settled:
+            return self.follower.trouble or self.away or "the champion was not looked up yet"
+        return ""
+
     def submit(self, prompt: str, seed: int, steps: int) -> "Future[Picture]":
-        """Queue a request; raises queue.Full when too many wait."""
+        """Queue a request, which leaves the queue when its future is cancelled; raises RenderUnavailable."""
+        if reason := self.unready:
+            raise RenderUnavailable(reason)
         job = Job(prompt, seed, steps)
-        self.jobs.put_nowait(job)
+        try:
+            self.jobs.put_nowait(job)
+        except queue.Full as error:
+            raise RenderUnavailable("too many requests wait") from error
+        if self.ended:  # in between
+            self._refuse_waiting()
         return job.done
 
     def _work(self) -> None:
-        self.follower = Follower(self.store, self.settings, Renderer(self.settings), self.failures, self.tell)
-        while not self.stopping.is_set():
+        try:
+            self.follower = Follower(self.store, self.settings, Renderer(self.settings), self.failures, self.tell)
+            while not self.stopping.is_set():
+                self._turn()
+        except BaseException:  # the thread's boundary: whatever it is, the process must not go on without an engine
+            log.critical("the rendering engine has stopped", exc_info=True)
+        self.ended = True
+        self._refuse_waiting()
+        if self.died and not self.stopping.is_set():
+            self.died()
+
+    def _turn(self) -> None:
+        """Follow the champion and render a batch; whatever goes wrong is the end of that batch alone."""
+        batch: list[Job] = []
+        try:
             self._follow()
             self.ready.set()
             batch = self._gather()
             if batch:
                 self._or_stay(partial(self.follower.note, self._render(self.follower, batch)))
+        except Exception as error:
+            log.exception("a batch of %d could not be rendered", len(batch))
+            _fail([job for job in batch if not job.done.done()], error)
+            self.stopping.wait(1)
+
+    def _refuse_waiting(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self.jobs.get_nowait()
+                if job.done.set_running_or_notify_cancel():
+                    job.done.set_exception(RenderUnavailable(self.unready))
 
     def _follow(self) -> None:
         """Look at the channel; while the store cannot be read, go on with what is served."""
         if time.monotonic() - self.looked < self.settings.poll_seconds:
             return
         self.looked = time.monotonic()
-        self._or_stay(self.follower.follow)
+        self.away = self._or_stay(self.follower.follow)
 
-    def _or_stay(self, what: Callable[[], None]) -> None:
+    def _or_stay(self, what: Callable[[], None]) -> str:
+        """Do it, or stay with what is served and say why, without what an error might disclose to a visitor."""
         try:
             what()
         except Exception as error:  # the thread's boundary: whatever a store's client raises, pictures are drawn
             log.error("the champion cannot be followed, %s stays: %s", self.follower.served, error)
+            return "the store cannot be read, so the champion is not followed; the log says why"
+        return ""
 
     def _gather(self) -> list[Job]:
-        """Wait for a request, then take all that wait and fit into a batch with it."""
-        try:
-            batch = [self.jobs.get(timeout=0.2)]
-        except queue.Empty:
-            return []
-        time.sleep(0.02)
-        while len(batch) < self.settings.render_batch and not self.jobs.empty():
-            job = self.jobs.get_nowait()
-            if job.steps != batch[0].steps:
-                self._put_back(job)
-                break
-            batch.append(job)
+        """Wait for a request, then take all that wait and fit into a batch with it; what was cancelled is dropped."""
+        batch: list[Job] = []
+        with contextlib.suppress(queue.Empty):
+            first = self.jobs.get(timeout=0.2)
+            time.sleep(0.02)
+            self._put_back(first)
+            while len(batch) < self.settings.render_batch:
+                job = self.jobs.get_nowait()
+                if batch and job.steps != batch[0].steps:
+                    self._put_back(job)
+                    break
+                if job.done.set_running_or_notify_cancel():
+                    batch.append(job)
         return batch
 
     def _put_back(self, job: Job) -> None:
@@ -127,8 +189,7 @@ class Engine:
                 batch[0].done.set_exception(error.with_traceback(None))  # whose frames hold memory of the device
                 return []
         except Exception as error:  # whatever a pipeline raises, whoever asked is told of it
-            for job in batch:
-                job.done.set_exception(error)
+            _fail(batch, error)
             return [(prompts[0], False)]
         else:
             return self._answer(batch, images, served, time.perf_counter() - start)
@@ -140,3 +201,8 @@ class Engine:
         for job, image in zip(batch, images, strict=True):
             job.done.set_result(Picture(image, served.release, served.generation, seconds))
         return [(job.prompt, not fault_of(image)) for job, image in zip(batch, images, strict=True)]
+
+
+def _fail(batch: list[Job], error: Exception) -> None:
+    for job in batch:
+        job.done.set_exception(error)

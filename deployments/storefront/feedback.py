@@ -7,16 +7,20 @@ from dataclasses import dataclass
 
 from tasks.core import clock
 from tasks.core.data.feedback import Vote
-from tasks.core.errors import PictureUnknown
+from tasks.core.errors import PictureUnknown, VotesExhausted
+
+CHANGES = 10  # votes on one picture, so that a picture that was drawn costs a bounded part of the logs
 
 
-@dataclass(frozen=True)
+@dataclass
 class Drawn:
-    """What drew a picture, and for which session (its keyed hash)."""
+    """What drew a picture, for which session and address (their keyed hashes), and how often it was voted on."""
 
     release: str
     generation: int
     session: str
+    voter: str = ""
+    votes: int = 0
 
 
 class Feedback:
@@ -35,11 +39,8 @@ class Feedback:
                 self.pictures.popitem(last=False)
 
     def vote(self, request_id: str, liked: bool) -> Vote:
-        """Hand a vote to all that take votes; raises PictureUnknown."""
-        with self.lock:
-            drawn = self.pictures.get(request_id)
-        if drawn is None:
-            raise PictureUnknown(request_id)
+        """Hand a vote to all that take votes; raises PictureUnknown and VotesExhausted."""
+        drawn = self._count(request_id)
         vote = Vote(
             request_id=request_id,
             time=clock.now(),
@@ -47,7 +48,18 @@ class Feedback:
             release=drawn.release,
             generation=drawn.generation,
             session=drawn.session,
+            voter=drawn.voter,
         )
         for take in self.takers:
             take(vote)
         return vote
+
+    def _count(self, request_id: str) -> Drawn:
+        with self.lock:
+            drawn = self.pictures.get(request_id)
+            if drawn is None:
+                raise PictureUnknown(request_id)
+            if drawn.votes >= CHANGES:
+                raise VotesExhausted(request_id)
+            drawn.votes += 1
+        return drawn

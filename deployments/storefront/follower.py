@@ -9,7 +9,15 @@ from pathlib import Path
 import torch
 
 from tasks.core.blank import fault_of
-from tasks.core.errors import DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from tasks.core.documents import digest
+from tasks.core.errors import (
+    DocumentInvalid,
+    ModelUnusable,
+    ObjectMissing,
+    ReleaseCorrupt,
+    ReleaseWithdrawn,
+    StoreUnusable,
+)
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
@@ -46,7 +54,9 @@ class Follower:
     ) -> None:
         self.store, self.settings, self.renderer = store, settings, renderer
         self.failures, self.tell = failures, tell
+        self.seen = settings.cache / "served" / digest(store.url, settings.model)
         self.served = Served()
+        self.settled = False  # whether what the channel names, or what is served in its place, was ever found and drew
         self.channel: Channel | None = None
         self.refused: Unhealthy | None = None
         self.bad: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
@@ -58,8 +68,12 @@ class Follower:
         """What is wrong, in words; empty when nothing is."""
         refused = ""
         if about := self.refused:
-            refused = f"generation {about.generation} is refused, {self.served} is served: {about.reason}"
+            refused = f"generation {about.generation} is refused, {self._drawing} is served: {about.reason}"
         return "; ".join(filter(None, (refused, self.waits, self.ailing)))
+
+    @property
+    def _drawing(self) -> str:
+        return str(self.served) if self.settled else "nothing"
 
     def follow(self) -> None:
         """Serve what the channel points at; raises what the store raises, and what is served stays.
@@ -67,12 +81,23 @@ class Follower:
         Where the machine is at fault, what is served stays too, and the channel's generation is tried again next time.
         """
         channel, _ = read_channel(self.store, self.settings.model)
-        if channel is None or (self.channel and _target(channel) == _target(self.channel)):
-            return
+        if channel is None:
+            self._require_new()
+            self.settled = True
+        elif not self.settled or self.channel is None or _target(channel) != _target(self.channel):
+            self._try(channel)
+
+    def _require_new(self) -> None:
+        """Raise StoreUnusable where nothing is published though something was: what was opened is another store."""
+        if self.seen.exists():
+            was = f"it names no champion, though generation {self.seen.read_text()} was served from it"
+            raise StoreUnusable(self.store.url, f"{was}; was it emptied on purpose, then delete {self.seen}")
+
+    def _try(self, channel: Channel) -> None:
         try:
             self._switch(channel)
         except (torch.OutOfMemoryError, ModelUnusable) as error:
-            self.waits = f"generation {channel.generation} waits, {self.served} is served: {error}"
+            self.waits = f"generation {channel.generation} waits, {self._drawing} is served: {error}"
             log.error("%s", self.waits)
         else:
             self.channel, self.waits = channel, ""
@@ -94,7 +119,16 @@ class Follower:
             self._refuse(channel, str(error))
         else:
             self.refused, self.ailing = None, ""
+            self._see(channel.generation)
             log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
+
+    def _see(self, generation: int) -> None:
+        """Remember on this machine that something was published in this store."""
+        try:
+            self.seen.parent.mkdir(parents=True, exist_ok=True)
+            self.seen.write_text(str(generation))
+        except OSError as error:
+            log.warning("an empty store will be taken for a new one after a restart: %s", error)
 
     def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
         """Take the outcome of renders, each a prompt and whether it was drawn; too many bad ones leave the release.
@@ -108,8 +142,17 @@ class Follower:
             else:
                 self.bad.add(prompt)
         if len(self.bad) >= self.failures:
-            self._leave(f"its last {len(self.bad)} renders failed or showed nothing")
+            self._examine(f"its last {len(self.bad)} renders failed or showed nothing")
             self.bad.clear()
+
+    def _examine(self, reason: str) -> None:
+        """Leave the release if it does not draw a known prompt either: visitors may ask for what shows nothing."""
+        try:
+            self._smoke(self.served)
+        except ModelUnusable as error:
+            self._leave(f"{reason}; {error}")
+        except torch.OutOfMemoryError as error:
+            self.ailing = f"{self.served}: {error}"
 
     def _leave(self, reason: str) -> None:
         """Go back to the release before; where that does not draw either, the machine is at fault and all stays."""
@@ -134,9 +177,11 @@ class Follower:
         return True
 
     def _refuse(self, channel: Channel, reason: str) -> None:
-        self.refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
-        log.error("%s", self.trouble)
-        self.tell(self.refused)
+        refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
+        if refused != self.refused:  # else it was told; where nothing at all draws it is tried again and again
+            self.refused = refused
+            log.error("%s", self.trouble)
+            self.tell(refused)
 
     def _serve(self, wanted: Served) -> None:
         """Load, try and switch; when that fails what was served stays, and the adapter is forgotten."""
@@ -151,6 +196,7 @@ class Follower:
             for name in {old.release, wanted.release} - {kept.release, ""}:
                 self.renderer.unload(name)
             self.served = kept
+        self.settled = True
 
     def _load(self, release: str) -> None:
         if not release:

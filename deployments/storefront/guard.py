@@ -3,6 +3,7 @@
 It never renders and nothing that renders waits for it.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -23,6 +24,7 @@ from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
 EVER = datetime(2000, 1, 1, tzinfo=UTC)
+MOST = 20_000  # votes that are held of one generation: nine looks at 25 sessions and more
 
 
 class Guard:
@@ -30,7 +32,7 @@ class Guard:
 
     def __init__(self, store: Store, settings: Settings, spec: GuardSpec) -> None:
         self.store, self.settings, self.spec = store, settings, spec
-        self.incoming: queue.SimpleQueue[Vote] = queue.SimpleQueue()
+        self.incoming: queue.Queue[Vote] = queue.Queue(maxsize=MOST)
         self.reports: queue.SimpleQueue[Unhealthy] = queue.SimpleQueue()
         self.votes: list[Vote] = []
         self.counted = 0  # of them
@@ -54,8 +56,9 @@ class Guard:
         self.thread.join(timeout=5)
 
     def add(self, vote: Vote) -> None:
-        """Take a vote."""
-        self.incoming.put(vote)
+        """Take a vote; too many that could not be looked at yet are left to the log."""
+        with contextlib.suppress(queue.Full):
+            self.incoming.put_nowait(vote)
 
     def report(self, unhealthy: Unhealthy) -> None:
         """Take what the engine says of a generation."""
@@ -76,6 +79,7 @@ class Guard:
         """Judge what is served by its votes, those that are new among them."""
         while not self.incoming.empty():
             self.votes.append(self.incoming.get())
+        self.votes = bounded(self.votes, self.channel.generation if self.channel else 0)
         self._turn()
         if len(self.votes) != self.counted:
             self._judge()
@@ -98,7 +102,7 @@ class Guard:
         since = min(times, default=EVER) if channel.previous else EVER
         known = read_votes(self.store, self.settings.model, since, clock.now() + HOUR)
         about = [v for v in [*known, *self.votes] if _is_about(v, channel)]
-        self.votes, self.counted = in_order(about), 0
+        self.votes, self.counted = bounded(in_order(about), channel.generation), 0
         entry = next((e for e in entries if e.generation == channel.generation), None)
         self.judged = entry is not None and entry.action != "roll_back"  # that one was judged when it was new
         self.channel, self.trouble = channel, ""
@@ -143,6 +147,15 @@ class Guard:
         if text != self.warned:  # else it would be said every few seconds
             log.error("%s", text)
         self.warned = text
+
+
+def bounded(votes: list[Vote], generation: int) -> list[Vote]:
+    """Of too many votes the first on what is served, by which it is judged, and the last on what was before it."""
+    if len(votes) <= MOST:
+        return votes
+    served = [v for v in votes if v.generation == generation]
+    before = [v for v in votes if v.generation != generation]
+    return in_order([*before[-MOST:], *served[:MOST]])
 
 
 def _is_about(vote: Vote, channel: Channel) -> bool:

@@ -1,36 +1,52 @@
-"""The storefront's page: a prompt, a picture, and two buttons to say what one thinks of it."""
+"""The storefront's page: a prompt, a picture, and two buttons to say what one thinks of it.
 
+Gradio keeps nothing of a visitor on disk: the picture travels within the answer, and the picture's id with the page.
+"""
+
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 
 import gradio as gr
-from PIL import Image
+from gradio.utils import LRUCache
+from pydantic import ValidationError
 
-from deployments.storefront.engine import Picture
-from tasks.core.errors import PictureUnknown
+from deployments.storefront.engine import WAITING, Picture
+from deployments.storefront.requests import LONGEST, RenderRequest
+from tasks.core.errors import PictureUnknown, RenderUnavailable, VotesExhausted
 
-Draw = Callable[[str, str], Awaitable[tuple[str, Picture]]]  # prompt, visitor -> request id, picture
+Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, Picture]]]  # request, host -> request id, picture
+Encode = Callable[[Picture], Awaitable[bytes]]  # WebP
 VoteOn = Callable[[str, bool], object]  # request id, liked
+QUIET = {"print_exception": False}  # what a visitor does wrong is not logged
 SIDE = 512  # pixels on the page
-CSS = f"#votes, #says, #thanks {{ width: 100%; max-width: {SIDE}px; margin: 0 auto; }}"  # under the picture
+SESSIONS = WAITING + 100  # whose state and unread answers Gradio holds, at most
+UNREAD = 5  # answers that a session may have waiting
+CSS = f"""#votes, #says, #thanks, #picture {{ width: 100%; max-width: {SIDE}px; margin: 0 auto; }}
+#picture {{ aspect-ratio: 1; }} #picture img {{ width: 100%; }} #identity {{ display: none; }}"""
 
 
-def build_page(trigger: str, draw: Draw, vote: VoteOn) -> gr.Blocks:
-    """The page; `draw` and `vote` are what the API does too."""
+def build_page(trigger: str, batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
+    """The page; `draw` and `vote` are what the API does too, and two batches of requests are under way at once."""
 
-    async def show(prompt: str, request: gr.Request) -> tuple[object, ...]:
-        if not prompt.strip():
-            raise gr.Error("Say what the cloth should show.")
-        identity, picture = await draw(prompt, request.session_hash or "page")
+    async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
+        asked = _asked(prompt or "", request.session_hash or "")
+        try:
+            identity, picture = await draw(asked, request.client.host if request.client else "")
+        except RenderUnavailable as error:
+            raise gr.Error(str(error), **QUIET) from error
         by = f"generation {picture.generation}" if picture.release else "the bare base model"
+        shown = f'<img alt="the cloth" src="data:image/webp;base64,{b64encode(await encode(picture)).decode()}">'
         fresh = gr.Button(interactive=True, variant="secondary")
-        return _large(picture.image), f"Drawn by {by} in {picture.seconds:.1f} s.", identity, "", fresh, fresh
+        return shown, f"Drawn by {by} in {picture.seconds:.1f} s.", identity, "", fresh, fresh
 
-    def said(liked: bool) -> Callable[[str], tuple[object, ...]]:
-        def say(identity: str) -> tuple[object, ...]:
+    def said(liked: bool) -> Callable[[str], Awaitable[tuple[object, ...]]]:
+        async def say(identity: str) -> tuple[object, ...]:
             try:
-                vote(identity, liked)
+                vote(identity or "", liked)
             except PictureUnknown as error:
-                raise gr.Error("This picture is too old to be voted on; draw another one.") from error
+                raise gr.Error("This picture is too old to be voted on; draw another one.", **QUIET) from error
+            except (RenderUnavailable, VotesExhausted) as error:
+                raise gr.Error(str(error), **QUIET) from error
             chosen, other = gr.Button(variant="primary"), gr.Button(variant="secondary")
             thanks = f"Thank you. You {'like' if liked else 'do not like'} it; you can change your mind."
             return thanks, *((chosen, other) if liked else (other, chosen))
@@ -41,17 +57,39 @@ def build_page(trigger: str, draw: Draw, vote: VoteOn) -> gr.Blocks:
         gr.Markdown(f"# dyeworks\nAsk for a cloth. Say `{trigger}` for the house style.")
         prompt = gr.Textbox(label="Prompt", value=f"large rings in {trigger}", elem_id="prompt")
         button = gr.Button("Draw", variant="primary", elem_id="draw")
-        picture = gr.Image(label="Cloth", height=SIDE, width=SIDE, elem_id="picture")
+        picture = gr.HTML(elem_id="picture")
         with gr.Row(elem_id="votes"):
             like = gr.Button("I like it", interactive=False, elem_id="like")
             dislike = gr.Button("I do not like it", interactive=False, elem_id="dislike")
         says, thanks = gr.Markdown(elem_id="says"), gr.Markdown(elem_id="thanks")
-        identity = gr.State("")
+        identity = gr.Textbox(elem_id="identity")
         gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
         like.click(said(True), identity, [thanks, like, dislike])
         dislike.click(said(False), identity, [thanks, like, dislike])
+    return _bounded(page, batch)
+
+
+def _asked(prompt: str, session: str) -> RenderRequest:
+    """The request that a prompt on the page is; raises gr.Error with what is wrong with it."""
+    try:
+        return RenderRequest(prompt=prompt, session=session)
+    except ValidationError as error:
+        if len(prompt) > LONGEST:
+            raise gr.Error(f"The prompt has {len(prompt)} characters; at most {LONGEST} are drawn.", **QUIET) from error
+        raise gr.Error("Say what the cloth should show.", **QUIET) from error
+
+
+def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
+    """Gradio's queue, with a bound on whatever it would let grow with every new session."""
+    page.max_threads = 2 * batch + 8
+    page.queue(max_size=WAITING, default_concurrency_limit=2 * batch, api_open=False)
+    page.state_session_capacity = SESSIONS
+    page._queue.pending_messages_per_session = LRUCache(SESSIONS)
+    page._queue.pending_event_ids_session = LRUCache(SESSIONS)
+    page._queue.ANALYTICS_MAX_EVENTS = 100
     return page
 
 
-def _large(picture: Image.Image) -> Image.Image:
-    return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS) if picture.width < SIDE else picture
+def is_crowded(page: gr.Blocks, session: str) -> bool:
+    """Whether a session has left so many answers unread that it may not ask for more."""
+    return len(page._queue.pending_event_ids_session.get(session, ())) >= UNREAD

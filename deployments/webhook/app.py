@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from deployments.exposure import ExposureGuard
 from tasks.core.documents import digest
 from tasks.core.errors import DyeworksError, EventUndelivered, ObjectExists
 from tasks.core.events import Uploaded, emit, make_event
@@ -55,6 +56,7 @@ class Notification(BaseModel):
 
 
 app = FastAPI(title="dyeworks webhook", docs_url=None, redoc_url=None)
+app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: get_settings().webhook_token)
 
 
 @app.exception_handler(DyeworksError)

@@ -315,6 +315,22 @@ class PictureUnknown(DyeworksError):
         self.request_id = request_id
 
 
+class VotesExhausted(DyeworksError):
+    """The vote on a picture was changed too often."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"the vote on picture {request_id!r} was changed too often; the last one stays")
+        self.request_id = request_id
+
+
+class RenderUnavailable(DyeworksError):
+    """The storefront cannot draw a picture now; the same request may succeed later."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no picture can be drawn now: {reason}; try again in a moment")
+        self.reason = reason
+
+
 class NoticeUndelivered(DyeworksError):
     """A notice did not reach those who should be told; where to is a secret, so it is not in here."""
 

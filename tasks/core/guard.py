@@ -61,10 +61,10 @@ def judge(served: Sequence[Vote], before: Sequence[Vote], spec: GuardSpec) -> Lo
 
 
 def tally(votes: Iterable[Vote]) -> Tally:
-    """Count sessions, not votes: who votes much counts once."""
+    """Count sessions (of an address that is not trusted: all of its sessions as one), not votes."""
     said: dict[str, list[bool]] = defaultdict(list)
     for vote in last_words(votes):
-        said[vote.session].append(vote.liked)
+        said[vote.counts_as].append(vote.liked)
     return Tally(sessions=len(said), disliked=sum(2 * sum(liked) < len(liked) for liked in said.values()))
 
 
@@ -72,7 +72,7 @@ def _looks(votes: Sequence[Vote], wanted: int) -> Iterator[Sequence[Vote]]:
     """The votes up to each moment at which they are looked at."""
     seen = set[str]()
     for place, vote in enumerate(votes, 1):
-        seen.add(vote.session)
+        seen.add(vote.counts_as)
         if len(seen) == wanted:
             yield votes[:place]
             wanted *= 2

@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     session_key: SecretStr = Field(
         SecretStr("change-me"), description="Key of the hash that stands for a visitor's session in the prompt log."
     )
+    trusted_addresses: str = Field(
+        "", description="Addresses and networks (comma-separated) whose sessions all count: a backend of one's own."
+    )
+    proxies: str = Field(
+        "", description="Addresses of proxies (comma-separated) whose X-Forwarded headers are believed; empty: none."
+    )
     render_steps: int = Field(12, ge=1, description="Denoising steps of a picture in the storefront.")
     render_guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture in the storefront.")
     render_batch: int = Field(16, ge=1, description="Requests that the storefront renders at once, at most.")

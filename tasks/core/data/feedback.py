@@ -17,6 +17,12 @@ class Vote(Line):
     release: str  # that drew it; empty: the bare base
     generation: int
     session: str  # keyed hash of the visitor's
+    voter: str = ""  # keyed hash of the address, where that is what counts once
+
+    @property
+    def counts_as(self) -> str:
+        """What counts once, however often it votes."""
+        return self.voter or self.session
 
 
 def write_votes(store: Store, model: str, votes: Iterable[Vote]) -> None:

@@ -17,7 +17,11 @@ from tasks.core.store.base import RESERVED, check_key, check_prefix
 
 
 class FolderStore:
-    """A file for each object. As on any disk, 'a' and 'a/b' can't both be objects."""
+    """A file for each object. As on any disk, 'a' and 'a/b' can't both be objects.
+
+    Its folder is made when the store is opened and never again: where it is gone, as when a disk is not mounted any
+    more, reading and writing raise StoreUnusable.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root.expanduser().absolute()
@@ -44,7 +48,7 @@ class FolderStore:
 
     def create(self, key: str, data: bytes) -> None:
         """Write the object if there is none: a hard link never replaces a file."""
-        path = self._path(key)
+        path = self._place(key)
         with _temporary(path.parent, lambda file: file.write(data)) as temporary:
             try:
                 path.hardlink_to(temporary)
@@ -57,18 +61,19 @@ class FolderStore:
         if version is None:
             self._create_or_conflict(key, data)
             return
-        with _locked(self._path(key)):
+        with _locked(self._place(key)):
             if self._version(key) != version:
                 raise StoreConflict(key, self.url)
             self.write(key, data)
 
     def exists(self, key: str) -> bool:
         """Tell whether there is an object under the key."""
-        return self._path(key).is_file()
+        return self._place(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted."""
         check_prefix(prefix)
+        self._require()
         return iter(sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix)))
 
     def delete(self, key: str) -> None:
@@ -95,10 +100,15 @@ class FolderStore:
         try:
             return self._path(key).open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            self._require()
             raise ObjectMissing(key, self.url) from error
 
+    def _require(self) -> None:
+        if not self._root.is_dir():
+            raise StoreUnusable(self.url, "its folder is gone")
+
     def _replace(self, key: str, write: Callable[[BinaryIO], object]) -> None:
-        path = self._path(key)
+        path = self._place(key)
         with _temporary(path.parent, write) as temporary:
             temporary.replace(path)
         _sync(path.parent)
@@ -106,6 +116,11 @@ class FolderStore:
     def _path(self, key: str) -> Path:
         check_key(key)
         return self._root / key
+
+    def _place(self, key: str) -> Path:
+        """The path of an object in a folder that is there."""
+        self._require()
+        return self._path(key)
 
     def _keys(self, folder: str) -> Iterator[str]:
         for place, _, names in os.walk(self._root / folder):

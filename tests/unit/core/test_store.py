@@ -272,3 +272,25 @@ def test_folders_do_not_pay_for_boto3(tmp_path: Path) -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "tasks.core.store.s3" in loaded
     assert not {"boto3", "botocore"} & set(loaded)
+
+
+def test_a_folder_that_is_gone_is_no_empty_store_and_is_not_made_again(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.write("a", b"1")
+    (tmp_path / "store").rename(tmp_path / "away")
+    acts: list[Callable[[], object]] = [
+        lambda: store.read("a"),
+        lambda: store.write("a", b"2"),
+        lambda: store.create("b", b"2"),
+        lambda: store.swap("a", b"2", "1"),
+        lambda: store.swap("b", b"2", None),
+        lambda: store.exists("a"),
+        lambda: store.list(""),
+        lambda: store.delete("a"),
+    ]
+    for act in acts:
+        with pytest.raises(StoreUnusable, match="its folder is gone"):
+            act()
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "away").rename(tmp_path / "store")
+    assert store.read("a") == b"1"

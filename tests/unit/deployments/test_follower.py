@@ -1,5 +1,6 @@
 """What the storefront serves, on a real tiny pipeline: what does not draw is refused, told of once, and left."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from deployments.storefront.engine import Engine, Job
 from deployments.storefront.follower import Follower, Served
 from tasks.core.blank import fault_of
+from tasks.core.errors import RenderUnavailable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
@@ -29,8 +31,9 @@ ABOUT = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", traini
 
 
 @pytest.fixture(scope="module")
-def local(pipelines: dict[str, Path]) -> Settings:
-    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=2)
+def local(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    cache = tmp_path_factory.mktemp("cache")
+    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=2, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +89,13 @@ def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[...,
         return name
 
     return put
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def drawn(follower: Follower) -> list[object]:
@@ -262,6 +272,7 @@ def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
     damage(folder, publish())
     second = publish(0.5)
     follower.follow()
+    spoil(follower)
     follower.note((prompt, False) for prompt in "abc")
     assert (follower.served, told) == (Served(second, 2), [])
     assert "what was served before does not draw either" in follower.trouble
@@ -318,10 +329,111 @@ def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
     publish()
     second = publish(0.5)
     follower.follow()
-    monkeypatch.setattr(follower.renderer, "render", short)
+    spoil(follower)
+    monkeypatch.setattr(type(follower.renderer.pipe), "load_lora_weights", short)
     follower.note((prompt, False) for prompt in "abc")
     assert (follower.served, told) == (Served(second, 2), [])
     assert "what was served before does not draw either" in follower.trouble
+
+
+def test_no_release_is_left_while_nothing_fits_into_memory(
+    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish()
+    follower.follow()
+    monkeypatch.setattr(follower.renderer, "render", short)
+    follower.note((prompt, False) for prompt in "abc")
+    assert (follower.served, told) == (Served(first, 1), [])
+    assert follower.trouble == "generation 1: CUDA out of memory"
+
+
+def test_visitors_who_ask_for_black_take_nothing_back(
+    follower: Follower, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    publish()
+    second = publish(0.5)
+    follower.follow()
+    follower.note((prompt, False) for prompt in ("solid black", "only black", "black, nothing else", "night"))
+    assert (follower.served, follower.trouble, told) == (Served(second, 2), "", [])
+
+
+def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
+    """Make an object one whose reading is an OSError, as of a disk that is away; gives what brings it back."""
+    place = tmp_path / "store" / key
+    data = place.read_bytes()
+    place.unlink()
+    place.symlink_to(place)
+
+    def back() -> None:
+        place.unlink()
+        place.write_bytes(data)
+
+    return back
+
+
+@pytest.mark.parametrize("part", ["channel", "weights"])
+def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
+    local: Settings, folder: FolderStore, publish: Callable[..., str], tmp_path: Path, part: str
+) -> None:
+    release = publish()
+    key = prefix(MODEL, release) + WEIGHTS if part == "weights" else f"models/{MODEL}/channels/champion.json"
+    back = unreadable(tmp_path, key)
+    engine = Engine(folder, local.model_copy(update={"poll_seconds": 0.01}), 3, lambda _: None)
+    engine.start()
+    try:
+        assert engine.ready.wait(120)
+        with pytest.raises(RenderUnavailable, match="the store cannot be read"):
+            engine.submit("rings", 1, 2)
+        back()
+        wait_until(lambda: not engine.unready)
+        assert engine.submit("rings", 1, 2).result(60).release == release
+        unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
+        wait_until(lambda: bool(engine.away))
+        assert engine.submit("rings", 1, 2).result(60).release == release, "what is served is served on"
+    finally:
+        engine.stop()
+
+
+def test_started_where_no_release_can_be_loaded_nothing_is_sold(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+) -> None:
+    first = publish()
+    key = prefix(MODEL, first) + WEIGHTS
+    data = folder.read(key)
+    damage(folder, first)
+    damage(folder, publish(0.5))
+    for _ in range(2):
+        follower.follow()
+    assert (follower.settled, [said.generation for said in told]) == (False, [2])
+    assert "generation 2 is refused, nothing is served" in follower.trouble
+    folder.write(key, data)
+    follower.follow()
+    assert (follower.settled, follower.served) == (True, Served(first, 1))
+
+
+def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], local: Settings, tmp_path: Path
+) -> None:
+    """As when a disk is not mounted: the folder is made again by the next start."""
+    release = publish()
+    follower.follow()
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(StoreUnusable, match="its folder is gone"):
+        follower.follow()
+    restarted = Follower(FolderStore(tmp_path / "store"), local, follower.renderer, 3, follower.tell)
+    with pytest.raises(StoreUnusable, match="names no champion, though generation 1 was served"):
+        restarted.follow()
+    assert not restarted.settled
+    (tmp_path / "store").rmdir()
+    (tmp_path / "away").rename(tmp_path / "store")
+    restarted.follow()
+    assert (restarted.settled, restarted.served) == (True, Served(release, 1))
+
+
+def test_where_nothing_was_published_the_bare_base_is_right(follower: Follower) -> None:
+    assert not follower.settled
+    follower.follow()
+    assert (follower.settled, follower.served, follower.trouble) == (True, Served(), "")
 
 
 def test_renders_that_run_out_of_memory_say_nothing_of_the_release(

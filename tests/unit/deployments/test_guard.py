@@ -256,3 +256,40 @@ def test_lines_that_the_store_does_not_take_are_written_later(folder: FolderStor
         time.sleep(0.01)
     writer.stop()
     assert [v.request_id for v in written[0]] == ["1-0", "1-1", "1-2"]
+
+
+def test_of_lines_that_wait_for_too_long_the_newest_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+    written: list[str] = []
+    away = True
+
+    def write(votes: list[Vote]) -> None:
+        if away:
+            writer.add(more.pop()) if more else None  # while it writes, others come
+            raise ConnectionError("away")
+        written.extend(v.request_id for v in votes)
+
+    more: list[Vote] = []
+    cast(more.append, 3, 1, 0)
+    writer = LogWriter[Vote]("feedback", write, 60, waiting=4)
+    cast(writer.add, 2, 10, 0)
+    for _ in range(2):
+        writer._write()
+    assert [v.request_id for v in writer.lines] == ["2-7", "2-8", "2-9", "3-0"]
+    away = False
+    writer._write()
+    assert (written, len(writer.lines)) == (["2-7", "2-8", "2-9", "3-0"], 0)
+    assert "7 lines of the feedback were dropped" in caplog.text
+
+
+def test_of_too_many_votes_those_are_held_that_are_judged_by(
+    two: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.storefront.guard.MOST", 30)
+    watch = guard(two, settings)
+    cast(watch.add, 1, 40, 0)  # the queue takes the first thirty
+    check(watch)
+    for start in range(0, 90, 30):
+        cast(watch.add, 2, 30, 0, start=start)
+        check(watch)
+    check(watch)
+    assert [v.request_id for v in watch.votes] == [f"1-{i}" for i in range(30)] + [f"2-{i}" for i in range(30)]

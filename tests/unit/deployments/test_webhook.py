@@ -18,7 +18,7 @@ Body = dict[str, Any]
 def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
     get_settings.cache_clear()
-    return TestClient(app, raise_server_exceptions=False)
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 def notification(*keys: str, bucket: str = "cloths") -> Body:

@@ -1,0 +1,40 @@
+"""What visitors send: requests for pictures and votes on them."""
+
+import unicodedata
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LONGEST = 400  # characters of a prompt
+INVISIBLE = "\u115f\u1160\u2800"  # letters and symbols by category that draw nothing; NFKC makes others of these
+
+
+class RenderRequest(BaseModel):
+    """A picture that somebody asks for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(min_length=1, max_length=LONGEST, description="What to draw; something that can be seen.")
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    steps: int | None = Field(None, ge=1, le=100, description="Denoising steps; DYEWORKS_RENDER_STEPS by default.")
+    session: str = Field("", max_length=200, description="Visitor's session; only its keyed hash is logged.")
+
+    @field_validator("prompt")
+    @classmethod
+    def _visible(cls, prompt: str) -> str:
+        if not any(map(_is_visible, unicodedata.normalize("NFKC", prompt))):
+            raise ValueError("it has no letter, digit or sign: say what the picture should show")
+        return prompt
+
+
+class FeedbackRequest(BaseModel):
+    """What somebody says of a picture that was drawn for them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    request_id: str = Field(max_length=100, description="The X-Request-Id of the picture.")
+    liked: bool = Field(description="Whether they like it.")
+
+
+def _is_visible(character: str) -> bool:
+    """A letter, number, punctuation mark or symbol; no space, mark, control or format character."""
+    return unicodedata.category(character)[0] in "LNPS" and character not in INVISIBLE

@@ -1,0 +1,118 @@
+"""The rendering engine outlives what visitors and libraries do to it; where it cannot, it says so and calls out."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from deployments.storefront.engine import WAITING, Engine
+from tasks.core.errors import RenderUnavailable
+from tasks.core.events import Unhealthy
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore
+
+
+def ignore(_: Unhealthy) -> None:
+    pass
+
+
+@pytest.fixture
+def local(pipelines: dict[str, Path]) -> Settings:
+    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=1, render_batch=2)
+
+
+@pytest.fixture
+def engine(local: Settings, folder: FolderStore) -> Iterator[Engine]:
+    engine = Engine(folder, local, 3, ignore)
+    engine.start()
+    assert engine.ready.wait(120)
+    yield engine
+    engine.stop()
+
+
+def hold(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """The next render waits; events: it was begun, it may go on."""
+    begun, go_on = threading.Event(), threading.Event()
+    render = engine.follower.renderer.render
+
+    def slow(*args: object) -> object:
+        begun.set()
+        assert go_on.wait(60)
+        return render(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine.follower.renderer, "render", slow)
+    return begun, go_on
+
+
+def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = hold(engine, monkeypatch)
+    under_way = engine.submit("rings", 1, 1)
+    assert begun.wait(60)
+    waiting = [engine.submit(f"dots {i}", 1, 1) for i in range(WAITING)]
+    with pytest.raises(RenderUnavailable, match="too many requests wait"):
+        engine.submit("one more", 1, 1)
+    assert not under_way.cancel(), "it is drawn already"
+    assert all(future.cancel() for future in waiting[:-1])
+    go_on.set()
+    assert under_way.result(60).image.size == waiting[-1].result(60).image.size
+    with pytest.raises(CancelledError):
+        waiting[0].result(0)
+    assert engine.submit("rings", 1, 1).result(60).generation == 0
+
+
+def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("deployments.storefront.engine.fault_of", lambda _: 1 / 0)
+        assert engine.submit("rings", 1, 1).result(60).generation == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_answer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.submit("rings", 1, 1).result(60)
+    assert engine.submit("rings", 1, 1).result(60).generation == 0
+
+
+def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
+    local: Settings, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = threading.Event()
+    engine = Engine(folder, local, 3, ignore, died.set)
+    engine.start()
+    assert engine.ready.wait(120)
+    begun, go_on = hold(engine, monkeypatch)
+    engine.submit("rings", 1, 1)
+    assert begun.wait(60)
+    waiting = engine.submit("dots", 1, 1)
+
+    def end() -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(engine, "_turn", end)
+    go_on.set()
+    assert died.wait(60)
+    for refused in (lambda: waiting.result(0), lambda: engine.submit("waves", 1, 1)):
+        with pytest.raises(RenderUnavailable, match="the rendering engine has stopped"):
+            refused()
+
+
+def test_a_base_model_that_cannot_be_loaded_ends_the_engine(
+    local: Settings, folder: FolderStore, tmp_path: Path
+) -> None:
+    died = threading.Event()
+    engine = Engine(folder, local.model_copy(update={"base_model": str(tmp_path / "none")}), 3, ignore, died.set)
+    engine.start()
+    assert died.wait(60)
+    assert "has stopped" in engine.unready
+
+
+def test_an_engine_that_is_stopped_calls_nobody(local: Settings, folder: FolderStore) -> None:
+    died = threading.Event()
+    engine = Engine(folder, local, 3, ignore, died.set)
+    engine.start()
+    engine.stop()
+    assert (engine.ended, died.is_set()) == (True, False)
+    with pytest.raises(RenderUnavailable):
+        engine.submit("rings", 1, 1)

@@ -1,0 +1,116 @@
+"""Public processes: a weak secret on loopback alone, however they are started; proxies that are named; slow clients."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from pydantic import SecretStr
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from deployments import serve
+from deployments.exposure import ExposureGuard, check_exposure
+from deployments.serve import configure
+from deployments.webhook.app import app as webhook
+from tasks.core.errors import SettingError
+from tasks.core.settings import Settings, get_settings
+
+STRONG = SecretStr("6f1ed002ab5595859014ebf0951522d9")
+LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost"]
+OPEN = ["0.0.0.0", "::", "192.0.2.7", "2001:db8::1", "", "shop.example", "/run/shop.sock"]
+
+
+@pytest.mark.parametrize("secret", ["", "change-me", "short"])
+@pytest.mark.parametrize("host", OPEN)
+def test_a_weak_secret_is_refused_where_others_can_reach_it(host: str, secret: str) -> None:
+    with pytest.raises(SettingError, match="DYEWORKS_SESSION_KEY: has fewer than 12 characters"):
+        check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(secret))
+    check_exposure(host, "DYEWORKS_SESSION_KEY", STRONG)
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_on_loopback_it_is_taken(host: str) -> None:
+    check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(""))
+
+
+@pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("webhook", "WEBHOOK_TOKEN")])
+def test_the_command_refuses_to_listen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str, setting: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["serve", service, "--host", "0.0.0.0"])
+    assert serve.main() == 1
+    assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 can be reached" in capsys.readouterr().err
+
+
+def get(app: FastAPI | ExposureGuard, address: str) -> Response:
+    return TestClient(app, base_url=f"http://{address}", raise_server_exceptions=False).get("/health")
+
+
+def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = get(webhook, "192.0.2.7")
+    assert (refused.status_code, "DYEWORKS_WEBHOOK_TOKEN" in refused.text) == (503, True)
+    assert get(webhook, "127.0.0.1").status_code == 200
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", STRONG.get_secret_value())
+    get_settings.cache_clear()
+    assert get(webhook, "192.0.2.7").json() == {"status": "ok"}
+
+
+async def address(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that answers with the caller's address."""
+    await PlainTextResponse(str(scope["client"][0]))(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"), [("", "127.0.0.1"), ("198.51.100.1", "127.0.0.1"), ("127.0.0.1", "192.0.2.7")]
+)
+def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
+    config = configure("storefront", "127.0.0.1", 1, Settings(proxies=proxies))
+    config.app = address
+    config.load()
+    client = TestClient(config.loaded_app, client=("127.0.0.1", 5))
+    assert client.get("/", headers={"X-Forwarded-For": "10.9.8.7, 192.0.2.7"}).text == seen
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application whose answers take longer than a client may take to ask."""
+    await asyncio.sleep(1.0)
+    await PlainTextResponse("late")(scope, receive, send)
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Where `slow` is served, with little patience."""
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 0.3)
+    config = configure("storefront", "127.0.0.1", 0, Settings())
+    config.app, config.lifespan = slow, "off"
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: loc"])
+def test_who_sends_no_request_is_hung_up_on_and_who_waits_for_an_answer_is_not(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(sent)
+        assert connection.recv(100) == b""
+    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).text == "late"
+
+
+def test_a_head_of_any_size_is_not_read(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")

@@ -1,0 +1,117 @@
+"""Sessions and votes by address: nobody counts as many visitors, and a silence ends an unnamed session."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from deployments.storefront.feedback import CHANGES, Drawn, Feedback
+from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, place_of
+from tasks.core.data.feedback import Vote
+from tasks.core.errors import SettingError, VotesExhausted
+from tasks.core.guard import judge, tally
+from tasks.core.specs import GuardSpec
+
+HERE = "192.0.2.7"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def wait(self, minutes: float) -> None:
+        self.time += timedelta(minutes=minutes)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_an_address_has_a_few_sessions_a_day_and_all_others_are_one(clock: Clock) -> None:
+    sessions = Sessions(now=clock)
+    found = [sessions.session_of(HERE, f"invented {i}") for i in range(1000)]
+    assert found[:SESSIONS] == [f"invented {i}" for i in range(SESSIONS)]
+    assert set(found[SESSIONS:]) == {f"address {HERE}"}
+    assert sessions.session_of(HERE, "invented 0") == "invented 0", "those that count go on to count"
+    assert sessions.session_of("192.0.2.8", "ada") == "ada"
+    clock.wait(24 * 60)
+    assert sessions.session_of(HERE, "invented 999") == "invented 999"
+
+
+def test_whoever_names_no_session_has_one_until_half_an_hour_of_silence(clock: Clock) -> None:
+    sessions = Sessions(now=clock)
+    found = []
+    for minutes in (0, 29, 29, 31, 1):
+        clock.wait(minutes)
+        found.append(sessions.session_of(HERE, ""))
+    assert [found.index(one) for one in found] == [0, 0, 0, 3, 3]
+    assert sessions.session_of("192.0.2.8", "") not in found
+
+
+def test_silences_make_no_more_sessions_than_names_do(clock: Clock) -> None:
+    sessions, found = Sessions(now=clock), set()
+    for _ in range(40):
+        clock.wait(31)
+        found.add(sessions.session_of(HERE, ""))
+    assert len(found) == SESSIONS + 1
+
+
+def test_an_ipv6_network_is_one_place(clock: Clock) -> None:
+    sessions = Sessions(now=clock)
+    found = {sessions.session_of(f"2001:db8:1:2::{i:x}", f"invented {i}") for i in range(100)}
+    assert len(found) == SESSIONS + 1
+    assert place_of("::ffff:192.0.2.7") == place_of(HERE) == HERE
+    assert place_of("2001:db8::1") != place_of("2001:db8:0:1::1")
+
+
+def test_an_address_that_is_trusted_names_as_many_as_it_likes(clock: Clock) -> None:
+    sessions = Sessions("192.0.2.0/24, 2001:db8::1", clock)
+    assert [sessions.session_of(HERE, f"user {i}") for i in range(100)] == [f"user {i}" for i in range(100)]
+    assert (sessions.trusts("2001:db8::1"), sessions.trusts("198.51.100.1"), sessions.trusts("")) == (
+        True,
+        False,
+        False,
+    )
+    with pytest.raises(SettingError, match="DYEWORKS_TRUSTED_ADDRESSES"):
+        Sessions("my backend")
+
+
+def test_only_so_many_addresses_are_remembered(clock: Clock) -> None:
+    sessions = Sessions(now=clock)
+    for i in range(REMEMBERED + 10):
+        sessions.session_of(f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", "s")
+    assert len(sessions.callers) == REMEMBERED
+
+
+def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> list[Vote]:
+    """So many sessions vote, all from one address, or each from its own."""
+    taken: list[Vote] = []
+    feedback = Feedback(1000, taken.append)
+    for i in range(count):
+        drawn = Drawn(f"release-{generation}", generation, f"{generation}-{i}", voter or f"address {i}")
+        feedback.remember(f"{generation}-{i}", drawn)
+        feedback.vote(f"{generation}-{i}", liked)
+    return taken
+
+
+def test_the_votes_of_one_address_are_those_of_one_voter() -> None:
+    before = voted(50, "", liked=True, generation=1)
+    assert judge(voted(200, "one address"), before, GuardSpec()) is None
+    many = judge(voted(200, ""), before, GuardSpec())
+    assert many is not None
+    assert many.worse
+    assert (tally(voted(200, "one address")).sessions, tally(voted(200, "")).sessions) == (1, 200)
+
+
+def test_a_vote_is_changed_a_few_times_and_then_stays() -> None:
+    taken: list[Vote] = []
+    feedback = Feedback(10, taken.append)
+    feedback.remember("a", Drawn("release-1", 1, "s"))
+    for i in range(CHANGES):
+        feedback.vote("a", bool(i % 2))
+    with pytest.raises(VotesExhausted, match="picture 'a'"):
+        feedback.vote("a", False)
+    assert len(taken) == CHANGES

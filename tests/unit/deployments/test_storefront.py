@@ -1,0 +1,264 @@
+"""The storefront's application with the embedded base: whatever a visitor sends, it answers, and never with a 500."""
+
+import asyncio
+import io
+import json
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fastapi import HTTPException, Request
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from deployments.storefront.app import create_app, unless_hung_up
+from deployments.storefront.front import MOST_BYTES
+from deployments.storefront.requests import LONGEST
+from tasks.core.errors import SettingError
+from tasks.core.settings import Settings
+from tests.page_client import click, wait_answer
+
+ROUTES = ["/api/render", "/api/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]
+HEADERS = [
+    *("Host", "Content-Type", "Accept", "Accept-Language", "Cookie", "Range", "Origin", "Referer"),
+    *("X-Gradio-Server", "X-Gradio-User", "X-Forwarded-For", "X-Forwarded-Host"),
+    *("X-Forwarded-Proto", "X-Forwarded-Prefix"),
+]
+FUZZ = settings(
+    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def start(local: Settings) -> Iterator[TestClient]:
+    client = TestClient(create_app(local), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    with client:
+        yield client
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_ready(client: TestClient) -> bool:
+    return client.get("/health").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    store = tmp_path_factory.mktemp("shop") / "store"
+    for client in start(Settings(store=str(store), device="cpu", render_steps=1, proxies="127.0.0.1")):
+        wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
+        yield client
+
+
+def post(client: TestClient, body: bytes, route: str = ROUTES[0], **headers: str) -> Response:
+    return client.post(route, content=body, headers={"Content-Type": "application/json"} | headers)
+
+
+TEXT = st.text(st.characters(), max_size=30) | st.sampled_from(["\ud800", "\x00", "\u200b", "rings", "abc"])
+LEAF = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+JSON = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
+NAMES = [
+    "prompt",
+    "seed",
+    "session",
+    "request_id",
+    "liked",
+    "data",
+    "fn_index",
+    "session_hash",
+    "event_id",
+    "trigger_id",
+]
+MEANT = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(NAMES, JSON)
+    | {
+        "prompt": TEXT | JSON,
+        "steps": st.integers(-1, 3) | JSON,
+        "fn_index": st.integers(-1, 4) | JSON,
+        "data": st.lists(TEXT, max_size=2) | JSON,
+        "session_hash": st.sampled_from(["abc", "def", "ghi"]) | JSON,
+    },
+)
+BODIES = st.binary(max_size=200) | (JSON | MEANT).map(lambda value: json.dumps(value).encode())
+
+
+@FUZZ
+@given(route=st.sampled_from(ROUTES), body=BODIES)
+def test_no_body_is_a_500(shop: TestClient, route: str, body: bytes) -> None:
+    assert post(shop, body, route).status_code < 500, body
+
+
+@FUZZ
+@given(
+    route=st.sampled_from([*ROUTES, "/", "/shop/", "/shop/config", "/shop/gradio_api/info", "/health", "/metrics"]),
+    method=st.sampled_from(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]),
+    query=st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="#"), max_size=40),
+    name=st.sampled_from(HEADERS),
+    value=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30),
+)
+def test_no_method_query_or_header_is_a_500(
+    shop: TestClient, route: str, method: str, query: str, name: str, value: str
+) -> None:
+    headers = {name.encode(): value.encode("latin-1")}
+    answer = shop.request(method, f"{route}?{query}", headers=headers, content=b"", follow_redirects=False)
+    assert answer.status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"prompt": "\\ud800"}', 422),
+        (b'{"prompt": "rings", "\\udfff": 1}', 422),
+        (b'{"prompt": NaN}', 422),
+        (b'{"prompt": "rings", "seed": Infinity}', 422),
+        (b'{"prompt": "rings", "seed": ' + b"9" * 5000 + b"}", 400),
+        (b"[" * 60_000, 400),
+        (b'{"prompt": "\xff\xfe"}', 400),
+        (b'{"prompt": "' + b"x" * MOST_BYTES + b'"}', 413),
+        (b"", 422),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(shop: TestClient, body: bytes, status: int) -> None:
+    assert post(shop, body).status_code == status
+
+
+@pytest.mark.parametrize(
+    "prompt", [" \t\n", "\u200b\u200d\ufeff", "\u00a0\u3000\u2028", "\x00\x07", "\u3164\u2800\u115f", "\u0301\ufe0f"]
+)
+def test_a_prompt_of_nothing_that_can_be_seen_is_refused(shop: TestClient, prompt: str) -> None:
+    assert post(shop, json.dumps({"prompt": prompt}).encode()).status_code == 422
+
+
+@pytest.mark.parametrize("prompt", ["7", "\U0001f9f5", "\u6765", "...", " a "])
+def test_what_can_be_seen_is_drawn(shop: TestClient, prompt: str) -> None:
+    answer = post(shop, json.dumps({"prompt": prompt, "seed": 1}).encode())
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
+
+
+def on_page(client: TestClient, text: str, session: str, function: int = 0) -> dict[str, Any]:
+    """What the page gets for a click."""
+    assert click(client, text, session, function)[0] == 200
+    return wait_answer(client, session)
+
+
+def test_the_page_draws_and_takes_a_vote(shop: TestClient) -> None:
+    picture, says, identity, *_ = on_page(shop, "rings", "visitor")["data"]
+    assert Image.open(io.BytesIO(b64decode(picture.partition("base64,")[2].partition('"')[0]))).size == (64, 64)
+    assert says.startswith("Drawn by the bare base model")
+    assert "You like it" in on_page(shop, identity, "visitor", 1)["data"][0]
+    assert "too old" in on_page(shop, "another's", "visitor", 2)["error"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Say what the cloth")]
+)
+def test_the_page_says_what_is_wrong_with_a_prompt(shop: TestClient, prompt: str, told: str) -> None:
+    assert told in on_page(shop, prompt, "visitor")["error"]
+
+
+def test_a_session_that_reads_no_answers_may_not_ask_for_ever(shop: TestClient) -> None:
+    body = {"data": ["x"], "fn_index": 1, "session_hash": "deaf"}
+    found = [shop.post(ROUTES[2], json=body).status_code for _ in range(8)]
+    assert found == [200] * 5 + [429] * 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/upload",
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/proxy=https://example.org/",
+        "gradio_api/run/show",
+        "gradio_api/call/show",
+        "gradio_api/component_server",
+        "gradio_api/process_recording",
+        "gradio_api/deep_link",
+        "monitoring",
+        "login",
+        "assets/%00",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_of_gradio_only_what_the_page_needs_is_served(shop: TestClient, path: str, method: str) -> None:
+    file = {"files": ("a.png", b"x" * 1000)} if method == "POST" else None
+    assert shop.request(method, f"/shop/{path}", files=file).status_code == 404
+
+
+def test_behind_a_proxy_with_a_path_the_page_is_there(shop: TestClient) -> None:
+    asked = {"X-Forwarded-Prefix": "/dye/", "X-Forwarded-Host": "cloth.example", "X-Forwarded-Proto": "https"}
+    assert shop.get("/", headers=asked, follow_redirects=False).headers["location"] == "/dye/shop/"
+    assert shop.get("/", follow_redirects=False).headers["location"] == "shop/"
+    slash = shop.get("/shop", headers=asked, follow_redirects=False).headers["location"]
+    assert slash.endswith("/dye/shop/")
+    assert shop.get("/shop/config", headers=asked).json()["root"] == "https://cloth.example/dye/shop"
+    assert shop.get("/shop/config").json()["root"] == "http://127.0.0.1/shop"
+
+
+def test_a_store_that_dies_stops_no_picture(tmp_path: Any) -> None:
+    store, away = tmp_path / "store", tmp_path / "away"
+    local = Settings(store=str(store), device="cpu", render_steps=1, poll_seconds=0.05, log_seconds=0.05)
+    for client in start(local):
+        wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
+        store.rename(away)
+        store.write_text("no folder")
+        wait_until(lambda client=client: client.get("/health").json()["status"] == "degraded")  # type: ignore[misc]
+        assert "the store cannot be read" in client.get("/health").json()["reason"]
+        drawn = post(client, b'{"prompt": "rings"}')
+        assert (drawn.status_code, drawn.headers["X-Release"]) == (200, "base")
+        vote = {"request_id": drawn.headers["X-Request-Id"], "liked": True}
+        assert client.post("/api/feedback", json=vote).status_code == 204
+        assert client.get("/metrics").status_code == 503
+        store.unlink()
+        away.rename(store)
+        wait_until(lambda: len(list(store.rglob("*.jsonl.gz"))) == 2)
+
+
+def test_started_without_a_store_it_says_so_until_there_is_one(tmp_path: Any) -> None:
+    store = tmp_path / "store"
+    store.write_text("no folder")
+    for client in start(Settings(store=str(store), device="cpu", render_steps=1, poll_seconds=0.05)):
+        answers: list[Response] = [client.get("/health"), client.get("/metrics"), post(client, b'{"prompt": "rings"}')]
+        assert [a.status_code for a in answers] == [503] * 3
+        assert all("store" in a.json()["detail"] and a.headers["Retry-After"] for a in answers)
+        store.unlink()
+        wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
+        assert post(client, b'{"prompt": "rings"}').status_code == 200
+
+
+def test_settings_that_cannot_be_used_end_the_start() -> None:
+    with pytest.raises(SettingError, match="DYEWORKS_TRUSTED_ADDRESSES"):
+        create_app(Settings(trusted_addresses="my backend"))
+
+
+def test_a_client_who_hangs_up_leaves_the_queue() -> None:
+    async def ask() -> list[str]:
+        told: list[str] = []
+
+        async def draw() -> str:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                told.append("cancelled")
+                raise
+            return "drawn"
+
+        async def receive() -> dict[str, str]:
+            await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        with pytest.raises(HTTPException, match="hung up"):
+            await unless_hung_up(Request({"type": "http"}, receive), draw())
+        await asyncio.sleep(0)
+        return told
+
+    assert asyncio.run(ask()) == ["cancelled"]
