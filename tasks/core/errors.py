@@ -24,6 +24,14 @@ class ObjectMissing(DyeworksError):
         self.key = key
 
 
+class ObjectUnreadable(DyeworksError):
+    """The store holds an object, and may or can not read it."""
+
+    def __init__(self, key: str, store: str, problem: str) -> None:
+        super().__init__(f"object {key!r} in store {store} cannot be read: {problem}; check its permissions")
+        self.key, self.problem = key, problem
+
+
 class ObjectExists(DyeworksError):
     """A conditional create lost: the key is already there."""
 
