@@ -162,14 +162,14 @@ class DatasetUnusable(DyeworksError):
 
 
 class CaptionsUnusable(DatasetUnusable):
-    """A metadata.jsonl among the uploads has bad lines."""
+    """A table of captions among the uploads has bad lines, or names no picture."""
 
     def __init__(self, dataset: str, faults: list[str]) -> None:
         more = f"; and {len(faults) - 5} more lines" if len(faults) > 5 else ""
         super().__init__(
             dataset,
-            f"{'; '.join(faults[:5])}{more}. Nothing was ingested. Each line is JSON with a picture and its caption, "
-            'such as {"file_name": "a.png", "text": "large rings"}',
+            f"{'; '.join(faults[:5])}{more}. Nothing was ingested. Correct the table or remove it: each line names a "
+            'picture and its caption, such as {"file_name": "a.png", "text": "large rings"} in a metadata.jsonl',
         )
         self.faults = faults
 

@@ -102,7 +102,7 @@ class FolderStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectMissing(key, self.url) from error
         except PermissionError as error:
-            raise ObjectUnreadable(key, self.url, str(error)) from error
+            raise ObjectUnreadable(key, self.url, error.strerror or str(error)) from error
 
     def _replace(self, key: str, write: Callable[[BinaryIO], object]) -> None:
         path = self._path(key)

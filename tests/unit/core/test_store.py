@@ -308,7 +308,7 @@ def test_what_cannot_be_read_is_told_apart_from_what_is_missing(tmp_path: Path) 
         store.read("away")
     store.write("locked", b"")
     (tmp_path / "locked").chmod(0)
-    with without_privileges(), pytest.raises(ObjectUnreadable, match="'locked'.*Permission denied"):
+    with without_privileges(), pytest.raises(ObjectUnreadable, match=r"'locked'.*Permission denied"):
         store.read("locked")
 
 
