@@ -22,7 +22,7 @@ def decode_text(data: bytes) -> str:
     for mark, encoding in BOMS:
         if data.startswith(mark):
             return data.removeprefix(mark).decode(encoding)
-    text = data.decode(_without_mark(data))
+    text = data.decode(_without_mark(data)).strip("\0")
     control = sum(unicodedata.category(character) == "Cc" and not character.isspace() for character in text)
     if control > MOST_CONTROL * len(text):
         raise ValueError("it holds control characters as no text does")

@@ -76,5 +76,5 @@ def _others(names: list[str]) -> list[str]:
 def _repeats(pictures: list[str]) -> list[str]:
     within = [name for name in pictures if any(REPEATS.match(part) for part in name.split("/")[:-1])]
     folders = sorted({name.rpartition("/")[0] for name in within})
-    told = "in folders named as for kohya's trainer, whose repeats and class are ignored"
-    return remark(folders, "folder", f"with {counted(len(within), 'picture')}, {told}") if within else []
+    told = f"with {counted(len(within), 'picture')}, named as for kohya's trainer, whose repeats and class are ignored"
+    return remark(folders, "folder", told)
