@@ -4,6 +4,7 @@ A picture gets a caption only where there is no doubt whose it is. Names are com
 regard to case and to the two ways that Unicode writes an accent.
 """
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,9 @@ from tasks.core.data.uploads import TEXTS, Uploads, suffix_of
 from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectUnreadable, PictureRefused
 from tasks.core.store import Store
 
+NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")  # texts about the folder
+MOST_BYTES = 2**16  # of a caption: of its tokens a base reads 77
+
 
 class Captions:
     """What is said of a dataset's pictures, and remarks on what is said of none."""
@@ -23,7 +27,7 @@ class Captions:
         """Read all captions among the uploads; raises CaptionsUnusable when a table is damaged or names no picture."""
         self.store, self.folder = store, f"uploads/{dataset}/"
         self.pictures = frozenset(uploads.pictures)
-        self.exact, self.folded = _index(uploads.pictures, str), _index(uploads.pictures, fold)
+        self.exact, self.folded = _index(uploads.pictures, str), _index(uploads.pictures, _fold)
         self.found: dict[str, str] = {}
         self.faults: dict[str, str] = {}  # pictures whose caption can't be read
         self.idle: dict[str, list[str]] = defaultdict(list)  # by what is to be said of them
@@ -53,12 +57,21 @@ class Captions:
             self._leave(name, named)
             return
         try:
-            text = decode_text(self.store.read(self.folder + name))
+            text = self._text(name)
         except (ObjectMissing, ObjectUnreadable, ValueError) as error:
-            self.faults |= dict.fromkeys(set(named) - set(self.found), f"its caption {_fault(error)}")
+            waiting = set(named) - set(self.found)
+            self.faults |= dict.fromkeys(waiting, f"its caption {_fault(error)}")
+            if not waiting:
+                self.idle["unused, as it cannot be read and the picture has another"].append(name)
             return
         for picture in named:
             self._take(picture, text, name)
+
+    def _text(self, name: str) -> str:
+        data = self.store.read(self.folder + name)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes")
+        return decode_text(data)
 
     def _read_table(self, name: str) -> Iterator[str]:
         """Take the captions of a table; yields what is wrong with it."""
@@ -82,8 +95,12 @@ class Captions:
             yield f"{shown(name)}: none of its {len(lines)} lines names a picture by its path in the table's folder"
 
     def _leave(self, what: str, named: list[str]) -> None:
-        names = f" ({' or '.join(named)})" if named else ""
-        self.idle["that could be of several pictures, used for none" if named else "of no picture"].append(what + names)
+        if named:
+            self.idle["that could be of several pictures, used for none"].append(f"{what} ({' or '.join(named)})")
+        elif NOTE.match(what.rpartition("/")[2].casefold()):
+            self.idle["left out as notes"].append(what)
+        else:
+            self.idle["of no picture"].append(what)
 
     def _take(self, picture: str, text: str, where: str) -> None:
         caption = clean(text)
@@ -96,7 +113,7 @@ class Captions:
 
     def _named_by(self, label: str) -> list[str]:
         """The pictures that a path, with or without their ending, can mean."""
-        return self.exact.get(label) or self.folded.get(fold(label)) or []
+        return self.exact.get(label) or self.folded.get(_fold(label)) or []
 
     def _are_copies(self, pictures: list[str]) -> bool:
         try:
@@ -113,7 +130,7 @@ def _fault(error: Exception) -> str:
             return f"cannot be read: {error.problem}"
         case UnicodeDecodeError():
             return "is not UTF-8 text; save it as UTF-8"
-    return f"is no text: {error}"
+    return f"is no caption: {error}"
 
 
 def _index(pictures: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
@@ -125,6 +142,6 @@ def _index(pictures: Iterable[str], key: Callable[[str], str]) -> dict[str, list
     return dict(found)
 
 
-def fold(text: str) -> str:
+def _fold(text: str) -> str:
     """The text without regard to case and to the form of accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -13,7 +13,6 @@ TEXTS = (".txt", ".caption")  # endings of a file with the caption of one pictur
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.json", "meta_cap.json")  # with those of many; the last: kohya's
 JUNK = {"__macosx", "__pycache__", "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin"}
 JUNK |= {"system volume information", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini"}
-NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")
 REPEATS = re.compile(r"\d{1,3}_.")  # kohya's folders: how often a picture is drawn, and its class
 
 
@@ -32,16 +31,13 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
     kinds: dict[str, list[str]] = {"picture": [], "text": [], "table": [], "junk": [], "other": []}
     for name in sorted(names):
         kinds[_kind(name)].append(name)
-    stems = {name.rpartition(".")[0].casefold() for name in kinds["picture"]}
-    notes = [name for name in kinds["text"] if _is_note(name) and name.rpartition(".")[0].casefold() not in stems]
     left = [
         *remark(sorted(odd), "name", "left out that no store can hold, or of linked or locked folders"),
         *remark(kinds["junk"], "file", "left out as hidden, or as what programs leave behind"),
-        *_others(kinds["other"] + notes),
+        *_others(kinds["other"]),
         *_repeats(kinds["picture"]),
     ]
-    texts = tuple(name for name in kinds["text"] if name not in set(notes))
-    return Uploads(tuple(kinds["picture"]), texts, tuple(kinds["table"]), tuple(left))
+    return Uploads(tuple(kinds["picture"]), tuple(kinds["text"]), tuple(kinds["table"]), tuple(left))
 
 
 def suffix_of(name: str) -> str:
@@ -57,10 +53,6 @@ def _kind(name: str) -> str:
         return "table"
     suffix = suffix_of(name)
     return "picture" if suffix in SUFFIXES else "text" if suffix in TEXTS else "other"
-
-
-def _is_note(name: str) -> bool:
-    return NOTE.match(PurePosixPath(name).name.casefold()) is not None
 
 
 def _others(names: list[str]) -> list[str]:

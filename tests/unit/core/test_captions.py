@@ -188,9 +188,18 @@ def test_captions_that_are_not_used_are_told_once(folder: FolderStore) -> None:
     pictures(folder, "a.png", "b.png", "c.png", "d.png", "sub/e.png")
     upload(folder, **{"lost.txt": b"x", "e.txt": b"of the folder below", "c.PNG.caption": b"rings"})
     upload(folder, **{"a.txt": b"rings", "a.caption": b"dots", "a.png.txt": b" rings ", "b.txt": b"", "d.txt": b"dots"})
-    upload(folder, **{"README.txt": b"x", "LICENSE.txt": b"x", "metadata.jsonl": lines(("c.png", "waves"))})
+    upload(
+        folder,
+        **{
+            "a.png.caption": b"\xe9",
+            "README.txt": b"x",
+            "LICENSE.txt": b"x",
+            "metadata.jsonl": lines(("c.png", "waves")),
+        },
+    )
     assert told(folder) == [
-        "2 files of other kinds left out: 2 .txt",
+        "1 caption unused, as it cannot be read and the picture has another: a.png.caption",
+        "2 captions left out as notes: LICENSE.txt, README.txt",
         "1 caption without text: b.txt",
         "2 captions of no picture: e.txt, lost.txt",
         "2 captions unused, as the picture has another: a.caption (a.png), metadata.jsonl line 1 (c.png)",
@@ -269,6 +278,7 @@ GUESSES = [
     b"\xff\xfea",
     b"\xff\xfe\0\0\xff\xff\xff\xff",
     bytes(range(32)) * 2,
+    b"rings " * 20_000,
 ]
 
 

@@ -228,9 +228,7 @@ def test_a_caption_that_is_no_text_is_refused_by_name(folder: FolderStore) -> No
 
 def test_without_uploads_the_error_names_the_dataset_and_the_place(folder: FolderStore) -> None:
     upload(folder, "notes.txt", b"no picture")
-    with pytest.raises(
-        DatasetUnusable, match=rf"dataset '{NAME}'.*uploads/{NAME}/ holds no picture.*left out: 1 .txt"
-    ) as caught:
+    with pytest.raises(DatasetUnusable, match=rf"dataset '{NAME}'.*uploads/{NAME}/ holds no picture") as caught:
         ingest(folder, NAME, SPEC)
     assert caught.value.dataset == NAME
     assert list(folder.list("datasets/")) == []

@@ -101,14 +101,14 @@ def test_what_is_left_out_is_told_in_a_line_for_each_kind() -> None:
     gifs = [f"{i}.gif" for i in range(8)]
     junk = [".ipynb_checkpoints/a.png", "@eaDir/a.jpg", ".thumbnails/a.png", ".Trash-1000/files/a.png", "._a.png"]
     junk += ["__MACOSX/sub/._a.png", ".DS_Store", "Thumbs.db", "sub/desktop.ini", ".hidden.txt", "#recycle/a.png"]
-    names = ["a.png", "A.JPEG", "b.webp", "x.bmp", "noending", "LICENSE.txt", "Readme.txt", *gifs, *junk]
+    names = ["a.png", "A.JPEG", "b.webp", "x.bmp", "noending", *gifs, *junk]
     found = sort_uploads(names, [])
     assert found.pictures == ("A.JPEG", "a.png", "b.webp")
     assert found.texts == found.tables == ()
     assert found.remarks == (
         "11 files left out as hidden, or as what programs leave behind: "
         "#recycle/a.png, .DS_Store, .Trash-1000/files/a.png and 8 more",
-        "12 files of other kinds left out: 8 .gif, 2 .txt, 1 without ending, 1 .bmp",
+        "10 files of other kinds left out: 8 .gif, 1 without ending, 1 .bmp",
     )
 
 
