@@ -37,7 +37,7 @@ class Manifest(Document):
 
 
 class Head(Document):
-    """The version that the last ingest made or found again, and what there was to say of the uploads."""
+    """The version that the last ingest made or found again, and remarks on the uploads, a line for each kind."""
 
     version: str
     remarks: tuple[str, ...] = ()
@@ -118,17 +118,17 @@ def ingest(store: Store, dataset: str, spec: IngestSpec, trigger: str = "") -> t
         problem = f"none of its {counted(len(uploads.pictures), 'picture')} can be used"
         raise DatasetUnusable(dataset, "; ".join([problem, *faults, *uploads.remarks]))
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)))
-    told = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals)]
-    told += _of_captions(list(items.values()), captions, spec, trigger)
-    store.write(_head_key(dataset), render(Head(version=manifest.version, remarks=tuple(told))))
+    lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions)]
+    lines += _of_captions(list(items.values()), captions, spec, trigger)
+    store.write(_head_key(dataset), render(Head(version=manifest.version, remarks=tuple(lines))))
     return manifest, tuple(refusals.values())
 
 
 def remarks(store: Store, manifest: Manifest) -> list[str]:
-    """What is to be said of the last ingest's uploads, a line for each kind of thing."""
-    changes = ((item.name, change) for item in manifest.items if item.note for change in item.note.split(", "))
+    """What was refused, left out, changed or not used of the last ingest's uploads: a line for each kind."""
+    changes = sorted((item.name, item.note) for item in manifest.items if item.note)
     head = read_document(store, Head, _head_key(manifest.dataset))
-    return [*head.remarks, *grouped(sorted(changes), "picture", "changed")]
+    return [*head.remarks, *grouped(changes, "picture", "changed")]
 
 
 def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal | Unread:
@@ -168,19 +168,21 @@ def _faults(outcomes: list[Item | Refusal | Unread], refusals: dict[str, Refusal
     return grouped(refused, "picture", "refused") + grouped(unread, "picture", "left out that could not be read")
 
 
-def _copies(outcomes: list[Item | Refusal | Unread], items: dict[str, Item], refusals: dict[str, Refusal]) -> list[str]:
-    names, captions = [], []
+def _copies(
+    outcomes: list[Item | Refusal | Unread], items: dict[str, Item], refusals: dict[str, Refusal], captions: Captions
+) -> list[str]:
+    names, unused = [], []
     for one in outcomes:
         if isinstance(one, Unread):
             continue
         first = items[one.sha256] if isinstance(one, Item) else refusals[one.sha256]
         if first is not one:
             names.append(f"{one.name} (of {first.name})")
-        if isinstance(one, Item) and isinstance(first, Item) and one.caption != first.caption:
-            captions.append(one.name)
+            if captions.found.get(one.name, "") not in {"", captions.found.get(first.name)}:
+                unused.append(one.name)
     return [
         *remark(names, "picture", "left out as the same file as another"),
-        *remark(captions, "caption", "unused, as that of the same picture under another name counts"),
+        *remark(unused, "caption", "unused, as that of the same picture under another name counts"),
     ]
 
 

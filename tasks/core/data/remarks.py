@@ -27,14 +27,14 @@ def counted(count: int, noun: str) -> str:
 
 
 def remark(names: Sequence[str], noun: str, what: str) -> list[str]:
-    """The line on files of which one thing is to be said; none where there are no such files."""
+    """The line on files with one remark in common; none where there are no such files."""
     return [f"{counted(len(names), noun)} {what}: {some(names)}"] if names else []
 
 
-def grouped(told: Iterable[tuple[str, str]], noun: str, what: str) -> list[str]:
+def grouped(reasons: Iterable[tuple[str, str]], noun: str, what: str) -> list[str]:
     """Lines on files, each with its reason: one for each kind of reason, which differ by more than their numbers."""
     kinds: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name, reason in told:
+    for name, reason in reasons:
         kinds[re.sub(r"\d+", "#", reason)].append((name, reason))
     groups = sorted(kinds.values(), key=len, reverse=True)
     lines = [

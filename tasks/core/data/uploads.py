@@ -27,7 +27,7 @@ class Uploads:
 
 
 def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
-    """Tell files apart by their names; `odd` are those that a store cannot hold."""
+    """Sort files by their names; `odd` are those that a store cannot hold."""
     kinds: dict[str, list[str]] = {"picture": [], "text": [], "table": [], "junk": [], "other": []}
     for name in sorted(names):
         kinds[_kind(name)].append(name)
@@ -59,14 +59,14 @@ def _others(names: list[str]) -> list[str]:
     if not names:
         return []
     kinds = Counter(suffix_of(name) or "without ending" for name in names).most_common()
-    told = [f"{count:,} {shown(kind)}" for kind, count in kinds[:8]]
+    shares = [f"{count:,} {shown(kind)}" for kind, count in kinds[:8]]
     rest = sum(count for _, count in kinds[8:])
     more = [f"{rest:,} of more kinds"] if rest else []
-    return [f"{counted(len(names), 'file')} of other kinds left out: {', '.join(told + more)}"]
+    return [f"{counted(len(names), 'file')} of other kinds left out: {', '.join(shares + more)}"]
 
 
 def _repeats(pictures: list[str]) -> list[str]:
     within = [name for name in pictures if any(REPEATS.match(part) for part in name.split("/")[:-1])]
     folders = sorted({name.rpartition("/")[0] for name in within})
-    told = f"with {counted(len(within), 'picture')}, named as for kohya's trainer, whose repeats and class are ignored"
-    return remark(folders, "folder", told)
+    what = f"with {counted(len(within), 'picture')}, named as for kohya's trainer, whose repeats and class are ignored"
+    return remark(folders, "folder", what)

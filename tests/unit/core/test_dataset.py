@@ -134,7 +134,7 @@ def test_of_copies_the_plainest_counts_and_the_others_are_told(folder: FolderSto
     told = "b.png (of a.png), more/a.png (of a.png), torn too.png (of torn.png)"
     assert remarks(folder, manifest)[1:] == [
         f"3 pictures left out as the same file as another: {told}",
-        "2 captions unused, as that of the same picture under another name counts: b.png, more/a.png",
+        "1 caption unused, as that of the same picture under another name counts: b.png",
     ]
 
 

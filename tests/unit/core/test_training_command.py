@@ -250,8 +250,8 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
             encoded(noise(2).convert("CMYK"), "JPEG"),
             "1 picture changed: CMYK made RGB without a colour profile: cmyk.jpg",
         ),
-        "deep.png": (deep_png(np.stack([grey] * 3, -1)), "2 pictures changed: 16 bits a channel cut to 8: deep.png, "),
-        "grey.png": (deep_png(grey), "1 picture changed: grey made RGB: grey.png"),
+        "deep.png": (deep_png(np.stack([grey] * 3, -1)), "1 picture changed: 16 bits a channel cut to 8: deep.png"),
+        "grey.png": (deep_png(grey), "1 picture changed: grey made RGB, 16 bits a channel cut to 8: grey.png"),
         "strip.png": (
             encoded(noise(3, 30_000, 100)),
             "1 picture refused: 30000 x 100 is more than 8 times as long as wide; crop it: strip.png",
