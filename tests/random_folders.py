@@ -89,9 +89,9 @@ def _rest(rng: Random, folder: RandomFolder, names: list[str], data: bytes) -> i
     return sum(folder.add(name, data) for name in chosen)
 
 
-def _label(name: str) -> str:
-    """A picture's name without its ending, as carelessly as any file system may compare it."""
-    return unicodedata.normalize("NFKD", name.rpartition(".")[0].lower()).upper()
+def _labels(name: str) -> set[str]:
+    """A picture's name with and without its ending, as carelessly as any file system may compare it."""
+    return {unicodedata.normalize("NFKD", label.lower()).upper() for label in (name, name.rpartition(".")[0])}
 
 
 # Pictures
@@ -106,7 +106,7 @@ def _picture(rng: Random, folder: RandomFolder, number: int) -> None:
     else:
         kind = rng.choice(["PNG", "PNG", "JPEG", "WEBP"])
         damage = rng.choice(DAMAGE)
-        data, good = _damaged(rng, number, kind, damage), damage == "none"
+        data, good = _damaged(rng, number, kind, damage), damage in {"none", "icc"}
     if folder.add(name, data):
         folder.pictures.append(Picture(name, data, good))
 
@@ -164,7 +164,7 @@ def _text(rng: Random, folder: RandomFolder, picture: Picture) -> None:
         return
     if read:
         picture.captions[name] = text
-        alone = all(_label(other.name) != _label(picture.name) for other in others)
+        alone = all(_labels(other.name).isdisjoint(_labels(picture.name)) for other in others)
         picture.sure |= alone or (_names(stem, picture) and not any(_names(stem, other) for other in others))
     elif read is None:
         picture.unreadable = True

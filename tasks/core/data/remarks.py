@@ -17,7 +17,7 @@ def shown(text: str) -> str:
 
 def some(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(map(shown, names[:SHOWN])) + more
 
 
