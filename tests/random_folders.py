@@ -23,7 +23,7 @@ OTHERS = ["x.gif", "y.TIFF", "noending", "notes.md", "movie.mp4", "sub/z.bmp"]
 WORDS = ["rings", "dots", "indigo, white", "caf\u00e9", "\u85cd\u67d3", "na\u00efve", "-", '"quoted"']
 ENCODINGS = ["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-be-mark", "utf-16-le", "nul", "cp1252", "empty", "blank"]
 DAMAGE = ["none"] * 6 + ["cut", "flip", "exif", "exif", "icc", "text"]
-RATIONAL = struct.pack("<8sHHHIHHHHIII", b"II*\0\x08\0\0\0", 2, 0x0112, 3, 1, 6, 0, 0x011A, 10, 1, 38, 0)
+RATIONAL = struct.pack("<8sHHHIII", b"II*\0\x08\0\0\0", 1, 0x011A, 10, 1, 26, 0)
 MINUS_ONE_OVER_ZERO = b"Exif\0\0" + RATIONAL + struct.pack("<ii", -1, 0)
 
 
@@ -144,7 +144,7 @@ def _encoded(seed: int, kind: str, **options: object) -> bytes:
 
 def _exif() -> bytes:
     exif = Image.Exif()
-    exif[0x0112], exif[0x011A], exif[0x010F], exif[0x0132] = 6, 72.5, "camera", "2026:01:31 12:00:00"
+    exif[0x011A], exif[0x010F], exif[0x0132] = 72.5, "camera", "2026:01:31 12:00:00"
     exif.get_ifd(0x8769)[0x829A] = 0.01
     return exif.tobytes()
 
