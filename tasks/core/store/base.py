@@ -66,10 +66,11 @@ def check_key(key: str) -> None:
     """Raise BadKey unless every store can hold the key, under this very name, and a line of a log can show it."""
     if "\\" in key or not CONTROL.isdisjoint(key):
         raise BadKey(key, "holds a backslash or a control character")
-    if any("\ud800" <= character <= "\udfff" for character in key):
-        raise BadKey(key, "is not UTF-8 text")
-    if len(key.encode()) > MOST_BYTES:
-        raise BadKey(key, f"is longer than {MOST_BYTES} bytes")
+    try:
+        if len(key.encode()) > MOST_BYTES:
+            raise BadKey(key, f"is longer than {MOST_BYTES} bytes")
+    except UnicodeEncodeError as error:
+        raise BadKey(key, "is not UTF-8 text") from error
     for segment in key.split("/"):
         if len(segment.encode()) > MOST_NAME_BYTES:
             raise BadKey(key, f"holds a name of more than {MOST_NAME_BYTES} bytes")

@@ -1,5 +1,6 @@
 """A store in a local folder, for the processes of one host."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -14,6 +15,8 @@ from uuid import uuid4
 
 from tasks.core.errors import ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
 from tasks.core.store.base import RESERVED, check_key, check_prefix, inside, is_key
+
+UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one file: no rights, a link round, a socket
 
 
 class FolderStore:
@@ -101,7 +104,9 @@ class FolderStore:
             return open(self._path(key), "rb", opener=_open_at_once)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectMissing(key, self.url) from error
-        except PermissionError as error:
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
             raise ObjectUnreadable(key, self.url, error.strerror or str(error)) from error
 
     def _replace(self, key: str, write: Callable[[BinaryIO], object]) -> None:

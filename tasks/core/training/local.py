@@ -68,7 +68,8 @@ def bring(store: Store, dataset: str, data: Path, out: Path) -> tuple[int, list[
 
 
 def _is_inside(path: Path, out: Path) -> bool:
-    return path.absolute().is_relative_to(out.absolute()) or path.resolve().is_relative_to(out.resolve())
+    """Whether the file, or what it is a link to, lies in `out`; unlike `Path.resolve`, a link round raises nothing."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out))
 
 
 def _copy(path: Path, store: Store, key: str) -> str:

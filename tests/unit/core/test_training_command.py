@@ -300,6 +300,7 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_bytes(content)
     (data / "away.png").symlink_to(tmp_path / "nowhere")
+    (data / "round.png").symlink_to(data / "round.png")
     (data / "linked.png").symlink_to(data / "copy.png")
     told = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
     (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, told)))
@@ -307,10 +308,10 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     lines = capsys.readouterr().out.splitlines()
     for _, fate in files.values():
         assert sum(line.startswith(fate) for line in lines if fate) == bool(fate), fate
-    assert "1 file left out that could not be read: is a link to nothing, or no file: away.png" in lines
+    assert "2 files left out that could not be read: is a link to nothing, or no file: away.png, round.png" in lines
     assert "2 pictures without a caption given the instance prompt 'rings in adire_style': copy.png, grey.png" in lines
     assert "2 pictures with a caption that lacks the trigger 'adire_style': deep.png, turned.jpg" in lines
-    assert f"13 pictures in {data}, 5 of them distinct and usable" in lines
+    assert f"14 pictures in {data}, 5 of them distinct and usable" in lines
     assert (out / "adapter" / "pytorch_lora_weights.safetensors").is_file()
     items = load_manifest(FolderStore(out / "store"), "adire").items
     captions = {item.name: item.caption for item in items}

@@ -78,11 +78,13 @@ def test_links_pipes_and_what_is_locked_stop_nothing(tmp_path: Path) -> None:
     (place / "round").symlink_to(place)
     os.mkfifo(place / "pipe.png")
     (place / "folder.png").mkdir()
+    (place / "itself.png").symlink_to(place / "itself.png")
     manifest, refusals = ingest(store, "cloth", SPEC)
     assert {item.name for item in manifest.items} == {"a.png", "linked.png"}
     assert [refusal.name for refusal in refusals] == ["pipe.png"]
-    assert remarks(store, manifest)[1:3] == [
+    assert remarks(store, manifest)[1:4] == [
         "1 picture left out that could not be read: was removed, or is a link to nothing: away.png",
+        "1 picture left out that could not be read: Too many levels of symbolic links: itself.png",
         "2 names left out that no store can hold, or of linked or locked folders: folder, round",
     ]
 
