@@ -12,24 +12,27 @@ from tasks.core.events import Declined, emit, make_event
 from tasks.core.requests import IngestRequest
 from tasks.core.specs import load_preset
 
+MOST_ROWS = 200  # of an artifact
+
 
 @task
 def ingest_uploads(request: IngestRequest) -> Manifest:
     """Make a dataset version of all uploads and tell what was refused."""
     store, settings = open_context()
     name = request.dataset or settings.dataset
-    manifest, refusals = ingest(store, name, request.ingest or load_preset().ingest)
+    manifest, refusals = ingest(store, name, request.ingest or load_preset().ingest, settings.trigger)
     logger = get_run_logger()
     logger.info("dataset %s version %s: %d pictures", name, manifest.version, len(manifest.items))
     if refusals:
-        logger.warning(
-            "%d uploads were refused, the first: %s: %s", len(refusals), refusals[0].name, refusals[0].reason
-        )
-        rows = [{"name": r.name, "reason": r.reason} for r in refusals]
-        create_table_artifact(rows, key="quarantine", description="Uploads that are not in the dataset")
-    told = [{"remark": remark} for remark in remarks(store, manifest)]
-    if told:
-        create_table_artifact(told, key="remarks", description="Conversions, copies, captions of no picture")
+        rows = [{"name": r.name, "reason": r.reason} for r in refusals[:MOST_ROWS]]
+        what = f"Uploads that are not in the dataset: {len(rows)} of {len(refusals)}, all are in the store's quarantine"
+        create_table_artifact(rows, key="quarantine", description=what)
+    lines = remarks(store, manifest)
+    for line in lines:
+        logger.info("%s", line)
+    if lines:
+        rows = [{"remark": line} for line in lines]
+        create_table_artifact(rows, key="remarks", description="What was refused, left out, changed or not used")
     text = (
         f"Dataset **{name}**, version `{manifest.version}`: {len(manifest.items)} pictures, {manifest.new} of them new."
     )

@@ -17,11 +17,12 @@ from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requ
 from tasks.core import clock, policy
 from tasks.core.data.dataset import load_manifest
 from tasks.core.data.prompt_log import hash_session, read_lines, write_lines
+from tasks.core.data.remarks import remark
 from tasks.core.policy import Decision
 from tasks.core.records import DriftRecord, read_records
 from tasks.core.registry.channel import read_channel
 from tasks.core.settings import Settings
-from tasks.core.store import Store
+from tasks.core.store import Store, is_key
 
 PATIENCE = 1500.0  # seconds that any single wait may take
 
@@ -63,7 +64,11 @@ class Scenario:
     def upload(self, folder: Path) -> None:
         """Put a folder's files into the uploads and notify the webhook, as an object store would."""
         keys = []
-        for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        odd = [path.name for path in files if not is_key(path.name)]
+        for line in remark(odd, "file", "left out, with names that no store can hold"):
+            self.tell.say(line)
+        for path in (path for path in files if is_key(path.name)):
             key = f"uploads/{self.settings.dataset}/{path.name}"
             self.store.write(key, path.read_bytes())
             keys.append(key)

@@ -24,6 +24,14 @@ class ObjectMissing(DyeworksError):
         self.key = key
 
 
+class ObjectUnreadable(DyeworksError):
+    """The store holds an object, and may or can not read it."""
+
+    def __init__(self, key: str, store: str, problem: str) -> None:
+        super().__init__(f"object {key!r} in store {store} cannot be read: {problem}; check its permissions")
+        self.key, self.problem = key, problem
+
+
 class ObjectExists(DyeworksError):
     """A conditional create lost: the key is already there."""
 
@@ -154,14 +162,14 @@ class DatasetUnusable(DyeworksError):
 
 
 class CaptionsUnusable(DatasetUnusable):
-    """A metadata.jsonl among the uploads has bad lines."""
+    """A table of captions among the uploads has bad lines, or names no picture."""
 
     def __init__(self, dataset: str, faults: list[str]) -> None:
         more = f"; and {len(faults) - 5} more lines" if len(faults) > 5 else ""
         super().__init__(
             dataset,
-            f"{'; '.join(faults[:5])}{more}. Nothing was ingested. Each line is JSON with a picture and its caption, "
-            'such as {"file_name": "a.png", "text": "large rings"}',
+            f"{'; '.join(faults[:5])}{more}. Nothing was ingested. Correct the table or remove it: each line names a "
+            'picture and its caption, such as {"file_name": "a.png", "text": "large rings"} in a metadata.jsonl',
         )
         self.faults = faults
 

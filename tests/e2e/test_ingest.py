@@ -23,6 +23,8 @@ def test_refusals_and_remarks_are_artifacts(folder: FolderStore) -> None:
         tables = {a.key: json.loads(str(a.data)) for a in client.read_artifacts() if a.type == "table"}
     assert [row["name"] for row in tables["quarantine"]] == ["torn.png"]
     assert [row["remark"] for row in tables["remarks"]] == [
-        "print.jpg: CMYK made RGB without a colour profile",
-        "copy of a.png: the same file as a.png, which stands for both",
+        "1 picture refused: cannot be decoded: image file is truncated: torn.png",
+        "1 picture left out as the same file as another: copy of a.png (of a.png)",
+        "2 pictures without a caption given the instance prompt 'a picture of cloth in adire_style': a.png, print.jpg",
+        "1 picture changed: CMYK made RGB without a colour profile: print.jpg",
     ]

@@ -1,77 +1,147 @@
-"""Captions that lie beside uploaded pictures.
+"""Captions that lie beside uploaded pictures: texts of one picture each, and tables of many.
 
-A .txt of the picture's name, or else a line of a metadata.jsonl (Hugging Face's imagefolder), in the picture's folder
-or one above it: {"file_name": "indigo/a.png", "text": "large rings"}.
+A picture gets a caption only where there is no doubt whose it is. Names are compared as they are, and else without
+regard to case and to the two ways that Unicode writes an accent.
 """
 
-from codecs import BOM_UTF8
-from collections.abc import Iterator
-from pathlib import PurePosixPath
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from tasks.core.errors import CaptionsUnusable, PictureRefused
+from tasks.core.data.caption_tables import CaptionLine, path_of, read_table
+from tasks.core.data.caption_text import clean, decode_text, hides_characters
+from tasks.core.data.remarks import remark, shown
+from tasks.core.data.uploads import TEXTS, Uploads, suffix_of
+from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectUnreadable, PictureRefused
 from tasks.core.store import Store
 
-METADATA = "metadata.jsonl"
-
-
-class CaptionLine(BaseModel):
-    """A line of a metadata.jsonl; what else it holds is left alone."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    file_name: str = Field(min_length=1, description="relative to the folder of the metadata.jsonl")
-    text: str
+NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")  # texts about the folder
+MOST_BYTES = 2**16  # of a caption: of its tokens a base reads 77
 
 
 class Captions:
-    """What is said of a dataset's pictures; `remarks` names lines of a metadata.jsonl that say nothing of any."""
+    """What is said of a dataset's pictures, and remarks on what is said of none."""
 
-    def __init__(self, store: Store, dataset: str, names: list[str], pictures: list[str]) -> None:
-        """Read every metadata.jsonl among the uploads, of which some are pictures; raises CaptionsUnusable."""
+    def __init__(self, store: Store, dataset: str, uploads: Uploads) -> None:
+        """Read all captions among the uploads; raises CaptionsUnusable when a table is damaged or names no picture."""
         self.store, self.folder = store, f"uploads/{dataset}/"
-        self.names, self.pictures = frozenset(names), frozenset(pictures)
-        self.told: dict[str, str] = {}
-        self.remarks: list[str] = []
-        files = [name for name in names if PurePosixPath(name).name == METADATA]
-        nearest_first = sorted(files, key=lambda name: -name.count("/"))
-        faults = [fault for name in nearest_first for fault in self._read(name)]
+        self.pictures = frozenset(uploads.pictures)
+        self.exact, self.folded = _index(uploads.pictures, str), _index(uploads.pictures, _fold)
+        self.found: dict[str, str] = {}
+        self.faults: dict[str, str] = {}  # pictures whose caption can't be read
+        self.idle: dict[str, list[str]] = defaultdict(list)  # by what is to be said of them
+        for name in sorted(uploads.texts, key=self._certainty):
+            self._read_text(name)
+        nearest_first = sorted(uploads.tables, key=lambda name: (-name.count("/"), name))
+        faults = [fault for name in nearest_first for fault in self._read_table(name)]
         if faults:
             raise CaptionsUnusable(dataset, faults)
 
     def of(self, name: str) -> str:
-        """The caption of a picture, "" without one; raises PictureRefused when its .txt is no text."""
-        beside = str(PurePosixPath(name).with_suffix(".txt"))
+        """The caption of a picture, "" without one; raises PictureRefused when it is there and cannot be read."""
+        if name in self.faults:
+            raise PictureRefused(name, self.faults[name])
+        return self.found.get(name, "")
+
+    def remarks(self) -> list[str]:
+        """A line for each kind of caption that is not used, or not as it stands."""
+        return [line for what, names in self.idle.items() for line in remark(names, "caption", what)]
+
+    def _certainty(self, name: str) -> tuple[bool, int, str]:
+        return name.rpartition(".")[0] not in self.pictures, TEXTS.index(suffix_of(name)), name
+
+    def _read_text(self, name: str) -> None:
+        named = self._named_by(name.rpartition(".")[0])
+        if len(named) != 1 and not self._are_copies(named):
+            self._leave(name, named)
+            return
         try:
-            own = self.store.read(self.folder + beside).decode() if beside in self.names else ""
-        except UnicodeDecodeError as error:
-            raise PictureRefused(name, f"its caption file is not UTF-8 text: {error}") from error
-        return " ".join(own.split()) or self.told.get(name, "")
+            text = self._text(name)
+        except (ObjectMissing, ObjectUnreadable, ValueError) as error:
+            waiting = set(named) - set(self.found)
+            self.faults |= dict.fromkeys(waiting, f"its caption {_fault(error)}")
+            if not waiting:
+                self.idle["unused, as it cannot be read and the picture has another"].append(name)
+            return
+        for picture in named:
+            self._take(picture, text, name)
 
-    def _read(self, name: str) -> Iterator[str]:
-        lines = self.store.read(self.folder + name).removeprefix(BOM_UTF8).splitlines()
-        for number, line in enumerate(lines, 1):
-            place = f"{name} line {number}"
-            try:
-                if line.strip():
-                    self._take(place, PurePosixPath(name).parent, CaptionLine.model_validate_json(line.decode()))
-            except UnicodeDecodeError:
-                yield f"{place}: is not UTF-8 text"
-            except ValidationError as error:
-                yield f"{place}: {_reason(error)}"
+    def _text(self, name: str) -> str:
+        data = self.store.read(self.folder + name)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes")
+        return decode_text(data)
 
-    def _take(self, place: str, folder: PurePosixPath, line: CaptionLine) -> None:
-        picture = str(folder / line.file_name)
-        if picture not in self.pictures:
-            self.remarks.append(f"{place}: names {picture}, and there is no such picture")
-        elif picture in self.told:
-            self.remarks.append(f"{place}: names {picture}, which has its caption already")
+    def _read_table(self, name: str) -> Iterator[str]:
+        """Take the captions of a table; yields what is wrong with it."""
+        lines = list(read_table(name, self.store.read(self.folder + name)))
+        certain = 0
+        for place, line in lines:
+            where = f"{name} {place}".rstrip()
+            if isinstance(line, str):
+                yield f"{shown(where)}: {shown(line)}"
+                continue
+            picture = path_of(name, line)
+            named = [picture] if picture in self.pictures else self._named_by(picture)
+            certain += len(named) == 1
+            if len(named) == 1:
+                self._take(named[0], line.text, where)
+            else:
+                self._leave(f"{where} ({line.file_name})", named)
+        if not lines:
+            self.idle["without text"].append(name)
+        elif not certain and all(isinstance(line, CaptionLine) for _, line in lines):
+            yield f"{shown(name)}: none of its {len(lines)} lines names a picture by its path in the table's folder"
+
+    def _leave(self, what: str, named: list[str]) -> None:
+        if named:
+            self.idle["that could be of several pictures, used for none"].append(f"{what} ({' or '.join(named)})")
+        elif NOTE.match(what.rpartition("/")[2].casefold()):
+            self.idle["left out as notes"].append(what)
         else:
-            self.told[picture] = " ".join(line.text.split())
+            self.idle["of no picture"].append(what)
+
+    def _take(self, picture: str, text: str, where: str) -> None:
+        caption = clean(text)
+        if not caption:
+            self.idle["without text"].append(where)
+        elif self.found.setdefault(picture, caption) != caption:
+            self.idle["unused, as the picture has another"].append(f"{where} ({picture})")
+        elif hides_characters(text):
+            self.idle["cleared of characters that show nothing"].append(where)
+
+    def _named_by(self, label: str) -> list[str]:
+        """The pictures that a path, with or without their ending, can mean."""
+        return self.exact.get(label) or self.folded.get(_fold(label)) or []
+
+    def _are_copies(self, pictures: list[str]) -> bool:
+        try:
+            return len({self.store.sha256(self.folder + name) for name in pictures}) == 1
+        except (ObjectMissing, ObjectUnreadable):
+            return False
 
 
-def _reason(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = "".join(f"{part}: " for part in first["loc"])
-    return place + first["msg"].replace("at line 1 column", "at column")
+def _fault(error: Exception) -> str:
+    match error:
+        case ObjectMissing():
+            return "was removed, or is a link to nothing"
+        case ObjectUnreadable():
+            return f"cannot be read: {error.problem}"
+        case UnicodeDecodeError():
+            return "is not UTF-8 text; save it as UTF-8"
+    return f"is no caption: {error}"
+
+
+def _index(pictures: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    """Pictures by their paths with and without ending."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in pictures:
+        for label in (name, name.rpartition(".")[0]):
+            found[key(label)].append(name)
+    return dict(found)
+
+
+def _fold(text: str) -> str:
+    """The text without regard to case and to the form of accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

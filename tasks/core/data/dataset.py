@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import TypeVar
 
 from tasks.core import clock
 from tasks.core.data.captions import Captions
 from tasks.core.data.pictures import SUFFIXES, examine
+from tasks.core.data.remarks import counted, grouped, remark, shown
+from tasks.core.data.uploads import sort_uploads
 from tasks.core.documents import Document, digest, read_document, render
-from tasks.core.errors import DatasetUnusable, ObjectExists, ObjectMissing, PictureRefused
+from tasks.core.errors import DatasetUnusable, ObjectExists, ObjectMissing, ObjectUnreadable, PictureRefused
 from tasks.core.specs import IngestSpec
 from tasks.core.store import Store
 
@@ -35,7 +37,7 @@ class Manifest(Document):
 
 
 class Head(Document):
-    """The version that the last ingest made or found again, and what there was to say of the uploads."""
+    """The version that the last ingest made or found again, and remarks on the uploads, a line for each kind."""
 
     version: str
     remarks: tuple[str, ...] = ()
@@ -49,6 +51,14 @@ class Refusal(Document):
     name: str
     reason: str
     time: datetime
+
+
+@dataclass(frozen=True)
+class Unread:
+    """An upload that is listed and cannot be read."""
+
+    name: str
+    reason: str
 
 
 Outcome = TypeVar("Outcome", Item, Refusal)
@@ -82,40 +92,53 @@ def newest_version(store: Store, dataset: str) -> str:
         return ""
 
 
-def ingest(store: Store, dataset: str, spec: IngestSpec) -> tuple[Manifest, tuple[Refusal, ...]]:
+def ingest(store: Store, dataset: str, spec: IngestSpec, trigger: str = "") -> tuple[Manifest, tuple[Refusal, ...]]:
     """Make a version of all that was uploaded; the same uploads give the same version.
+
+    Args:
+        trigger: is remarked on where a caption lacks it.
 
     Raises:
         DatasetUnusable: there is no upload, or none that can be used; nothing is written but the quarantine.
     """
     prefix = f"uploads/{dataset}/"
-    names = [key.removeprefix(prefix) for key in store.list(prefix)]
-    pictures = [name for name in names if PurePosixPath(name).suffix.lower() in SUFFIXES]
-    if not pictures:
-        raise DatasetUnusable(dataset, f"{store.url}/{prefix} holds no picture ({', '.join(SUFFIXES)}); upload some")
-    captions = Captions(store, dataset, names, pictures)
-    outcomes = [_take(store, dataset, name, captions, spec) for name in pictures]
-    items, refusals = _first(outcomes, Item), _first(outcomes, Refusal)
+    names, odd = ([key.removeprefix(prefix) for key in keys] for keys in (store.list(prefix), store.list_odd(prefix)))
+    uploads = sort_uploads(names, odd)
+    if not uploads.pictures:
+        problem = f"{store.url}/{prefix} holds no picture ({', '.join(SUFFIXES)}); upload some"
+        raise DatasetUnusable(dataset, "; ".join([problem, *uploads.remarks]))
+    captions = Captions(store, dataset, uploads)
+    outcomes = [_take(store, dataset, name, captions, spec) for name in uploads.pictures]
+    items = _plainest([item for item in outcomes if isinstance(item, Item)], captions)
+    refusals = _plainest([refusal for refusal in outcomes if isinstance(refusal, Refusal)], captions)
     for refusal in refusals.values():
         store.write(f"quarantine/{dataset}/{refusal.sha256}.json", render(refusal))
+    faults = _faults(outcomes, refusals)
     if not items:
-        reason = next(iter(refusals.values())).reason
-        raise DatasetUnusable(dataset, f"none of its {len(pictures)} pictures can be used; first: {reason}")
+        problem = f"none of its {counted(len(uploads.pictures), 'picture')} can be used"
+        raise DatasetUnusable(dataset, "; ".join([problem, *faults, *uploads.remarks]))
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)))
-    head = Head(version=manifest.version, remarks=(*_copies(outcomes, items, refusals), *captions.remarks))
-    store.write(_head_key(dataset), render(head))
+    lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions)]
+    lines += _of_captions(list(items.values()), captions, spec, trigger)
+    store.write(_head_key(dataset), render(Head(version=manifest.version, remarks=tuple(lines))))
     return manifest, tuple(refusals.values())
 
 
 def remarks(store: Store, manifest: Manifest) -> list[str]:
-    """What to tell of the last ingest's uploads: how pictures are changed, which are copies, idle captions."""
-    changed = sorted(f"{item.name}: {item.note}" for item in manifest.items if item.note)
-    return changed + list(read_document(store, Head, _head_key(manifest.dataset)).remarks)
+    """What was refused, left out, changed or not used of the last ingest's uploads: a line for each kind."""
+    changes = sorted((item.name, item.note) for item in manifest.items if item.note)
+    head = read_document(store, Head, _head_key(manifest.dataset))
+    return [*head.remarks, *grouped(changes, "picture", "changed")]
 
 
-def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal:
+def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal | Unread:
     """Put one upload into the blobs, unless it is refused."""
-    data = store.read(f"uploads/{dataset}/{name}")
+    try:
+        data = store.read(f"uploads/{dataset}/{name}")
+    except ObjectMissing:
+        return Unread(name, "was removed, or is a link to nothing")
+    except ObjectUnreadable as error:
+        return Unread(name, error.problem)
     sha = hashlib.sha256(data).hexdigest()
     try:
         note = examine(name, data, spec)
@@ -127,20 +150,51 @@ def _take(store: Store, dataset: str, name: str, captions: Captions, spec: Inges
     return Item(sha256=sha, caption=caption, name=name, note=note)
 
 
-def _first(outcomes: list[Item | Refusal], kind: type[Outcome]) -> dict[str, Outcome]:
-    """The outcomes of a kind by the picture's hash; of copies the first by name."""
+def _plainest(outcomes: list[Outcome], captions: Captions) -> dict[str, Outcome]:
+    """Outcomes by the picture's hash; of copies that with a caption of its own, else that with the plainest name."""
     found: dict[str, Outcome] = {}
-    for outcome in outcomes:
-        if isinstance(outcome, kind):
-            found.setdefault(outcome.sha256, outcome)
+    for outcome in sorted(outcomes, key=lambda one: (one.name not in captions.found, *_plainness(one.name))):
+        found.setdefault(outcome.sha256, outcome)
     return found
 
 
-def _copies(outcomes: list[Item | Refusal], items: dict[str, Item], refusals: dict[str, Refusal]) -> Iterator[str]:
-    for outcome in outcomes:
-        first = (items if isinstance(outcome, Item) else refusals)[outcome.sha256]
-        if first is not outcome:
-            yield f"{outcome.name}: the same file as {first.name}, which stands for both"
+def _plainness(name: str) -> tuple[int, int, str]:
+    return name.count("/"), len(name), name
+
+
+def _faults(outcomes: list[Item | Refusal | Unread], refusals: dict[str, Refusal]) -> list[str]:
+    unread = ((one.name, one.reason) for one in outcomes if isinstance(one, Unread))
+    refused = sorted((refusal.name, refusal.reason) for refusal in refusals.values())
+    return grouped(refused, "picture", "refused") + grouped(unread, "picture", "left out that could not be read")
+
+
+def _copies(
+    outcomes: list[Item | Refusal | Unread], items: dict[str, Item], refusals: dict[str, Refusal], captions: Captions
+) -> list[str]:
+    names, unused = [], []
+    for one in outcomes:
+        if isinstance(one, Unread):
+            continue
+        first = items[one.sha256] if isinstance(one, Item) else refusals[one.sha256]
+        if first is not one:
+            names.append(f"{one.name} (of {first.name})")
+            if captions.found.get(one.name, "") not in {"", captions.found.get(first.name)}:
+                unused.append(one.name)
+    return [
+        *remark(names, "picture", "left out as the same file as another"),
+        *remark(unused, "caption", "unused, as that of the same picture under another name counts"),
+    ]
+
+
+def _of_captions(items: list[Item], captions: Captions, spec: IngestSpec, trigger: str) -> list[str]:
+    names = sorted(item.name for item in items if item.name not in captions.found)
+    lacking = sorted(item.name for item in items if trigger.casefold() not in item.caption.casefold())
+    given = f"without a caption given the instance prompt {shown(spec.instance_prompt)!r}"
+    return [
+        *captions.remarks(),
+        *remark(names, "picture", given),
+        *remark(lacking, "picture", f"with a caption that lacks the trigger {trigger!r}"),
+    ]
 
 
 def _publish(store: Store, dataset: str, items: tuple[Item, ...]) -> Manifest:

@@ -4,11 +4,21 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from tasks.core.errors import StoreUnusable
-from tasks.core.store.base import Store, delete_prefix, download_folder, upload_folder
-from tasks.core.store.folder import FolderStore
+from tasks.core.store.base import Store, delete_prefix, download_folder, is_key, upload_folder
+from tasks.core.store.folder import FolderStore, walk
 from tasks.core.store.s3 import S3Store
 
-__all__ = ["FolderStore", "S3Store", "Store", "delete_prefix", "download_folder", "open_store", "upload_folder"]
+__all__ = [
+    "FolderStore",
+    "S3Store",
+    "Store",
+    "delete_prefix",
+    "download_folder",
+    "is_key",
+    "open_store",
+    "upload_folder",
+    "walk",
+]
 
 
 def open_store(url: str) -> Store:

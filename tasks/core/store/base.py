@@ -7,6 +7,9 @@ from typing import Protocol
 from tasks.core.errors import BadKey
 
 RESERVED = ".dyeworks-"  # names of temporary and lock files start with this, keys never do
+CONTROL = frozenset(map(chr, [*range(32), *range(127, 160)]))
+MOST_BYTES = 900  # of a key: S3 allows 1024, with the store's own prefix
+MOST_NAME_BYTES = 255  # between slashes: that of a file
 
 
 class Store(Protocol):
@@ -38,7 +41,13 @@ class Store(Protocol):
         """Tell whether there is an object under the key."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield every key that starts with the prefix, sorted; 'a/b' covers 'a/bc', 'a/b/' doesn't."""
+        """Yield every key that starts with the prefix, sorted; 'a/b' covers 'a/bc', 'a/b/' doesn't.
+
+        What others have put there under a bad key is not among them: it can't be read.
+        """
+
+    def list_odd(self, prefix: str) -> Iterator[str]:
+        """Yield what `list` leaves out: bad keys; on a folder also linked and unreadable folders. Not sorted."""
 
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""
@@ -54,14 +63,30 @@ class Store(Protocol):
 
 
 def check_key(key: str) -> None:
-    """Raise BadKey unless every store can hold the key, under this very name."""
-    if "\\" in key or "\0" in key:
-        raise BadKey(key, "holds a backslash or a null character")
+    """Raise BadKey unless every store can hold the key, under this very name, and a line of a log can show it."""
+    if "\\" in key or not CONTROL.isdisjoint(key):
+        raise BadKey(key, "holds a backslash or a control character")
+    try:
+        if len(key.encode()) > MOST_BYTES:
+            raise BadKey(key, f"is longer than {MOST_BYTES} bytes")
+    except UnicodeEncodeError as error:
+        raise BadKey(key, "is not UTF-8 text") from error
     for segment in key.split("/"):
+        if len(segment.encode()) > MOST_NAME_BYTES:
+            raise BadKey(key, f"holds a name of more than {MOST_NAME_BYTES} bytes")
         if segment in {"", ".", ".."}:
             raise BadKey(key, f"holds the segment {segment!r}")
         if segment.startswith(RESERVED):
             raise BadKey(key, f"holds a name that starts with {RESERVED!r}, which the store keeps for itself")
+
+
+def is_key(key: str) -> bool:
+    """Whether `check_key` accepts the key."""
+    try:
+        check_key(key)
+    except BadKey:
+        return False
+    return True
 
 
 def check_prefix(prefix: str) -> None:
@@ -76,27 +101,27 @@ def upload_folder(store: Store, folder: Path, prefix: str) -> None:
         raise NotADirectoryError(folder)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            store.write(_inside(prefix) + path.relative_to(folder).as_posix(), path.read_bytes())
+            store.write(inside(prefix) + path.relative_to(folder).as_posix(), path.read_bytes())
 
 
 def download_folder(store: Store, prefix: str, folder: Path) -> None:
     """Write every object under the prefix into the folder; other files there stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    for key in store.list(_inside(prefix)):
-        data = store.read(key)  # refuses a key that would lead out of the folder
-        target = folder / key.removeprefix(_inside(prefix))
+    for key in store.list(inside(prefix)):
+        target = folder / key.removeprefix(inside(prefix))
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        target.write_bytes(store.read(key))
 
 
 def delete_prefix(store: Store, prefix: str) -> int:
     """Remove every object under the prefix, and tell how many; an empty prefix, the whole store, is refused."""
     check_key(prefix.removesuffix("/"))
-    keys = list(store.list(_inside(prefix)))
+    keys = list(store.list(inside(prefix)))
     for key in keys:
         store.delete(key)
     return len(keys)
 
 
-def _inside(prefix: str) -> str:
+def inside(prefix: str) -> str:
+    """The prefix of what lies in it as in a folder."""
     return f"{prefix.removesuffix('/')}/" if prefix else ""

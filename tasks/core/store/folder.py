@@ -1,5 +1,6 @@
 """A store in a local folder, for the processes of one host."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from tasks.core.errors import ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
-from tasks.core.store.base import RESERVED, check_key, check_prefix
+from tasks.core.errors import ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
+from tasks.core.store.base import RESERVED, check_key, check_prefix, inside, is_key
+
+UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one file: no rights, a link round, a socket
 
 
 class FolderStore:
@@ -74,7 +77,13 @@ class FolderStore:
         """Yield every key that starts with the prefix, sorted."""
         check_prefix(prefix)
         self._require()
-        return iter(sorted(key for key in self._keys(prefix.rpartition("/")[0]) if key.startswith(prefix)))
+        return iter(sorted(key for key, plain in self._found(prefix) if plain))
+
+    def list_odd(self, prefix: str) -> Iterator[str]:
+        """Yield bad keys, linked folders and folders that can't be read; its own files aren't among them."""
+        check_prefix(prefix)
+        self._require()
+        return (key for key, plain in self._found(prefix) if not plain)
 
     def delete(self, key: str) -> None:
         """Remove the object, if there is one; its folder stays."""
@@ -98,10 +107,14 @@ class FolderStore:
 
     def _open(self, key: str) -> BufferedReader:
         try:
-            return self._path(key).open("rb")
+            return open(self._path(key), "rb", opener=_open_at_once)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             self._require()
             raise ObjectMissing(key, self.url) from error
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            raise ObjectUnreadable(key, self.url, error.strerror or str(error)) from error
 
     def _require(self) -> None:
         if not self._root.is_dir():
@@ -122,10 +135,13 @@ class FolderStore:
         self._require()
         return self._path(key)
 
-    def _keys(self, folder: str) -> Iterator[str]:
-        for place, _, names in os.walk(self._root / folder):
-            relative = Path(place).relative_to(self._root)
-            yield from ((relative / name).as_posix() for name in names if not name.startswith(RESERVED))
+    def _found(self, prefix: str) -> Iterator[tuple[str, bool]]:
+        """What starts with the prefix, and whether it can be read as an object."""
+        folder = inside(prefix.rpartition("/")[0])
+        for name, plain in walk(self._root / folder):
+            own = name.rpartition("/")[2].startswith(RESERVED) and name.endswith((".tmp", ".lock"))
+            if (key := folder + name).startswith(prefix) and not own:
+                yield key, plain and is_key(key)
 
     def _version(self, key: str) -> str | None:
         try:
@@ -138,6 +154,27 @@ class FolderStore:
             self.create(key, data)
         except ObjectExists as error:
             raise StoreConflict(key, self.url) from error
+
+
+def walk(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Every file below the folder by its relative name, and whether it is one that can be opened by that name.
+
+    Links to files are followed, those to folders are not: they are yielded, as False, as is a folder that can't be
+    read. A broken link is yielded as True, since a store must not take what is away for what never was.
+    """
+    refused: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=refused.append):
+        relative = Path(place).relative_to(folder)
+        yield from (((relative / name).as_posix(), True) for name in names)
+        yield from (((relative / name).as_posix(), False) for name in folders if (Path(place) / name).is_symlink())
+    for error in refused:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            yield Path(error.filename).relative_to(folder).as_posix(), False
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a named pipe too, which would else wait for a writer, and is empty."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
-from tasks.core.store.base import check_key, check_prefix
+from tasks.core.errors import ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
+from tasks.core.store.base import check_key, check_prefix, is_key
 from tasks.core.store.multipart import PART_BYTES, upload
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MISSING = {"NoSuchKey", "404"}
 REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "409", "412"}
 FORBIDDEN = {"AccessDenied", "403"}
+UNREADABLE = FORBIDDEN | {"InvalidObjectState"}  # the latter: archived
 UNKNOWN = {"NotImplemented", "501"}
 CHUNK_BYTES = 2**20  # that are read at once
 
@@ -66,7 +67,12 @@ class S3Store:
     def list(self, prefix: str) -> Iterator[str]:
         """Yield every key that starts with the prefix, in S3's order, which is sorted."""
         check_prefix(prefix)
-        return self._keys(prefix)
+        return (key for key in self._keys(prefix) if is_key(key))
+
+    def list_odd(self, prefix: str) -> Iterator[str]:
+        """Yield every bad key that starts with the prefix."""
+        check_prefix(prefix)
+        return (key for key in self._keys(prefix) if not is_key(key))
 
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""
@@ -110,6 +116,8 @@ class S3Store:
         except self._client.exceptions.ClientError as error:
             if _code(error) in MISSING:
                 raise ObjectMissing(key, self.url) from error
+            if _code(error) in UNREADABLE:
+                raise ObjectUnreadable(key, self.url, str(error)) from error
             raise
         return found["Body"], found["ETag"].strip('"')
 
@@ -121,7 +129,7 @@ class S3Store:
         pages = self._client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
             for found in page.get("Contents", []):
-                if not found["Key"].endswith("/"):  # the empty objects by which consoles show folders
+                if found["Size"] or not found["Key"].endswith("/"):  # the empty objects by which consoles show folders
                     yield found["Key"].removeprefix(self._prefix)
 
     def _put_if(self, key: str, data: bytes, version: str | None) -> bool:

@@ -25,7 +25,7 @@ from tasks.core.specs import Preset, load_preset
 from tasks.core.store import FolderStore, Store, download_folder
 from tasks.core.training.checkpoints import newest_step
 from tasks.core.training.forecast import forecast, lines
-from tasks.core.training.local import bring, check_folders, claim, local_settings, refusals, track_locally
+from tasks.core.training.local import bring, check_folders, claim, local_settings, track_locally
 from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.progress import progress, say
 from tasks.core.training.run import train
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tasks.core.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("spec", help="file or name of a preset")
-    parser.add_argument("--data", type=Path, required=True, help="folder of pictures, with .txt captions if you like")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of pictures, with captions beside them if you like"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for all that this writes")
     parser.add_argument("--dry-run", action="store_true", help="tell what would be trained, and how long it would take")
     options = parser.parse_args(arguments)
@@ -93,12 +95,10 @@ def course(store: Store, settings: Settings, plan: TrainPlan, out: Path) -> Trai
 
 def prepare(store: Store, settings: Settings, preset: Preset, data: Path, out: Path) -> TrainPlan:
     """Make a dataset version of the folder, tell what is not in it, and plan the training."""
-    count = bring(store, settings.dataset, data, out)
-    try:
-        manifest, _ = ingest(store, settings.dataset, preset.ingest)
-    finally:
-        for line in refusals(store, settings.dataset):
-            say(line)
+    count, left_out = bring(store, settings.dataset, data, out)
+    for line in left_out:
+        say(line)
+    manifest, _ = ingest(store, settings.dataset, preset.ingest, settings.trigger)
     for line in remarks(store, manifest):
         say(line)
     say(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")

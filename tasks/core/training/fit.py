@@ -1,11 +1,14 @@
 """The part of a training that needs its device: from the plan to the adapter's files."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import Manifest, load_manifest, split
+from tasks.core.data.dataset import Item, Manifest, load_manifest, split
+from tasks.core.data.remarks import remark
 from tasks.core.device import pick_device
 from tasks.core.meter import Meter
 from tasks.core.pipeline import load_pipeline
@@ -26,8 +29,11 @@ def fit(
 ) -> dict[str, float]:
     """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
     meter = Meter(ranks.count)
-    lesson = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
+    manifest = load_manifest(store, plan.dataset, plan.version)
+    lesson = lesson_of(store, settings, manifest, plan.demand)
     trainer = Trainer(load_pipeline(settings, dtype_of(plan.spec, settings)), lesson, plan.spec, settings, meter, ranks)
+    for line in cut_captions(trainer.pipe.tokenizer, manifest.items):
+        observer.told(line)
     trainer.run(store, plan.key, observer)
     if ranks.rank == 0:
         trainer.save(folder)
@@ -43,6 +49,14 @@ def check(spec: TrainSpec) -> None:
 def dtype_of(spec: TrainSpec, settings: Settings) -> torch.dtype:
     """Of the base's weights: what is computed in on a GPU, else float32."""
     return AUTOCAST[spec.precision] if pick_device(settings).type == "cuda" else torch.float32
+
+
+def cut_captions(tokenizer: Any, items: Sequence[Item]) -> list[str]:
+    """A line on captions of more tokens than the base reads, if there are any; begin and end count as one each."""
+    most = tokenizer.model_max_length
+    tokens = tokenizer([item.caption for item in items], verbose=False).input_ids
+    longer = [f"{item.name} ({len(ids)})" for item, ids in zip(items, tokens, strict=True) if len(ids) > most]
+    return remark(longer, "caption", f"of more than the {most} tokens that the base reads, cut")
 
 
 def lesson_of(store: Store, settings: Settings, manifest: Manifest, demand: tuple[str, ...]) -> Lesson:

@@ -8,7 +8,7 @@ from tasks.core.documents import Document
 from tasks.core.pipeline import load_pipeline
 from tasks.core.settings import Settings
 from tasks.core.store import Store
-from tasks.core.training.fit import check, dtype_of, lesson_of
+from tasks.core.training.fit import check, cut_captions, dtype_of, lesson_of
 from tasks.core.training.material import Lesson
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
@@ -38,6 +38,7 @@ class Forecast(Document):
     encoding_seconds: float  # of all pictures and captions, were none in the cache
     step_seconds: float
     expected_seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
@@ -48,7 +49,8 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
     """
     spec = plan.spec
     check(spec)
-    whole = lesson_of(store, settings, load_manifest(store, plan.dataset, plan.version), plan.demand)
+    manifest = load_manifest(store, plan.dataset, plan.version)
+    whole = lesson_of(store, settings, manifest, plan.demand)
     few = whole.pictures[: spec.effective]
     lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())
     pipe = load_pipeline(settings, dtype_of(spec, settings))
@@ -78,6 +80,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
         encoding_seconds=round(encoding, 1),
         step_seconds=round(each, 4),
         expected_seconds=round(encoding + each * spec.steps, 1),
+        remarks=tuple(cut_captions(pipe.tokenizer, manifest.items)),
     )
 
 
@@ -114,4 +117,5 @@ def lines(found: Forecast) -> list[str]:
         f"memory: {found.peak_memory_mib:.0f} MiB at most",
         f"time: {found.step_seconds:.3f} s a step, {found.encoding_seconds:.0f} s of encoding at first: "
         f"about {minutes:.1f} min, validation and sample pictures not counted",
+        *found.remarks,
     ]

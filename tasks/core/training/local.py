@@ -6,14 +6,14 @@ from pathlib import Path
 
 import mlflow
 
-from tasks.core.data.captions import METADATA
-from tasks.core.data.dataset import Refusal
 from tasks.core.data.pictures import SUFFIXES
-from tasks.core.documents import parse, read_documents, render
+from tasks.core.data.remarks import grouped
+from tasks.core.data.uploads import sort_uploads
+from tasks.core.documents import parse, render
 from tasks.core.errors import SettingError
 from tasks.core.settings import Settings, get_settings
 from tasks.core.spec import differences
-from tasks.core.store import Store, delete_prefix
+from tasks.core.store import Store, delete_prefix, is_key, walk
 from tasks.core.training.plan import TrainPlan
 
 
@@ -47,21 +47,41 @@ def track_locally(settings: Settings, out: Path) -> None:
         mlflow.create_experiment(experiment, artifact_location=(out / "mlflow").absolute().as_uri())
 
 
-def bring(store: Store, dataset: str, data: Path, out: Path) -> int:
-    """Make the uploads those of the folder, captions among them; how many pictures there are.
+def bring(store: Store, dataset: str, data: Path, out: Path) -> tuple[int, list[str]]:
+    """Make the uploads those of the folder that ingest reads; how many pictures there are, and what is left out.
 
     What lies in `out` is left out, should it be in `data`. Raises SettingError when there is no picture.
     """
-    found = [p for p in sorted(data.rglob("*")) if p.is_file() and not p.resolve().is_relative_to(out.resolve())]
-    pictures = [p for p in found if p.suffix.lower() in SUFFIXES]
-    if not pictures:
-        raise SettingError("--data", f"{data} holds no picture ({', '.join(SUFFIXES)})")
+    found = [(name, plain and is_key(name)) for name, plain in walk(data) if not _is_inside(data / name, out)]
+    uploads = sort_uploads((name for name, good in found if good), (name for name, good in found if not good))
+    if not uploads.pictures:
+        problem = f"{data} holds no picture ({', '.join(SUFFIXES)})"
+        raise SettingError("--data", "; ".join([problem, *uploads.remarks]))
     for prefix in (f"uploads/{dataset}/", f"quarantine/{dataset}/"):
         delete_prefix(store, prefix)
-    captions = [p for p in found if p.suffix == ".txt" or p.name == METADATA]
-    for path in captions + pictures:
-        store.write(f"uploads/{dataset}/{path.relative_to(data).as_posix()}", path.read_bytes())
-    return len(pictures)
+    unread = [
+        (name, problem)
+        for name in (*uploads.pictures, *uploads.texts, *uploads.tables)
+        if (problem := _copy(data / name, store, f"uploads/{dataset}/{name}"))
+    ]
+    return len(uploads.pictures), [*uploads.remarks, *grouped(unread, "file", "left out that could not be read")]
+
+
+def _is_inside(path: Path, out: Path) -> bool:
+    """Whether the file, or what it is a link to, lies in `out`; unlike `Path.resolve`, a link round raises nothing."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out))
+
+
+def _copy(path: Path, store: Store, key: str) -> str:
+    """Why the file could not be copied; empty when it was."""
+    try:
+        if not path.is_file():
+            return "is a link to nothing, or no file"
+        data = path.read_bytes()
+    except OSError as error:
+        return error.strerror or str(error)
+    store.write(key, data)
+    return ""
 
 
 def claim(out: Path, plan: TrainPlan) -> None:
@@ -74,8 +94,3 @@ def claim(out: Path, plan: TrainPlan) -> None:
             problem = f"{out} holds a training with another specification or other pictures ({changed})"
             raise SettingError("--out", f"{problem}; name another folder, or go on with what that one began with")
     path.write_bytes(render(plan))
-
-
-def refusals(store: Store, dataset: str) -> list[str]:
-    """What the last ingest refused, a line for each, with the reason."""
-    return [f"refused {r.name}: {r.reason}" for r in read_documents(store, Refusal, f"quarantine/{dataset}/")]

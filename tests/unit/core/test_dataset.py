@@ -117,7 +117,10 @@ def test_names_are_told_with_their_folder(folder: FolderStore) -> None:
     assert [r.name for r in refusals] == ["2026/may/torn.png"]
 
 
-def test_of_copies_the_first_counts_and_the_others_are_told(folder: FolderStore) -> None:
+WITHOUT = f"without a caption given the instance prompt {SPEC.instance_prompt!r}"
+
+
+def test_of_copies_the_plainest_counts_and_the_others_are_told(folder: FolderStore) -> None:
     for name in ("b.png", "a.png", "more/a.png"):
         upload(folder, name, encoded(noise(1)))
     upload(folder, "a.txt", b"the caption of the first")
@@ -126,23 +129,46 @@ def test_of_copies_the_first_counts_and_the_others_are_told(folder: FolderStore)
         upload(folder, name, encoded(noise(2))[:900])
     manifest, refusals = ingest(folder, NAME, SPEC)
     assert [(item.name, item.caption) for item in manifest.items] == [("a.png", "the caption of the first")]
-    assert [r.name for r in refusals] == ["torn too.png"]
-    assert [r.name for r in read_documents(folder, Refusal, f"quarantine/{NAME}/")] == ["torn too.png"]
-    assert remarks(folder, manifest) == [
-        "b.png: the same file as a.png, which stands for both",
-        "more/a.png: the same file as a.png, which stands for both",
-        "torn.png: the same file as torn too.png, which stands for both",
+    assert [r.name for r in refusals] == ["torn.png"]
+    assert [r.name for r in read_documents(folder, Refusal, f"quarantine/{NAME}/")] == ["torn.png"]
+    told = "b.png (of a.png), more/a.png (of a.png), torn too.png (of torn.png)"
+    assert remarks(folder, manifest)[1:] == [
+        f"3 pictures left out as the same file as another: {told}",
+        "1 caption unused, as that of the same picture under another name counts: b.png",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "caption", "first"),
+    [
+        (("IMG_1 (1).png", "IMG_1.png"), "", "IMG_1.png"),
+        (("IMG_1 (1).png", "IMG_1.png"), "IMG_1.txt", "IMG_1.png"),
+        (("IMG_1 (1).png", "IMG_1.png"), "IMG_1 (1).txt", "IMG_1 (1).png"),
+        (("a/copy of x.png", "b/x.png"), "", "b/x.png"),
+        ((".ipynb_checkpoints/x-checkpoint.png", "x.png"), "x.txt", "x.png"),
+        (("._x.png", ".x.png", "@eaDir/x.png", "__MACOSX/._x.png", "deep/er/x.png"), "", "deep/er/x.png"),
+    ],
+)
+def test_of_copies_one_with_a_caption_counts_else_the_plainest_name(
+    folder: FolderStore, names: tuple[str, ...], caption: str, first: str
+) -> None:
+    for name in names:
+        upload(folder, name, encoded(noise(1)))
+    if caption:
+        upload(folder, caption, b"rings")
+    (item,) = ingest(folder, NAME, SPEC)[0].items
+    assert (item.name, item.caption) == (first, "rings" if caption else SPEC.instance_prompt)
 
 
 def test_a_copy_that_comes_later_is_told_though_the_version_stays(folder: FolderStore) -> None:
     upload(folder, "a.png", encoded(noise(1)))
     first, _ = ingest(folder, NAME, SPEC)
-    assert remarks(folder, first) == []
+    assert remarks(folder, first) == [f"1 picture {WITHOUT}: a.png"]
     upload(folder, "b.png", encoded(noise(1)))
     again, _ = ingest(folder, NAME, SPEC)
     assert again == first
-    assert remarks(folder, again) == ["b.png: the same file as a.png, which stands for both"]
+    told = remarks(folder, again)
+    assert told == ["1 picture left out as the same file as another: b.png (of a.png)", f"1 picture {WITHOUT}: a.png"]
 
 
 def test_a_copy_whose_first_had_a_bad_caption_is_taken(folder: FolderStore) -> None:
@@ -151,7 +177,8 @@ def test_a_copy_whose_first_had_a_bad_caption_is_taken(folder: FolderStore) -> N
     upload(folder, "b.png", encoded(noise(1)))
     manifest, refusals = ingest(folder, NAME, SPEC)
     assert ([item.name for item in manifest.items], [r.name for r in refusals]) == (["b.png"], ["a.png"])
-    assert remarks(folder, manifest) == []
+    refused = "1 picture refused: its caption is not UTF-8 text; save it as UTF-8: a.png"
+    assert remarks(folder, manifest) == [refused, f"1 picture {WITHOUT}: b.png"]
 
 
 def test_how_a_picture_is_changed_stands_with_it_and_is_told(folder: FolderStore) -> None:
@@ -160,7 +187,8 @@ def test_how_a_picture_is_changed_stands_with_it_and_is_told(folder: FolderStore
     manifest, _ = ingest(folder, NAME, SPEC)
     notes = {item.name: item.note for item in load_manifest(folder, NAME).items}
     assert notes == {"plain.png": "", "print.jpg": "CMYK made RGB without a colour profile"}
-    assert remarks(folder, manifest) == ["print.jpg: CMYK made RGB without a colour profile"]
+    changed = "1 picture changed: CMYK made RGB without a colour profile: print.jpg"
+    assert remarks(folder, manifest) == [f"2 pictures {WITHOUT}: plain.png, print.jpg", changed]
 
 
 def test_a_note_is_no_part_of_the_version(folder: FolderStore) -> None:
@@ -192,7 +220,7 @@ def test_a_bad_picture_goes_into_the_quarantine_with_its_reason(folder: FolderSt
 def test_a_caption_that_is_no_text_is_refused_by_name(folder: FolderStore) -> None:
     upload(folder, "good.png", encoded(noise(7)))
     upload(folder, "a.png", encoded(noise(8)))
-    upload(folder, "a.txt", b"\xff\xfe\x00rings")
+    upload(folder, "a.txt", b"\xe0d\xecr")
     _, refusals = ingest(folder, NAME, SPEC)
     assert [r.name for r in refusals] == ["a.png"]
     assert "not UTF-8" in refusals[0].reason
@@ -209,7 +237,9 @@ def test_without_uploads_the_error_names_the_dataset_and_the_place(folder: Folde
 def test_only_corrupt_uploads_make_no_version(folder: FolderStore) -> None:
     upload(folder, "a.png", b"nothing")
     upload(folder, "b.png", b"nothing else")
-    with pytest.raises(DatasetUnusable, match=f"dataset '{NAME}': none of its 2 pictures can be used; first: cannot"):
+    with pytest.raises(
+        DatasetUnusable, match=f"'{NAME}': none of its 2 pictures can be used; 2 pictures refused: cannot"
+    ):
         ingest(folder, NAME, SPEC)
     assert list(folder.list("datasets/")) == []
     assert len(list(folder.list(f"quarantine/{NAME}/"))) == 2

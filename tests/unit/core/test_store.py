@@ -1,9 +1,12 @@
 """One suite over both stores: a real folder, and a real S3 server (moto) through a real client."""
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.errors import BadKey, ObjectExists, ObjectMissing, StoreConflict, StoreUnusable
+from tasks.core.errors import BadKey, ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
 from tasks.core.store import (
     FolderStore,
     S3Store,
@@ -25,6 +28,7 @@ from tests.s3_server import connect, s3_server
 
 PROCESSES, THREADS, INCREMENTS = 2, 3, 5
 BAD_KEYS = ["", "/a", "a/", "a//b", "a/../b", "..", ".", "a/./b", "a\\b", "a\0b", ".dyeworks-a", "a/.dyeworks-b/c"]
+BAD_KEYS += ["a/b\nc", "a\x85", "\udce9.png", "a" * 256, "/".join(["a" * 200] * 5)]
 
 
 @pytest.fixture(scope="module")
@@ -261,10 +265,82 @@ def test_s3_lists_page_by_page_and_no_folder_markers(bucket: str) -> None:
 
 
 def test_no_download_leaves_the_folder(bucket: str, client: Any, tmp_path: Path) -> None:
-    client.put_object(Bucket=bucket, Key="evil/uploads/../../out", Body=b"")
-    with pytest.raises(BadKey):
-        download_folder(S3Store(f"s3://{bucket}/evil", client), "uploads", tmp_path / "a" / "b")
-    assert not list(tmp_path.rglob("out"))
+    for key in ("evil/uploads/../../out", "evil/uploads/good"):
+        client.put_object(Bucket=bucket, Key=key, Body=b"")
+    download_folder(S3Store(f"s3://{bucket}/evil", client), "uploads", tmp_path / "a" / "b")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["good"]
+
+
+def test_s3_lists_what_it_cannot_read_apart(bucket: str) -> None:
+    root, client = uuid4().hex, connect()
+    odd = ["a//b", "a\\b", "./c", "../d", ".dyeworks-e.tmp", "f/", "g\x01h", "i" * 256]
+    for key in [*odd, "folder/", "good", "good "]:
+        client.put_object(Bucket=bucket, Key=f"{root}/{key}", Body=b"" if key == "folder/" else b"x")
+    store = S3Store(f"s3://{bucket}/{root}", client)
+    assert list(store.list("")) == ["good", "good "]
+    assert sorted(store.list_odd("")) == sorted(odd)
+    assert delete_prefix(store, "a") == 0
+
+
+def test_a_folder_lists_what_it_cannot_read_apart(tmp_path: Path) -> None:
+    store, elsewhere = FolderStore(tmp_path / "store"), tmp_path / "elsewhere"
+    (elsewhere / "inside").mkdir(parents=True)
+    store.swap("a/good", b"", None)
+    store.swap("a/good", b"", store.read_versioned("a/good")[1])  # leaves a lock file
+    place = tmp_path / "store" / "a"
+    for name in (b"a\\b", b"caf\xe9.png", b"c\nd", b".dyeworks-e.png"):
+        Path(os.fsdecode(os.fsencode(place) + b"/" + name)).write_bytes(b"")
+    (place / "linked").symlink_to(elsewhere)
+    (place / "round").symlink_to(place)
+    assert list(store.list("a/")) == ["a/good"]
+    odd = ["a/.dyeworks-e.png", "a/a\\b", "a/c\nd", "a/caf\udce9.png", "a/linked", "a/round"]
+    assert sorted(store.list_odd("a/")) == odd
+    assert list(store.list_odd("b/")) == list(store.list_odd("a/go")) == []
+
+
+def test_what_cannot_be_read_is_told_apart_from_what_is_missing(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert store.read("pipe") == b""
+    (tmp_path / "away").symlink_to(tmp_path / "nowhere")
+    assert list(store.list("")) == ["away", "pipe"]
+    with pytest.raises(ObjectMissing):
+        store.read("away")
+    store.write("locked", b"")
+    (tmp_path / "locked").chmod(0)
+    with without_privileges(), pytest.raises(ObjectUnreadable, match=r"'locked'.*Permission denied"):
+        store.read("locked")
+
+
+def test_a_folder_that_cannot_be_read_is_odd() -> None:
+    with tempfile.TemporaryDirectory() as name:  # others may come into it, unlike pytest's
+        Path(name).chmod(0o755)
+        store = FolderStore(Path(name))
+        store.write("locked/a", b"")
+        (Path(name) / "locked").chmod(0)
+        with without_privileges():
+            found = list(store.list("")), list(store.list_odd(""))
+        (Path(name) / "locked").chmod(0o755)
+    assert found == ([], ["locked"])
+
+
+@contextmanager
+def without_privileges() -> Iterator[None]:
+    """As somebody to whom permissions apply: to root none do."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_an_archived_object_is_told_apart_from_a_missing_one(bucket: str) -> None:
+    root, client = uuid4().hex, connect()
+    client.put_object(Bucket=bucket, Key=f"{root}/old", Body=b"x", StorageClass="GLACIER")
+    with pytest.raises(ObjectUnreadable, match="'old'"):
+        S3Store(f"s3://{bucket}/{root}", client).read("old")
 
 
 def test_folders_do_not_pay_for_boto3(tmp_path: Path) -> None:
