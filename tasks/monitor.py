@@ -6,18 +6,17 @@ from functools import lru_cache
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
-from tasks.context import open_context
-from tasks.core import policy
+from tasks.context import announce, open_context
+from tasks.core import announcements, policy
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import newest_version
-from tasks.core.events import Declined, DriftDetected, Event, flush, make_event, queue
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
 from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord
 from tasks.core.registry import ledger
 from tasks.core.requests import MonitorRequest
-from tasks.core.settings import Settings, get_settings
+from tasks.core.settings import get_settings
 from tasks.core.specs import load_preset
 
 BATCH = 1024  # prompts that one mapped task embeds
@@ -25,9 +24,9 @@ BATCH = 1024  # prompts that one mapped task embeds
 
 @task
 def flush_outbox() -> None:
-    """Send events that an earlier run could not send."""
+    """Send events that an earlier run could not send; those that still are not taken keep no check from being made."""
     store, _ = open_context()
-    if sent := flush(store):
+    if sent := announce(store):
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
@@ -112,21 +111,6 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
         report=record.key,
     )
     get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
-    if event := _event(settings, decision):  # queued first: a retrain that nobody is told of would block all others
-        queue(store, event)
     policy.record(store, settings.model, decision)
-    flush(store)
+    announce(store, *announcements.of_decision(settings.model, decision))
     return decision
-
-
-def _event(settings: Settings, decision: policy.Decision) -> Event | None:
-    """What is told of a decision; nothing when there was no cause."""
-    if decision.action == "retrain":
-        payload = DriftDetected(
-            reason=decision.reason, psi=decision.psi or 0.0, report=decision.report, decision=decision.id
-        )
-        return make_event("dyeworks.drift.detected", settings.model, payload, key=decision.id)
-    if decision.action == "declined":
-        declined = Declined(reason=decision.reason, decision=decision.id)
-        return make_event("dyeworks.retrain.declined", settings.model, declined, key=decision.id)
-    return None

@@ -11,6 +11,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.runtime import flow_run
 
+from tasks.core.documents import digest
 from tasks.core.errors import NoticeUndelivered
 from tasks.core.http import PatientTransport
 from tasks.core.notices import Notice, of_promotion, of_roll_back, of_withdrawal
@@ -84,11 +85,12 @@ def _load(name: str) -> Block:
 
 
 def send_by_webhook(url: str, notice: Notice) -> None:
-    """Post a notice as JSON; raises NoticeUndelivered, without the URL."""
+    """Post a notice as JSON, again only where it surely was not taken; raises NoticeUndelivered, without the URL."""
     body = notice.model_dump(mode="json", exclude={"schema_version"})
+    named = {"Idempotency-Key": digest(body)}
     try:
-        with httpx.Client(transport=PatientTransport(), timeout=TIMEOUT) as client:
-            status = client.post(url, json=body).status_code
+        with httpx.Client(transport=PatientTransport(once=True), timeout=TIMEOUT) as client:
+            status = client.post(url, json=body, headers=named).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NoticeUndelivered("DYEWORKS_NOTIFY_WEBHOOK", f"no answer ({type(error).__name__})") from None
     if not httpx.codes.is_success(status):

@@ -5,9 +5,9 @@ from base64 import b64encode
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from tasks.context import open_context
+from tasks.context import announce, open_context
+from tasks.core.announcements import of_promotion
 from tasks.core.evaluation.files import light
-from tasks.core.events import Champion, emit, make_event
 from tasks.core.promotion import promote
 from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
@@ -46,9 +46,7 @@ def announce_promotion(result: PromotionResult) -> None:
     store, settings = open_context()
     if not result.generation:
         return
-    payload = Champion(reason=result.decision.reason, generation=result.generation, release=result.release)
-    key = f"{settings.model}-{result.generation}-{result.release}"
-    emit(store, make_event("dyeworks.champion.promoted", settings.model, payload, key=key))
+    announce(store, of_promotion(settings.model, result.generation, result.release, result.decision.reason))
 
 
 def enter_roll_back(request: RollBackRequest) -> Entry:

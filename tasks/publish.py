@@ -3,8 +3,8 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import everywhere, open_context
-from tasks.core.events import Champion, emit, make_event
+from tasks.context import announce, everywhere, open_context
+from tasks.core.announcements import of_publication
 from tasks.core.publishing.run import distribute, serve
 from tasks.core.registry.channel import Channel
 from tasks.core.registry.ledger import Entry
@@ -28,9 +28,7 @@ def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
 def announce_publication(entry: Entry, channel: Channel) -> None:
     """Tell of what is served now."""
     store, settings = open_context()
-    payload = Champion(reason=entry.reason, generation=channel.generation, release=channel.release)
-    key = f"{settings.model}-{channel.generation}"
-    emit(store, make_event("dyeworks.champion.published", settings.model, payload, key=key))
+    announce(store, of_publication(settings.model, channel.generation, channel.release, entry.reason))
 
 
 @task(retries=2, retry_delay_seconds=2)

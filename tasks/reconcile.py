@@ -21,4 +21,4 @@ def put_right() -> tuple[str, ...]:
 
 def _log(changes: tuple[str, ...]) -> None:
     for change in changes:
-        get_run_logger().warning("put right: %s", change)
+        get_run_logger().warning("reconcile: %s", change)
