@@ -64,6 +64,7 @@ class Stack:
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
                 "PREFECT_WORKER_QUERY_SECONDS": "1",
+                "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
                 "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home}/mlflow.db"),
                 "DYEWORKS_STORE": os.environ.get("DYEWORKS_STORE", str(self.home / "store")),
                 "DYEWORKS_CACHE": str(self.home / "cache"),
@@ -129,9 +130,9 @@ class Stack:
         self.run(sys.executable, "-m", "deployments.bootstrap")
         self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
 
-    def start_worker(self) -> None:
-        """A process worker for each pool."""
-        for pool in ("default", "gpu"):
+    def start_worker(self, *pools: str) -> None:
+        """A process worker for each of the pools; all where none is named."""
+        for pool in pools or ("default", "gpu"):
             self.spawn(
                 f"worker-{pool}", *_tool("prefect"), "worker", "start", "--pool", pool, "--name", f"local-{pool}"
             )

@@ -5,9 +5,10 @@ from prefect import flow
 from tasks.core.requests import WithdrawRequest
 from tasks.lifecycle import tell_of_withdrawal, withdraw_generation
 from tasks.reconcile import put_right
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="withdraw-release")
+@flow(name="withdraw-release", timeout_seconds=LONG_FLOW)
 def withdraw_release(spec: WithdrawRequest = WithdrawRequest()) -> None:
     """Withdraw it everywhere, and serve what takes its place."""
     done = withdraw_generation(spec)

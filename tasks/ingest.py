@@ -10,9 +10,10 @@ from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
 from tasks.core.errors import DatasetUnusable
 from tasks.core.requests import IngestRequest
 from tasks.core.specs import load_preset
+from tasks.timeouts import LONG, SHORT
 
 
-@task
+@task(timeout_seconds=LONG)
 def ingest_uploads(request: IngestRequest) -> Manifest:
     """Make a dataset version of all uploads and tell what was refused."""
     store, settings = open_context()
@@ -36,13 +37,13 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     return manifest
 
 
-@task
+@task(timeout_seconds=SHORT)
 def announce_dataset(manifest: Manifest) -> None:
     """Decide by the policy whether the new pictures start a retrain, and emit the event."""
     _announce(manifest, again=False)
 
 
-@task
+@task(timeout_seconds=SHORT)
 def reconsider_dataset() -> None:
     """Look again at the newest version if its retrain was declined: what stood in the way may be over."""
     store, settings = open_context()

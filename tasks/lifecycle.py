@@ -10,9 +10,10 @@ from tasks.core.registry.withdrawals import Withdrawal
 from tasks.core.requests import AdoptRequest, WithdrawRequest
 from tasks.core.withdrawing import withdraw
 from tasks.notify import tell_withdrawal
+from tasks.timeouts import LONG
 
 
-@task
+@task(timeout_seconds=LONG)
 def adopt_release(request: AdoptRequest) -> Entry:
     """Make a LoRA of the store generation 1."""
     store, settings = open_context()
@@ -22,7 +23,7 @@ def adopt_release(request: AdoptRequest) -> Entry:
     return entry
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def withdraw_generation(request: WithdrawRequest) -> Withdrawal:
     """Take a release back for good, wherever it is."""
     done = everywhere(lambda store, settings: withdraw(store, settings, request))

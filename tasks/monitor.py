@@ -18,11 +18,12 @@ from tasks.core.registry import ledger
 from tasks.core.requests import MonitorRequest
 from tasks.core.settings import get_settings
 from tasks.core.specs import load_preset
+from tasks.timeouts import LONG, SHORT
 
 BATCH = 1024  # prompts that one mapped task embeds
 
 
-@task
+@task(timeout_seconds=SHORT)
 def flush_outbox() -> None:
     """Send events that an earlier run could not send; those that still are not taken keep no check from being made."""
     store, _ = open_context()
@@ -41,7 +42,7 @@ def _monitor(request: MonitorRequest) -> Monitor:
     return Monitor(store, settings, request.monitor or load_preset().monitor, _clip())
 
 
-@task
+@task(timeout_seconds=LONG)
 def find_new_prompts(request: MonitorRequest) -> list[list[str]]:
     """The prompts that the check needs and that were never embedded, in batches."""
     monitor = _monitor(request)
@@ -50,7 +51,7 @@ def find_new_prompts(request: MonitorRequest) -> list[list[str]]:
     return [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
 
 
-@task(retries=2, retry_delay_seconds=5)
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def embed_prompts(texts: list[str]) -> int:
     """Embed a batch and keep it in the store, on whatever machine this runs; how many there were."""
     store, settings = open_context()
@@ -59,7 +60,7 @@ def embed_prompts(texts: list[str]) -> int:
     return len(texts)
 
 
-@task
+@task(timeout_seconds=LONG)
 def check_drift(request: MonitorRequest) -> DriftRecord:
     """Compare the last window of the prompt log with the reference in force."""
     monitor = _monitor(request)
@@ -73,7 +74,7 @@ def check_drift(request: MonitorRequest) -> DriftRecord:
     return record
 
 
-@task(retries=2, retry_delay_seconds=5)
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def report_drift(record: DriftRecord, decision: policy.Decision, request: MonitorRequest) -> None:
     """Write the pages and metrics of a check, and show its plots on the run's page."""
     monitor = _monitor(request)
@@ -86,7 +87,7 @@ def report_drift(record: DriftRecord, decision: policy.Decision, request: Monito
         create_image_artifact(url, key=name, description=description)
 
 
-@task
+@task(timeout_seconds=SHORT)
 def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decision:
     """Decide by the policy, keep the decision, and emit its event."""
     store, settings = open_context()

@@ -19,6 +19,7 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import PromotionResult
 from tasks.core.settings import Settings, get_settings
+from tasks.timeouts import SHORT
 
 TIMEOUT = 5  # seconds of one try
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells URLs, and those of webhooks are secrets
@@ -40,7 +41,7 @@ def tell_withdrawal(release: str, actor: str, reason: str, generation: int = 0) 
     notify(of_withdrawal(get_settings().model, release, actor, reason, generation))
 
 
-@task
+@task(timeout_seconds=SHORT)
 def notify(notice: Notice) -> None:
     """Send a notice wherever the settings say; one that is not delivered is a warning."""
     settings = get_settings()

@@ -13,9 +13,10 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import PromotionResult
 from tasks.core.rollback import repeatable, roll_back
+from tasks.timeouts import LONG, SHORT
 
 
-@task
+@task(timeout_seconds=LONG)
 def gate_and_promote(request: PromoteRequest) -> PromotionResult:
     """Gate the evaluation and record a promotion in the ledger."""
     store, settings = open_context()
@@ -24,7 +25,7 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
     return result
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
     """Keep the decision's document, and put it on the run's page with the picture grids."""
     from tasks.core.verdicts import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
@@ -40,7 +41,7 @@ def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
         create_image_artifact(url, key=f"decision-pictures-{number}", description=title)
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=SHORT)
 def announce_promotion(result: PromotionResult) -> None:
     """Tell of a promotion."""
     store, settings = open_context()
@@ -54,13 +55,13 @@ def enter_roll_back(request: RollBackRequest) -> Entry:
     return append_roll_back(name_what_it_leaves(request))
 
 
-@task(retries=2, retry_delay_seconds=[2, 5])
+@task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=SHORT)
 def name_what_it_leaves(request: RollBackRequest) -> RollBackRequest:
     """Say which generation is left, where nothing is said of it, so that the next step can be repeated."""
     return repeatable(*open_context(), request)
 
 
-@task(retries=2, retry_delay_seconds=[2, 5])
+@task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=LONG)
 def append_roll_back(request: RollBackRequest) -> Entry:
     """Append the roll-back to the ledger."""
     store, settings = open_context()
@@ -71,7 +72,7 @@ def append_roll_back(request: RollBackRequest) -> Entry:
     return entry
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def project_ledger() -> None:
     """Bring MLflow's versions and aliases in line with the ledger."""
     from tasks.core.registry.aliases import project  # noqa: PLC0415  late: a roll-back does not wait for mlflow

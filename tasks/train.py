@@ -15,6 +15,7 @@ from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.run import train
 from tasks.core.training.speed import told
 from tasks.core.training.termination import interruptible
+from tasks.timeouts import LONG, TRAINING
 
 LOG_SECONDS = 30.0  # between two lines of the log
 
@@ -50,7 +51,7 @@ class _Progress:
         self.logger.warning(message)
 
 
-@task
+@task(timeout_seconds=LONG)
 def plan_train(request: TrainRequest) -> TrainPlan:
     """Resolve the dataset version and the specification, before any training starts."""
     store, settings = open_context()
@@ -59,7 +60,7 @@ def plan_train(request: TrainRequest) -> TrainPlan:
     return plan
 
 
-@task
+@task(timeout_seconds=TRAINING)
 def run_training(plan: TrainPlan) -> TrainResult:
     """Train, or find the result of the same plan; when the process is told to end, there is a checkpoint first."""
     store, settings = open_context()
@@ -73,7 +74,7 @@ def run_training(plan: TrainPlan) -> TrainResult:
     return result
 
 
-@task
+@task(timeout_seconds=LONG)
 def forecast_training(plan: TrainPlan) -> Forecast:
     """Do a few real steps, and tell what the whole would be."""
     store, settings = open_context()
