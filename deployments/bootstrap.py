@@ -63,9 +63,7 @@ def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) ->
         client.create_work_pool(WorkPoolCreate(name=name, type=kind, concurrency_limit=limit))
         return [f"work pool {name} ({kind}) created"]
     if pool.type != kind:
-        problem = (
-            f"work pool {name} is of type {pool.type}, and {kind} is asked for; set {pool.type}, or delete the pool"
-        )
+        problem = f"work pool {name} is of type {pool.type}, and {kind} is asked for; set it so, or delete the pool"
         raise SettingError("DYEWORKS_POOL_TYPE", problem)
     return []
 

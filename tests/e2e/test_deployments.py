@@ -450,7 +450,7 @@ def test_a_retrain_that_is_cancelled_gets_its_outcome(server: Server, dataset: s
     state, message = server.finish("reconcile-champion", {})
     assert state == "COMPLETED", message
     assert server.outcomes()["by-itself"] == "cancelled"
-    assert [run["id"] for run in server.runs_of("retrain-model")][0] == parent, "nothing starts it again"
+    assert server.runs_of("retrain-model")[0]["id"] == parent, "nothing starts it again"
 
 
 def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(server: Server, dataset: str) -> None:
