@@ -36,9 +36,9 @@ def tell_roll_back(entry: Entry, request: RollBackRequest) -> None:
         notify(of_roll_back(get_settings().model, entry))
 
 
-def tell_withdrawal(release: str, actor: str, reason: str, generation: int = 0) -> None:
-    """Tell that a release was taken back for good, and which generation is served in its place, if it was served."""
-    notify(of_withdrawal(get_settings().model, release, actor, reason, generation))
+def tell_withdrawal(release: str, actor: str, reason: str, generation: int = 0, pending: tuple[str, ...] = ()) -> None:
+    """Tell that a release was taken back for good, what is served in its place, if it was served, and what is left."""
+    notify(of_withdrawal(get_settings().model, release, actor, reason, generation, pending))
 
 
 @task(timeout_seconds=SHORT)
