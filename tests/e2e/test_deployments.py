@@ -135,7 +135,7 @@ class Server:
     def bootstrap(self, **settings: str) -> "subprocess.CompletedProcess[str]":
         """Bootstrap once more, with these settings."""
         line = [sys.executable, "-m", "deployments.bootstrap"]
-        environment = self.stack.environment | settings
+        environment = self.environment | settings
         return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def outcomes(self) -> dict[str, str]:
@@ -453,7 +453,9 @@ def test_a_retrain_that_is_cancelled_gets_its_outcome(server: Server, dataset: s
     assert server.runs_of("retrain-model")[0]["id"] == parent, "nothing starts it again"
 
 
-def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(server: Server, dataset: str) -> None:
+def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(
+    server: Server, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     often = LORA | {"seed": 4, "checkpoint_every": 10}
     parameters: dict[str, object] = {"spec": {"dataset": dataset, "train": often}}
     run = str(server.create("train-lora", parameters).raise_for_status().json()["id"])
@@ -466,6 +468,8 @@ def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(serv
     assert server.states(run)[-1] == "RUNNING", "nobody is left to say that it has ended"
     server.until(lambda: server.states(run)[-1] == "CRASHED", "the missing heartbeats are noticed")
     again = server.until(lambda: server.runs_after(run), "another run of the same training")
+    for name in ("DYEWORKS_STORE", "DYEWORKS_CACHE"):
+        monkeypatch.setenv(name, server.environment[name])
     server.stack.start_worker("gpu")
     server.until(lambda: server.states(again[0])[-1] in TERMINAL, "the pool's slot is free, and the other run ends")
     assert server.states(again[0])[-1] == "COMPLETED", server.log_of(again[0])

@@ -45,9 +45,7 @@ def server(mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     server, before = MlflowServer(mlflow_database, tmp_path / "artifacts", monkeypatch), mlflow.get_tracking_uri()
     server.start()
-    MlflowClient(tracking_uri=server.url).search_experiments(
-        max_results=1
-    )  # it tracks to its database then
+    MlflowClient(tracking_uri=server.url).search_experiments(max_results=1)  # it tracks to its database then
     mlflow.set_tracking_uri(server.url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     yield server
