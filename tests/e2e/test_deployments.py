@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -112,7 +113,7 @@ class Server:
 
     def create(self, name: str, parameters: Mapping[str, object], state: str = "SCHEDULED") -> httpx.Response:
         deployment = self.client.get(f"/deployments/name/{name}/{name}").json()["id"]
-        body = {"parameters": parameters, "state": {"type": state}}
+        body = {"parameters": parameters, "state": {"type": state}, "idempotency_key": str(uuid4())}
         return self.client.post(f"/deployments/{deployment}/create_flow_run", json=body)
 
     def finish(self, name: str, parameters: Mapping[str, object]) -> tuple[str, str]:
