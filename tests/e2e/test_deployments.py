@@ -441,6 +441,7 @@ def test_a_retrain_whose_training_is_cancelled_ends_and_is_not_tried_again(serve
     assert len(server.runs_of("train-lora")) == trainings, "there is no other attempt"
 
 
+@pytest.mark.slow
 def test_a_retrain_that_is_cancelled_gets_its_outcome(server: Server, dataset: str) -> None:
     parent, training = retrain(server, dataset, "by-itself")
     cancel(server, parent)
@@ -454,6 +455,7 @@ def test_a_retrain_that_is_cancelled_gets_its_outcome(server: Server, dataset: s
     assert server.runs_of("retrain-model")[0]["id"] == parent, "nothing starts it again"
 
 
+@pytest.mark.slow
 def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(
     server: Server, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
