@@ -9,7 +9,8 @@ from datetime import timedelta
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
 
 SILENCE = timedelta(seconds=90)  # three heartbeats
 START = timedelta(minutes=15)  # from its place on a machine to its first line: an image may have to be fetched

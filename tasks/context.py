@@ -31,7 +31,7 @@ def announce(store: Store, *events: Event) -> int:
     sent = send_all(store)
     for fault in sent.faults.values():
         get_run_logger().warning("%s", fault)
-    return sent.count
+    return sent.number
 
 
 def everywhere(work: Callable[[Store, Settings], T]) -> T:

@@ -159,7 +159,7 @@ def known(store: Store) -> set[str]:
 class Sent(NamedTuple):
     """How many events a pass over the outbox has sent, and what came of the others, by their ids."""
 
-    count: int
+    number: int
     faults: dict[str, EventRefused | EventUndelivered]
 
 
@@ -173,7 +173,7 @@ def flush(store: Store) -> int:
     sent = send_all(store)
     for fault in sent.faults.values():
         raise fault
-    return sent.count
+    return sent.number
 
 
 def send_all(store: Store) -> Sent:
@@ -197,7 +197,8 @@ def send_all(store: Store) -> Sent:
         except EventUndelivered as fault:
             faults[entry.event.id] = fault
             if not fault.alone:  # what is left in the outbox has met the same
-                return Sent(count, {late.event.id: fault for late in waiting[waiting.index(entry) :]} | faults)
+                faults |= {late.event.id: fault for late in waiting[waiting.index(entry) :]}
+                return Sent(count, faults)
             _count(store, entry, str(fault), takes_others=count > 0)
         else:
             store.write(f"events/{entry.queued:%Y%m%dT%H%M%S%f}-{entry.event.id}.json", render(entry.event))

@@ -95,5 +95,5 @@ def test_reconcile_says_what_waits_and_what_was_put_aside(
     assert "event dyeworks.drift.detected was not taken (the answer was 500" in said
     assert "1 events lie in refused/" in said
     events.refuse = {}
-    assert send_all(folder).count == 1
+    assert send_all(folder).number == 1
     assert known(folder) == {lost_first.id, lost_second.id}

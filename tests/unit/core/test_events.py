@@ -181,7 +181,7 @@ def test_an_answer_that_is_about_the_server_lets_all_wait(
     for name in "abc":
         queue(folder, uploaded(name))
     sent = send_all(folder)
-    assert sent.count == 0
+    assert sent.number == 0
     assert set(sent.faults) == {uploaded(name).id for name in "abc"}
     assert {e["attempts"] for e in entries(folder)} == {0}
     assert len(events.paths) in {1, http.TRIES}, "one event was tried"
