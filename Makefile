@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
 
-.PHONY: help setup demo test check up down bench base
+.PHONY: help setup demo test slow check up down bench base
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ $(VENV)/gpu/.ready: infra/gpu.lock $(READY)
 
 test: $(READY) $(VENV)/gpu/.ready ## pass every test
 	$(BIN)/python -m pytest
+
+slow: $(READY) ## pass the tests that wait for minutes by their nature: a host that dies, a retrain that is cancelled
+	$(BIN)/python -m pytest -m slow
 
 check: $(READY) ## ruff and mypy, strict
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -1,6 +1,6 @@
 """Makes ready what the deployments need: `python -m deployments.bootstrap`, before `prefect deploy --all`.
 
-Work pools, limits, and variables; run again it changes nothing. It also opens the store and reads
+Work pools, limits, automations and variables; run again it changes nothing. It also opens the store and reads
 the preset, so that a wrong setting is told here and not in a run.
 """
 
@@ -9,11 +9,12 @@ import sys
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
-from tasks.core.errors import DyeworksError
+from deployments.watch import watch
+from tasks.core.errors import DyeworksError, SettingError
 from tasks.core.settings import GPU_LIMIT, ROOT, get_settings
 from tasks.core.specs import load_preset
 from tasks.core.store import open_store
@@ -39,10 +40,15 @@ def main() -> int:
 
 
 def bootstrap() -> list[str]:
-    """Create or correct pools and variables; what was changed."""
+    """Create or correct pools, limits, automations and variables; what was changed.
+
+    Raises:
+        SettingError: a work pool is of another type than is asked for.
+    """
     kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
     with get_client(sync_client=True) as client:
         changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
+        changes += watch(client)
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
     changes += _variable("dyeworks_reconcile_cron", os.environ.get("DYEWORKS_RECONCILE_CRON", "*/15 * * * *"))
@@ -50,15 +56,16 @@ def bootstrap() -> list[str]:
 
 
 def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) -> list[str]:
+    """A pool that is there keeps the limit that it has: an operator may have changed it."""
     try:
         pool = client.read_work_pool(name)
     except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=name, type=kind, concurrency_limit=limit))
         return [f"work pool {name} ({kind}) created"]
-    if pool.concurrency_limit == limit:
-        return []
-    client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
-    return [f"work pool {name}: limit {limit}"]
+    if pool.type != kind:
+        problem = f"work pool {name} is of type {pool.type}, and {kind} is asked for; set it so, or delete the pool"
+        raise SettingError("DYEWORKS_POOL_TYPE", problem)
+    return []
 
 
 def _limit(client: SyncPrefectClient) -> list[str]:

@@ -1,6 +1,8 @@
 """Sends the newest events once more: `python -m deployments.replay`, after a Prefect server was killed."""
 
-from tasks.core.events import flush, replay
+import sys
+
+from tasks.core.events import replay, send_all
 from tasks.core.settings import get_settings
 from tasks.core.store import open_store
 
@@ -11,7 +13,8 @@ def main() -> None:
     """Send what waits in the outbox, and the last few events again."""
     store = open_store(get_settings().store)
     replay(store, COUNT)
-    flush(store)
+    for fault in send_all(store).faults.values():
+        print(f"dyeworks: {fault}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ class Stack:
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
                 "PREFECT_WORKER_QUERY_SECONDS": "1",
-                "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{self.home}/mlflow.db"),
+                "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+                "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home}/mlflow.db",
                 "DYEWORKS_STORE": os.environ.get("DYEWORKS_STORE", str(self.home / "store")),
                 "DYEWORKS_CACHE": str(self.home / "cache"),
                 "DYEWORKS_WEBHOOK_TOKEN": self.token,
@@ -94,7 +95,15 @@ class Stack:
 
     def run(self, *command: str) -> None:
         """Run a command to its end; raises ServiceFailed with its output."""
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
         if done.returncode:
             raise ServiceFailed(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
@@ -129,9 +138,9 @@ class Stack:
         self.run(sys.executable, "-m", "deployments.bootstrap")
         self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
 
-    def start_worker(self) -> None:
-        """A process worker for each pool."""
-        for pool in ("default", "gpu"):
+    def start_worker(self, *pools: str) -> None:
+        """A process worker for each of the pools; all where none is named."""
+        for pool in pools or ("default", "gpu"):
             self.spawn(
                 f"worker-{pool}", *_tool("prefect"), "worker", "start", "--pool", pool, "--name", f"local-{pool}"
             )
@@ -144,12 +153,15 @@ class Stack:
         """The storefront."""
         self._serve("storefront")
 
-    def start_mlflow(self) -> None:
-        """MLflow's page."""
+    def start_mlflow(self) -> str:
+        """MLflow's page, unless a server elsewhere is tracked to; where the page is."""
         where = self.environment["MLFLOW_TRACKING_URI"]
-        port = str(self.ports["mlflow"])
-        self.extra["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-        self.spawn("mlflow", *_tool("mlflow"), "server", "--backend-store-uri", where, "--port", port)
+        if not _is_database(where):
+            return _without_password(where)
+        # Not as an argument, which every user of the machine can read: it may hold a password.
+        self.extra |= {"MLFLOW_BACKEND_STORE_URI": where, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.spawn("mlflow", *_tool("mlflow"), "server", "--port", str(self.ports["mlflow"]))
+        return self.url("mlflow")
 
     def _serve(self, name: str) -> None:
         self.spawn(name, sys.executable, "-m", "deployments.serve", name, "--port", str(self.ports[name]))
@@ -164,7 +176,7 @@ class Stack:
             if self.processes[service].poll() is not None:
                 break
             time.sleep(0.3)
-        log = (self.home / "logs" / f"{service}.log").read_text(errors="replace")
+        log = (self.home / "logs" / f"{service}.log").read_text("utf-8", errors="replace")
         raise ServiceFailed(f"{service} did not start; the end of its log:\n{log[-2000:]}")
 
     def wait_end(self) -> str:
@@ -224,13 +236,30 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def _is_database(uri: str) -> bool:
+    """Whether an address of MLflow is that of a database or a file here, not of a server that has its own page."""
+    return not uri.startswith(("http:", "https:", "databricks", "uc:"))
+
+
+def _without_password(uri: str) -> str:
+    scheme, found, rest = uri.partition("://")
+    host, slash, path = rest.partition("/")
+    return scheme + found + host.rpartition("@")[2] + slash + path
+
+
 def _secret(path: Path) -> str:
-    """A random secret, made once and readable by its owner alone."""
-    if not path.exists():
+    """A random secret, made once, or again where a kill has left none, and readable by its owner alone."""
+    if not path.exists() or not path.read_text("utf-8").strip():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24))
-    return path.read_text()
+        part = path.with_name(f".{path.name}.part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(24))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    path.chmod(0o600)
+    return path.read_text("utf-8").strip()
 
 
 def main() -> int:
@@ -246,10 +275,11 @@ def main() -> int:
     stack = Stack(options.home)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        stack.start_mlflow()
+        mlflow = stack.start_mlflow()
         stack.start_all()
-        stack.wait("mlflow", "/health")
-        print(f"Prefect     {stack.url('server')}\nMLflow      {stack.url('mlflow')}")
+        if "mlflow" in stack.processes:
+            stack.wait("mlflow", "/health")
+        print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
         print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
         print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
         print(f"{stack.wait_end()} has ended, so the others are stopped; logs in {stack.home}/logs")

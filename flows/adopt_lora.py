@@ -6,9 +6,10 @@ from tasks.core.requests import AdoptRequest, PublishRequest
 from tasks.lifecycle import adopt_release
 from tasks.promote import project_ledger
 from tasks.publish import announce_publication, distribute_generation, serve_generation
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="adopt-lora")
+@flow(name="adopt-lora", timeout_seconds=LONG_FLOW)
 def adopt_lora(spec: AdoptRequest = AdoptRequest()) -> None:
     """Adopt it, and serve it."""
     entry = adopt_release(spec)

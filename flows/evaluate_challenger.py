@@ -4,9 +4,10 @@ from prefect import flow
 
 from tasks.core.requests import EvaluateRequest
 from tasks.evaluate import plan_evaluate, run_evaluation, show_evaluation
+from tasks.timeouts import GPU_FLOW
 
 
-@flow(name="evaluate-challenger")
+@flow(name="evaluate-challenger", timeout_seconds=GPU_FLOW)
 def evaluate_challenger(spec: EvaluateRequest = EvaluateRequest()) -> None:
     """Render and measure challenger and champion on the same prompts and seeds."""
     plan = plan_evaluate(spec)

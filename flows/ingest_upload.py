@@ -4,9 +4,10 @@ from prefect import flow
 
 from tasks.core.requests import IngestRequest
 from tasks.ingest import announce_dataset, ingest_uploads
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="ingest-upload")
+@flow(name="ingest-upload", timeout_seconds=LONG_FLOW)
 def ingest_upload(spec: IngestRequest = IngestRequest()) -> None:
     """Validate the uploads, quarantine what is bad, write the version and announce it."""
     manifest = ingest_uploads(spec)

@@ -6,9 +6,10 @@ from tasks.core.requests import MonitorRequest
 from tasks.ingest import reconsider_dataset
 from tasks.monitor import check_drift, decide_retrain, embed_prompts, find_new_prompts, flush_outbox, report_drift
 from tasks.scale import task_runner
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="monitor-drift", task_runner=task_runner())
+@flow(name="monitor-drift", task_runner=task_runner(), timeout_seconds=LONG_FLOW)
 def monitor_drift(spec: MonitorRequest = MonitorRequest()) -> None:
     """Check the last window for drift and decide whether to retrain; data that had to wait is looked at again."""
     flush_outbox()

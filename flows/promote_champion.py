@@ -5,9 +5,10 @@ from prefect import flow
 from tasks.core.requests import PromoteRequest
 from tasks.notify import tell_promotion
 from tasks.promote import announce_promotion, gate_and_promote, project_ledger, show_decision
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="promote-champion")
+@flow(name="promote-champion", timeout_seconds=LONG_FLOW)
 def promote_champion(spec: PromoteRequest = PromoteRequest()) -> None:
     """Promote an evaluated LoRA if it passes the gate, and tell people."""
     result = gate_and_promote(spec)

@@ -3,12 +3,15 @@
 from prefect import flow
 
 from tasks.core.requests import ReconcileRequest
+from tasks.outcomes import close_retrains
 from tasks.reconcile import put_right
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="reconcile-champion")
+@flow(name="reconcile-champion", timeout_seconds=LONG_FLOW)
 def reconcile_champion(spec: ReconcileRequest = ReconcileRequest()) -> None:
-    """Bring channels, other places and MLflow in line with the ledger, after whatever was killed."""
+    """Bring outcomes, channels, other places and MLflow in line with what is recorded, after whatever was killed."""
+    close_retrains()
     put_right()
 
 

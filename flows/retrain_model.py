@@ -1,29 +1,34 @@
 """The whole way from a cause to a served model, each stage a run of its own deployment."""
 
-from prefect import flow
+from prefect import State, flow
 
+from tasks.core.errors import StageCancelled
 from tasks.core.requests import RetrainRequest
+from tasks.outcomes import record_cancellation, record_failure, record_outcome
 from tasks.retrain import (
     compete,
     is_done,
     publish_stage,
-    record_failure,
-    record_outcome,
     request_training,
     train_stage,
 )
+from tasks.timeouts import RETRAIN
 
 
-@flow(name="retrain-model", on_failure=[record_failure])
-def retrain_model(spec: RetrainRequest = RetrainRequest()) -> None:
-    """Train, evaluate, promote and publish; a stage that has completed is not run again."""
+@flow(name="retrain-model", on_failure=[record_failure], timeout_seconds=RETRAIN)
+def retrain_model(spec: RetrainRequest = RetrainRequest()) -> State[None] | None:
+    """Train, evaluate, promote and publish; a stage that has completed is not run again, nor one that is cancelled."""
     if is_done(spec):
-        return
-    training = request_training(spec)
-    trained = train_stage(training)
-    promotion = compete(spec, training, trained)
-    publish_stage(promotion)
+        return None
+    try:
+        training = request_training(spec)
+        trained = train_stage(training)
+        promotion = compete(spec, training, trained)
+        publish_stage(promotion)
+    except StageCancelled as stopped:
+        return record_cancellation(spec, stopped)
     record_outcome(spec, training, trained, promotion)
+    return None
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ from tasks.core.requests import PublishRequest, RollBackRequest
 from tasks.notify import tell_roll_back
 from tasks.promote import enter_roll_back, project_ledger
 from tasks.publish import announce_publication, distribute_generation, serve_generation
+from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="roll-back")
+@flow(name="roll-back", timeout_seconds=LONG_FLOW)
 def roll_back(spec: RollBackRequest = RollBackRequest()) -> None:
     """Name an older generation in the ledger and serve it; the policy then holds until new data arrives."""
     entry = enter_roll_back(spec)

@@ -3,10 +3,11 @@
 from prefect import flow
 
 from tasks.core.requests import TrainRequest
+from tasks.timeouts import TRAINING_FLOW
 from tasks.train import forecast_training, plan_train, run_training
 
 
-@flow(name="train-lora")
+@flow(name="train-lora", timeout_seconds=TRAINING_FLOW)
 def train_lora(spec: TrainRequest = TrainRequest()) -> None:
     """Train a LoRA, or go on from its newest checkpoint."""
     plan = plan_train(spec)

@@ -12,9 +12,10 @@ from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.requests import CalibrateRequest
 from tasks.core.specs import load_preset
 from tasks.gpu import one_on_the_gpu
+from tasks.timeouts import ON_THE_GPU
 
 
-@task
+@task(timeout_seconds=ON_THE_GPU)
 def calibrate(request: CalibrateRequest) -> Calibration:
     """Measure the noise, keep it under `calibrations/`, and show the margins that follow."""
     store, settings = open_context()

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import TypeVar, cast
 
+from prefect import get_run_logger
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
 from tasks.core.errors import SettingError
+from tasks.core.events import Event, queue, send_all
 from tasks.core.settings import Settings, get_settings
 from tasks.core.store import Store, open_store
 
@@ -17,6 +19,19 @@ def open_context() -> tuple[Store, Settings]:
     """The store and the settings; raises StoreUnusable before anything is spent."""
     settings = get_settings()
     return open_store(settings.store), settings
+
+
+def announce(store: Store, *events: Event) -> int:
+    """Queue events and send all that wait; how many were sent.
+
+    What is not taken is a warning: it stays in the outbox, which every such run, the monitor and reconcile send again.
+    """
+    for event in events:
+        queue(store, event)
+    sent = send_all(store)
+    for fault in sent.faults.values():
+        get_run_logger().warning("%s", fault)
+    return sent.number
 
 
 def everywhere(work: Callable[[Store, Settings], T]) -> T:

@@ -13,16 +13,17 @@ from tasks.core.evaluation.run import evaluate
 from tasks.core.requests import EvaluateRequest
 from tasks.core.results import EvaluationResult, summary
 from tasks.gpu import one_on_the_gpu
+from tasks.timeouts import LONG, ON_THE_GPU
 
 
-@task
+@task(timeout_seconds=LONG)
 def plan_evaluate(request: EvaluateRequest) -> EvaluationPlan:
     """Resolve the training, the champion and the prompts."""
     store, settings = open_context()
     return plan_evaluation(store, settings, request)
 
 
-@task
+@task(timeout_seconds=ON_THE_GPU)
 def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
     """Render and measure challenger and champion, or find the result of the same plan; one at a time on the GPU."""
     store, settings = open_context()
@@ -34,7 +35,7 @@ def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
     return result
 
 
-@task
+@task(timeout_seconds=LONG)
 def show_evaluation(result: EvaluationResult) -> None:
     """Put the table and the picture grids on the run's page."""
     store, _ = open_context()

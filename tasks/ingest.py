@@ -3,19 +3,19 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.context import open_context
-from tasks.core import policy
+from tasks.context import announce, open_context
+from tasks.core import announcements, policy
 from tasks.core.arrivals import decide_on_arrival
 from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
 from tasks.core.errors import DatasetUnusable
-from tasks.core.events import Declined, emit, make_event
 from tasks.core.requests import IngestRequest
 from tasks.core.specs import load_preset
+from tasks.timeouts import LONG, SHORT
 
 MOST_ROWS = 200  # of an artifact
 
 
-@task
+@task(timeout_seconds=LONG)
 def ingest_uploads(request: IngestRequest) -> Manifest:
     """Make a dataset version of all uploads and tell what was refused."""
     store, settings = open_context()
@@ -40,13 +40,13 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     return manifest
 
 
-@task
+@task(timeout_seconds=SHORT)
 def announce_dataset(manifest: Manifest) -> None:
     """Decide by the policy whether the new pictures start a retrain, and emit the event."""
     _announce(manifest, again=False)
 
 
-@task
+@task(timeout_seconds=SHORT)
 def reconsider_dataset() -> None:
     """Look again at the newest version if its retrain was declined: what stood in the way may be over."""
     store, settings = open_context()
@@ -59,15 +59,10 @@ def reconsider_dataset() -> None:
 
 def _announce(manifest: Manifest, again: bool) -> None:
     store, settings = open_context()
-    found = decide_on_arrival(store, settings, manifest, load_preset().policy, again)
-    if found is None:
+    decision = decide_on_arrival(store, settings, manifest, load_preset().policy, again)
+    if decision is None:
         get_run_logger().info("nothing new to say of version %s", manifest.version)
         return
-    decision, ready = found
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
-    labels: dict[str, str] = {"dyeworks.action": decision.action}
-    emit(store, make_event("dyeworks.dataset.ready", settings.model, ready, labels, key=decision.id))
-    if decision.action == "declined":
-        declined = Declined(reason=decision.reason, decision=decision.id)
-        emit(store, make_event("dyeworks.retrain.declined", settings.model, declined, key=decision.id))
     policy.record(store, settings.model, decision)
+    announce(store, *announcements.of_decision(settings.model, decision))

@@ -6,28 +6,28 @@ from functools import lru_cache
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
-from tasks.context import open_context
-from tasks.core import policy
+from tasks.context import announce, open_context
+from tasks.core import announcements, policy
 from tasks.core.clip import Clip
 from tasks.core.data.dataset import newest_version
-from tasks.core.events import Declined, DriftDetected, Event, flush, make_event, queue
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
 from tasks.core.monitoring.run import Monitor
 from tasks.core.records import DriftRecord
 from tasks.core.registry import ledger
 from tasks.core.requests import MonitorRequest
-from tasks.core.settings import Settings, get_settings
+from tasks.core.settings import get_settings
 from tasks.core.specs import load_preset
+from tasks.timeouts import LONG, SHORT
 
 BATCH = 1024  # prompts that one mapped task embeds
 
 
-@task
+@task(timeout_seconds=SHORT)
 def flush_outbox() -> None:
-    """Send events that an earlier run could not send."""
+    """Send events that an earlier run could not send; those that still are not taken keep no check from being made."""
     store, _ = open_context()
-    if sent := flush(store):
+    if sent := announce(store):
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
@@ -42,7 +42,7 @@ def _monitor(request: MonitorRequest) -> Monitor:
     return Monitor(store, settings, request.monitor or load_preset().monitor, _clip())
 
 
-@task
+@task(timeout_seconds=LONG)
 def find_new_prompts(request: MonitorRequest) -> list[list[str]]:
     """The prompts that the check needs and that were never embedded, in batches."""
     monitor = _monitor(request)
@@ -51,7 +51,7 @@ def find_new_prompts(request: MonitorRequest) -> list[list[str]]:
     return [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
 
 
-@task(retries=2, retry_delay_seconds=5)
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def embed_prompts(texts: list[str]) -> int:
     """Embed a batch and keep it in the store, on whatever machine this runs; how many there were."""
     store, settings = open_context()
@@ -60,7 +60,7 @@ def embed_prompts(texts: list[str]) -> int:
     return len(texts)
 
 
-@task
+@task(timeout_seconds=LONG)
 def check_drift(request: MonitorRequest) -> DriftRecord:
     """Compare the last window of the prompt log with the reference in force."""
     monitor = _monitor(request)
@@ -74,7 +74,7 @@ def check_drift(request: MonitorRequest) -> DriftRecord:
     return record
 
 
-@task(retries=2, retry_delay_seconds=5)
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def report_drift(record: DriftRecord, decision: policy.Decision, request: MonitorRequest) -> None:
     """Write the pages and metrics of a check, and show its plots on the run's page."""
     monitor = _monitor(request)
@@ -87,7 +87,7 @@ def report_drift(record: DriftRecord, decision: policy.Decision, request: Monito
         create_image_artifact(url, key=name, description=description)
 
 
-@task
+@task(timeout_seconds=SHORT)
 def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decision:
     """Decide by the policy, keep the decision, and emit its event."""
     store, settings = open_context()
@@ -112,21 +112,6 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
         report=record.key,
     )
     get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
-    if event := _event(settings, decision):  # queued first: a retrain that nobody is told of would block all others
-        queue(store, event)
     policy.record(store, settings.model, decision)
-    flush(store)
+    announce(store, *announcements.of_decision(settings.model, decision))
     return decision
-
-
-def _event(settings: Settings, decision: policy.Decision) -> Event | None:
-    """What is told of a decision; nothing when there was no cause."""
-    if decision.action == "retrain":
-        payload = DriftDetected(
-            reason=decision.reason, psi=decision.psi or 0.0, report=decision.report, decision=decision.id
-        )
-        return make_event("dyeworks.drift.detected", settings.model, payload, key=decision.id)
-    if decision.action == "declined":
-        declined = Declined(reason=decision.reason, decision=decision.id)
-        return make_event("dyeworks.retrain.declined", settings.model, declined, key=decision.id)
-    return None

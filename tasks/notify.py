@@ -11,6 +11,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from prefect.runtime import flow_run
 
+from tasks.core.documents import digest
 from tasks.core.errors import NoticeUndelivered
 from tasks.core.http import PatientTransport
 from tasks.core.notices import Notice, of_promotion, of_roll_back, of_withdrawal
@@ -18,6 +19,7 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import PromotionResult
 from tasks.core.settings import Settings, get_settings
+from tasks.timeouts import SHORT
 
 TIMEOUT = 5  # seconds of one try
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells URLs, and those of webhooks are secrets
@@ -34,12 +36,12 @@ def tell_roll_back(entry: Entry, request: RollBackRequest) -> None:
         notify(of_roll_back(get_settings().model, entry))
 
 
-def tell_withdrawal(release: str, actor: str, reason: str, generation: int = 0) -> None:
-    """Tell that a release was taken back for good, and which generation is served in its place, if it was served."""
-    notify(of_withdrawal(get_settings().model, release, actor, reason, generation))
+def tell_withdrawal(release: str, actor: str, reason: str, generation: int = 0, pending: tuple[str, ...] = ()) -> None:
+    """Tell that a release was taken back for good, what is served in its place, if it was served, and what is left."""
+    notify(of_withdrawal(get_settings().model, release, actor, reason, generation, pending))
 
 
-@task
+@task(timeout_seconds=SHORT)
 def notify(notice: Notice) -> None:
     """Send a notice wherever the settings say; one that is not delivered is a warning."""
     settings = get_settings()
@@ -84,11 +86,12 @@ def _load(name: str) -> Block:
 
 
 def send_by_webhook(url: str, notice: Notice) -> None:
-    """Post a notice as JSON; raises NoticeUndelivered, without the URL."""
+    """Post a notice as JSON, again only where it surely was not taken; raises NoticeUndelivered, without the URL."""
     body = notice.model_dump(mode="json", exclude={"schema_version"})
+    named = {"Idempotency-Key": digest(body)}
     try:
-        with httpx.Client(transport=PatientTransport(), timeout=TIMEOUT) as client:
-            status = client.post(url, json=body).status_code
+        with httpx.Client(transport=PatientTransport(once=True), timeout=TIMEOUT) as client:
+            status = client.post(url, json=body, headers=named).status_code
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NoticeUndelivered("DYEWORKS_NOTIFY_WEBHOOK", f"no answer ({type(error).__name__})") from None
     if not httpx.codes.is_success(status):

@@ -5,17 +5,18 @@ from base64 import b64encode
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from tasks.context import open_context
+from tasks.context import announce, open_context
+from tasks.core.announcements import of_promotion
 from tasks.core.evaluation.files import light
-from tasks.core.events import Champion, emit, make_event
 from tasks.core.promotion import promote
 from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PromoteRequest, RollBackRequest
 from tasks.core.results import PromotionResult
 from tasks.core.rollback import repeatable, roll_back
+from tasks.timeouts import LONG, SHORT
 
 
-@task
+@task(timeout_seconds=LONG)
 def gate_and_promote(request: PromoteRequest) -> PromotionResult:
     """Gate the evaluation and record a promotion in the ledger."""
     store, settings = open_context()
@@ -24,7 +25,7 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
     return result
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
     """Keep the decision's document, and put it on the run's page with the picture grids."""
     from tasks.core.verdicts import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
@@ -40,15 +41,13 @@ def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
         create_image_artifact(url, key=f"decision-pictures-{number}", description=title)
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=SHORT)
 def announce_promotion(result: PromotionResult) -> None:
     """Tell of a promotion."""
     store, settings = open_context()
     if not result.generation:
         return
-    payload = Champion(reason=result.decision.reason, generation=result.generation, release=result.release)
-    key = f"{settings.model}-{result.generation}-{result.release}"
-    emit(store, make_event("dyeworks.champion.promoted", settings.model, payload, key=key))
+    announce(store, of_promotion(settings.model, result.generation, result.release, result.decision.reason))
 
 
 def enter_roll_back(request: RollBackRequest) -> Entry:
@@ -56,13 +55,13 @@ def enter_roll_back(request: RollBackRequest) -> Entry:
     return append_roll_back(name_what_it_leaves(request))
 
 
-@task(retries=2, retry_delay_seconds=[2, 5])
+@task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=SHORT)
 def name_what_it_leaves(request: RollBackRequest) -> RollBackRequest:
     """Say which generation is left, where nothing is said of it, so that the next step can be repeated."""
     return repeatable(*open_context(), request)
 
 
-@task(retries=2, retry_delay_seconds=[2, 5])
+@task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=LONG)
 def append_roll_back(request: RollBackRequest) -> Entry:
     """Append the roll-back to the ledger."""
     store, settings = open_context()
@@ -73,7 +72,7 @@ def append_roll_back(request: RollBackRequest) -> Entry:
     return entry
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def project_ledger() -> None:
     """Bring MLflow's versions and aliases in line with the ledger."""
     from tasks.core.registry.aliases import project  # noqa: PLC0415  late: a roll-back does not wait for mlflow

@@ -3,16 +3,17 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import everywhere, open_context
-from tasks.core.events import Champion, emit, make_event
+from tasks.context import announce, everywhere, open_context
+from tasks.core.announcements import of_publication
 from tasks.core.publishing.run import distribute, serve
 from tasks.core.registry.channel import Channel
 from tasks.core.registry.ledger import Entry
 from tasks.core.requests import PublishRequest
 from tasks.core.results import PublishResult
+from tasks.timeouts import LONG, SHORT
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
     """Read the release back, and flip the champion channel."""
     store, settings = open_context()
@@ -24,16 +25,14 @@ def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
     return entry, channel
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=SHORT)
 def announce_publication(entry: Entry, channel: Channel) -> None:
     """Tell of what is served now."""
     store, settings = open_context()
-    payload = Champion(reason=entry.reason, generation=channel.generation, release=channel.release)
-    key = f"{settings.model}-{channel.generation}"
-    emit(store, make_event("dyeworks.champion.published", settings.model, payload, key=key))
+    announce(store, of_publication(settings.model, channel.generation, channel.release, entry.reason))
 
 
-@task(retries=2, retry_delay_seconds=2)
+@task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def distribute_generation(entry: Entry, channel: Channel) -> PublishResult:
     """Bring what is served to every other place."""
     done = everywhere(lambda store, settings: distribute(store, settings, entry, channel))

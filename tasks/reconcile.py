@@ -5,9 +5,10 @@ from prefect import get_run_logger, task
 from tasks.context import everywhere
 from tasks.core.errors import ReconcileFailed
 from tasks.core.reconcile import reconcile
+from tasks.timeouts import LONG
 
 
-@task(retries=2, retry_delay_seconds=5)
+@task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def put_right() -> tuple[str, ...]:
     """Bring every projection in line with the ledger, and tell what was not."""
     try:
@@ -21,4 +22,4 @@ def put_right() -> tuple[str, ...]:
 
 def _log(changes: tuple[str, ...]) -> None:
     for change in changes:
-        get_run_logger().warning("put right: %s", change)
+        get_run_logger().warning("reconcile: %s", change)

@@ -1,17 +1,13 @@
-"""The parent of a retrain: the requests of its stages, and its outcome."""
+"""The parent of a retrain: the requests of its stages."""
 
-from prefect import Flow, State, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas.objects import FlowRun
+from prefect import get_run_logger, task
 
 from tasks.context import open_context
 from tasks.core import clock, policy
 from tasks.core.checks import refused
-from tasks.core.costs import costs_of
 from tasks.core.data.dataset import load_manifest
-from tasks.core.decisions import Outcome
 from tasks.core.documents import read_document
-from tasks.core.errors import DyeworksError, ReleaseWithdrawn, StageFailed
+from tasks.core.errors import ReleaseWithdrawn, StageFailed
 from tasks.core.evaluation.plan import is_outdated, plan_evaluation, won_with
 from tasks.core.gate import Decision
 from tasks.core.records import DriftRecord
@@ -19,11 +15,12 @@ from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest,
 from tasks.core.results import PromotionResult, get_result, promotion_key, publication_key
 from tasks.core.training.plan import plan_training
 from tasks.stages import run_stage
+from tasks.timeouts import SHORT
 
 ROUNDS = 3  # champions that a challenger is compared with at most
 
 
-@task
+@task(timeout_seconds=SHORT)
 def is_done(request: RetrainRequest) -> bool:
     """Whether the decision behind this run has its outcome: its event was sent twice."""
     store, settings = open_context()
@@ -31,15 +28,16 @@ def is_done(request: RetrainRequest) -> bool:
     return bool(request.decision) and request.decision in ended
 
 
-@task
+@task(timeout_seconds=SHORT)
 def request_training(request: RetrainRequest) -> TrainRequest:
     """The newest dataset version, weighted by the demand that the drift report found."""
-    training = _training(request)
+    training = training_of(request)
     get_run_logger().info("retrain (%s): dataset version %s", request.cause, training.version)
     return training
 
 
-def _training(request: RetrainRequest) -> TrainRequest:
+def training_of(request: RetrainRequest) -> TrainRequest:
+    """What a retrain trains now."""
     store, settings = open_context()
     manifest = load_manifest(store, request.dataset or settings.dataset)
     demand = read_document(store, DriftRecord, request.report).fresh if request.report else ()
@@ -105,49 +103,3 @@ def publish_stage(promotion: PromotionResult) -> None:
     if promotion.generation:
         request = PublishRequest(generation=promotion.generation)
         run_stage("publish-champion", request, publication_key(settings.model, promotion.generation))
-
-
-@task
-def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, promotion: PromotionResult) -> None:
-    """Keep how the retrain with this training's key ended, and what it took: the policy looks at both."""
-    verdict, reason = promotion.decision.verdict, promotion.decision.reason
-    outcome: Outcome = "promote" if verdict == "promote" else "keep"
-    decision = _record(request, outcome, reason, training.version, promotion.generation, key)
-    text = f"**{verdict}** (started by {request.cause}, {decision.gpu_hours:.2g} GPU-hours): {reason}"
-    create_markdown_artifact(text, key="retrain", description="How the retrain ended")
-
-
-def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Keep that a retrain failed, so that it no longer counts as in flight."""
-    request = RetrainRequest.model_validate(flow_run.parameters.get("spec", {}))
-    _record(request, "failed", state.message or "no message", "", 0, _training_key(request))
-
-
-def _training_key(request: RetrainRequest) -> str:
-    """The key of what it would train; empty when that can't be told, which may be why it failed."""
-    store, settings = open_context()
-    try:
-        return plan_training(store, settings, _training(request)).key
-    except DyeworksError:
-        return ""
-
-
-def _record(
-    request: RetrainRequest, outcome: Outcome, reason: str, version: str, generation: int, training: str
-) -> policy.Decision:
-    store, settings = open_context()
-    costs = costs_of(store, training, policy.decisions(store, settings.model)) if training else {}
-    decision = policy.make_decision(
-        "outcome",
-        clock.now(),
-        ("none", reason),
-        request.decision,
-        dataset_version=version,
-        generation=generation,
-        outcome_of=request.decision,
-        outcome=outcome,
-        costs=costs,
-        gpu_hours=sum(costs.values()),
-    )
-    policy.record(store, settings.model, decision)
-    return decision

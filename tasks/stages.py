@@ -8,22 +8,25 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempoten
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from tasks.core.errors import StageFailed
+from tasks.core.errors import StageCancelled, StageFailed
 from tasks.core.spec import Spec
+from tasks.timeouts import STAGE
 
 MOST = 100  # attempts at the same stage, of all retrains together
 OWN, FAILURES = 4, 2  # new attempts of one retrain that may end badly, and those of them that may fail, not crash
 
 
-@task(task_run_name="{name}")
+@task(task_run_name="{name}", timeout_seconds=STAGE)
 def run_stage(name: str, spec: Spec, key: str) -> None:
     """Run a stage's deployment to its end.
 
     The idempotency key is the stage's key and an attempt: an earlier attempt that is still running is
-    joined, one that completed is taken as it is, one that failed or crashed is followed by the next.
+    joined, one that completed is taken as it is, one that failed or crashed is followed by the next. One that is
+    cancelled meanwhile is the end; one that was cancelled in an earlier retrain is followed by the next.
 
     Raises:
         StageFailed: too many new attempts did not complete.
+        StageCancelled: a person does not want it.
     """
     logger = get_run_logger()
     attempts = [f"{name}-{key}-{number}" for number in range(1, MOST + 1)]
@@ -43,6 +46,8 @@ def run_stage(name: str, spec: Spec, key: str) -> None:
         run_id = str(run.id)
         if run.state is not None and run.state.is_completed():
             return
+        if run.state is not None and run.state.is_cancelled() and not made.get(attempt):
+            raise StageCancelled(name, run_id)
         message = (run.state.message if run.state else None) or "no message"
         logger.warning("%s: %s", attempt, message)
         if attempt not in made:
@@ -52,8 +57,9 @@ def run_stage(name: str, spec: Spec, key: str) -> None:
     raise StageFailed(name, run_id, message)
 
 
-def _made(attempts: list[str]) -> set[str]:
-    """Those attempts that exist."""
+def _made(attempts: list[str]) -> dict[str, bool]:
+    """Whether they have ended, of those attempts that exist."""
     chosen = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=attempts))
     with get_client(sync_client=True) as client:
-        return {run.idempotency_key or "" for run in client.read_flow_runs(flow_run_filter=chosen, limit=MOST)}
+        runs = client.read_flow_runs(flow_run_filter=chosen, limit=MOST)
+    return {run.idempotency_key or "": run.state is not None and run.state.is_final() for run in runs}

@@ -5,9 +5,10 @@ from prefect import get_run_logger, task
 from tasks.context import open_context
 from tasks.core import clock, policy
 from tasks.core.requests import SteerRequest
+from tasks.timeouts import SHORT
 
 
-@task
+@task(timeout_seconds=SHORT)
 def steer(request: SteerRequest) -> policy.Decision:
     """Keep it among the decisions."""
     store, settings = open_context()

@@ -7,6 +7,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
 from tasks.context import open_context
+from tasks.core.errors import Terminated
 from tasks.core.pace import Pace
 from tasks.core.requests import TrainRequest
 from tasks.core.results import TrainResult
@@ -15,30 +16,43 @@ from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.run import train
 from tasks.core.training.speed import told
 from tasks.core.training.termination import interruptible
+from tasks.timeouts import LONG, TRAINING
 
 LOG_SECONDS = 30.0  # between two lines of the log
 
 
 class _Progress:
-    """Shows the course of a training on the run's page, and in its log."""
+    """Shows the course of a training on the run's page, and in its log; a server that is away is told at the end."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.logger = get_run_logger()
-        artifact = create_progress_artifact(0.0, key="training-progress", description=f"step 0/{steps}")
-        if not isinstance(artifact, UUID):
-            raise TypeError("the progress artifact of a synchronous task has a UUID")
-        self.artifact = artifact
+        self.artifact: UUID | None = None
+        self.fault = ""
         self.page, self.log = Pace(), Pace(LOG_SECONDS)
+        self._show(0, f"step 0/{steps}")
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         if self.page.due() or step == self.steps:
             with self.page.action():
-                said = told(step, self.steps, metrics)
-                update_progress_artifact(self.artifact, 100 * step / self.steps, description=said)
+                self._show(step, told(step, self.steps, metrics))
         if self.log.due() or step == self.steps:
             with self.log.action():
                 self.logger.info("%s", told(step, self.steps, metrics))
+
+    def _show(self, step: int, said: str) -> None:
+        share = 100 * step / self.steps
+        try:
+            if self.artifact:
+                update_progress_artifact(self.artifact, share, description=said)
+            else:
+                made = create_progress_artifact(share, key="training-progress", description=said)
+                self.artifact = made if isinstance(made, UUID) else None
+            self.fault = ""
+        except Terminated:
+            raise
+        except Exception as error:  # the boundary to a service, which is no part of the training
+            self.fault = f"the run's page does not show the end of the training ({type(error).__name__}: {error})"
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         self.logger.info("step %d: %d sample pictures are in MLflow", step, len(pictures))
@@ -50,7 +64,7 @@ class _Progress:
         self.logger.warning(message)
 
 
-@task
+@task(timeout_seconds=LONG)
 def plan_train(request: TrainRequest) -> TrainPlan:
     """Resolve the dataset version and the specification, before any training starts."""
     store, settings = open_context()
@@ -59,21 +73,23 @@ def plan_train(request: TrainRequest) -> TrainPlan:
     return plan
 
 
-@task
+@task(timeout_seconds=TRAINING)
 def run_training(plan: TrainPlan) -> TrainResult:
     """Train, or find the result of the same plan; when the process is told to end, there is a checkpoint first."""
     store, settings = open_context()
     progress = _Progress(plan.spec.steps)
     result = interruptible(lambda: train(store, settings, plan, progress))
+    if progress.fault:
+        get_run_logger().warning("%s", progress.fault)
     text = (
         f"LoRA `{result.key}` on dataset version `{result.dataset_version}`: {plan.spec.steps} steps, "
-        f"loss {result.loss:.4f}, {result.steps_per_second:.2f} steps/s, MLflow run `{result.mlflow_run}`."
+        f"loss {result.loss:.4f}, {result.steps_per_second:.2f} steps/s, MLflow run `{result.mlflow_run or 'none'}`."
     )
     create_markdown_artifact(text, key="training", description="The trained LoRA")
     return result
 
 
-@task
+@task(timeout_seconds=LONG)
 def forecast_training(plan: TrainPlan) -> Forecast:
     """Do a few real steps, and tell what the whole would be."""
     store, settings = open_context()

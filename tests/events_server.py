@@ -8,7 +8,7 @@ from tests.local_server import LocalServer
 
 
 class EventsServer(LocalServer):
-    """Keeps the events, other documents, the paths and the headers; `status` is what it answers."""
+    """Keeps events, other documents, paths and headers; answers `status`, or what `refuse` has for the event's id."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -16,6 +16,7 @@ class EventsServer(LocalServer):
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.status = 204
+        self.refuse: dict[str, int] = {}
         super().__init__(_handler(self))
         self.url = f"{self.address}/api"
 
@@ -26,11 +27,14 @@ def _handler(keeper: EventsServer) -> type[BaseHTTPRequestHandler]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             keeper.paths.append(self.path)
             keeper.headers.append(dict(self.headers.items()))
-            if keeper.status < 400 and isinstance(body, list):
+            status = keeper.status
+            if isinstance(body, list):
+                status = keeper.refuse.get(body[0]["id"], status)
+            if status < 400 and isinstance(body, list):
                 keeper.events += body
-            elif keeper.status < 400:
+            elif status < 400:
                 keeper.posted.append(body)
-            self.send_response(keeper.status)
+            self.send_response(status)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:

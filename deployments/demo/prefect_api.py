@@ -1,5 +1,7 @@
 """What the demo asks the Prefect server."""
 
+from uuid import uuid4
+
 import httpx
 
 from tasks.core.http import PatientTransport
@@ -34,8 +36,8 @@ class PrefectApi:
     def start(self, deployment: str) -> None:
         """Run a deployment at once, as `prefect deployment run` does."""
         entry = self.client.get(f"/deployments/name/{deployment}/{deployment}").raise_for_status().json()
-        state = {"state": {"type": "SCHEDULED"}}
-        self.client.post(f"/deployments/{entry['id']}/create_flow_run", json=state).raise_for_status()
+        body = {"state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid4())}  # the request may be repeated
+        self.client.post(f"/deployments/{entry['id']}/create_flow_run", json=body).raise_for_status()
 
     def _post(self, path: str, body: dict[str, object]) -> list[dict[str, object]]:
         answer: list[dict[str, object]] = self.client.post(path, json=body).raise_for_status().json()

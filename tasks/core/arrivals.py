@@ -2,7 +2,6 @@
 
 from tasks.core import clock, policy
 from tasks.core.data.dataset import Manifest, pictures_since
-from tasks.core.events import DatasetReady
 from tasks.core.registry import ledger
 from tasks.core.settings import Settings
 from tasks.core.specs import PolicySpec
@@ -11,8 +10,8 @@ from tasks.core.store import Store
 
 def decide_on_arrival(
     store: Store, settings: Settings, manifest: Manifest, spec: PolicySpec, again: bool = False
-) -> tuple[policy.Decision, DatasetReady] | None:
-    """The decision and what to tell of it; None when the version was decided on.
+) -> policy.Decision | None:
+    """The decision; None when the version was decided on.
 
     With `again`, a version that was declined is looked at once more, and told only if it now starts a retrain.
     """
@@ -27,12 +26,5 @@ def decide_on_arrival(
     ruling = policy.on_data(new, situation, spec)
     if again and ruling[0] != "retrain":
         return None
-    decision = policy.decide("data", ruling, situation, spec, manifest.version)
-    ready = DatasetReady(
-        reason=decision.reason,
-        dataset=manifest.dataset,
-        version=manifest.version,
-        new_pictures=new,
-        decision=decision.id,
-    )
-    return decision, ready
+    about = manifest.version
+    return policy.decide("data", ruling, situation, spec, about, dataset=manifest.dataset, new_pictures=new)

@@ -11,7 +11,7 @@ from tasks.core.store import Store
 Action = Literal["retrain", "none", "declined", "pause", "resume"]
 Cause = Literal["drift", "data", "manual", "outcome", "operator"]
 IDLE = (["drift", "none"], ["drift", "declined"])  # cause and action of a check that started nothing, in its name
-Outcome = Literal["", "promote", "keep", "failed"]
+Outcome = Literal["", "promote", "keep", "failed", "cancelled"]
 
 
 class Decision(Document):
@@ -22,7 +22,9 @@ class Decision(Document):
     cause: Cause
     action: Action
     reason: str
+    dataset: str = Field("", description="Whose version it is, of a decision on new data.")
     dataset_version: str = ""
+    new_pictures: int = Field(0, description="Pictures that no champion was trained on, of a decision on new data.")
     generation: int = 0
     psi: float | None = None
     verdict: str = ""
@@ -37,7 +39,9 @@ class Decision(Document):
 class Details(TypedDict, total=False):
     """The fields of a decision that not every cause has."""
 
+    dataset: str
     dataset_version: str
+    new_pictures: int
     generation: int
     psi: float | None
     verdict: str

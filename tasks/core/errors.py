@@ -243,6 +243,14 @@ class StageFailed(DyeworksError):
         self.stage = stage
 
 
+class StageCancelled(DyeworksError):
+    """A person has cancelled a stage of a retrain, and with it the retrain."""
+
+    def __init__(self, stage: str, run: str) -> None:
+        super().__init__(f"stage {stage} (flow run {run}) was cancelled, so the retrain ends; start another if wanted")
+        self.stage = stage
+
+
 class ResultMissing(DyeworksError):
     """An earlier stage has left no result."""
 
@@ -264,11 +272,11 @@ class NothingToReplay(DyeworksError):
 
 
 class EventUndelivered(DyeworksError):
-    """The Prefect server did not take an event; it stays in the outbox."""
+    """The Prefect server did not take an event, alone of all or like any other; it stays in the outbox."""
 
-    def __init__(self, event: str, problem: str) -> None:
+    def __init__(self, event: str, problem: str, alone: bool = False) -> None:
         super().__init__(f"event {event} was not taken ({problem}); it stays in the outbox and is sent again")
-        self.event = event
+        self.event, self.alone = event, alone
 
 
 class EventRefused(DyeworksError):

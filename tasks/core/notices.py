@@ -83,8 +83,13 @@ def of_roll_back(model: str, entry: Entry) -> Notice:
     )
 
 
-def of_withdrawal(model: str, release: str, actor: str, reason: str, generation: int = 0) -> Notice:
-    """A release was taken back for good; `generation` is what is served in its place, 0 where it was not served."""
+def of_withdrawal(
+    model: str, release: str, actor: str, reason: str, generation: int = 0, pending: tuple[str, ...] = ()
+) -> Notice:
+    """A release was taken back for good; `generation` is what is served in its place, 0 where it was not served.
+
+    `pending` are the places where it is still to be withdrawn, each with the reason.
+    """
     instead = f"Generation {generation} is served in its place." if generation else ""
     return Notice(
         event="withdrawn",
@@ -96,6 +101,7 @@ def of_withdrawal(model: str, release: str, actor: str, reason: str, generation:
         text=_text(
             f"Release {release} of model {model} was withdrawn: it is never promoted, served or rolled back to again.",
             instead,
+            *(f"Not withdrawn there yet, reconcile-champion goes on with it: {place}" for place in pending),
             f"Asked for by {actor}: {_sentence(reason)}",
         ),
     )

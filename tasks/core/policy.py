@@ -130,8 +130,10 @@ def _cooling(situation: Situation, spec: PolicySpec) -> str:
     last = situation.ledger[-1] if situation.ledger else None
     if last and last.time > since:
         return f"cool-down: generation {last.generation} is less than {spec.cooldown_hours:g} h old"
-    if any(d.outcome == "failed" and d.time > since for d in situation.history):
-        return f"cool-down: a retrain has failed less than {spec.cooldown_hours:g} h ago"
+    ends = {d.outcome for d in situation.history if d.time > since}
+    for outcome, told in (("failed", "has failed"), ("cancelled", "was cancelled")):
+        if outcome in ends:
+            return f"cool-down: a retrain {told} less than {spec.cooldown_hours:g} h ago"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Everything that follows from the ledger is put right: channels, other places, MLflow's registry.
+"""Everything that follows from the ledger is put right: channels, events, other places, MLflow's registry.
 
 A projection is left behind by whatever was killed between the ledger and it; each is made of the whole ledger again.
 """
@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from tasks.core.announcements import lost
 from tasks.core.errors import DyeworksError, ReconcileFailed, StoreConflict
+from tasks.core.events import queue, send_all
 from tasks.core.publishing.places import Place, doors
 from tasks.core.registry import aliases
 from tasks.core.registry.channel import point, points_at, read_channel
@@ -43,7 +45,7 @@ def reconcile(store: Store, settings: Settings) -> tuple[str, ...]:
 def _projections(store: Store, settings: Settings) -> list[Projection]:
     """Each is tried by itself, and so is each place: one that is down keeps no other waiting."""
     places = [partial(_place, door) for door in doors(store, settings)]
-    return [_no_withdrawn_champion, _channel, _weights, *places, _registry]
+    return [_no_withdrawn_champion, _channel, _events, _weights, *places, _registry]
 
 
 def _no_withdrawn_champion(store: Store, settings: Settings) -> Iterator[str]:
@@ -65,6 +67,17 @@ def _channel(store: Store, settings: Settings) -> Iterator[str]:
         with suppress(StoreConflict):
             point(store, settings.model, entry, current, version)
             yield f"the champion channel points at generation {entry.generation}"
+
+
+def _events(store: Store, settings: Settings) -> Iterator[str]:
+    """Events that were lost after their record was made, and those that wait; and what people have to look at."""
+    for event in lost(store, settings):
+        queue(store, event)
+        yield f"event {event.event} of {event.id} was lost and is queued again"
+    for fault in send_all(store).faults.values():
+        yield str(fault)
+    if aside := len(list(store.list("refused/"))):
+        yield f"{aside} events lie in refused/ and are not sent; delete them, or move them to outbox/ to send them"
 
 
 def _weights(store: Store, settings: Settings) -> Iterator[str]:

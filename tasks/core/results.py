@@ -29,7 +29,7 @@ class TrainResult(Result):
     dataset: str
     dataset_version: str
     spec: TrainSpec
-    mlflow_run: str
+    mlflow_run: str  # empty where MLflow was away
     adapter: str
     loss: float
     resumed_from: int

@@ -88,7 +88,7 @@ class PolicySpec(Spec):
     of: int = Field(3, ge=1, le=50, description="Checks that are looked back on.")
     spacing_minutes: float = Field(30.0, ge=0, description="Checks closer to each other than this count as one.")
     cooldown_hours: float = Field(
-        12.0, ge=0, description="Hours after a promotion or a failed retrain in which drift starts nothing."
+        12.0, ge=0, description="Hours after a promotion, or a failed or cancelled retrain, without one for drift."
     )
     weekly_gpu_hours: float = Field(3.5, ge=0, description="Device-hours that retrains may take in seven days.")
     expected_gpu_hours: float = Field(0.5, gt=0, description="Cost of a retrain while none has ended yet.")

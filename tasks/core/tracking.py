@@ -1,8 +1,10 @@
 """MLflow: runs by the stage's key, and metrics in batches."""
 
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import mlflow
@@ -10,11 +12,16 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from tasks.core.errors import Terminated
 from tasks.core.pace import Pace
 
 KEY_TAG = "dyeworks.key"
 BATCH = 1000  # metrics that MLflow takes in one request
 LONGEST = 6000  # characters that it takes of a parameter
+MOST = 100_000  # metrics that wait while MLflow is away
+# While it is away a step of a training waits for it: seconds, not the minutes of MLflow's own defaults.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 
 def open_run(
@@ -76,23 +83,32 @@ def log_file(run: str, path: Path, folder: str = "") -> None:
 
 
 class Tracker:
-    """Sends the course of a training to MLflow, at a pace that leaves the time to the training."""
+    """Sends the course of a training to MLflow, at a pace that leaves the time to the training.
 
-    def __init__(self, run: str, pace: Pace | None = None) -> None:
-        self.run, self.pace = run, pace or Pace()
-        self.unsent: list[Metric] = []
+    MLflow may be away at any time, when the run is to begin too: metrics then wait, the newest MOST of them, and are
+    tried again when they are due. What could not be sent is said by `loss`; it fails nothing.
+    """
+
+    def __init__(self, begin: Callable[[], str], pace: Pace | None = None) -> None:
+        self.begin, self.pace = begin, pace or Pace()
+        self.run = ""
+        self.unsent = deque[Metric](maxlen=MOST)
+        self.dropped, self.unlogged = 0, list[str]()
+        self.fault = ""  # of the last try that failed
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         """Gather metrics, and send them when that is due."""
-        self.unsent += _metrics(step, metrics)
+        new = _metrics(step, metrics)
+        self.dropped += max(0, len(self.unsent) + len(new) - MOST)
+        self.unsent += new
         if self.pace.due():
             with self.pace.action():
                 self.send()
 
     def send(self) -> None:
         """Send what was gathered."""
-        _send(self.run, self.unsent)
-        self.unsent = []
+        if self._try(lambda run: _send(run, list(self.unsent))):
+            self.unsent.clear()
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         """A strip of sample pictures."""
@@ -100,4 +116,26 @@ class Tracker:
         strip = Image.new("RGB", (side * len(pictures), side))
         for i, picture in enumerate(pictures):
             strip.paste(picture, (i * side, 0))
-        log_picture(self.run, strip, "samples", step)
+        self.log(f"samples of step {step}", lambda run: log_picture(run, strip, "samples", step))
+
+    def log(self, what: str, work: Callable[[str], None]) -> None:
+        """Log something else of the run."""
+        if not self._try(work):
+            self.unlogged.append(what)
+
+    def loss(self) -> str:
+        """What MLflow does not know of the training, and why; empty when it knows all."""
+        missing = [f"{count} metrics" for count in [self.dropped + len(self.unsent)] if count] + self.unlogged
+        return f"MLflow was away: it lacks {', '.join(missing)} ({self.fault})" if missing else ""
+
+    def _try(self, work: Callable[[str], None]) -> bool:
+        """Do it with the run, which is begun if it was not yet; whether that could be done."""
+        try:
+            self.run = self.run or self.begin()
+            work(self.run)
+        except Terminated:  # the process is to end: no fault of MLflow's
+            raise
+        except Exception as error:  # the boundary to a service: whatever MLflow's client, or a database's, raises
+            self.fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return False
+        return True

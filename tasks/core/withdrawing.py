@@ -3,8 +3,9 @@
 from contextlib import suppress
 
 from tasks.core import clock
-from tasks.core.errors import ObjectMissing, ReleaseUnknown, SettingError
-from tasks.core.publishing.places import open_places
+from tasks.core.documents import Document
+from tasks.core.errors import DyeworksError, ObjectMissing, ReleaseUnknown, SettingError
+from tasks.core.publishing.places import Place, doors
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.registry.releases import WEIGHTS, delete_files, made_from, release_manifest
@@ -16,14 +17,21 @@ from tasks.core.store import Store, delete_prefix
 from tasks.core.store.probe import require_conditions
 
 
-def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> Withdrawal:
+class Withdrawn(Document):
+    """A withdrawal, and the places where it could not be finished yet, each with the reason."""
+
+    withdrawal: Withdrawal
+    pending: tuple[str, ...] = ()
+
+
+def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> Withdrawn:
     """Take a release back; where it is served, the newest good generation before it, or the bare base, takes its place.
 
-    Repeatable: what was recorded first stands, and what was cut off is finished, by `reconcile` too.
+    Repeatable: what was recorded first stands, and what was cut off is finished, by `reconcile` too; so are places that
+    cannot be used now, each of which is tried by itself.
 
     Raises:
         ReleaseUnknown: there is no such release or generation.
-        PublishRefused: a place cannot be used; it is marked as withdrawn here, and `reconcile` deletes the weights.
     """
     if not request.reason:
         raise SettingError("spec.reason", "withdrawing a release needs a reason")
@@ -34,14 +42,23 @@ def withdraw(store: Store, settings: Settings, request: WithdrawRequest) -> With
     entry = ledger.champion(store, settings.model)
     if entry:
         flip(store, settings.model, entry)
-    for place in open_places(store, settings):
-        if entry and not place.serves(entry):
-            place.publish(entry)
-        for withdrawal in taken:
-            place.withdraw(withdrawal, request.delete_weights)
+    pending = list[str]()
+    for door in doors(store, settings):
+        try:
+            _withdraw_at(door(), entry, taken, request.delete_weights)
+        except (DyeworksError, OSError) as error:
+            pending.append(" ".join(str(error).split()))
     for withdrawal in taken if request.delete_weights else ():
         delete_weights(store, settings, withdrawal)
-    return next(withdrawal for withdrawal in taken if withdrawal.release == named.release)
+    withdrawal = next(withdrawal for withdrawal in taken if withdrawal.release == named.release)
+    return Withdrawn(withdrawal=withdrawal, pending=tuple(pending))
+
+
+def _withdraw_at(place: Place, entry: ledger.Entry | None, taken: list[Withdrawal], delete: bool) -> None:
+    if entry and not place.serves(entry):
+        place.publish(entry)
+    for withdrawal in taken:
+        place.withdraw(withdrawal, delete)
 
 
 def finish_records(store: Store, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.context import everywhere
 from tasks.core.data.dataset import ingest
+from tasks.core.decisions import make_decision, record
 from tasks.core.errors import SettingError
 from tasks.core.events import Unhealthy, emit, make_event
 from tasks.core.http import PatientTransport
@@ -40,6 +42,7 @@ from tests.unit.core.test_adoption import DIFFUSERS
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+WATCH = "dyeworks: a run without heartbeats has crashed"
 LORA = {
     "resolution": 64,
     "steps": 300,
@@ -110,7 +113,7 @@ class Server:
 
     def create(self, name: str, parameters: Mapping[str, object], state: str = "SCHEDULED") -> httpx.Response:
         deployment = self.client.get(f"/deployments/name/{name}/{name}").json()["id"]
-        body = {"parameters": parameters, "state": {"type": state}}
+        body = {"parameters": parameters, "state": {"type": state}, "idempotency_key": str(uuid4())}
         return self.client.post(f"/deployments/{deployment}/create_flow_run", json=body)
 
     def finish(self, name: str, parameters: Mapping[str, object]) -> tuple[str, str]:
@@ -129,6 +132,24 @@ class Server:
         time.sleep(3)  # logs are sent in batches
         body = {"logs": {"flow_run_id": {"any_": [run]}}}
         return "\n".join(line["message"] for line in self.client.post("/logs/filter", json=body).json())
+
+    def bootstrap(self, **settings: str) -> "subprocess.CompletedProcess[str]":
+        """Bootstrap once more, with these settings."""
+        line = [sys.executable, "-m", "deployments.bootstrap"]
+        environment = self.environment | settings
+        return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    def outcomes(self) -> dict[str, str]:
+        """How retrains ended, by their decision."""
+        places = (self.store / "decisions/adire").glob("*.json")
+        ends = [d for d in (json.loads(p.read_text()) for p in places) if d["cause"] == "outcome"]
+        return {d["outcome_of"]: d["outcome"] for d in ends}
+
+    def runs_of(self, name: str) -> list[dict[str, Any]]:
+        """All runs of a deployment, the newest first."""
+        body = {"deployments": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
+        found: list[dict[str, Any]] = self.client.post("/flow_runs/filter", json=body).raise_for_status().json()
+        return found
 
     def upload(self, name: str, data: bytes) -> None:
         place = self.store / "uploads/adire" / name
@@ -149,15 +170,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_bootstrap_changes_nothing_the_second_time(server: Server) -> None:
-    again = subprocess.run(
-        [sys.executable, "-m", "deployments.bootstrap"],
-        env=server.stack.environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert again.stdout.strip() == "nothing to change"
+    assert server.bootstrap().stdout.strip() == "nothing to change"
+
+
+def named(name: str) -> dict[str, object]:
+    """What filters automations by their name."""
+    return {"automations": {"name": {"any_": [name]}}}
 
 
 def test_every_deployment_of_the_file_is_there(server: Server) -> None:
@@ -165,6 +183,31 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
     assert names == {p.stem.replace("_", "-") for p in (ROOT / "flows").glob("[a-z]*.py")}
     automations = {a["name"] for a in server.client.post("/automations/filter", json={}).json()}
     assert {"drift retrains the model", "new data retrains the model", "new data is ingested"} <= automations
+
+
+def test_bootstrap_keeps_the_limits_and_automations_that_a_person_has_changed(server: Server) -> None:
+    server.client.patch("/work_pools/gpu", json={"concurrency_limit": 3}).raise_for_status()
+    (watch,) = server.client.post("/automations/filter", json=named(WATCH)).json()
+    server.client.patch(f"/automations/{watch['id']}", json={"enabled": False}).raise_for_status()
+    assert server.bootstrap().stdout.strip() == "nothing to change"
+    assert server.client.get("/work_pools/gpu").json()["concurrency_limit"] == 3
+    assert not server.client.get(f"/automations/{watch['id']}").json()["enabled"]
+    server.client.patch("/work_pools/gpu", json={"concurrency_limit": 1}).raise_for_status()
+    server.client.delete(f"/automations/{watch['id']}").raise_for_status()
+    assert server.bootstrap().stdout.strip() == f"automation {WATCH!r} created"
+
+
+def test_bootstrap_refuses_a_pool_of_another_type(server: Server) -> None:
+    refused = server.bootstrap(DYEWORKS_POOL_TYPE="docker")
+    assert refused.returncode == 1
+    assert "DYEWORKS_POOL_TYPE: work pool default is of type process, and docker is asked for" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_every_run_of_a_deployment_sends_heartbeats(server: Server) -> None:
+    given = {d["name"]: d["job_variables"]["env"] for d in server.client.post("/deployments/filter", json={}).json()}
+    assert {env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] for env in given.values()} == {"30"}
+    assert given["train-lora"]["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
 
 
 def test_evaluations_take_turns_on_the_gpu(server: Server) -> None:
@@ -365,6 +408,75 @@ def test_a_training_that_is_cancelled_is_not_started_again(server: Server, datas
     assert server.states(run)[-1] == "CANCELLED", server.log_of(run)
     assert "CRASHED" not in server.states(run), "which is what starts it again"
     server.until(lambda: not processes_of(run), "its processes have ended")
+
+
+def retrain(server: Server, dataset: str, decision: str) -> tuple[str, str]:
+    """A retrain whose training runs; the ids of both runs."""
+    made = make_decision("data", datetime.now(UTC), ("retrain", decision), decision)
+    record(FolderStore(server.store), "adire", made.model_copy(update={"id": decision}))
+    before = {run["id"] for run in server.runs_of("train-lora")}
+    spec = {"cause": "data", "dataset": dataset, "decision": decision}
+    parent = str(server.create("retrain-model", {"spec": spec}).raise_for_status().json()["id"])
+
+    def training() -> str:
+        assert server.states(parent)[-1] not in TERMINAL, server.log_of(parent)
+        new = [run for run in server.runs_of("train-lora") if run["id"] not in before]
+        return next((str(run["id"]) for run in new if server.states(run["id"])[-1] == "RUNNING"), "")
+
+    return parent, server.until(training, "its training runs")
+
+
+def cancel(server: Server, run: str) -> None:
+    server.client.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
+
+
+def test_a_retrain_whose_training_is_cancelled_ends_and_is_not_tried_again(server: Server, dataset: str) -> None:
+    parent, training = retrain(server, dataset, "by-training")
+    trainings = len(server.runs_of("train-lora"))
+    cancel(server, training)
+    server.until(lambda: server.states(parent)[-1] in TERMINAL, "the retrain ends")
+    assert server.states(training)[-1] == "CANCELLED", server.log_of(training)
+    assert server.states(parent)[-1] == "CANCELLED", server.log_of(parent)
+    assert server.outcomes()["by-training"] == "cancelled"
+    assert len(server.runs_of("train-lora")) == trainings, "there is no other attempt"
+
+
+@pytest.mark.slow
+def test_a_retrain_that_is_cancelled_gets_its_outcome(server: Server, dataset: str) -> None:
+    parent, training = retrain(server, dataset, "by-itself")
+    cancel(server, parent)
+    server.until(lambda: server.states(parent)[-1] in TERMINAL, "the retrain ends")
+    assert server.states(parent)[-1] == "CANCELLED", server.log_of(parent)
+    server.until(lambda: server.states(training)[-1] in TERMINAL, "so does its training")
+    assert server.states(training)[-1] == "CANCELLED"
+    state, message = server.finish("reconcile-champion", {})
+    assert state == "COMPLETED", message
+    assert server.outcomes()["by-itself"] == "cancelled"
+    assert server.runs_of("retrain-model")[0]["id"] == parent, "nothing starts it again"
+
+
+@pytest.mark.slow
+def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(
+    server: Server, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    often = LORA | {"seed": 4, "checkpoint_every": 10}
+    parameters: dict[str, object] = {"spec": {"dataset": dataset, "train": often}}
+    run = str(server.create("train-lora", parameters).raise_for_status().json()["id"])
+    kept = "checkpoints/*/step-*/checkpoint.json"
+    before = set(server.store.glob(kept))
+    server.until(lambda: set(server.store.glob(kept)) - before, "a checkpoint")
+    server.stack.processes["worker-gpu"].kill()
+    for pid in processes_of(run):
+        os.kill(pid, signal.SIGKILL)
+    assert server.states(run)[-1] == "RUNNING", "nobody is left to say that it has ended"
+    server.until(lambda: server.states(run)[-1] == "CRASHED", "the missing heartbeats are noticed")
+    again = server.until(lambda: server.runs_after(run), "another run of the same training")
+    for name in ("DYEWORKS_STORE", "DYEWORKS_CACHE"):
+        monkeypatch.setenv(name, server.environment[name])
+    server.stack.start_worker("gpu")
+    server.until(lambda: server.states(again[0])[-1] in TERMINAL, "the pool's slot is free, and the other run ends")
+    assert server.states(again[0])[-1] == "COMPLETED", server.log_of(again[0])
+    assert server.resumed_from(4) > 0
 
 
 def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(

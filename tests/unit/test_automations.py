@@ -13,6 +13,7 @@ from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
 from prefect.utilities.schema_tools.validation import validate
 from pydantic import ValidationError
 
+from deployments.watch import automations
 from flows.roll_back import roll_back
 from tasks.core.events import Unhealthy, make_event
 from tasks.core.requests import RetrainRequest, RollBackRequest, TrainRequest
@@ -124,3 +125,33 @@ def test_an_unhealthy_champion_is_taken_back_whatever_the_reason_says(kind: Lite
     assert RollBackRequest.model_validate(spec, strict=True).generation == 0, "the one before the champion"
     (expected,) = automation("an unhealthy champion is taken back")["expect"]
     assert expected == event.event
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: str(deployment["name"]))
+def test_every_deployment_sends_heartbeats_whatever_its_pool(deployment: dict[str, Any]) -> None:
+    every = deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
+    assert 30 <= int(every) <= 60
+
+
+@pytest.mark.parametrize(
+    ("name", "begins", "seconds", "state"),
+    [
+        ("dyeworks: a run without heartbeats has crashed", ["Running", "heartbeat"], 90, "CRASHED"),
+        ("dyeworks: a run that does not start has crashed", ["Pending"], 900, "CRASHED"),
+        ("dyeworks: a run that ends nowhere is cancelled", ["Cancelling"], 90, "CANCELLED"),
+    ],
+)
+def test_a_run_that_nothing_is_heard_of_gets_its_end(name: str, begins: list[str], seconds: int, state: str) -> None:
+    (found,) = [automation for automation in automations() if automation.name == name]
+    trigger = EventTrigger.model_validate(found.trigger.model_dump(mode="json"))
+    for event in ("Pending", "Running", "heartbeat", "Cancelling", "Completed", "Crashed", "Scheduled", "Suspended"):
+        assert trigger.starts_after(f"prefect.flow-run.{event}") == (event in begins)
+        assert trigger.expects(f"prefect.flow-run.{event}"), "which ends the wait"
+    assert trigger.within.total_seconds() == seconds
+    run = Resource({"prefect.resource.id": "prefect.flow-run.1", "prefect.resource.name": "crafty-reindeer"})
+    flow = RelatedResource({"prefect.resource.id": "prefect.flow.1", "prefect.resource.role": "flow"})
+    made = RelatedResource({"prefect.resource.id": "prefect.deployment.1", "prefect.resource.role": "deployment"})
+    assert trigger.covers_resources(run, [flow, made])
+    assert not trigger.covers_resources(run, [flow]), "one that was started by hand may send no heartbeats"
+    (action,) = found.actions
+    assert (action.type, action.model_dump(mode="json")["state"]) == ("change-flow-run-state", state)

@@ -58,6 +58,21 @@ def test_a_webhook_gets_the_whole_notice(people: EventsServer) -> None:
     assert people.posted[0]["event"] == "withdrawn"
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_notice_that_may_have_been_taken_is_posted_once(people: EventsServer, status: int) -> None:
+    people.status = status
+    with pytest.raises(NoticeUndelivered, match=str(status)):
+        send_by_webhook(secret(people), NOTICE)
+    assert len(people.paths) == 1
+
+
+def test_the_same_notice_has_the_same_key(people: EventsServer) -> None:
+    for notice in (NOTICE, NOTICE, NOTICE.model_copy(update={"reason": "another"})):
+        send_by_webhook(secret(people), notice)
+    first, again, other = [headers["Idempotency-Key"] for headers in people.headers]
+    assert first == again != other
+
+
 def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block]) -> None:
     send_by_block("custom-webhook/team", NOTICE)
     assert people.posted == [{"title": NOTICE.subject, "said": NOTICE.text}]

@@ -1,6 +1,7 @@
 """How a retrain competes and how its end is recorded, without a Prefect server."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 from uuid import uuid4
@@ -10,26 +11,26 @@ import torch
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.logging import disable_run_logger
-from prefect.states import Failed
+from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Running
 
 from flows.retrain_model import retrain_model
 from infra.base.visitors import FIRST_TASTE, draw_uploads
-from tasks import retrain
+from tasks import outcomes, retrain
 from tasks.core import policy
 from tasks.core.data.dataset import ingest
-from tasks.core.errors import DyeworksError, StageFailed
+from tasks.core.errors import DyeworksError, StageCancelled, StageFailed
 from tasks.core.promotion import promote
 from tasks.core.registry.ledger import history
 from tasks.core.requests import PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
 from tasks.core.results import PromotionResult
 from tasks.core.settings import Settings
 from tasks.core.spec import Spec
-from tasks.core.specs import IngestSpec
+from tasks.core.specs import IngestSpec, PolicySpec
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, save_checkpoint
 from tasks.core.training.plan import plan_training
 from tasks.core.withdrawing import withdraw
-from tasks.retrain import record_failure
+from tasks.outcomes import record_failure
 from tests.candidates import evaluated, measured, trained
 
 
@@ -64,6 +65,48 @@ def test_a_failure_before_there_is_anything_to_train_on_is_recorded(
     fail(failure, "first")
     (end,) = policy.decisions(folder, settings.model)
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
+
+
+def run_in(state: State[object], minutes: float = 60) -> FlowRun:
+    """A run that has been in this state for so long."""
+    since = datetime.now(UTC) - timedelta(minutes=minutes)
+    return FlowRun(flow_id=uuid4(), parameters={}, state=state.model_copy(update={"timestamp": since}))
+
+
+@pytest.mark.parametrize(
+    ("runs", "outcome"),
+    [
+        ([run_in(Cancelled(message="by ada"))], "cancelled"),
+        ([run_in(Cancelled()), run_in(Crashed())], "cancelled"),
+        ([run_in(Failed(message="no room"))], "failed"),
+        ([run_in(Crashed(), 60), run_in(Crashed(), 90)], "failed"),
+        ([run_in(Crashed(), 1)], None),
+        ([run_in(Cancelled()), run_in(Running())], None),
+        ([run_in(Running()), run_in(Crashed())], None),
+        ([run_in(Cancelling())], None),
+        ([run_in(Completed())], None),
+    ],
+)
+def test_an_outcome_is_recorded_for_a_run_that_left_none(runs: list[FlowRun], outcome: str | None) -> None:
+    found = outcomes._ended(runs)
+    assert (found[0] if found else None) == outcome
+
+
+def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
+    folder: FolderStore, settings: Settings
+) -> None:
+    now = datetime.now(UTC)
+    retrain_ = policy.make_decision("drift", now, ("retrain", "moons"), "r1")
+    policy.record(folder, settings.model, retrain_)
+    stopped = StageCancelled("train-lora", "run")
+    state = outcomes.record_cancellation(RetrainRequest(cause="drift", decision=retrain_.id), stopped)
+    assert state.is_cancelled()
+    history = tuple(policy.decisions(folder, settings.model))
+    assert (history[-1].outcome, history[-1].outcome_of) == ("cancelled", retrain_.id)
+    situation = policy.Situation(now=now + timedelta(hours=1), history=history, ledger=(), dataset_version="v1")
+    assert policy.in_flight(situation, PolicySpec()) is None
+    action, reason = policy.on_drift("retrain", situation, PolicySpec(hits=1, of=1))
+    assert (action, reason.split(" less")[0]) == ("declined", "cool-down: a retrain was cancelled")
 
 
 class Stages:

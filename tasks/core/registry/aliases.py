@@ -122,7 +122,7 @@ def _show(store: Store, settings: Settings, shelf: Shelf, entry: Entry) -> None:
         key = training.key if training else ""
         number = number or shelf.of_training(key)
         if not number:
-            run = training.mlflow_run if training else _adoption(store, settings, entry)
+            run = (training.mlflow_run if training else "") or _adoption(store, settings, entry)
             number = shelf.make(run, {"release": entry.release})
         shelf.describe(number, {"release": entry.release, "training": key}, entry.reason)
     shelf.describe(number, _told(entry), entry.reason)
@@ -145,7 +145,7 @@ def _training(store: Store, evaluation: str) -> TrainResult:
 
 
 def _adoption(store: Store, settings: Settings, entry: Entry) -> str:
-    """A run of its own for a LoRA that was trained elsewhere, with its files."""
+    """A run of its own for a LoRA that was trained elsewhere, or while MLflow was away, with its files."""
     parameters = {"release": entry.release, "actor": entry.actor}
     run = tracking.open_run(f"{settings.model}-adopt", entry.release, f"adopt-{entry.release}", parameters)
     with tempfile.TemporaryDirectory() as folder, suppress(ReleaseWithdrawn):
@@ -168,7 +168,10 @@ def _challenger(store: Store, shelf: Shelf, champion: str) -> str:
         return "" if released == champion or "withdrawn" in shelf.tags[released] else released
     training = get_result(store, TrainResult, evaluation.training)
     done = find_result(store, PromotionResult, promotion_key(PromoteRequest(), evaluation.key))
-    number = shelf.of_training(training.key) or shelf.make(training.mlflow_run, {"training": training.key})
+    number = shelf.of_training(training.key)
+    if not number and not training.mlflow_run:  # MLflow was away while it was trained
+        return ""
+    number = number or shelf.make(training.mlflow_run, {"training": training.key})
     verdict = {"verdict": done.decision.verdict} if done else {}
     tags = {"evaluation": evaluation.key, "dataset": training.dataset_version, **verdict}
     shelf.describe(number, tags, done.decision.reason if done else "evaluated")

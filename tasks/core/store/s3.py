@@ -159,10 +159,13 @@ class S3Store:
 
 def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
     import boto3  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
+    # What boto3 sends else (trailers with checksums), older servers of other makers take for a part of the object.
+    plain = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
     try:
-        client = client or boto3.session.Session().client("s3")
+        client = client or boto3.session.Session().client("s3", config=plain)
         client.head_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: a malformed endpoint
         raise StoreUnusable(url, str(error)) from error

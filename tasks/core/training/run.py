@@ -1,6 +1,7 @@
 """A training from its plan to its result."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -20,12 +21,14 @@ from tasks.core.training.trainer import Observer
 
 
 def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer) -> TrainResult:
-    """Run the plan, or find its result; resumes from the newest checkpoint."""
+    """Run the plan, or find its result; resumes from the newest checkpoint. What MLflow missed is told at the end."""
     if done := find_result(store, TrainResult, plan.key):
         return done
     check(plan.spec)
-    run = open_training(settings, plan, load_manifest(store, plan.dataset, plan.version))
-    course = _Course(observer, tracking.Tracker(run))
+    manifest = load_manifest(store, plan.dataset, plan.version)
+    tracker = tracking.Tracker(lambda: open_training(settings, plan, manifest))
+    tracker.send()  # begins the run; where that fails, it is begun later
+    course = _Course(observer, tracker)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
@@ -33,17 +36,17 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         try:
             figures = _fit(store, settings, plan, course, Path(folder))
         finally:
-            course.tracker.send()
+            tracker.send()
         upload_folder(store, adapter, prefix)
         for path in sorted(adapter.iterdir()):
-            tracking.log_file(run, path, "adapter")
+            tracker.log(path.name, partial(tracking.log_file, path=path, folder="adapter"))
     result = TrainResult(
         key=plan.key,
         finished=clock.now(),
         dataset=plan.dataset,
         dataset_version=plan.version,
         spec=plan.spec,
-        mlflow_run=run,
+        mlflow_run=tracker.run,
         adapter=prefix,
         loss=course.loss,
         resumed_from=course.first,
@@ -51,8 +54,11 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         seconds=figures["seconds"],
         figures=figures | {"told_share": course.speed.told_share()},
     )
-    tracking.close_run(run, {"steps_per_second_mean": result.steps_per_second, **result.figures})
+    ended = {"steps_per_second_mean": result.steps_per_second, **result.figures}
+    tracker.log("the final figures", partial(tracking.close_run, metrics=ended))
     save_result(store, result)
+    if loss := tracker.loss():
+        observer.told(loss)
     return result
 
 

@@ -30,10 +30,9 @@ def say(store: FolderStore, settings: Settings, action: Action, hour: int) -> No
 
 
 def test_the_first_version_starts_a_retrain_once(folder: FolderStore, settings: Settings, manifest: Manifest) -> None:
-    found = decide_on_arrival(folder, settings, manifest, SPEC)
-    assert found
-    decision, ready = found
-    assert (decision.action, ready.new_pictures, ready.decision) == ("retrain", 4, decision.id)
+    decision = decide_on_arrival(folder, settings, manifest, SPEC)
+    assert decision
+    assert (decision.action, decision.new_pictures, decision.dataset) == ("retrain", 4, settings.dataset)
     policy.record(folder, settings.model, decision)
     assert decide_on_arrival(folder, settings, manifest, SPEC) is None
     assert decide_on_arrival(folder, settings, manifest, SPEC, again=True) is None
@@ -43,11 +42,11 @@ def test_what_had_to_wait_is_looked_at_again(folder: FolderStore, settings: Sett
     say(folder, settings, "pause", 1)
     found = decide_on_arrival(folder, settings, manifest, SPEC)
     assert found
-    assert found[0].action == "declined"
-    policy.record(folder, settings.model, found[0])
+    assert found.action == "declined"
+    policy.record(folder, settings.model, found)
     assert decide_on_arrival(folder, settings, manifest, SPEC) is None, "it was told once"
     assert decide_on_arrival(folder, settings, manifest, SPEC, again=True) is None, "it still has to wait"
     say(folder, settings, "resume", 2)
     after = decide_on_arrival(folder, settings, manifest, SPEC, again=True)
     assert after
-    assert after[0].action == "retrain"
+    assert after.action == "retrain"

@@ -1,17 +1,41 @@
 """Events against a real HTTP server: sent once, kept while the server is away, sent again in order."""
 
 import base64
+import json
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tasks.core import clock, http
 from tasks.core.documents import render
 from tasks.core.errors import EventRefused, EventUndelivered
-from tasks.core.events import Champion, Declined, Event, Outbox, Uploaded, emit, flush, make_event, replay
+from tasks.core.events import (
+    ATTEMPTS,
+    PATIENCE,
+    Champion,
+    Declined,
+    Event,
+    Outbox,
+    Uploaded,
+    emit,
+    flush,
+    is_known,
+    known,
+    make_event,
+    queue,
+    replay,
+    send_all,
+)
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
 
 PAYLOAD = Uploaded(reason="2 objects were uploaded", dataset="cloth")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
 
 
 def uploaded(key: str = "") -> Event:
@@ -126,9 +150,87 @@ def test_the_server_is_told_who_asks(
 
 
 def test_what_was_sent_can_be_sent_again_under_the_same_ids(events: EventsServer, folder: FolderStore) -> None:
-    for name in "abc":
+    for name in "abcd":
         emit(folder, uploaded(name))
-    replay(folder, 2)
+    events.refuse = {uploaded("b").id: 422, uploaded("c").id: 500}
+    replay(folder, 3)
     sent = [e["id"] for e in events.events]
-    assert sent == [uploaded(name).id for name in "abcbc"]
+    assert sent == [uploaded(name).id for name in "abcdd"]
     assert waiting(folder) == []
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 413, 422, 500, 501])
+def test_an_event_that_the_server_does_not_take_holds_up_no_other(
+    events: EventsServer, folder: FolderStore, status: int
+) -> None:
+    events.refuse[uploaded("bad").id] = status
+    with pytest.raises((EventUndelivered, EventRefused), match=r"dyeworks\.data\.uploaded"):
+        emit(folder, uploaded("bad"))
+    emit(folder, uploaded("good"))
+    assert [e["id"] for e in events.events] == [uploaded("good").id]
+    assert waiting(folder) == ([] if status == 422 else [uploaded("bad").id])
+    with pytest.raises(EventUndelivered, match=str(status)) if status != 422 else nullcontext():
+        flush(folder)
+
+
+@pytest.mark.parametrize("status", [401, 429, 502, 503, 504])
+def test_an_answer_that_is_about_the_server_lets_all_wait(
+    events: EventsServer, folder: FolderStore, status: int
+) -> None:
+    events.status = status
+    for name in "abc":
+        queue(folder, uploaded(name))
+    sent = send_all(folder)
+    assert sent.number == 0
+    assert set(sent.faults) == {uploaded(name).id for name in "abc"}
+    assert {e["attempts"] for e in entries(folder)} == {0}
+    assert len(events.paths) in {1, http.TRIES}, "one event was tried"
+
+
+def entries(store: FolderStore) -> list[dict[str, object]]:
+    return [json.loads(store.read(key)) for key in store.list("outbox/")]
+
+
+def test_one_that_is_never_taken_is_put_aside_with_the_reason_by_a_server_that_takes_others(
+    events: EventsServer, folder: FolderStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    events.refuse[uploaded("bad").id] = 500
+    old = clock.now() - PATIENCE - timedelta(minutes=1)
+    folder.write(f"outbox/{uploaded('bad').id}.json", render(Outbox(event=uploaded("bad"), queued=old)))
+    for _ in range(ATTEMPTS + 1):
+        send_all(folder)
+    assert waiting(folder) == [uploaded("bad").id], "whether the server takes anything at all is not known"
+    emit(folder, uploaded("good"))
+    assert waiting(folder) == []
+    (aside,) = [json.loads(folder.read(key)) for key in folder.list("refused/")]
+    assert aside["event"]["id"] == uploaded("bad").id
+    assert "500" in aside["reason"]
+    assert "put aside" in caplog.text
+
+
+def test_one_that_is_refused_is_not_put_aside_early_nor_begun_anew_when_it_is_queued_again(
+    events: EventsServer, folder: FolderStore
+) -> None:
+    events.refuse[uploaded("bad").id] = 500
+    for number in range(ATTEMPTS + 1):
+        queue(folder, uploaded("bad"))
+        emit(folder, uploaded(f"{number}"))
+    (entry,) = entries(folder)
+    assert entry["attempts"] == ATTEMPTS + 1
+
+
+def test_a_document_that_is_no_event_holds_up_no_other(events: EventsServer, folder: FolderStore) -> None:
+    folder.write("outbox/damaged.json", b"{}")
+    emit(folder, uploaded("good"))
+    assert [e["id"] for e in events.events] == [uploaded("good").id]
+    assert waiting(folder) == ["damaged"]
+
+
+def test_what_was_queued_sent_or_refused_is_known(events: EventsServer, folder: FolderStore) -> None:
+    events.refuse[uploaded("bad").id] = 422
+    emit(folder, uploaded("sent"))
+    with pytest.raises(EventRefused):
+        emit(folder, uploaded("bad"))
+    queue(folder, uploaded("waits"))
+    assert known(folder) == {uploaded(name).id for name in ("sent", "bad", "waits")}
+    assert not is_known(folder, uploaded("new"))

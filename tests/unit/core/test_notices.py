@@ -71,6 +71,12 @@ def test_a_roll_back_says_what_is_served_and_what_follows() -> None:
     assert "Asked for by storefront guard" in bare.text
 
 
+def test_a_withdrawal_says_where_it_is_not_finished() -> None:
+    notice = of_withdrawal("adire", "ab12", "ada", "a picture had to go", 0, ("s3://public: no answer", "the Hub: 401"))
+    assert "Not withdrawn there yet, reconcile-champion goes on with it: s3://public: no answer\n" in notice.text
+    assert "goes on with it: the Hub: 401\n" in notice.text
+
+
 def test_a_withdrawal_says_what_takes_its_place() -> None:
     notice = of_withdrawal("adire", "ab12", "ada", "a picture had to go", 6)
     assert (notice.event, notice.generation, notice.verdict) == ("withdrawn", 6, "withdraw")

@@ -252,6 +252,25 @@ def test_own_write_whose_reply_was_lost(bucket: str) -> None:
         store.create("a", b"three, by w2")
 
 
+def test_s3_requests_carry_no_checksums_that_older_servers_do_not_know(bucket: str, tmp_path: Path) -> None:
+    sent: list[dict[str, str]] = []
+    store = S3Store(f"s3://{bucket}/{uuid4().hex}", part_bytes=5 * 2**20)
+    store._client.meta.events.register(
+        "before-send.s3", lambda request, **_: sent.append({"method": request.method, **request.headers})
+    )
+    store.write("a", b"one")
+    store.create("b", b"one")
+    store.swap("b", b"two", store.read_versioned("b")[1])
+    (tmp_path / "large").write_bytes(bytes(6 * 2**20))
+    store.put_file("c", tmp_path / "large")
+    store.get_file("c", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == bytes(6 * 2**20)
+    assert {"PUT", "POST", "GET"} <= {headers["method"] for headers in sent}
+    names = {name.lower() for headers in sent for name in headers}
+    assert not [name for name in names if "checksum" in name or "trailer" in name]
+    assert not [headers for headers in sent if "aws-chunked" in str(headers)]
+
+
 def test_s3_lists_page_by_page_and_no_folder_markers(bucket: str) -> None:
     root, client = uuid4().hex, connect()
     client.put_object(Bucket=bucket, Key=f"{root}/a/", Body=b"")

@@ -69,14 +69,14 @@ def test_metrics_are_sent_when_they_are_due_and_all_of_them_at_the_end(
 ) -> None:
     time = [0.0]
     run = open_training(shop, plan_of(SPEC), manifest())
-    tracker = tracking.Tracker(run, Pace(now=lambda: time[0]))
+    tracker = tracking.Tracker(lambda: run, Pace(now=lambda: time[0]))
     for step in range(1, 601):
         tracker.step(step, {"loss": 1 / step, "learning_rate": 0.1})
         assert bool(tracker.unsent) == (step != 300)
         time[0] = {299: 1.0, 300: 1.9}.get(step, time[0])
     assert len(mlflow_home.get_metric_history(run, "loss")) == 300
     tracker.send()
-    assert tracker.unsent == []
+    assert not tracker.unsent
     history = mlflow_home.get_metric_history(run, "loss")
     assert [entry.step for entry in history] == list(range(1, 601))
     assert history[99].value == 0.01

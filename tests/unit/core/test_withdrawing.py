@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
 
 from tasks.core import clock, policy
 from tasks.core.errors import ObjectMissing, ReleaseUnknown, ReleaseWithdrawn, SettingError
@@ -24,6 +25,7 @@ from tasks.core.specs import PolicySpec
 from tasks.core.store import FolderStore, open_store
 from tasks.core.withdrawing import withdraw
 from tests.candidates import evaluated, trained
+from tests.hub_server import HubServer
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -123,7 +125,7 @@ def test_the_weights_can_be_deleted_later(folder: FolderStore, settings: Setting
     withdraw(folder, settings, WithdrawRequest(generation=2, actor="ada", reason=WHY))
     assert folder.exists(prefix(settings.model, release) + WEIGHTS)
     again = WithdrawRequest(release=release, actor="bob", reason="all of it", delete_weights=True)
-    assert withdraw(folder, settings, again).actor == "ada", "the first word stands"
+    assert withdraw(folder, settings, again).withdrawal.actor == "ada", "the first word stands"
     with pytest.raises(ObjectMissing):
         folder.read(prefix(settings.model, release) + WEIGHTS)
 
@@ -222,3 +224,26 @@ def test_without_a_wish_reconcile_deletes_nothing(
     reconcile(folder, shop)
     for url in (folder.url, shop.publish_store):
         assert open_store(url).exists(prefix(shop.model, second) + WEIGHTS)
+
+
+def test_a_place_that_is_down_is_listed_and_the_others_are_finished_at_once(
+    folder: FolderStore, shop: Settings, tmp_path: Path, mlflow_home: "MlflowClient", hub_server: HubServer
+) -> None:
+    first, second = generations(folder, shop, "ab")
+    hub = shop.model_copy(update={"hub_repo": "cloth/adire", "hub_token": SecretStr("hf_revoked")})
+    public = tmp_path / "public"
+    public.rename(tmp_path / "away")
+    public.write_text("no folder")
+    found = withdraw(folder, hub, WithdrawRequest(release=second, reason=WHY, delete_weights=True))
+    assert found.withdrawal.release == second
+    assert len(found.pending) == 2
+    assert str(public) in found.pending[0]
+    assert "cloth/adire" in found.pending[1]
+    assert served(folder.url, shop.model) == (3, first)
+    assert not folder.exists(prefix(shop.model, second) + WEIGHTS)
+    public.unlink()
+    (tmp_path / "away").rename(public)
+    assert served(shop.publish_store, shop.model)[1] == second
+    reconcile(folder, shop)
+    assert served(shop.publish_store, shop.model) == (3, first)
+    assert not open_store(shop.publish_store).exists(prefix(shop.model, second) + WEIGHTS)

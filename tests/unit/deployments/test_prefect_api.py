@@ -1,0 +1,44 @@
+"""What the demo asks a Prefect server that is locked now and then."""
+
+import json
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+import pytest
+
+from deployments.demo.prefect_api import PrefectApi
+from tasks.core import http
+from tests.local_server import LocalServer
+
+
+def test_a_run_that_is_asked_for_again_has_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
+    asked: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer(200, b'{"id": "d1"}')
+
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer(503 if len(asked) == 1 else 201, b"{}")
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = LocalServer(Handler)
+    server.start()
+    try:
+        api = PrefectApi(server.address)
+        api.start("monitor-drift")
+        api.start("monitor-drift")
+    finally:
+        server.stop()
+    first, again, other = [body["idempotency_key"] for body in asked]
+    assert first == again != other

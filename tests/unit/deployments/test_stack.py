@@ -1,0 +1,120 @@
+"""The services of one machine: secrets that survive a kill, passwords that nobody sees, MLflow here or elsewhere."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from deployments.stack import Stack, _processes_of, _secret, _without_password
+
+WITH_PASSWORD = "postgresql+psycopg2://ada:s3cr3t@db.example/mlflow"
+
+
+class Noted(Stack):
+    """Notes what it would start."""
+
+    def spawn(self, name: str, *command: str) -> None:
+        self.commands = {**getattr(self, "commands", {}), name: command}
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        made = _secret(tmp_path / "new" / "token")
+    finally:
+        os.umask(before)
+    assert len(made) >= 32
+    assert _secret(tmp_path / "new" / "token") == made
+    assert mode(tmp_path / "new" / "token") == 0o600
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["token"]
+
+
+@pytest.mark.parametrize("left", [b"", b"\n"])
+def test_a_secret_that_a_kill_has_left_empty_is_made_again(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "token").write_bytes(left)
+    (tmp_path / ".token.part").write_bytes(b"half")
+    made = _secret(tmp_path / "token")
+    assert len(made) >= 32
+    assert _secret(tmp_path / "token") == made
+
+
+def test_a_secret_that_others_can_read_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a-token-of-a-person")
+    (tmp_path / "token").chmod(0o644)
+    assert _secret(tmp_path / "token") == "a-token-of-a-person"
+    assert mode(tmp_path / "token") == 0o600
+
+
+def test_a_secret_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _secret(tmp_path / "token")
+    assert not (tmp_path / "token").exists()
+
+
+@pytest.mark.parametrize("uri", ["http://mlflow.example:5000", "https://ada:s3cr3t@mlflow.example/x", "databricks"])
+def test_an_mlflow_elsewhere_is_shown_and_not_started(
+    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    stack = Stack(tmp_path)
+    shown = stack.start_mlflow()
+    assert stack.processes == {}
+    assert shown == uri.replace("ada:s3cr3t@", "")
+    assert stack.environment["MLFLOW_TRACKING_URI"] == uri
+
+
+def test_a_password_is_in_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_PASSWORD)
+    stack = Noted(tmp_path)
+    stack.start_mlflow()
+    stack.start_webhook()
+    stack.start_storefront()
+    stack.start_worker()
+    assert len(stack.commands) == 5
+    assert "s3cr3t" not in str(stack.commands)
+    assert stack.token not in str(stack.commands)
+    assert stack.environment["MLFLOW_BACKEND_STORE_URI"] == WITH_PASSWORD
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    assert _without_password("http://a:b@c@host:1/p@th") == "http://host:1/p@th"
+    assert _without_password("http://host/p@th") == "http://host/p@th"
+
+
+def test_an_empty_setting_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert Stack(tmp_path).environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """MLflow's page over a database whose name stands for a password."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/s3cr3t.db")
+    stack = Stack(tmp_path)
+    try:
+        stack.start_mlflow()
+        stack.wait("mlflow", "/health")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.mark.e2e
+def test_mlflow_s_page_shows_the_database_that_no_command_names(page: Stack, tmp_path: Path) -> None:
+    commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in _processes_of(tmp_path)]
+    assert any("mlflow" in command for command in commands)
+    assert "s3cr3t" not in "".join(commands)
+    body = {"name": "cloth"}
+    httpx.post(f"{page.url('mlflow')}/api/2.0/mlflow/experiments/create", json=body, timeout=60).raise_for_status()
+    assert b"cloth" in (tmp_path / "s3cr3t.db").read_bytes()

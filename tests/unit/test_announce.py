@@ -1,0 +1,97 @@
+"""The tasks that decide: they record first, and an event that is not taken, or not even queued, costs no record."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect.logging import disable_run_logger
+
+from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks.context import announce
+from tasks.core import clock, policy
+from tasks.core.announcements import lost
+from tasks.core.data.dataset import Manifest, ingest
+from tasks.core.events import Uploaded, make_event
+from tasks.core.records import DriftRecord
+from tasks.core.requests import MonitorRequest
+from tasks.core.settings import Settings
+from tasks.core.specs import IngestSpec, PolicySpec
+from tasks.core.store import FolderStore
+from tasks.ingest import announce_dataset
+from tasks.monitor import decide_retrain, flush_outbox
+from tests.events_server import EventsServer
+
+
+@pytest.fixture
+def manifest(folder: FolderStore, settings: Settings, tmp_path: Path) -> Manifest:
+    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 4, FIRST_TASTE, seed=1)
+    return ingest(folder, settings.dataset, IngestSpec())[0]
+
+
+def drifted() -> DriftRecord:
+    now = clock.now()
+    return DriftRecord(
+        key="drift/r/report.json",
+        time=now,
+        start=now - timedelta(hours=1),
+        end=now,
+        generation=0,
+        verdict="retrain",
+        says="moons are new",
+        requests=300,
+        reference_requests=300,
+        drift=None,
+    )
+
+
+def decide_on_drift() -> policy.Decision:
+    spec = PolicySpec(hits=1, of=1)
+    return decide_retrain.fn(drifted(), MonitorRequest(policy=spec))
+
+
+def no_outbox(store: Path) -> None:
+    """Whoever queues an event fails, as one that is killed there."""
+    (store / "outbox").parent.mkdir(parents=True, exist_ok=True)
+    (store / "outbox").write_text("a file")
+
+
+def test_an_ingest_that_is_cut_off_at_its_event_has_recorded_its_decision(
+    folder: FolderStore, settings: Settings, tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_outbox(tmp_path / "store")
+    with disable_run_logger(), pytest.raises(OSError):
+        announce_dataset.fn(manifest)
+    (decision,) = policy.decisions(folder, settings.model)
+    assert decision.action == "retrain"
+    with disable_run_logger():
+        announce_dataset.fn(manifest)
+    assert len(policy.decisions(folder, settings.model)) == 1, "there is no second retrain"
+    (tmp_path / "store/outbox").unlink()
+    monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=5))
+    assert [event.event for event in lost(folder, settings)] == ["dyeworks.dataset.ready"]
+
+
+def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
+    folder: FolderStore, settings: Settings, tmp_path: Path, manifest: Manifest
+) -> None:
+    no_outbox(tmp_path / "store")
+    with disable_run_logger(), pytest.raises(OSError):
+        decide_on_drift()
+    (decision,) = policy.decisions(folder, settings.model)
+    assert (decision.cause, decision.action) == ("drift", "retrain")
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
+def test_an_event_that_is_not_taken_fails_neither_ingest_nor_drift_check(
+    folder: FolderStore, settings: Settings, manifest: Manifest, events: EventsServer, status: int
+) -> None:
+    bad = make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="", dataset="cloth"), key="bad")
+    events.refuse[bad.id] = status
+    with disable_run_logger():
+        announce(folder, bad)
+        flush_outbox.fn()
+        announce_dataset.fn(manifest)
+        decide_on_drift()
+    sent = [] if status == 401 else ["dyeworks.dataset.ready", "dyeworks.retrain.declined"]
+    assert [event["event"] for event in events.events] == sent
+    assert len(policy.decisions(folder, settings.model)) == 2

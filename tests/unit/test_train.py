@@ -1,0 +1,16 @@
+"""The training's task, while the Prefect server is away."""
+
+from prefect.logging import disable_run_logger
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from tasks.train import _Progress
+
+
+def test_a_server_that_is_away_stops_no_step_and_is_told_at_the_end() -> None:
+    away = {PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with disable_run_logger(), temporary_settings(away):
+        progress = _Progress(2)
+        for step in (1, 2):
+            progress.step(step, {"loss": 0.5, "steps_per_second": 2.0})
+    assert progress.artifact is None
+    assert progress.fault.startswith("the run's page does not show the end of the training (ConnectError")
