@@ -9,22 +9,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from ipaddress import ip_address
 
-from phonenumbers import Leniency, PhoneNumberMatcher
-from stdnum import iban, luhn
-from stdnum.us import ssn
-
+from tasks.core.data.private_numbers import find_addresses, find_cards, find_ibans, find_phones, find_security_numbers
 from tasks.core.data.secret_patterns import Span, find_keys
 
 MOST = 50_000  # characters that are read; what is beyond is cut off
 MARGIN = 200  # characters before that end, which are cut off too: what begins in them may not be whole
-REGIONS = (  # whose national numbers are known, the prefix of each country being known anyway
-    *("US", "GB", "DE", "FR", "NG", "IN", "BR", "IT", "ES", "JP", "AU", "ZA", "NL", "PL", "PT", "BE", "CH", "AT"),
-    *("SE", "NO", "DK", "FI", "IE", "GR", "TR", "UA", "MX", "CN", "KR", "KE", "GH", "EG", "ID", "PH", "VN", "TH"),
-)
-TRIES = 50  # stretches of digits that are looked up in a numbering plan
-
 LOCAL = r"[\w.+'%&-]"
 MAIL = re.compile(rf"(?<!{LOCAL})({LOCAL}++)@(?:\[[\w.:]{{2,45}}\]|([^\W_][\w-]*+(?:\.[\w-]++)*+))")
 QUOTED_MAIL = re.compile(r'"[^"\n]{1,64}"@[\w-]+(?:\.[\w-]++)++')
@@ -44,27 +34,6 @@ SECRET_NAME = re.compile(
 SECRET_PATH = re.compile(
     r"//(?:hooks\.slack\.com/|discord(?:app)?\.com/api/webhooks/|api\.telegram\.org/bot|[\w-]+\.webhook\.office\.com/)",
     re.IGNORECASE,
-)
-IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ \n.\-/]{0,2}[A-Za-z0-9]){11,34}")
-JOINED = str.maketrans("", "", " \t\n.-/")
-CARD = re.compile(r"(?<![\d.])[2-6](?:[ \n.\-/]{0,2}\d){12,22}")
-ISSUER = re.compile(r"4\d{12}(?:\d{3,6})?|3[0689]\d{12}|3[47]\d{13}|(?:2[2-7]|35|5\d|6\d)\d{14,17}")
-INTERNATIONAL = re.compile(r"(?<![\w+.])\+[ (]{0,2}[1-9](?:[ ().\-/]{0,3}\d){7,16}")
-COORDINATE = re.compile(r"\+\d{1,3}\.\d{4,8}(?![\d-])")
-AMERICAN = re.compile(r"(?<![\d.-])(?:1[-. ])?(?:\(\d{3}\) ?\d{3}[-. ]|\d{3}([-.])\d{3}\1)\d{4}(?![\d-])")
-NATIONAL = re.compile(r"(?<![\w.])\(?0\d")
-CALLED = re.compile(
-    r"(?:\b(?:tel|call|dial|sms|fax|fon|whats ?app|text me|text us)\b(?: me| us)?(?: at| on)?"
-    r"|(?:phone|mobile|cell|number|telefon|handy|t[eé]l[eé]phone|tel[eé]fono|celular)\b(?: number| no\.?)?(?=:| is| at)"
-    r"(?: is| at)?|wa\.me/)[.:]? {0,2}(\(?\d[\d ().\-/]{5,24})",
-    re.IGNORECASE,
-)
-SHORT = re.compile(r"\d{3}[-. ]\d{4}(?!\d)")
-NO_NUMBER = re.compile(r"^0\.\d|^01234567|(?<!\d)\d{1,2}([./-])\d{1,2}\1\d{4}(?!\d)")  # decimals, all digits, dates
-NOT_CALLED = re.compile(r"(?:seed|isbn|issn|ean|sku)\W{0,3}$", re.IGNORECASE)
-SSN = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
-ADDRESS = re.compile(
-    r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\d|\.\d)|(?<![\w:.])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{1,4}\b", re.IGNORECASE
 )
 
 
@@ -156,70 +125,13 @@ def _is_mail(local: str, domain: str | None) -> bool:
     return domain.isalpha() and len(domain) > 3 and local[0].isalpha()
 
 
-def _checked(text: str, candidate: re.Pattern[str], is_valid: Callable[[str], bool]) -> Iterator[Span]:
-    """The longest part of each candidate that is valid without its separators and ends where a group does."""
-    place = 0
-    while found := candidate.search(text, place):
-        whole = found[0]
-        ends = (e for e in range(len(whole), 12, -1) if whole[e - 1].isalnum() and not whole[e : e + 1].isalnum())
-        end = next((e for e in ends if is_valid(whole[:e].translate(JOINED))), 0)
-        if end:
-            yield found.start(), found.start() + end
-        place = found.start() + (end or 1)
-
-
-def _is_iban(number: str) -> bool:
-    return iban.is_valid(number, check_country=False)
-
-
-def _is_card(number: str) -> bool:
-    return bool(ISSUER.fullmatch(number)) and luhn.is_valid(number)
-
-
-def _phones(text: str) -> Iterator[Span]:
-    """Numbers with a country's prefix, in the American form, with a leading zero, or after a word such as "call"."""
-    yield from (found.span() for found in INTERNATIONAL.finditer(text) if not COORDINATE.match(found[0]))
-    yield from (found.span() for found in AMERICAN.finditer(text))
-    if NATIONAL.search(text):
-        yield from _national(text)
-    for found in CALLED.finditer(text):
-        start, number = found.start(1), found[1]
-        spans = [SHORT.match(number).span()] if SHORT.match(number) else _in_plan(number)
-        yield from ((start + first, start + last) for first, last in spans)
-
-
-def _national(text: str) -> Iterator[Span]:
-    for start, end in _in_plan(text):
-        raw = text[start:end]
-        known = raw.lstrip("(").startswith("0") and sum(map(str.isdigit, raw)) >= 9
-        if known and not NO_NUMBER.search(raw) and not NOT_CALLED.search(text[max(0, start - 12) : start]):
-            yield start, end
-
-
-def _in_plan(text: str) -> Iterator[Span]:
-    """What is a number of some region's numbering plan."""
-    for region in REGIONS:
-        for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID, max_tries=TRIES):
-            is_open = match.raw_string.startswith("(") and ")" not in match.raw_string
-            yield match.start + is_open, match.end
-
-
-def _addresses(text: str) -> Iterator[Span]:
-    for found in ADDRESS.finditer(text):
-        try:
-            ip_address(found[0])
-        except ValueError:
-            continue
-        yield found.span()
-
-
 DETECTORS: tuple[tuple[str, Callable[[str], Iterable[Span]]], ...] = (
     ("[url]", _urls),
     ("[key]", find_keys),
     ("[email]", _mails),
-    ("[iban]", lambda text: _checked(text, IBAN, _is_iban)),
-    ("[card]", lambda text: _checked(text, CARD, _is_card)),
-    ("[phone]", _phones),
-    ("[id]", lambda text: (found.span() for found in SSN.finditer(text) if ssn.is_valid(found[0]))),
-    ("[ip]", _addresses),
+    ("[iban]", find_ibans),
+    ("[card]", find_cards),
+    ("[phone]", find_phones),
+    ("[id]", find_security_numbers),
+    ("[ip]", find_addresses),
 )
