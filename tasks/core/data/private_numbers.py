@@ -18,8 +18,10 @@ TRIES = 50  # stretches of digits that are looked up in a numbering plan
 
 IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?:[ \n.\-/]{0,2}[A-Za-z0-9]){11,34}")
 JOINED = str.maketrans("", "", " \t\n.-/")
-CARD = re.compile(r"(?<![\d.])[2-6](?:[ \n.\-/]{0,2}\d){12,22}")
-ISSUER = re.compile(r"4\d{12}(?:\d{3,6})?|3[0689]\d{12}|3[47]\d{13}|(?:2[2-7]|35|5\d|6\d)\d{14,17}")
+CARD = re.compile(r"(?<![\d.])[2-6]\d*(?:([ .\-/\n]{1,3})\d+(?:\1\d+){0,18})?")
+ISSUER = re.compile(
+    r"4\d{15}(?:\d{3})?|(?:2[2-7]|5[1-5])\d{14}|3[47]\d{13}|3[0689]\d{12}|(?:35|50|5[6-8]|6\d)\d{14,17}"
+)
 INTERNATIONAL = re.compile(r"(?<![\w+.])\+[ (]{0,2}[1-9](?:[ ().\-/]{0,3}\d){7,16}")
 COORDINATE = re.compile(r"\+\d{1,3}\.\d{4,8}(?![\d-])")
 AMERICAN = re.compile(r"(?<![\d.-])(?:1[-. ])?(?:\(\d{3}\) ?\d{3}[-. ]|\d{3}([-.])\d{3}\1)\d{4}(?![\d-])")
@@ -32,7 +34,7 @@ CALLED = re.compile(
 )
 SHORT = re.compile(r"\d{3}[-. ]\d{4}(?!\d)")
 NO_NUMBER = re.compile(r"^0\.\d|^01234567|(?<!\d)\d{1,2}([./-])\d{1,2}\1\d{4}(?!\d)")  # decimals, all digits, dates
-NOT_CALLED = re.compile(r"(?:seed|isbn|issn|ean|sku)\W{0,3}$", re.IGNORECASE)
+SEED = re.compile(r"(?:seed|isbn|issn|ean|sku)\W{0,4}$", re.IGNORECASE)  # or another number that is none of these
 SSN = re.compile(r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])")
 ADDRESS = re.compile(
     r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\d|\.\d)|(?<![\w:.])(?:[0-9a-f]{0,4}:){3,7}[0-9a-f]{1,4}\b", re.IGNORECASE
@@ -62,7 +64,9 @@ def _is_iban(number: str) -> bool:
 
 def find_cards(text: str) -> Iterator[Span]:
     """Numbers of payment cards: an issuer's prefix and length, and Luhn's check digit."""
-    return _checked(text, CARD, _is_card)
+    for start, end in _checked(text, CARD, _is_card):
+        if not SEED.search(text[max(0, start - 12) : start]):
+            yield start, end
 
 
 def _is_card(number: str) -> bool:
@@ -85,7 +89,7 @@ def _national(text: str) -> Iterator[Span]:
     for start, end in _in_plan(text):
         raw = text[start:end]
         known = raw.lstrip("(").startswith("0") and sum(map(str.isdigit, raw)) >= 9
-        if known and not NO_NUMBER.search(raw) and not NOT_CALLED.search(text[max(0, start - 12) : start]):
+        if known and not NO_NUMBER.search(raw) and not SEED.search(text[max(0, start - 12) : start]):
             yield start, end
 
 

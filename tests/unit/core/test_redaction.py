@@ -189,6 +189,12 @@ def test_what_follows_a_word_for_it_is_replaced(prompt: str, clean: str) -> None
     assert redact(prompt) == clean
 
 
+def test_seeds_of_any_size_stay() -> None:
+    rng = random.Random(1)
+    prompts = [f"rings, seed {rng.randrange(2**bits)}, 1024x768" for bits in (31, 32, 53, 64) for _ in range(300)]
+    assert [prompt for prompt in prompts if redact(prompt) != prompt] == []
+
+
 @pytest.mark.parametrize("number", ["4111 1111 1111 1112", "DE88 3704 0044 0532 0130 00", "9999 9999 9999 9995"])
 def test_numbers_with_a_wrong_check_digit_stay(number: str) -> None:
     assert redact(number) == number
