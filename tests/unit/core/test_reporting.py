@@ -260,6 +260,13 @@ def test_prometheus_is_told_nothing_that_is_not_known() -> None:
     assert {sample.labels["model"] for family in families for sample in family.samples} == {odd}
     assert {f.name for f in families} == {
         f"dyeworks_drift_{n}"
-        for n in ("window_requests", "reference_requests", "generation", "check_timestamp_seconds", "verdict")
+        for n in (
+            "window_requests",
+            "largest_session",
+            "reference_requests",
+            "generation",
+            "check_timestamp_seconds",
+            "verdict",
+        )
     }
     assert "nan" not in text.lower()
