@@ -70,15 +70,17 @@ def read_notification(body: bytes) -> Reading:
     return reading
 
 
-def _parse(body: bytes | str) -> object:
+def _parse(body: bytes | str) -> dict[str, object]:
     try:
         told: object = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise NotificationUnusable(f"it is no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise NotificationUnusable("it is no JSON object")
     return told
 
 
-def _read(told: object, reading: Reading, wrapped: int) -> None:
+def _read(told: dict[str, object], reading: Reading, wrapped: int) -> None:
     match told:
         case {"Type": "Notification", "Message": str(message)} if wrapped:
             _read(_parse(message), reading, wrapped - 1)
@@ -99,13 +101,14 @@ def _read(told: object, reading: Reading, wrapped: int) -> None:
 
 def _record(record: object, name: str, reading: Reading) -> None:
     """A record of AWS, MinIO or Ceph; one without an event's name counts as an upload."""
-    match record:
+    told: dict[str, object] = record if isinstance(record, dict) else {}
+    match told:
         case {"eventName": str(event)} if not event.removeprefix("s3:").startswith(CREATED):
             reading.ignored.append(f"{name}: {event[:LONGEST_WORD]}")
-        case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as item}}:
-            raw = record.get("eventSource") == "ceph:s3" or not FORM_ENCODED.fullmatch(key)
+        case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **item}}}:
+            raw = told.get("eventSource") == "ceph:s3" or not FORM_ENCODED.fullmatch(key)
             marks = [item.get(mark) for mark in ("versionId", "eTag", "sequencer")]
-            _take(name, bucket, key if raw else _decoded(key), [*marks, record.get("eventTime")], reading)
+            _take(name, bucket, key if raw else _decoded(key), [*marks, told.get("eventTime")], reading)
         case _:
             reading.bad.append(f"{name}: it has no s3.bucket.name and s3.object.key")
 
@@ -115,7 +118,7 @@ def _bridged(told: Mapping[str, object], kind: str, detail: Mapping[str, object]
     match detail:
         case _ if kind != "Object Created":
             reading.ignored.append(kind[:LONGEST_WORD])
-        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key)} as item}:
+        case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **item}}:
             marks = [item.get(mark) for mark in ("version-id", "etag", "sequencer")]
             _take("detail", bucket, key, [*marks, told.get("time")], reading)
         case _:

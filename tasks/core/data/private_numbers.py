@@ -81,8 +81,8 @@ def find_phones(text: str) -> Iterator[Span]:
         yield from _national(text)
     for found in CALLED.finditer(text):
         start, number = found.start(1), found[1]
-        spans = [SHORT.match(number).span()] if SHORT.match(number) else _in_plan(number)
-        yield from ((start + first, start + last) for first, last in spans)
+        short = SHORT.match(number)
+        yield from ((start + first, start + last) for first, last in ([short.span()] if short else _in_plan(number)))
 
 
 def _national(text: str) -> Iterator[Span]:

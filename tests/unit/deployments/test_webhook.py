@@ -357,7 +357,7 @@ def test_sns_may_show_the_token_as_a_password(client: TestClient, folder: Folder
         401,
     ]
     for value in ("Basic", "Basic ?", "Basic \xe9", f"Basic {TOKEN}", "Digest x", "bearer", "Bearer  "):
-        headers = {"Authorization": value.encode("latin-1")}
+        headers = {b"Authorization": value.encode("latin-1")}
         assert client.post("/notifications/s3", json={}, headers=headers).status_code == 401
 
 
