@@ -1,77 +1,100 @@
-"""The upload webhook: an S3 notification leads to an ingest. Without torch in its process.
+"""The upload webhook: a notification of an object store leads to an ingest. Without torch in its process.
 
-`POST /notifications/s3` with `Authorization: Bearer <DYEWORKS_WEBHOOK_TOKEN>`. A notification that was
-seen before changes nothing; one whose event could not be sent is answered 503, so that the sender repeats it.
+`POST /notifications/s3` with `Authorization: Bearer <DYEWORKS_WEBHOOK_TOKEN>`, or Basic with the token as the password.
+A notification that was seen before changes nothing. Its events are in the outbox before the answer, and are sent after.
 """
 
+import asyncio
+import base64
+import binascii
+import logging
 import secrets
-from collections.abc import Iterator
-from urllib.parse import unquote_plus
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 
-from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from deployments.exposure import ExposureGuard
+from deployments.webhook.notifications import Place, Reading, read_notification
+from deployments.webhook.sender import Sender
 from tasks.core.documents import digest
-from tasks.core.errors import DyeworksError, EventUndelivered, ObjectExists
-from tasks.core.events import Uploaded, emit, make_event
+from tasks.core.errors import DyeworksError, NotificationUnusable, ObjectExists
+from tasks.core.events import Uploaded, make_event, queue
 from tasks.core.settings import Settings, get_settings
 from tasks.core.store import Store, open_store
 
+MOST_BYTES = 1_000_000  # of a body; 256 KiB is the most that SNS and EventBridge send
+BODY_SECONDS = 30  # for a body to come in
+MOST_WORDS, MOST_LETTERS = 20, 100  # that an answer lists, and names of each
 
-class Item(BaseModel):
-    """The object of a record."""
-
-    key: str
-    version: str = Field("", alias="versionId")
-    etag: str = Field("", alias="eTag")
-    sequencer: str = ""
+log = logging.getLogger("dyeworks.webhook")
+_open = lru_cache(maxsize=1)(open_store)
 
 
-class Bucket(BaseModel):
-    """The bucket of a record."""
-
-    name: str
-
-
-class Place(BaseModel):
-    """Where the object lies."""
-
-    bucket: Bucket
-    object: Item
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Send events beside the server."""
+    app.state.sender = Sender(lambda: _open(get_settings().store))
+    sending = asyncio.create_task(app.state.sender.run())
+    yield
+    sending.cancel()
+    with suppress(asyncio.CancelledError):
+        await sending
 
 
-class Record(BaseModel):
-    """One record of an S3 event notification."""
-
-    s3: Place
-
-
-class Notification(BaseModel):
-    """An S3 event notification, structure version 2."""
-
-    records: list[Record] = Field(alias="Records")
-
-
-app = FastAPI(title="dyeworks webhook", docs_url=None, redoc_url=None)
+app = FastAPI(title="dyeworks webhook", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: get_settings().webhook_token)
 
 
 @app.exception_handler(DyeworksError)
 def explain(_: Request, error: Exception) -> JSONResponse:
-    """Tell an error in its own words; an event that waits in the outbox asks to be called again."""
-    return JSONResponse({"error": str(error)}, 503 if isinstance(error, EventUndelivered) else 500)
+    """Tell an error in its own words."""
+    return JSONResponse({"error": str(error)}, 422 if isinstance(error, NotificationUnusable) else 500)
 
 
-def authorise(authorization: str = Header("")) -> Settings:
-    """The settings, for a caller with the right token; 401 for any other."""
+@app.exception_handler(Exception)
+def ask_again(_: Request, error: Exception) -> JSONResponse:
+    """Ask for the notification again where the store is away; the error itself is logged by the server."""
+    return JSONResponse({"error": f"not taken ({type(error).__name__}); send the notification again"}, 503)
+
+
+async def authorise(request: Request) -> Settings:
+    """The settings, for a caller with the right token; 401 for any other. The body is not read yet."""
     settings = get_settings()
     token = settings.webhook_token.get_secret_value()
-    if not token or not secrets.compare_digest(authorization.encode(), f"Bearer {token}".encode()):
-        raise HTTPException(401, "the Authorization header must be 'Bearer' and the webhook's token")
+    if not token or not secrets.compare_digest(_shown(request.headers.get("Authorization", "")), token.encode()):
+        told = "the Authorization header must be 'Bearer' and the webhook's token, or 'Basic' with it as the password"
+        raise HTTPException(401, told, {"WWW-Authenticate": "Bearer"})
     return settings
+
+
+def _shown(header: str) -> bytes:
+    """The token that a caller shows; SNS can only send a user and a password, as they stand in its URL."""
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.encode("latin-1")
+    with suppress(binascii.Error, ValueError):
+        return base64.b64decode(value, validate=True).partition(b":")[2] if scheme.lower() == "basic" else b""
+    return b""
+
+
+async def read_body(request: Request) -> bytes:
+    """The body; 413 when it is longer than a notification can be, 408 when it does not come in."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise HTTPException(413, f"a notification has at most {MOST_BYTES} bytes")
+    except TimeoutError as error:
+        raise HTTPException(408, f"the body did not come in within {BODY_SECONDS} s") from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the body was cut off") from error
+    return bytes(body)
 
 
 @app.get("/health")
@@ -80,25 +103,46 @@ def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@app.post("/notifications/s3", status_code=202)
-def take_notification(body: Notification, settings: Settings = Depends(authorise)) -> dict[str, int]:
-    """Emit `dyeworks.data.uploaded` for each dataset that the records add to."""
-    store = open_store(settings.store)
+@app.post("/notifications/s3")
+async def take_notification(request: Request, settings: Settings = Depends(authorise)) -> JSONResponse:
+    """Queue `dyeworks.data.uploaded` for each dataset that the uploads add to; 202, or 200 when there are none.
+
+    The answer says what was left out: `ignored` is no upload into this store, `bad` cannot be read.
+    """
+    reading = read_notification(await read_body(request))
+    records = len(reading.uploads) + len(reading.ignored) + len(reading.bad)
+    new = await asyncio.to_thread(_take, settings, reading) if reading.uploads else 0
+    if new:
+        request.app.state.sender.wake()
+    lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
+    if lists:
+        log.info("notification: %r", {name: words[:MOST_WORDS] for name, words in lists.items()})
+    told: dict[str, object] = {"new": new, "records": records}
+    told |= {name: [*words[:MOST_WORDS], *_more(words)] for name, words in lists.items()}
+    return JSONResponse(told, 202 if reading.uploads else 422 if reading.bad else 200)
+
+
+def _more(words: Sequence[str]) -> list[str]:
+    return [f"and {len(words) - MOST_WORDS} more"] if len(words) > MOST_WORDS else []
+
+
+def _take(settings: Settings, reading: Reading) -> int:
+    """Queue an event for each dataset; how many uploads are new. What lies elsewhere is added to what is ignored."""
+    store, place = _open(settings.store), Place.of(settings.store)
     fresh: dict[str, list[str]] = {}
-    for record in body.records:
-        identity = digest(record.s3.bucket.name, record.s3.object.model_dump_json())
-        for dataset in _datasets(record):
-            if not store.exists(_mark(identity)):
-                fresh.setdefault(dataset, []).append(identity)
+    for bucket, key, identity in dict.fromkeys(reading.uploads):
+        if place.bucket not in {"", bucket}:
+            reading.ignored.append(f"{key[:MOST_LETTERS]}: bucket {bucket[:MOST_LETTERS]} is not the store's")
+        elif not (dataset := place.dataset(key)):
+            reading.ignored.append(f"{key[:MOST_LETTERS]}: it lies outside of uploads/<dataset>/ of the store")
+        elif not store.exists(_mark(identity)):
+            fresh.setdefault(dataset, []).append(identity)
     for dataset, identities in fresh.items():
-        reason = f"{len(identities)} objects were uploaded"
+        payload = Uploaded(reason=f"{len(identities)} objects were uploaded", dataset=dataset)
         key = digest(dataset, *sorted(identities))
-        emit(
-            store,
-            make_event("dyeworks.data.uploaded", settings.model, Uploaded(reason=reason, dataset=dataset), key=key),
-        )
-        _remember(store, identities)
-    return {"new": sum(map(len, fresh.values())), "records": len(body.records)}
+        queue(store, make_event("dyeworks.data.uploaded", settings.model, payload, key=key))
+        _remember(store, identities)  # after the event: cut off between the two, the sender's repetition finds it again
+    return sum(map(len, fresh.values()))
 
 
 def _mark(identity: str) -> str:
@@ -107,14 +151,5 @@ def _mark(identity: str) -> str:
 
 def _remember(store: Store, identities: list[str]) -> None:
     for identity in identities:
-        try:
+        with suppress(ObjectExists):  # the same notification, delivered twice at once
             store.create(_mark(identity), b"")
-        except ObjectExists:  # the same notification, delivered twice at once
-            continue
-
-
-def _datasets(record: Record) -> Iterator[str]:
-    """The dataset in `[prefix/]uploads/<dataset>/<file>`; keys are form-encoded by AWS and MinIO."""
-    parts = unquote_plus(record.s3.object.key).split("/")
-    if "uploads" in parts[:-2]:
-        yield parts[parts.index("uploads") + 1]

@@ -287,6 +287,13 @@ class EventRefused(DyeworksError):
         self.event, self.key = event, key
 
 
+class NotificationUnusable(DyeworksError):
+    """A body that was posted to the webhook is no notification of an object store."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the body is no notification of an object store: {problem}")
+
+
 class PromotionLost(DyeworksError):
     """Another promotion took the generation first."""
 

@@ -25,6 +25,8 @@ class DriftRecord(Document):
     topics: tuple[Topic, ...] = ()
     reference_generation: int = 0  # whose traffic the reference is; another than the champion's when one is pinned
     coverage_near: float | None = None  # cosine of a caption from which on it comes near a topic
+    largest_session: float = 0.0  # share of the requests that came in one session, the largest
+    advice: str = ""  # what to do where requests without sessions leave too few to judge
     unreadable: tuple[str, ...] = ()  # damaged objects of the prompt log, which were left out
 
 

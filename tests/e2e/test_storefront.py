@@ -93,7 +93,7 @@ def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> No
     assert first.content == second.content, "the same seed gives the same picture"
     wait_for(lambda: len(logged(shop)) >= 2, "both requests are logged")
     line = next(entry for entry in logged(shop) if entry["request_id"] == first.headers["X-Request-Id"])
-    assert line["prompt"] == "rings in adire_style for [removed]"
+    assert line["prompt"] == "rings in adire_style for [email]"
     assert "ada" not in line["session"]
 
 

@@ -5,19 +5,24 @@ Lines are written at least once and deduplicated by request_id on read.
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal
 
 from tasks.core.data.hourly import Line, append_lines, list_hours, parse_lines
+from tasks.core.data.redaction import redact
 from tasks.core.store import Store
 
-_PRIVATE = re.compile(
-    r"[\w.+-]+[@\uff20][\w-]+(?:\.[\w-]+)*"  # mail
-    r"|\b\d{1,3}(?:\.\d{1,3}){3}\b"  # addresses of machines
-    r"|\+?\(?\d[\d ()./-]{6,}\d"  # telephones
-)
+__all__ = [
+    "PromptLine",
+    "hash_session",
+    "log_hours",
+    "once",
+    "read_lines",
+    "read_objects",
+    "redact",
+    "write_lines",
+]
 
 
 class PromptLine(Line):
@@ -33,11 +38,6 @@ class PromptLine(Line):
     latency_s: float
     flagged: bool = False
     session: str
-
-
-def redact(prompt: str) -> str:
-    """The prompt without mail addresses and telephone numbers."""
-    return _PRIVATE.sub("[removed]", prompt)
 
 
 def hash_session(session: str, key: str) -> str:

@@ -132,8 +132,12 @@ def scan(
 
 
 def _refuse_broken(profile: DriftProfile, constant: Mask) -> None:
-    """Raise `BadEmbeddings` for a column that never changes on one side alone: an encoder has broken, not a taste."""
-    wrong = np.flatnonzero(constant != profile.constant)
+    """Raise `BadEmbeddings` for a column that never changes on one side alone: an encoder has broken, not a taste.
+
+    B's own columns are looked at too: profiles that were frozen earlier take a column of noise for one that changes.
+    """
+    dull = constant_columns(profile.reference, np.arange(len(profile.reference)))
+    wrong = np.flatnonzero((constant != profile.constant) & ~(constant & dull))
     if len(wrong):
         here, there = ("the window", "the reference") if constant[wrong[0]] else ("the reference", "the window")
         raise BadEmbeddings("current", f"column {wrong[0]} is constant in {here} and not in {there}", len(wrong))

@@ -18,6 +18,7 @@ Matrix = npt.NDArray[np.floating]
 CHUNK = 2048  # rows that are looked at together: few enough for a processor's cache
 WIDEST = 8  # bytes of a float
 ALMOST = 1e-6  # what rounding makes of a length of one
+NOISE = 1e-6  # of a usual column's range: one that varies by less is constant
 
 
 def matrix(name: str, values: Rows, dimension: int | None = None) -> Matrix:
@@ -104,12 +105,19 @@ def row_hashes(name: str, values: Matrix) -> Ints:
 
 
 def constant_columns(values: Matrix, kept: Ints) -> Mask:
-    """Return bool [d]: the columns that hold one value in all of the rows `kept`; none where there is but one row."""
+    """Return bool [d]: the columns that vary, over the rows `kept`, by less than a millionth of what is usual.
+
+    Usual is the mean range of a column; where it is zero all columns are constant. One row has no constant
+    column.
+    """
+    if len(kept) < 2:
+        return np.zeros(values.shape[1], dtype=np.bool_)
     low, high = np.full(values.shape[1], np.inf), np.full(values.shape[1], -np.inf)
     for start in range(0, len(kept), CHUNK):
         rows = values[kept[start : start + CHUNK]]
         low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
-    return np.asarray(low == high) if len(kept) > 1 else np.zeros(values.shape[1], dtype=np.bool_)
+    reach = high - low
+    return np.asarray(reach <= NOISE * reach.mean())
 
 
 def capped(groups: Ints, cap: int | Ints, rng: np.random.Generator) -> Ints:

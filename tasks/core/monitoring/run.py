@@ -25,6 +25,7 @@ from tasks.core.monitoring.profiles import (
     session_groups,
     suffices,
 )
+from tasks.core.monitoring.sessions import largest_share, session_advice
 from tasks.core.monitoring.states import window_state
 from tasks.core.records import DriftRecord
 from tasks.core.registry.ledger import Entry, history
@@ -152,7 +153,11 @@ class Monitor:
 
     def _record(self, window: Window, found: Finding) -> DriftRecord:
         card = found.profile.card if found.profile else None
-        entries, unreadable = window.entries, [key for hour in window.hours for key in hour.unreadable]
+        entries, lines = window.entries, window.lines
+        verdict = found.report.verdict if found.report else "provisional"
+        is_open = bool(entries) and verdict in {"insufficient_data", "provisional"}
+        advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
+        says = _says(window, found, self.spec)
         in_force = generation_in_force(self.store, self.settings.model, entries) if entries else 0
         return DriftRecord(
             key=f"drift/{self.settings.model}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
@@ -161,15 +166,17 @@ class Monitor:
             end=window.end,
             generation=entries[-1].generation if entries else 0,
             reference_generation=in_force,
-            verdict=found.report.verdict if found.report else "provisional",
-            says=_says(window, found, self.spec),
-            requests=len(window.lines),
+            verdict=verdict,
+            says=f"{says}; {advice}" if advice else says,
+            requests=len(lines),
             reference_requests=card.rows_a + card.rows_b if card else 0,
             drift=found.report,
             fresh=found.news.sample,
             topics=found.news.topics,
             coverage_near=found.news.coverage_near,
-            unreadable=tuple(unreadable),
+            largest_session=round(largest_share(lines), 4),
+            advice=advice,
+            unreadable=tuple(key for hour in window.hours for key in hour.unreadable),
         )
 
 

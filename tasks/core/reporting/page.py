@@ -43,10 +43,11 @@ def drift_page(
 def _verdict(record: DriftRecord, spec: DriftSpec, model: str, decision: str) -> str:
     kind = escape(record.verdict)
     decided = f"<p>Decision: {escape(decision)}</p>" if decision else ""
+    advice = f"<p>{escape(record.advice)}.</p>" if record.advice and record.drift else ""  # else a part of the sentence
     return (
         f'<section class="verdict {kind}"><div class="badge">{kind.replace("_", " ")}</div>'
         f'<h1>{escape(headline(record))}</h1><p class="lead">{escape(sentence(record, spec))}</p>{_figures(record)}'
-        f"{decided}"
+        f"{advice}{decided}"
         f'<p class="quiet">Requests for {escape(model)} from {_moment(record.start)} to {_moment(record.end)}.</p>'
         "</section>"
     )
@@ -56,6 +57,8 @@ def _figures(record: DriftRecord) -> str:
     figures = {"requests": f"{record.requests:,}"}
     if report := record.drift:
         figures["effective"] = f"{report.n_effective:,.0f}"
+    if record.largest_session:
+        figures["largest session"] = f"{record.largest_session:.0%}"
     if record.reference_requests:
         figures["reference"] = f"{record.reference_requests:,}"
     if report and record.verdict != "insufficient_data":  # a PSI of too few requests would only mislead

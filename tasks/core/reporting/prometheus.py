@@ -42,6 +42,7 @@ def _of_check(record: DriftRecord) -> Iterator[Metric]:
         yield Metric("dyeworks_drift_threshold", "PSI from which a retrain is asked for.", report.threshold)
         yield Metric("dyeworks_drift_window_effective", "Independent requests in the window.", report.n_effective)
     yield Metric("dyeworks_drift_window_requests", "Requests in the window.", record.requests)
+    yield Metric("dyeworks_drift_largest_session", "Share that came in one session.", record.largest_session)
     yield Metric("dyeworks_drift_reference_requests", "Requests in the reference.", record.reference_requests)
     yield Metric("dyeworks_drift_generation", "Generation that was checked, 0 for none.", record.generation)
     yield Metric("dyeworks_drift_check_timestamp_seconds", "When it was checked, Unix time.", record.time.timestamp())

@@ -27,7 +27,7 @@ from tasks.core.drift import (
 from tasks.core.drift.fit import stretches
 from tasks.core.drift.groups import Seen, grouped
 from tasks.core.drift.null import linear_contrast, null_statistics, on_grid, shared_variance
-from tasks.core.drift.rows import capped, fold_of, half_of_groups, row_hashes
+from tasks.core.drift.rows import capped, constant_columns, fold_of, half_of_groups, row_hashes
 from tasks.core.drift.score import psi, share_to_psi
 from tasks.core.drift.state import placed_state
 from tasks.core.errors import (
@@ -218,6 +218,49 @@ def test_degenerate_references_are_refused_or_harmless(run: Checker) -> None:
     assert run(columns[:300], profile=dull).verdict == "stable", "constant in both"
     with pytest.raises(BadEmbeddings, match="column 1 is constant in the reference and not in the window"):
         run(World().window(300), profile=dull)
+
+
+HALF = -6e-8  # the smallest number of half precision: what is left of a column that should be zero
+
+
+@pytest.mark.parametrize("noise", [0.0, HALF])
+@pytest.mark.parametrize("other", [0.0, HALF, 1e-7])
+def test_a_column_of_noise_is_constant_whatever_noise_it_holds(run: Checker, noise: float, other: float) -> None:
+    reference, window = World().window(2500), World().seeded(702).window(300)
+    reference[:, 5] = np.where(np.arange(2500) % 2, 0.0, noise)
+    window[:, 5] = np.where(np.arange(300) % 3, 0.0, other)
+    found = fit_profile(reference, encoder=ENCODER, spec=SPEC)
+    assert np.flatnonzero(found.constant).tolist() == [5]
+    assert run(window, profile=found).verdict == "stable"
+    frozen_earlier = replace(found, constant=np.zeros_like(found.constant))
+    assert run(window, profile=frozen_earlier).verdict == "stable"
+    with pytest.raises(BadEmbeddings, match="column 5 is constant in the reference and not in the window"):
+        run(World().window(300), profile=found)
+    window[:, 6] = np.where(np.arange(300) % 2, 0.0, noise)
+    with pytest.raises(BadEmbeddings, match="column 6 is constant in the window and not in the reference"):
+        run(window, profile=found)
+
+
+def test_what_is_constant_is_a_millionth_of_what_is_usual_in_any_unit() -> None:
+    rows = np.random.default_rng(1).normal(size=(5000, 8))
+    rows[:, 2], rows[:, 4] = 7.0, 0.5 + 1e-8 * rows[:, 4]
+    rows[:, 6] *= 1e-4
+    everything = np.arange(len(rows))
+    for unit in (1e-6, 1.0, 1e6):
+        assert np.flatnonzero(constant_columns(unit * rows, everything)).tolist() == [2, 4]
+    assert constant_columns(np.full((9, 3), 0.1), np.arange(9)).tolist() == [True] * 3
+    assert constant_columns(rows, everything[:1]).tolist() == constant_columns(rows, everything[:0]).tolist()
+    assert not constant_columns(rows, everything[:1]).any()
+
+
+@pytest.mark.parametrize("value", [0.1, np.nan, np.inf, 0.0])
+def test_a_window_whose_columns_are_all_constant_decides_nothing(run: Checker, value: float) -> None:
+    window = np.full((300, 64), value, dtype=np.float32)
+    if value == 0.1:
+        assert run(window).verdict == "insufficient_data", "one text, three hundred times"
+    else:
+        with pytest.raises(BadEmbeddings, match=r"current: holds rows with (NaN|Inf|only zeros), the first is row 0"):
+            run(window)
 
 
 def test_damaged_numbers_never_ask_for_a_retrain(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_visitors_stay_apart_and_unknown(folder: FolderStore) -> None:
 
 def test_what_is_private_is_removed(folder: FolderStore) -> None:
     (line,) = imported(folder, entry(prompt="rings for ada@example.com, +234 803 123 4567", session=None))
-    assert line.prompt == "rings for [removed], [removed]"
+    assert line.prompt == "rings for [email], [phone]"
     assert not any(b"ada@" in folder.read(key) for key in folder.list(""))
 
 

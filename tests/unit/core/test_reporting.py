@@ -247,7 +247,7 @@ def test_prometheus_reads_the_metrics() -> None:
     assert found["dyeworks_retrains_total", "promote"] == 3
     assert {v: found["dyeworks_drift_verdict", v] for v in VERDICTS} == {v: float(v == "retrain") for v in VERDICTS}
     names = {name for name, _ in found}
-    assert len(names) == 11
+    assert len(names) == 12
     for name in names:
         assert re.search(rf"^# HELP {name} \S.*\n# TYPE {name} (gauge|counter)\n{name}\{{", text, re.M)
     assert text.endswith("\n")
@@ -260,6 +260,13 @@ def test_prometheus_is_told_nothing_that_is_not_known() -> None:
     assert {sample.labels["model"] for family in families for sample in family.samples} == {odd}
     assert {f.name for f in families} == {
         f"dyeworks_drift_{n}"
-        for n in ("window_requests", "reference_requests", "generation", "check_timestamp_seconds", "verdict")
+        for n in (
+            "window_requests",
+            "largest_session",
+            "reference_requests",
+            "generation",
+            "check_timestamp_seconds",
+            "verdict",
+        )
     }
     assert "nan" not in text.lower()

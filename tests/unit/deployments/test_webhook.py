@@ -1,24 +1,38 @@
 """The webhook through its own HTTP interface, with a real events server behind it."""
 
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from deployments.webhook.app import app
+from deployments.webhook.app import MOST_BYTES, app
+from deployments.webhook.notifications import Place
+from tasks.core.errors import ObjectMissing
+from tasks.core.events import Uploaded, make_event, queue
 from tasks.core.settings import get_settings
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
+from tests.s3_server import s3_server
 
 TOKEN = "a-long-token"
 Body = dict[str, Any]
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> TestClient:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
     get_settings.cache_clear()
-    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as running:
+        yield running
 
 
 def notification(*keys: str, bucket: str = "cloths") -> Body:
@@ -31,9 +45,53 @@ def post(client: TestClient, body: Body, token: str = TOKEN) -> tuple[int, Body]
     return answer.status_code, told
 
 
-def datasets(events: EventsServer) -> list[str]:
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come about"
+        time.sleep(0.01)
+
+
+def datasets(events: EventsServer, count: int) -> list[str]:
+    """The datasets of so many events, which are sent after the answer."""
+    wait_for(lambda: len(events.events) >= count, f"{count} events")
     assert {e["event"] for e in events.events} <= {"dyeworks.data.uploaded"}
-    return [e["payload"]["dataset"] for e in events.events]
+    return sorted(e["payload"]["dataset"] for e in events.events)
+
+
+def queued(folder: FolderStore) -> list[str]:
+    """The datasets of all events that were ever queued."""
+    found = {}
+    for key in [*folder.list("outbox/"), *folder.list("events/")]:
+        with suppress(ObjectMissing):  # it is sent in this moment
+            told = json.loads(folder.read(key))
+            event = told if isinstance(told["event"], str) else told["event"]
+            found[event["id"]] = event["payload"]["dataset"]
+    return sorted(found.values())
+
+
+def record(key: str = "uploads/cloth/a.png", **changed: Any) -> Body:
+    """A record as AWS sends it."""
+    item = {"key": key, "size": 7, "eTag": "e1", "sequencer": "01"} | changed.pop("item", {})
+    told = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-27T01:02:03.000Z"}
+    return told | {"s3": {"bucket": {"name": "cloths"}, "object": item}} | changed
+
+
+def bridged(key: str = "uploads/cloth/a.png", kind: str = "Object Created") -> Body:
+    """An event as EventBridge sends it."""
+    item = {"key": key, "size": 7, "etag": "e1", "version-id": "v1", "sequencer": "01"}
+    detail = {"version": "0", "bucket": {"name": "cloths"}, "object": item, "reason": "PutObject"}
+    return {"version": "0", "source": "aws.s3", "detail-type": kind, "time": "2026-11-27T01:02:03Z", "detail": detail}
+
+
+def filed(kind: str = "create", path: str = "/buckets/cloths/uploads/cloth/a.png", **entry: Any) -> Body:
+    """An event as SeaweedFS' filer sends it."""
+    return {"key": path, "event_type": kind, "message": {"new_entry": {"name": "a.png"} | entry}}
+
+
+def wrapped(told: Body) -> Body:
+    """A notification of SNS around another."""
+    return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(told)}
 
 
 def test_it_says_that_it_runs(client: TestClient) -> None:
@@ -66,30 +124,29 @@ def test_a_body_that_is_no_notification_is_refused(client: TestClient, events: E
 
 def test_an_upload_emits_its_dataset(client: TestClient, events: EventsServer, folder: FolderStore) -> None:
     assert post(client, notification("uploads/cloth/a.png")) == (202, {"new": 1, "records": 1})
+    assert datasets(events, 1) == ["cloth"]
     (event,) = events.events
-    assert event["event"] == "dyeworks.data.uploaded"
-    assert event["payload"]["dataset"] == "cloth"
     assert event["resource"]["prefect.resource.id"] == "dyeworks.model.adire"
-    assert list(folder.list("outbox/")) == []
+    wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
 
 
 def test_many_records_emit_one_event_a_dataset(client: TestClient, events: EventsServer) -> None:
     body = notification("uploads/cloth/a.png", "uploads/cloth/b.png", "prefix/uploads/batik/c.png")
     assert post(client, body) == (202, {"new": 3, "records": 3})
-    assert sorted(datasets(events)) == ["batik", "cloth"]
+    assert datasets(events, 2) == ["batik", "cloth"]
 
 
-def test_the_same_notification_twice_emits_once(client: TestClient, events: EventsServer) -> None:
+def test_the_same_notification_twice_emits_once(client: TestClient, folder: FolderStore) -> None:
     body = notification("uploads/cloth/a.png")
     assert post(client, body)[1]["new"] == 1
     assert post(client, body) == (202, {"new": 0, "records": 1})
-    assert len(events.events) == 1
+    assert queued(folder) == ["cloth"]
 
 
 def test_only_what_is_new_counts_in_an_overlapping_notification(client: TestClient, events: EventsServer) -> None:
     post(client, notification("uploads/cloth/a.png"))
     assert post(client, notification("uploads/cloth/a.png", "uploads/cloth/b.png"))[1] == {"new": 1, "records": 2}
-    assert len(events.events) == 2
+    assert datasets(events, 2) == ["cloth", "cloth"]
 
 
 def test_another_version_of_an_object_is_new(client: TestClient, events: EventsServer) -> None:
@@ -97,33 +154,42 @@ def test_another_version_of_an_object_is_new(client: TestClient, events: EventsS
     post(client, body)
     body["Records"][0]["s3"]["object"]["eTag"] = "changed"
     assert post(client, body)[1]["new"] == 1
+    datasets(events, 2)
     assert len({e["id"] for e in events.events}) == 2
 
 
 @pytest.mark.parametrize("key", ["uploads/my+cloth/a%2Bb.png", "uploads%2Fmy%20cloth%2Fa.png"])
 def test_a_form_encoded_key_is_decoded(client: TestClient, events: EventsServer, key: str) -> None:
     assert post(client, notification(key))[0] == 202
-    assert datasets(events) == ["my cloth"]
+    assert datasets(events, 1) == ["my cloth"]
 
 
 @pytest.mark.parametrize("key", ["blobs/ab12", "uploads/loose.png", "quarantine/cloth/a.json", "myuploads/cloth/a.png"])
-def test_a_key_outside_the_uploads_is_ignored(client: TestClient, events: EventsServer, key: str) -> None:
-    assert post(client, notification(key)) == (202, {"new": 0, "records": 1})
-    assert events.events == []
+def test_a_key_outside_the_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
+    told = {"new": 0, "records": 1, "ignored": [f"{key}: it lies outside of uploads/<dataset>/ of the store"]}
+    assert post(client, notification(key)) == (202, told)
+    assert queued(folder) == []
 
 
-def test_while_prefect_is_down_the_sender_is_asked_to_repeat(
+def test_while_prefect_is_down_the_event_waits_and_the_sender_does_not(
     client: TestClient, events: EventsServer, folder: FolderStore
 ) -> None:
     events.status = 502
-    status, told = post(client, notification("uploads/cloth/a.png"))
-    assert status == 503
-    assert "stays in the outbox" in told["error"]
+    assert post(client, notification("uploads/cloth/a.png")) == (202, {"new": 1, "records": 1})
+    wait_for(lambda: len(events.paths) > 0, "a first try")
     assert len(list(folder.list("outbox/"))) == 1
     events.status = 204
-    assert post(client, notification("uploads/cloth/a.png"))[0] == 202
-    assert datasets(events) == ["cloth"], "sent once, though it was queued and then repeated"
-    assert list(folder.list("outbox/")) == []
+    assert post(client, notification("uploads/batik/a.png"))[0] == 202
+    assert datasets(events, 2) == ["batik", "cloth"]
+    wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
+
+
+def test_what_an_earlier_process_has_left_is_sent_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, events: EventsServer, folder: FolderStore
+) -> None:
+    queue(folder, make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="before", dataset="cloth"), key="k"))
+    with TestClient(app):
+        assert datasets(events, 1) == ["cloth"]
 
 
 def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,3 +198,272 @@ def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: py
     status, told = post(client, notification("uploads/cloth/a.png"))
     assert status == 500
     assert "check DYEWORKS_STORE" in told["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Records": [record()]},
+        {"EventName": "s3:ObjectCreated:Put", "Key": "k", "Records": [record(eventName="s3:ObjectCreated:Put")]},
+        {"Records": [record(eventName="ObjectCreated:CompleteMultipartUpload", eventSource="ceph:s3")]},
+        {"Records": [record(eventName="ObjectCreated:Copy", item={"versionId": None})]},
+        {"Records": [record(item={"eTag": None, "sequencer": None})]},
+        {"Records": [record(eventTime=None, item={"eTag": 7, "sequencer": [], "size": None})]},
+        wrapped({"Records": [record()]}),
+        wrapped(bridged()),
+        bridged(),
+        filed(),
+        filed("update"),
+        filed("rename", "/buckets/cloths/uploads/other/x.png")
+        | {"message": {"new_parent_path": "/buckets/cloths/uploads/cloth", "new_entry": {"name": "a.png"}}},
+    ],
+)
+def test_all_forms_of_an_upload_are_read(client: TestClient, folder: FolderStore, body: Body) -> None:
+    assert post(client, body) == (202, {"new": 1, "records": 1})
+    assert queued(folder) == ["cloth"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"},
+        wrapped({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"}),
+        *(
+            {"Records": [record(eventName=name)]}
+            for name in (
+                "ObjectRemoved:Delete",
+                "s3:ObjectRemoved:DeleteMarkerCreated",
+                "ObjectTagging:Put",
+                "ObjectRestore:Completed",
+                "LifecycleExpiration:Delete",
+                "LifecycleTransition",
+                "ObjectAcl:Put",
+                "s3:ObjectAccessed:Get",
+                "Replication:OperationMissedThreshold",
+            )
+        ),
+        *(bridged(kind=kind) for kind in ("Object Deleted", "Object Tags Added", "Object Restore Completed")),
+        filed("delete"),
+        filed(is_directory=True),
+        filed(path="/etc/uploads/cloth/a.png"),
+    ],
+)
+def test_what_is_no_upload_starts_nothing(client: TestClient, folder: FolderStore, body: Body) -> None:
+    status, told = post(client, body)
+    assert (status, told["new"], len(told["ignored"])) == (200, 0, 1)
+    assert list(folder.list("")) == []
+
+
+def test_a_subscription_is_logged_and_not_visited(
+    client: TestClient, events: EventsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    body = {"Type": "SubscriptionConfirmation", "Token": "secret", "SubscribeURL": f"{events.address}/?Token=secret"}
+    assert post(client, body)[0] == 200
+    assert "SubscriptionConfirmation of 127.0.0.1" in caplog.text
+    assert "secret" not in caplog.text
+    assert events.paths == []
+
+
+def test_the_good_records_of_a_body_are_taken_and_the_bad_ones_named(client: TestClient, folder: FolderStore) -> None:
+    good, gone = record(), record(eventName="ObjectRemoved:Delete")
+    body = {
+        "Records": [{}, good, None, gone, record(s3={"bucket": None}), record(item={"key": "%ff"}), record("k" * 1025)]
+    }
+    status, told = post(client, body)
+    assert (status, told["new"], told["records"]) == (202, 1, 7)
+    assert [words.partition(":")[0] for words in told["bad"]] == [f"record {n}" for n in (0, 2, 4, 5, 6)]
+    assert told["ignored"] == ["record 3: ObjectRemoved:Delete"]
+    assert queued(folder) == ["cloth"]
+    assert post(client, {"Records": [{}] * 50})[1]["bad"][-1] == "and 30 more"
+
+
+def test_a_replaced_file_is_seen_again_whatever_the_sender_tells(client: TestClient) -> None:
+    bare = notification("uploads/cloth/a.png")
+    del bare["Records"][0]["s3"]["object"]["eTag"]
+    assert [post(client, bare)[1]["new"] for _ in range(2)] == [1, 1], "nothing tells one write from the other"
+    timed = [{"Records": [record(eventTime=time, item={"eTag": "e", "sequencer": None})]} for time in "112"]
+    assert [post(client, body)[1]["new"] for body in timed] == [1, 0, 1]
+    unversioned = [{"Records": [record(eventTime=None, item={"eTag": tag, "versionId": "null"})]} for tag in "aab"]
+    assert [post(client, body)[1]["new"] for body in unversioned] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "source", "dataset"),
+    [
+        ("uploads/a%2Bb+c/x.png", "aws:s3", "a+b c"),
+        ("uploads/a%2Bb+c/x.png", "minio:s3", "a+b c"),
+        ("uploads/a%2Bb+c/x.png", "ceph:s3", "a%2Bb+c"),
+        ("uploads/a b+c/x.png", "other", "a b+c"),
+        ("uploads/藍+1/x.png", "other", "藍+1"),
+        ("uploads/100%/x.png", "other", "100%"),
+    ],
+)
+def test_keys_are_decoded_where_they_are_encoded(
+    client: TestClient, folder: FolderStore, key: str, source: str, dataset: str
+) -> None:
+    assert post(client, {"Records": [record(key, eventSource=source)]})[1]["new"] == 1
+    assert queued(folder) == [dataset]
+
+
+def test_keys_of_event_bridge_are_not_encoded(client: TestClient, folder: FolderStore) -> None:
+    assert post(client, bridged("uploads/a%2Bb+c/x.png"))[1]["new"] == 1
+    assert queued(folder) == ["a%2Bb+c"]
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "dataset"),
+    [
+        ("s3://b/uploads/dyeworks", "uploads/dyeworks/uploads/cloth/a.png", "cloth"),
+        ("s3://b/uploads/dyeworks", "uploads/cloth/a.png", ""),
+        ("s3://b/uploads/dyeworks", "uploads/dyeworks/a.png", ""),
+        ("s3://b/uploads/dyeworks", "uploads/dyeworks2/uploads/cloth/a.png", ""),
+        ("s3://b/x/", "x/uploads/cloth/sub/a.png", "cloth"),
+        ("s3://b", "uploads/cloth/uploads/a.png", "cloth"),
+        ("s3://b", "x/uploads/cloth/a.png", ""),
+        ("s3://b", "uploads/cloth/", ""),
+        ("s3://b", "uploads//a.png", ""),
+        ("s3://b", "uploads/../a.png", ""),
+        ("s3://b", "uploads/a\0b/a.png", ""),
+        ("/data/store", "some/where/uploads/cloth/a.png", "cloth"),
+        ("file:///data/store", "uploads/cloth/a.png", "cloth"),
+    ],
+)
+def test_the_dataset_is_read_from_where_the_store_lies(url: str, key: str, dataset: str) -> None:
+    assert Place.of(url).dataset(key) == dataset
+
+
+def test_another_bucket_is_ignored_with_a_word(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with s3_server() as bucket:
+        monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
+        get_settings.cache_clear()
+        told = post(client, {"Records": [record("dye/uploads/cloth/a.png")]})[1]
+        assert told == {
+            "new": 0,
+            "records": 1,
+            "ignored": ["dye/uploads/cloth/a.png: bucket cloths is not the store's"],
+        }
+
+
+def test_sns_may_show_the_token_as_a_password(client: TestClient, folder: FolderStore) -> None:
+    def status(shown: str) -> int:
+        headers = {"Authorization": f"Basic {base64.b64encode(shown.encode()).decode()}"}
+        return client.post("/notifications/s3", json={"Records": [record()]}, headers=headers).status_code
+
+    assert [status(f"sns:{TOKEN}"), status(f":{TOKEN}"), status(f"{TOKEN}:"), status("sns:other")] == [
+        202,
+        202,
+        401,
+        401,
+    ]
+    for value in ("Basic", "Basic ?", "Basic \xe9", f"Basic {TOKEN}", "Digest x", "bearer", "Bearer  "):
+        headers = {b"Authorization": value.encode("latin-1")}
+        assert client.post("/notifications/s3", json={}, headers=headers).status_code == 401
+
+
+async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]:
+    """The status of an answer and how many chunks of the body were asked for, as a server hands them over."""
+    waiting, sent = list(chunks), list[Any]()
+
+    async def receive() -> Body:
+        return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/notifications/s3", "headers": raw, "query_string": b""}
+    await app(scope | {"server": ("127.0.0.1", 80), "root_path": "", "scheme": "http"}, receive, send)
+    return sent[0]["status"], len(chunks) - len(waiting)
+
+
+def test_without_the_token_the_body_is_not_read(client: TestClient) -> None:
+    assert asyncio.run(_call({"Authorization": "Bearer other"}, [b"{}"] * 3)) == (401, 0)
+
+
+def test_a_body_that_is_too_long_is_not_read_to_its_end(client: TestClient) -> None:
+    chunk = b" " * (MOST_BYTES // 4)
+    assert asyncio.run(_call({"Authorization": f"Bearer {TOKEN}"}, [chunk] * 100)) == (413, 5)
+    exact = json.dumps({"Event": "s3:TestEvent"}).encode().ljust(MOST_BYTES)
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert client.post("/notifications/s3", content=exact, headers=headers).status_code == 200
+    assert client.post("/notifications/s3", content=exact + b" ", headers=headers).status_code == 413
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff\xfe{",
+        b"{",
+        b"null",
+        b"NaN",
+        b'{"Records": [NaN]}',
+        b'{"Records": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"Records": [' + b"9" * 100_000 + b"]}",
+        b'{"Type": "Notification", "Message": "rings"}',
+        b'{"Type": "Notification", "Message": 7}',
+        json.dumps(wrapped(wrapped(wrapped({"Records": []})))).encode(),
+    ],
+)
+def test_what_is_no_json_and_no_notification_is_refused(client: TestClient, body: bytes) -> None:
+    answer = client.post("/notifications/s3", content=body, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 422
+    assert "no notification" in answer.json()["error"]
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+KEYS = st.sampled_from(
+    [
+        "Records",
+        "s3",
+        "bucket",
+        "object",
+        "name",
+        "key",
+        "eTag",
+        "versionId",
+        "sequencer",
+        "eventName",
+        "eventSource",
+        "eventTime",
+        "Type",
+        "Message",
+        "Event",
+        "detail",
+        "detail-type",
+        "event_type",
+        "message",
+        "new_entry",
+        "new_parent_path",
+        "SubscribeURL",
+    ]
+)
+WORDS = st.sampled_from(["Notification", "SubscriptionConfirmation", "ObjectCreated:Put", "Object Created", "create"])
+NAMES = st.sampled_from(
+    ["uploads/cloth/a.png", "/buckets/b/uploads/c/d", "uploads/%ff/x", "uploads/%00/x", "http://[", "{}"]
+)
+JSON = st.recursive(
+    LEAVES | WORDS | NAMES,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6),
+    max_leaves=25,
+)
+RECORDS = st.fixed_dictionaries(
+    {
+        "s3": st.fixed_dictionaries(
+            {"bucket": st.fixed_dictionaries({"name": JSON}), "object": st.dictionaries(KEYS, JSON)}
+        )
+    }
+)
+
+
+@given(body=JSON | st.fixed_dictionaries({"Records": st.lists(JSON | RECORDS, max_size=4)}) | st.binary(max_size=60))
+@hypothesis_settings(
+    derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_body_makes_it_fail(client: TestClient, body: Any) -> None:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.post("/notifications/s3", content=content, headers={"Authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code in {200, 202, 422}
+    assert answer.json()

@@ -1,0 +1,97 @@
+"""Traffic of one session: too few to judge, and the check says why and what to do."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.base.visitors import FIRST_TASTE, NEW_TASTE, log_lines
+from tasks.core import clock
+from tasks.core.data.prompt_log import PromptLine, write_lines
+from tasks.core.monitoring.run import Monitor
+from tasks.core.monitoring.sessions import largest_share, session_advice
+from tasks.core.records import DriftRecord
+from tasks.core.reporting.page import drift_page
+from tasks.core.reporting.prometheus import prometheus_text
+from tasks.core.settings import Settings
+from tasks.core.store import FolderStore
+from tests.shop import DRIFT, MODEL, NOW, SPEC, CountingClip, ago, line, promote, visit
+
+
+@pytest.fixture(scope="module")
+def clip() -> CountingClip:
+    return CountingClip(Settings(device="cpu"))
+
+
+@pytest.fixture(autouse=True)
+def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+
+
+def from_backends(
+    count: int, taste: dict[str, float], hours: tuple[float, float], backends: int
+) -> Iterator[PromptLine]:
+    """Lines that so many backends sent for their visitors."""
+    for number, found in enumerate(log_lines(count, taste, ago(hours[0]), ago(hours[1]), 2)):
+        yield found.model_copy(update={"session": f"backend-{number % backends}"})
+
+
+def check(store: FolderStore, settings: Settings, clip: CountingClip) -> DriftRecord:
+    monitor = Monitor(store, settings, SPEC, clip)
+    return monitor.run(monitor.window(), 12)
+
+
+def sent(*counts: int) -> list[PromptLine]:
+    """Lines of as many sessions as there are counts."""
+    return [line(0, session=f"s{name}") for name, count in enumerate(counts) for _ in range(count)]
+
+
+@pytest.mark.parametrize(("counts", "share"), [((), 0), ((5,), 1), ((1, 1, 2), 0.5), ((1,) * 10, 0.1)])
+def test_the_share_of_the_largest_session(counts: tuple[int, ...], share: float) -> None:
+    assert largest_share(sent(*counts)) == share
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_told"),
+    [((), False), ((20,), False), ((40,), True), ((39,), False), ((100, 100, 100), True), ((30, *(1,) * 100), False)],
+)
+def test_advice_is_given_where_half_of_the_requests_do_not_count(counts: tuple[int, ...], is_told: bool) -> None:
+    assert bool(session_advice(sent(*counts), 20)) is is_told
+
+
+@pytest.mark.parametrize(("backends", "share"), [(2, "50%")])
+def test_a_window_of_few_sessions_says_why_it_decides_nothing(
+    folder: FolderStore, settings: Settings, clip: CountingClip, backends: int, share: str
+) -> None:
+    visit(folder, 1300, FIRST_TASTE, (240, 24.1))
+    promote(folder)
+    write_lines(folder, MODEL, from_backends(300, NEW_TASTE, (23.9, 0), backends))
+    record = check(folder, settings, clip)
+    assert (record.verdict, record.largest_session) == ("insufficient_data", 1 / backends)
+    told = f"{share} of the requests came in one session, and of a session 20 count: {300 - 20 * backends} of 300"
+    assert told in record.says
+    assert "it must send `session` with each request" in record.says
+    page = drift_page(record, [], DRIFT, model=MODEL)
+    assert page.count(told) == 1
+    assert f"<dt>largest session</dt><dd>{share}</dd>" in page
+    assert f'dyeworks_drift_largest_session{{model="adire"}} {1 / backends:g}' in prometheus_text(record, MODEL)
+
+
+def test_a_reference_of_one_session_says_why_it_does_not_grow(
+    folder: FolderStore, settings: Settings, clip: CountingClip
+) -> None:
+    promote(folder)
+    write_lines(folder, MODEL, from_backends(1500, FIRST_TASTE, (240, 0), 1))
+    record = check(folder, settings, clip)
+    assert record.verdict == "provisional"
+    assert "100% of the requests came in one session" in record.says
+    assert drift_page(record, [], DRIFT, model=MODEL).count("100% of the requests came in one session") == 1
+
+
+def test_traffic_of_many_sessions_needs_no_advice(folder: FolderStore, settings: Settings, clip: CountingClip) -> None:
+    visit(folder, 1300, FIRST_TASTE, (240, 24.1))
+    promote(folder)
+    visit(folder, 30, FIRST_TASTE, (23.9, 0), seed=2)
+    record = check(folder, settings, clip)
+    assert (record.verdict, record.advice) == ("insufficient_data", "")
+    assert 0 < record.largest_session <= 0.2
+    assert "session" not in record.says
