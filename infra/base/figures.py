@@ -32,10 +32,17 @@ def main() -> None:
     """Print the figures, a line each."""
     settings = Settings()
     clip, renderer, rng = Clip(settings), Renderer(settings), np.random.default_rng(SEED)
-    figures = _adire(clip, rng) | _nothing(clip, rng) | _base(clip, renderer, rng)
-    figures |= _motifs(clip, renderer) | _turns(clip, renderer, rng) | _autoencoder(renderer, rng)
-    for name, value in figures.items():
-        print(f"{name}: {value:.3f}")
+    parts = (
+        lambda: _adire(clip, rng),
+        lambda: _nothing(clip, rng),
+        lambda: _base(clip, renderer, rng),
+        lambda: _motifs(clip, renderer),
+        lambda: _turns(clip, renderer, rng),
+        lambda: _autoencoder(renderer, rng),
+    )
+    for part in parts:
+        for name, value in part().items():
+            print(f"{name}: {value:.3f}", flush=True)
 
 
 def _images(pictures: list[Picture]) -> list[Image.Image]:
