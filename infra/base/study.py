@@ -19,7 +19,6 @@ from infra.base.polar import HARMONICS, shown
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
 from infra.base.world import SIZES, random_scene
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import is_held
 from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.studio import Model, Studio
 from tasks.core.pipeline import load_pipeline
@@ -113,8 +112,8 @@ class Study:
 
 
 def _lesson(pictures: list[Picture], weights: npt.NDArray[np.float64]) -> Lesson:
-    """About a tenth of the pictures is held out, as of a dataset version."""
-    held = np.array([is_held(picture.sha256) for picture in pictures])
+    """About a tenth of the pictures is held out, by their content."""
+    held = np.array([int(picture.sha256[:8], 16) % 10 == 0 for picture in pictures])
     kept, out = ([p for p, there in zip(pictures, rows, strict=True) if there] for rows in (~held, held))
     return Lesson(kept, weights[~held] / weights[~held].sum(), out)
 

@@ -1,14 +1,17 @@
 """Dataset versions: immutable manifests over content-addressed pictures."""
 
 import hashlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from PIL import Image
+
 from tasks.core import clock
 from tasks.core.data.captions import Captions
-from tasks.core.data.pictures import SUFFIXES, examine
+from tasks.core.data.pictures import SUFFIXES, decode, examine
 from tasks.core.data.remarks import counted, grouped, remark, shown
 from tasks.core.data.uploads import sort_uploads
 from tasks.core.documents import Document, digest, read_document, render
@@ -61,6 +64,7 @@ class Unread:
     reason: str
 
 
+ANY = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
 Outcome = TypeVar("Outcome", Item, Refusal)
 
 
@@ -222,7 +226,7 @@ def pictures_since(store: Store, manifest: Manifest, version: str) -> int:
     return sum(item.sha256 not in old for item in manifest.items)
 
 
-def blobs(store: Store, dataset: str, items: tuple[Item, ...]) -> Iterator[tuple[Item, bytes]]:
+def blobs(store: Store, dataset: str, items: Iterable[Item]) -> Iterator[tuple[Item, bytes]]:
     """The pictures of a version; raises DatasetUnusable when a blob is not what its name says."""
     for item in items:
         data = store.read(f"blobs/{item.sha256}")
@@ -231,14 +235,6 @@ def blobs(store: Store, dataset: str, items: tuple[Item, ...]) -> Iterator[tuple
         yield item, data
 
 
-def is_held(sha256: str) -> bool:
-    """Whether a picture is held out: about a tenth are, by their content alone."""
-    return int(sha256[:8], 16) % 10 == 0
-
-
-def split(manifest: Manifest) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
-    """Items to train on and items held out: about a tenth, a function of the content's hash."""
-    held = tuple(item for item in manifest.items if is_held(item.sha256))
-    if len(held) < 4:
-        return manifest.items, manifest.items
-    return tuple(item for item in manifest.items if item not in held), held
+def decoded(store: Store, dataset: str, items: Iterable[Item]) -> Iterator[tuple[Item, Image.Image]]:
+    """The pictures of a version in RGB, one in memory at a time; raises DatasetUnusable as `blobs` does."""
+    return ((item, decode(item.name, data, ANY)) for item, data in blobs(store, dataset, items))

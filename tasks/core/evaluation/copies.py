@@ -1,10 +1,14 @@
 """Pictures that are copies, by perceptual hashes."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 Hashes = npt.NDArray[np.bool_]  # [n, 64]
+Codes = npt.NDArray[np.uint64]  # the same as numbers [n]
+ROWS = 256  # that are compared with all others at once
 SIDE = 32  # pixels that a picture is reduced to before its hash is taken
 
 
@@ -24,6 +28,23 @@ def distances(ours: Hashes, theirs: Hashes) -> npt.NDArray[np.int64]:
     if not len(theirs):
         return np.full(len(ours), 64)
     return np.asarray((ours[:, None] != theirs[None]).sum(-1).min(1))
+
+
+def named(of: Hashes) -> list[str]:
+    """The hashes as 16 hexadecimal digits each."""
+    return [row.tobytes().hex() for row in np.packbits(of, axis=1)]
+
+
+def codes_of(names: Iterable[str]) -> Codes:
+    """Hashes that were named, as 64 bits each."""
+    return np.frombuffer(bytes.fromhex("".join(names)), np.uint64)
+
+
+def near(ours: Codes, theirs: Codes, bits: int) -> npt.NDArray[np.int64]:
+    """How many of theirs differ from each of ours by at most so many bits, int64 [n]."""
+    parts = (ours[start : start + ROWS, None] ^ theirs[None] for start in range(0, len(ours), ROWS))
+    counts = [(np.bitwise_count(part) <= bits).sum(1) for part in parts]
+    return np.concatenate([np.zeros(0, np.int64), *counts])
 
 
 def distinct(of: Hashes, bits: int) -> list[int]:

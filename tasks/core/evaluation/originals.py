@@ -1,11 +1,12 @@
-"""What rendered pictures are held against: held-out pictures for the style, those trained on for copies."""
+"""What rendered pictures are compared with: held-out ones for the style, those trained on for copies."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from tasks.core.clip import Clip, Embeddings
-from tasks.core.data.dataset import Item, Manifest, split
+from tasks.core.data.dataset import Item, Manifest
+from tasks.core.data.sides import split
 from tasks.core.evaluation.copies import Hashes, distinct, hashes
 from tasks.core.specs import EvaluationSpec
 from tasks.core.store import Store
@@ -17,13 +18,14 @@ PART = 32  # pictures that are decoded at once
 
 @dataclass(frozen=True)
 class Originals:
-    """Embeddings float32 [k, d] of held-out pictures (`style`) and of those trained on, and the hashes of these."""
+    """Embeddings float32 [k, d] of what the style is compared with and of what was trained on; hashes of the latter."""
 
     style: Embeddings
     trained: Embeddings
     hashes: Hashes
     usual: float = -1.0  # cosine up to which nearness says nothing: training pictures are as near to each other
     near_limit: float | None = None  # cosine from which on a picture is a near-copy
+    held: int = 0  # held-out pictures that the style is compared with; 0: it is compared with training pictures
 
     def nearness(self, pictures: Embeddings) -> Embeddings:
         """Cosine of each picture, float32 [n, d], to the nearest one trained on, and at least `usual`: float32 [n].
@@ -34,12 +36,13 @@ class Originals:
 
 
 def find_originals(store: Store, manifest: Manifest, side: int, spec: EvaluationSpec, clip: Clip) -> Originals:
-    """The pictures of a dataset version, as squares of `side` pixels."""
-    kept, held = split(manifest)
-    style, _ = _examined(store, manifest.dataset, held[: spec.references], side, clip)
-    trained, marks = _examined(store, manifest.dataset, _some(kept, spec.originals), side, clip)
+    """The pictures of a dataset version, as squares of `side` pixels; training pictures where none are held out."""
+    parts = split(store, manifest)
+    held = parts.held[: spec.references]
+    style, _ = _examined(store, manifest.dataset, held or _some(parts.train, spec.references), side, clip)
+    trained, marks = _examined(store, manifest.dataset, _some(parts.train, spec.originals), side, clip)
     rows = distinct(marks, spec.copy_bits)  # a picture that is there twice would make every cosine a usual one
-    return Originals(style, trained, marks, *nearest(trained[rows], spec.near_quantile))
+    return Originals(style, trained, marks, *nearest(trained[rows], spec.near_quantile), held=len(held))
 
 
 def nearest(trained: Embeddings, quantile: float) -> tuple[float, float | None]:

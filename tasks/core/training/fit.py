@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import Item, Manifest, load_manifest, split
+from tasks.core.data.dataset import Item, Manifest, load_manifest
 from tasks.core.data.remarks import remark
+from tasks.core.data.sides import split
 from tasks.core.device import pick_device
 from tasks.core.meter import Meter
 from tasks.core.pipeline import load_pipeline
@@ -61,7 +62,7 @@ def cut_captions(tokenizer: Any, items: Sequence[Item]) -> list[str]:
 
 def lesson_of(store: Store, settings: Settings, manifest: Manifest, demand: tuple[str, ...]) -> Lesson:
     """The pictures to train on, weighted by demand, and those held out; none is read yet."""
-    items, held = split(manifest)
-    weights = demand_weights(Clip(settings), [item.caption for item in items], demand)
-    pictures, validated = ([stored(store, manifest.dataset, item) for item in part] for part in (items, held))
+    parts = split(store, manifest)
+    weights = demand_weights(Clip(settings), [item.caption for item in parts.train], demand)
+    pictures, validated = ([stored(store, manifest.dataset, i) for i in part] for part in (parts.train, parts.held))
     return Lesson(pictures, weights, validated)

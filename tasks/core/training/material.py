@@ -1,7 +1,6 @@
 """Training material: latents and text embeddings, computed once and kept under the hash of their content."""
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.core.data.dataset import Item, blobs
-from tasks.core.data.pictures import decode, square
-from tasks.core.specs import IngestSpec
+from tasks.core.data.dataset import Item, decoded
+from tasks.core.data.pictures import square
 from tasks.core.store import Store
 from tasks.core.training.cache import Tensors, name_of, shelve
 from tasks.core.training.families import Family, Texts
@@ -23,7 +21,6 @@ from tasks.core.training.spec import TrainSpec
 
 CUTTING = "1"  # raise it when the same picture is decoded or cut otherwise
 TEXTS = 16  # encoded at once
-ANY = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
 
 
 @dataclass(frozen=True)
@@ -74,15 +71,15 @@ def stored(store: Store, dataset: str, item: Item) -> Picture:
     """A picture of a dataset version."""
 
     def read() -> Image.Image:
-        ((_, data),) = blobs(store, dataset, (item,))
-        return decode(item.name, data, ANY)
+        ((_, picture),) = decoded(store, dataset, (item,))
+        return picture
 
     return Picture(item.sha256, item.caption, read)
 
 
 def load_pictures(store: Store, dataset: str, items: tuple[Item, ...], side: int) -> list[Image.Image]:
     """The items' pictures as squares of `side` pixels."""
-    return [square(decode(item.name, data, ANY), side) for item, data in blobs(store, dataset, items)]
+    return [square(picture, side) for _, picture in decoded(store, dataset, items)]
 
 
 def prepare(family: Family, pictures: Sequence[Picture], spec: TrainSpec, cache: Path) -> Material:

@@ -1,6 +1,7 @@
 """What a training depends on, and the key that follows from it."""
 
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.sides import split
 from tasks.core.documents import Document, digest
 from tasks.core.models import base_fingerprint
 from tasks.core.requests import TrainRequest
@@ -9,7 +10,7 @@ from tasks.core.specs import load_preset
 from tasks.core.store import Store
 from tasks.core.training.spec import TrainSpec
 
-VERSION = "3"  # raise it when the same plan trains another model
+VERSION = "4"  # raise it when the same plan trains another model
 
 
 class TrainPlan(Document):
@@ -21,14 +22,24 @@ class TrainPlan(Document):
     demand: tuple[str, ...]
     spec: TrainSpec
     base: str
+    split: str = ""  # names what is trained on and what is held out
 
 
 def plan_training(store: Store, settings: Settings, request: TrainRequest) -> TrainPlan:
-    """Resolve what is left open; raises DatasetUnusable when there is no version to train on."""
+    """Resolve what is left open; raises DatasetUnusable when there is no version, or no picture, to train on.
+
+    What is held out is recorded here, before any training has begun.
+    """
     manifest = load_manifest(store, request.dataset or settings.dataset, request.version)
     spec = request.train or load_preset().train
-    base = base_fingerprint(settings)
-    key = digest(manifest.version, spec.identity(), base, VERSION, *request.demand)
+    base, parts = base_fingerprint(settings), split(store, manifest)
+    key = digest(manifest.version, parts.digest, spec.identity(), base, VERSION, *request.demand)
     return TrainPlan(
-        key=key, dataset=manifest.dataset, version=manifest.version, demand=request.demand, spec=spec, base=base
+        key=key,
+        dataset=manifest.dataset,
+        version=manifest.version,
+        demand=request.demand,
+        spec=spec,
+        base=base,
+        split=parts.digest,
     )

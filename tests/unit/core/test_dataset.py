@@ -6,8 +6,6 @@ import pytest
 from PIL import Image
 
 from tasks.core.data.dataset import (
-    Item,
-    Manifest,
     Refusal,
     blobs,
     ingest,
@@ -15,7 +13,6 @@ from tasks.core.data.dataset import (
     manifest_key,
     pictures_since,
     remarks,
-    split,
 )
 from tasks.core.documents import digest, read_documents
 from tasks.core.errors import DatasetUnusable
@@ -258,24 +255,3 @@ def test_a_damaged_blob_is_found(folder: FolderStore) -> None:
     folder.write(f"blobs/{sha}", encoded(noise(2)))
     with pytest.raises(DatasetUnusable, match=rf"{sha} \(a.png\) is damaged"):
         list(blobs(folder, NAME, manifest.items))
-
-
-def manifest_of(count: int) -> Manifest:
-    items = (Item(sha256=hashlib.sha256(str(i).encode()).hexdigest(), caption="", name=f"{i}") for i in range(count))
-    told = {"dataset": NAME, "version": "v", "created": "2026-01-01T00:00:00Z", "new": count}
-    return Manifest.model_validate(told | {"items": tuple(sorted(items, key=lambda i: i.sha256))})
-
-
-def test_about_a_tenth_is_held_out_for_good() -> None:
-    train, held = split(manifest_of(400))
-    assert split(manifest_of(400)) == (train, held)
-    assert 20 <= len(held) <= 60
-    assert set(train).isdisjoint(held)
-    assert len(train) + len(held) == 400
-    _, more = split(manifest_of(500))
-    assert set(held) <= set(more), "a picture that was held out stays so when others arrive"
-
-
-def test_a_small_dataset_is_not_divided() -> None:
-    manifest = manifest_of(6)
-    assert split(manifest) == (manifest.items, manifest.items)

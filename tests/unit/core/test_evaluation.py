@@ -17,7 +17,8 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core import clock
 from tasks.core.blank import NAN
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import ingest, split
+from tasks.core.data.dataset import ingest
+from tasks.core.data.sides import split
 from tasks.core.errors import ReleaseWithdrawn, ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.evaluation.files import light
@@ -95,7 +96,7 @@ class Shop:
     def __init__(self, store: FolderStore, settings: Settings, clip: Clip) -> None:
         self.store, self.settings, self.clip = store, settings, clip
         self.manifest = ingest(store, "adire", IngestSpec())[0]
-        kept, _ = split(self.manifest)
+        kept = split(store, self.manifest).train
         pictures = load_pictures(store, "adire", kept, 64)
         self.originals = {
             f"{item.caption} {item.name} {size_of(item.name)}": p for item, p in zip(kept, pictures, strict=True)
