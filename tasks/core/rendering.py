@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tasks.core.adapters import forget_adapter, load_adapter
 from tasks.core.blank import NAN
-from tasks.core.errors import ModelUnusable
+from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.settings import Settings
@@ -47,9 +48,11 @@ class Renderer:
         if name in self.pipe.get_list_adapters().get("unet", []):
             return
         try:
-            self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+            load_adapter(self.pipe, folder / WEIGHTS, name)
         except torch.OutOfMemoryError:
             raise
+        except LoraUnusable as error:
+            raise ModelUnusable(name, f"is no LoRA for this base: it {error.problem}") from error
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelUnusable(name, f"is no LoRA for this base: {error}") from error
         finally:
@@ -62,8 +65,7 @@ class Renderer:
 
     def unload(self, name: str) -> None:
         """Forget an adapter that is not active, if it is loaded."""
-        if name in self.pipe.get_list_adapters().get("unet", []):
-            self.pipe.delete_adapters(name)
+        forget_adapter(self.pipe, name)
 
     def _set(self, name: str) -> None:
         if name:
