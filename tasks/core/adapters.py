@@ -23,6 +23,7 @@ from tasks.core.training.families import family_of
 from tasks.core.training.kohya import BASES
 
 WIDTHS = {768: "stable-diffusion-v1", 1024: "stable-diffusion-v2", 2048: "stable-diffusion-xl-v1-base"}  # of texts
+MOST = 1000.0  # times the norm of a weight, more than which no LoRA adds
 PEFT = {"down": "lora_A.weight", "up": "lora_B.weight", "magnitude": "lora_magnitude_vector"}
 
 
@@ -80,6 +81,7 @@ def _fitted(pipe: Any, file: LoraFile) -> dict[Place, Pair]:
         if not fitted:
             shapes = f"{list(pair.down.shape)} and {list(pair.up.shape)}, its weight is {list(place.weight.shape)}"
             raise LoraUnusable(f"does not fit {place}: its pair is {shapes}{_made_for(pipe, file)}")
+        _require_measure(fitted, place)
         wanted[place] = fitted
     _require_whole(wanted)
     return wanted
@@ -102,6 +104,16 @@ def _cast(tensor: Tensor, shape: Sequence[int], place: Place) -> Tensor:
     if not cast.isfinite().all():
         raise LoraUnusable(f"has values for {place} that go beyond {place.weight.dtype}")
     return cast
+
+
+def _require_measure(pair: Pair, place: Place) -> None:
+    """Refuse a strength that no training gives: pictures need not show it, as a softmax bounds anything."""
+    added = abs(pair.scale) * pair.down.float().norm().item() * pair.up.float().norm().item()
+    weight = place.weight.detach().float().norm().item()
+    if not added <= MOST * max(weight, 1.0):
+        raise LoraUnusable(
+            f"adds up to {added:.3g} to {place}, whose weight is {weight:.3g}: its alpha or its values are wrong"
+        )
 
 
 def _bare(shape: Sequence[int]) -> list[int]:

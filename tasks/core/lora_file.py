@@ -63,6 +63,11 @@ class LoraFile:
     pairs: dict[str, Pair]
     metadata: dict[str, str]
 
+    @property
+    def changes(self) -> bool:
+        """Whether any module is changed at all."""
+        return any(pair.down.float().any() and pair.up.float().any() for pair in self.pairs.values())
+
 
 def read_lora(path: Path) -> LoraFile:
     """Read a file; raises LoraUnusable."""

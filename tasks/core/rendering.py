@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tasks.core.adapters import forget_adapter, load_adapter
-from tasks.core.blank import NAN
+from tasks.core.blank import NAN, fault_of
 from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.releases import WEIGHTS
@@ -73,6 +73,23 @@ class Renderer:
             self.pipe.set_adapters(name)
         elif self.pipe.get_list_adapters():
             self.pipe.disable_lora()
+
+    def try_out(self, settings: Settings) -> None:
+        """Draw as for a visitor with the active adapter.
+
+        Raises:
+            ModelUnusable: that fails, or the picture shows nothing.
+            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+        """
+        prompt = f"a picture in {settings.trigger}"
+        try:
+            (picture,), _ = self.render([prompt], [0], settings.render_steps, settings.render_guidance)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelUnusable(self.active or "base", f"does not render: {error}") from error
+        if fault := fault_of(picture):
+            raise ModelUnusable(self.active or "base", f"draws what is {fault}")
 
     @torch.inference_mode()
     def render(

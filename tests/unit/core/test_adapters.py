@@ -192,6 +192,7 @@ REFUSED = {
     "alpha 0": (with_(alpha=torch.tensor(0.0)), "has alpha 0 for"),
     "alpha inf": (with_(alpha=torch.tensor(float("inf"))), "not one finite number"),
     "alpha NaN": (with_(alpha=torch.tensor(float("nan"))), "not one finite number"),
+    "alpha 1e30": (with_(alpha=torch.tensor(1e30)), r"adds up to .* to unet\.mid_block"),
     "two alphas": (with_(alpha=torch.ones(2)), "not one finite number"),
     "NaN": (PAIR | {UP: torch.full((64, 4), float("nan"))}, r"that are no finite numbers"),
     "inf": (PAIR | {DOWN: torch.full((4, 64), float("inf"))}, r"that are no finite numbers"),

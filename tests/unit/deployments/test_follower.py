@@ -143,7 +143,7 @@ def remove(store: FolderStore, release: str) -> None:
         (0.5, damage, "does not match its sha256"),
         (0.5, remove, "no object"),
         (float("nan"), lambda *_: None, "that are no finite numbers"),
-        (1e25, lambda *_: None, "draws what is not a number"),
+        (1e25, lambda *_: None, "its alpha or its values are wrong"),
     ],
     ids=["corrupt", "incomplete", "not a number", "too strong"],
 )
