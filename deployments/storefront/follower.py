@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.blank import fault_of
 from tasks.core.documents import digest
 from tasks.core.errors import (
     DocumentInvalid,
@@ -113,7 +112,7 @@ class Follower:
             self._serve(Served(channel.release, channel.generation))
         except FAULTS as error:
             if isinstance(error, ModelUnusable):
-                self._smoke(self.served)
+                self.renderer.try_out(self.settings)
             if not self.served.generation:
                 self._fall_back(channel)
             self._refuse(channel, str(error))
@@ -148,7 +147,7 @@ class Follower:
     def _examine(self, reason: str) -> None:
         """Leave the release if it does not draw a known prompt either: visitors may ask for what shows nothing."""
         try:
-            self._smoke(self.served)
+            self.renderer.try_out(self.settings)
         except ModelUnusable as error:
             self._leave(f"{reason}; {error}")
         except torch.OutOfMemoryError as error:
@@ -189,7 +188,7 @@ class Follower:
         try:
             self._load(wanted.release)
             self.renderer.activate(wanted.release)
-            self._smoke(wanted)
+            self.renderer.try_out(self.settings)
             kept = wanted
         finally:
             self.renderer.activate(kept.release)
@@ -204,20 +203,6 @@ class Follower:
         with tempfile.TemporaryDirectory() as folder:
             fetch_release(self.store, self.settings.model, release, Path(folder))
             self.renderer.load(Path(folder), release)
-
-    def _smoke(self, wanted: Served) -> None:
-        """Draw as for a visitor; raises ModelUnusable, and torch.OutOfMemoryError as it is."""
-        name, prompt = wanted.release or "base", f"a picture in {self.settings.trigger}"
-        try:
-            (picture,), _ = self.renderer.render(
-                [prompt], [0], self.settings.render_steps, self.settings.render_guidance
-            )
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise ModelUnusable(name, f"does not render: {error}") from error
-        if fault := fault_of(picture):
-            raise ModelUnusable(name, f"draws what is {fault}")
 
 
 def _target(channel: Channel) -> tuple[int, str]:

@@ -1,17 +1,14 @@
 """A LoRA that was made elsewhere becomes generation 1."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from safetensors import SafetensorError, safe_open
-
 from tasks.core import clock
 from tasks.core.data.dataset import newest_version
 from tasks.core.documents import digest
-from tasks.core.errors import AdoptionRefused, BadKey
+from tasks.core.errors import AdoptionRefused, BadKey, LoraUnusable, ModelUnusable
 from tasks.core.models import base_fingerprint
 from tasks.core.publishing.card import facts_of, write_card
 from tasks.core.registry import ledger
@@ -22,15 +19,16 @@ from tasks.core.store import Store
 from tasks.core.store.probe import require_conditions
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
-HALVES = re.compile(r"[._]lora(?:_[AB]|[._](?:linear_layer\.)?(?:down|up))\.(?:\w+\.)?weight$")
-EXTRAS = re.compile(r"\.(?:alpha|dora_scale|lora_magnitude_vector(?:\.\w+)*)$")
+ADOPTED = "adopted"  # its name while it is tried
+CONFIG = "adapter_config.json"  # of PEFT: holds alpha where the weights are in its own format
 
 
 def adopt(store: Store, settings: Settings, request: AdoptRequest) -> ledger.Entry:
-    """Write the LoRA as a release, then the first entry of the ledger; repeatable.
+    """Load the LoRA onto the base and draw with it, write it as a release, then the ledger's first entry; repeatable.
 
     Raises:
-        AdoptionRefused: there are generations already, or the folder holds no LoRA in safetensors.
+        AdoptionRefused: there are generations already, or the folder holds no LoRA that draws with this base.
+        ModelUnusable: the base model cannot be loaded.
         PromotionLost: a promotion took the generation in between.
     """
     require_conditions(store)
@@ -45,6 +43,7 @@ def adopt(store: Store, settings: Settings, request: AdoptRequest) -> ledger.Ent
             raise AdoptionRefused(
                 request.source, f"model {settings.model!r} has generations; adopt it as another model"
             )
+        _require_drawing(settings, request.source, folder)
         put_release(store, settings.model, manifest, lambda name: folder / name)
     entry = ledger.Entry(
         generation=1,
@@ -73,13 +72,12 @@ def _about(settings: Settings) -> ReleaseManifest:
 
 @contextmanager
 def _brought(store: Store, source: str) -> Iterator[Path]:
-    """A folder with the weights of the source, looked through, under the name that releases use."""
-    name = _weights(source, _names(store, source))
+    """A folder with the weights of the source, under the name that releases use."""
+    names = _names(store, source)
+    files = {_weights(source, names): WEIGHTS} | ({CONFIG: CONFIG} if CONFIG in names else {})
     with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / WEIGHTS
-        store.get_file(f"{source.rstrip('/')}/{name}", path)
-        if problem := lora_fault(path):
-            raise AdoptionRefused(source, f"{name} {problem}")
+        for name, kept in files.items():
+            store.get_file(f"{source.rstrip('/')}/{name}", Path(place) / kept)
         yield Path(place)
 
 
@@ -105,15 +103,17 @@ def _weights(source: str, names: list[str]) -> str:
     return WEIGHTS if WEIGHTS in found else found[0]
 
 
-def lora_fault(path: Path) -> str:
-    """Why a file is no LoRA, by its header alone; empty when it is one."""
+def _require_drawing(settings: Settings, source: str, folder: Path) -> None:
+    """Raise AdoptionRefused unless every module of the base gets what the LoRA holds, and it draws."""
+    from tasks.core.lora_file import read_lora  # noqa: PLC0415  late: flows that adopt nothing do without torch
+    from tasks.core.rendering import Renderer  # noqa: PLC0415
+
+    renderer = Renderer(settings)
     try:
-        with safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-    except (SafetensorError, OSError) as error:
-        return f"is no safetensors file ({error})"
-    halves = [name for name in names if HALVES.search(name)]
-    other = [name for name in names if not HALVES.search(name) and not EXTRAS.search(name)]
-    if other or not halves:
-        return f"holds {other[0]!r}, which is no tensor of a LoRA" if other else "holds no tensors of a LoRA"
-    return "" if len(halves) % 2 == 0 else "lacks the other half of a LoRA's pair"
+        if not read_lora(folder / WEIGHTS).changes:
+            raise AdoptionRefused(source, "the LoRA changes nothing: each of its products is zero")
+        renderer.load(folder, ADOPTED)
+        renderer.activate(ADOPTED)
+        renderer.try_out(settings)
+    except (LoraUnusable, ModelUnusable) as error:
+        raise AdoptionRefused(source, f"the LoRA {error.problem}") from error

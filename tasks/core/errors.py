@@ -188,7 +188,15 @@ class ModelUnusable(DyeworksError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"model {name!r}: {problem}")
-        self.name = name
+        self.name, self.problem = name, problem
+
+
+class LoraUnusable(DyeworksError):
+    """A LoRA file cannot be read, or not every module would get what it asks for."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the LoRA {problem}")
+        self.problem = problem
 
 
 class OutOfMemory(DyeworksError):

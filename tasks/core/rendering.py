@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tasks.core.blank import NAN
-from tasks.core.errors import ModelUnusable
+from tasks.core.adapters import forget_adapter, load_adapter
+from tasks.core.blank import NAN, fault_of
+from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.settings import Settings
@@ -47,9 +48,11 @@ class Renderer:
         if name in self.pipe.get_list_adapters().get("unet", []):
             return
         try:
-            self.pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name=name)
+            load_adapter(self.pipe, folder / WEIGHTS, name)
         except torch.OutOfMemoryError:
             raise
+        except LoraUnusable as error:
+            raise ModelUnusable(name, f"is no LoRA for this base: it {error.problem}") from error
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelUnusable(name, f"is no LoRA for this base: {error}") from error
         finally:
@@ -62,8 +65,7 @@ class Renderer:
 
     def unload(self, name: str) -> None:
         """Forget an adapter that is not active, if it is loaded."""
-        if name in self.pipe.get_list_adapters().get("unet", []):
-            self.pipe.delete_adapters(name)
+        forget_adapter(self.pipe, name)
 
     def _set(self, name: str) -> None:
         if name:
@@ -71,6 +73,23 @@ class Renderer:
             self.pipe.set_adapters(name)
         elif self.pipe.get_list_adapters():
             self.pipe.disable_lora()
+
+    def try_out(self, settings: Settings) -> None:
+        """Draw as for a visitor with the active adapter.
+
+        Raises:
+            ModelUnusable: that fails, or the picture shows nothing.
+            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+        """
+        prompt = f"a picture in {settings.trigger}"
+        try:
+            (picture,), _ = self.render([prompt], [0], settings.render_steps, settings.render_guidance)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelUnusable(self.active or "base", f"does not render: {error}") from error
+        if fault := fault_of(picture):
+            raise ModelUnusable(self.active or "base", f"draws what is {fault}")
 
     @torch.inference_mode()
     def render(

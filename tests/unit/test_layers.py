@@ -128,7 +128,7 @@ def test_no_deployment_needs_an_environment_variable() -> None:
 
 def test_only_what_trains_or_renders_runs_on_the_gpu_pool() -> None:
     on_gpu = {d["name"] for d in DEPLOYMENTS if d["work_pool"]["name"] == "gpu"}
-    assert on_gpu == {"train-lora", "evaluate-challenger", "calibrate-gate"}
+    assert on_gpu == {"train-lora", "evaluate-challenger", "calibrate-gate", "adopt-lora"}
 
 
 def test_webhook_process_holds_no_torch(tmp_path: Path) -> None:

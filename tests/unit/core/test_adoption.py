@@ -4,35 +4,47 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from safetensors.numpy import save
 
 from tasks.core.adoption import adopt
-from tasks.core.errors import AdoptionRefused
+from tasks.core.errors import AdoptionRefused, ModelUnusable
 from tasks.core.promotion import promote
 from tasks.core.publishing.run import publish
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS, fetch_release
+from tasks.core.rendering import Renderer
 from tasks.core.requests import AdoptRequest, PromoteRequest, PublishRequest
 from tasks.core.settings import Settings
 from tasks.core.store import FolderStore
 from tests.candidates import evaluated
 
-HALF = np.zeros((4, 8), np.float32)
-DIFFUSERS = save({"unet.to_q.lora_A.weight": HALF, "unet.to_q.lora_B.weight": HALF.T.copy()})
+BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"  # of the embedded base
+FLAT = f"lora_unet_{BLOCK.replace('.', '_')}_to_q"
+HALF = np.full((4, 64), 0.01, np.float32)
+OTHER = HALF.T.copy()
+DIFFUSERS = save({f"unet.{BLOCK}.to_q.lora_A.weight": HALF, f"unet.{BLOCK}.to_q.lora_B.weight": OTHER})
 KOHYA = save(
-    {
-        "lora_unet_to_q.lora_down.weight": HALF,
-        "lora_unet_to_q.lora_up.weight": HALF.T.copy(),
-        "lora_unet_to_q.alpha": np.array(4, np.float32),
-    }
+    {f"{FLAT}.lora_down.weight": HALF, f"{FLAT}.lora_up.weight": OTHER, f"{FLAT}.alpha": np.array(4, np.float32)}
 )
 OLD = save(
+    {f"unet.{BLOCK}.processor.to_q_lora.down.weight": HALF, f"unet.{BLOCK}.processor.to_q_lora.up.weight": OTHER}
+)
+PEFT = save(
     {
-        "unet.to_q_lora.down.weight": HALF,
-        "unet.to_q_lora.up.weight": HALF.T.copy(),
+        f"base_model.model.{BLOCK}.to_q.lora_A.weight": HALF,
+        f"base_model.model.{BLOCK}.to_q.lora_B.weight": OTHER,
     }
 )
+
+
+def kohya(alpha: float = 4, name: str = FLAT, down: npt.NDArray[np.float32] = HALF) -> bytes:
+    """A file with one thing that is odd."""
+    tensors = {"lora_down.weight": down, "lora_up.weight": OTHER, "alpha": np.array(alpha, np.float32)}
+    return save({f"{name}.{part}": tensor for part, tensor in tensors.items()})
+
+
 REQUEST = AdoptRequest(source="adopted/adire", actor="ada", reason="trained by hand")
 
 
@@ -70,6 +82,38 @@ def test_of_several_files_that_with_the_usual_name_counts(
     }
 
 
+def test_a_folder_of_peft_is_adopted_with_its_alpha(folder: FolderStore, settings: Settings, tmp_path: Path) -> None:
+    folder.write("adopted/adire/adapter_model.safetensors", PEFT)
+    folder.write("adopted/adire/adapter_config.json", b'{"lora_alpha": 2}')
+    entry = adopt(folder, settings, REQUEST)
+    fetch_release(folder, settings.model, entry.release, tmp_path)
+    renderer = Renderer(settings)
+    renderer.load(tmp_path, "it")
+    layer = renderer.pipe.unet.get_submodule(f"{BLOCK}.to_q")
+    assert layer.scaling == {"it": 0.5}
+
+
+def test_one_for_another_base_is_refused_with_both_named(
+    folder: FolderStore, settings: Settings, pipelines: dict[str, Path]
+) -> None:
+    local = settings.model_copy(update={"base_model": str(pipelines["sd15"]), "device": "cpu"})
+    xl = kohya(name="lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", down=np.ones((4, 2048), np.float32))
+    folder.write(f"adopted/adire/{WEIGHTS}", xl)
+    with pytest.raises(AdoptionRefused, match="for stable-diffusion-xl-v1-base, the base is stable-diffusion-v1; noth"):
+        adopt(folder, local, REQUEST)
+    assert not list(folder.list("models/"))
+
+
+def test_where_the_base_cannot_be_loaded_the_lora_is_not_to_blame(
+    folder: FolderStore, settings: Settings, tmp_path: Path
+) -> None:
+    folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ModelUnusable, match="check DYEWORKS_BASE_MODEL"):
+        adopt(folder, settings.model_copy(update={"base_model": str(tmp_path / "none")}), REQUEST)
+    assert not list(folder.list("models/"))
+
+
 BAD = {
     "no folder": ({}, "names no folder with files"),
     "a pickle": ({"lora.bin": pickle.dumps({})}, "may be a pickle"),
@@ -81,6 +125,16 @@ BAD = {
     "a whole model": ({WEIGHTS: save({"unet.to_q.weight": HALF})}, "'unet.to_q.weight', which is no tensor of a LoRA"),
     "empty": ({WEIGHTS: save({})}, "holds no tensors of a LoRA"),
     "one half": ({WEIGHTS: save({"unet.to_q.lora_A.weight": HALF})}, "lacks the other half"),
+    "NaN": ({WEIGHTS: kohya(down=HALF * np.float32("nan"))}, "that are no finite numbers"),
+    "another shape": ({WEIGHTS: kohya(down=np.ones((4, 320), np.float32))}, r"does not fit unet\.down_blocks\.0.*320"),
+    "another model": ({WEIGHTS: kohya(name=f"{FLAT}_2")}, r"attn1_to_q_2', which the base does not have"),
+    "alpha inf": ({WEIGHTS: kohya(float("inf"))}, "an alpha of .* that is not one finite number"),
+    "too strong": (
+        {WEIGHTS: kohya(1e30)},
+        r"adds up to .* to unet\.down_.*: its alpha or its values are wrong",
+    ),
+    "zeros": ({WEIGHTS: kohya(down=HALF * 0)}, "changes nothing: each of its products is zero"),
+    "half of a PEFT folder": ({WEIGHTS: PEFT}, r"without its adapter_config\.json, which holds alpha"),
 }
 
 

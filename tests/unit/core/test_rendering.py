@@ -146,9 +146,17 @@ def test_an_adapter_of_another_family_is_no_lora_for_this_base(pipelines: dict[s
     with_adapter(pipelines["sdxl"]).save(tmp_path)
     renderer = Renderer(settings_of(pipelines["sd15"]))
     bare = drawn(renderer)
-    with (
-        pytest.raises(ModelUnusable, match="'other': is no LoRA for this base"),
-        pytest.warns(RuntimeWarning, match="inconsistency"),
-    ):
+    with pytest.raises(ModelUnusable, match=r"'other': is no LoRA for this base: it adapts 'unet\.down_blocks\.1"):
         renderer.load(tmp_path, "other")
     assert np.array_equal(drawn(renderer), bare)
+
+
+@pytest.mark.parametrize(("value", "said"), [(float("nan"), "not a number"), (0.0, "of one colour")])
+def test_what_shows_nothing_is_told(pipelines: dict[str, Path], value: float, said: str) -> None:
+    settings = settings_of(pipelines["sd15"])
+    renderer = Renderer(settings)
+    renderer.try_out(settings)
+    with torch.no_grad():
+        renderer.pipe.vae.decoder.conv_out.weight.fill_(value)
+    with pytest.raises(ModelUnusable, match=f"model 'base': draws what is {said}"):
+        renderer.try_out(settings)

@@ -152,9 +152,10 @@ def remove(store: FolderStore, release: str) -> None:
     [
         (0.5, damage, "does not match its sha256"),
         (0.5, remove, "no object"),
-        (float("nan"), lambda *_: None, "draws what is not a number"),
+        (float("nan"), lambda *_: None, "that are no finite numbers"),
+        (1e25, lambda *_: None, "its alpha or its values are wrong"),
     ],
-    ids=["corrupt", "incomplete", "not a number"],
+    ids=["corrupt", "incomplete", "not a number", "too strong"],
 )
 def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
     follower: Follower,
@@ -284,16 +285,16 @@ def short(*_: object, **__: object) -> NoReturn:
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.parametrize("where", ["load_lora_weights", "__call__"])
+@pytest.mark.parametrize("where", ["add_adapter", "__call__"])
 def test_a_switch_that_runs_out_of_memory_is_tried_again(
     follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     first = publish()
     follower.follow()
     shown = drawn(follower)
-    second = publish(0.5)
+    second, pipe = publish(0.5), follower.renderer.pipe
     with monkeypatch.context() as patch:
-        patch.setattr(type(follower.renderer.pipe), where, short)
+        patch.setattr(type(pipe.unet if where == "add_adapter" else pipe), where, short)
         for _ in range(2):
             follower.follow()
             follower.note([("a", True)])
