@@ -10,7 +10,7 @@ from tasks.core import clock
 from tasks.core.data.captions import Captions
 from tasks.core.data.pictures import SUFFIXES, examine
 from tasks.core.documents import Document, digest, read_document, render
-from tasks.core.errors import DatasetUnusable, ObjectExists, ObjectMissing, PictureRefused
+from tasks.core.errors import DatasetUnusable, ObjectExists, ObjectMissing, ObjectTooLarge, PictureRefused
 from tasks.core.specs import IngestSpec
 from tasks.core.store import Store
 
@@ -115,7 +115,11 @@ def remarks(store: Store, manifest: Manifest) -> list[str]:
 
 def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal:
     """Put one upload into the blobs, unless it is refused."""
-    data = store.read(f"uploads/{dataset}/{name}")
+    try:
+        data = store.read_within(f"uploads/{dataset}/{name}", spec.max_bytes)
+    except ObjectTooLarge as large:
+        reason = f"has {large.size} bytes, more than {spec.max_bytes}; save it smaller, or raise ingest.max_bytes"
+        return Refusal(dataset=dataset, sha256=_unread(name), name=name, reason=reason, time=clock.now())
     sha = hashlib.sha256(data).hexdigest()
     try:
         note = examine(name, data, spec)
@@ -125,6 +129,11 @@ def _take(store: Store, dataset: str, name: str, captions: Captions, spec: Inges
     if not store.exists(f"blobs/{sha}"):
         store.write(f"blobs/{sha}", data)
     return Item(sha256=sha, caption=caption, name=name, note=note)
+
+
+def _unread(name: str) -> str:
+    """What stands for the hash of a file that is not read: that of its name."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _first(outcomes: list[Item | Refusal], kind: type[Outcome]) -> dict[str, Outcome]:
