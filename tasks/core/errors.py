@@ -32,6 +32,15 @@ class ObjectUnreadable(DyeworksError):
         self.key, self.problem = key, problem
 
 
+class ObjectTooLarge(DyeworksError):
+    """An object has more bytes than are to be read of it."""
+
+    def __init__(self, key: str, store: str, size: int, most: int) -> None:
+        super().__init__(f"object {key!r} in store {store} has {size} bytes, more than {most}; make it smaller")
+        self.key = key
+        self.size = size
+
+
 class ObjectExists(DyeworksError):
     """A conditional create lost: the key is already there."""
 

@@ -23,6 +23,7 @@ class IngestSpec(Spec):
     """What a picture must be to enter a dataset."""
 
     min_side: int = Field(32, ge=8, description="Shortest side a picture may have, in pixels.")
+    max_bytes: int = Field(256_000_000, ge=1, description="Largest file that is read, in bytes.")
     max_pixels: int = Field(64_000_000, ge=1, description="Largest picture that is decoded, in pixels.")
     max_aspect: float = Field(8.0, ge=1, description="How many times as long as wide a picture may be.")
     instance_prompt: str = Field("a picture of cloth in adire_style", description="Caption of a picture without one.")

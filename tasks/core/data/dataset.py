@@ -15,7 +15,14 @@ from tasks.core.data.pictures import SUFFIXES, decode, examine
 from tasks.core.data.remarks import counted, grouped, remark, shown
 from tasks.core.data.uploads import sort_uploads
 from tasks.core.documents import Document, digest, read_document, render
-from tasks.core.errors import DatasetUnusable, ObjectExists, ObjectMissing, ObjectUnreadable, PictureRefused
+from tasks.core.errors import (
+    DatasetUnusable,
+    ObjectExists,
+    ObjectMissing,
+    ObjectTooLarge,
+    ObjectUnreadable,
+    PictureRefused,
+)
 from tasks.core.specs import IngestSpec
 from tasks.core.store import Store
 
@@ -138,11 +145,14 @@ def remarks(store: Store, manifest: Manifest) -> list[str]:
 def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal | Unread:
     """Put one upload into the blobs, unless it is refused."""
     try:
-        data = store.read(f"uploads/{dataset}/{name}")
+        data = store.read_within(f"uploads/{dataset}/{name}", spec.max_bytes)
     except ObjectMissing:
         return Unread(name, "was removed, or is a link to nothing")
     except ObjectUnreadable as error:
         return Unread(name, error.problem)
+    except ObjectTooLarge as large:
+        reason = f"has {large.size} bytes, more than {spec.max_bytes}; save it smaller, or raise ingest.max_bytes"
+        return Refusal(dataset=dataset, sha256=_unread(name), name=name, reason=reason, time=clock.now())
     sha = hashlib.sha256(data).hexdigest()
     try:
         note = examine(name, data, spec)
@@ -152,6 +162,11 @@ def _take(store: Store, dataset: str, name: str, captions: Captions, spec: Inges
     if not store.exists(f"blobs/{sha}"):
         store.write(f"blobs/{sha}", data)
     return Item(sha256=sha, caption=caption, name=name, note=note)
+
+
+def _unread(name: str) -> str:
+    """What stands for the hash of a file that is not read: that of its name."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _plainest(outcomes: list[Outcome], captions: Captions) -> dict[str, Outcome]:

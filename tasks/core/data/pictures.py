@@ -3,17 +3,37 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
-from PIL.ExifTags import Base
+import numpy.typing as npt
+from PIL import Image, ImageOps
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+from pillow_heif import HeifImageFile
 
+from tasks.core.data.colours import to_srgb
+from tasks.core.data.metadata import Metadata, of_colour_box, of_exif, of_jpeg, of_png, without_exif
 from tasks.core.errors import PictureRefused
 from tasks.core.specs import IngestSpec
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-FORMATS = ("JPEG", "PNG", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".avif")
+UNKNOWN = "cannot be decoded: it is no JPEG, PNG, WebP, HEIC or AVIF picture"
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 FOREIGN = {"1": "black and white", "L": "grey", "LA": "grey", "I;16": "grey", "P": "palette"}
-
-Image.MAX_IMAGE_PIXELS = None  # IngestSpec.max_pixels is the limit; Pillow's own would speak first, in other words
+FORMS = 1.0  # standard deviation, of 255, of the means of parts of a picture from which on they show something
+CELLS, CELL = 32, 8  # such parts along a side at most, and pixels along a side of one at least
+PATTERN = 8.0  # fourth root of the mean fourth power of what pixels differ from their mean by: the same of a pattern
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError)  # what decoders raise
 
 
 def examine(name: str, data: bytes, spec: IngestSpec) -> str:
@@ -26,31 +46,58 @@ def examine(name: str, data: bytes, spec: IngestSpec) -> str:
 
 
 def decode(name: str, data: bytes, spec: IngestSpec) -> Image.Image:
-    """The picture in RGB, upright by its EXIF; raises PictureRefused with the reason."""
+    """The picture in RGB, upright by its EXIF, with the colours of sRGB; raises PictureRefused with the reason."""
     return _read(name, data, spec)[0]
 
 
 def _read(name: str, data: bytes, spec: IngestSpec) -> tuple[Image.Image, list[str]]:
-    upright, changes = _open(name, data, spec)
-    picture, conversions = _rgb(upright)
-    if np.asarray(picture.resize((32, 32))).std(axis=(0, 1)).max() < 1.0:
-        raise PictureRefused(name, "shows nothing: all of it has one colour")
-    return picture, conversions + changes
-
-
-def _open(name: str, data: bytes, spec: IngestSpec) -> tuple[Image.Image, list[str]]:
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            _check_size(name, opened.width, opened.height, spec)
-            opened.load()
-            deep = opened.format == "PNG" and data[24] == 16  # its header's bit depth; Pillow opens colours as 8 bits
-            turned = opened.getexif().get(Base.Orientation) in range(2, 9)
-            upright = ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError as error:
-        raise PictureRefused(name, "cannot be decoded: it is no JPEG, PNG or WebP picture") from error
-    except (OSError, SyntaxError, ValueError) as error:
+        opened, metadata = _open(name, data)
+        _check_size(name, *opened.size, spec)
+        opened.load()
+    except DAMAGE as error:
         raise PictureRefused(name, f"cannot be decoded: {error}") from error
-    return upright, ["16 bits a channel cut to 8"] * deep + ["turned upright by its EXIF"] * turned
+    picture, changes = _rgb(opened, metadata)
+    if _shows_nothing(picture):
+        raise PictureRefused(name, "shows nothing: all of it has one colour")
+    if metadata.orientation in UPRIGHT:
+        picture = picture.transpose(UPRIGHT[metadata.orientation])
+    return picture, changes + _remarks(metadata)
+
+
+def _open(name: str, data: bytes) -> tuple[ImageFile, Metadata]:
+    """The picture, not decoded yet, and its metadata.
+
+    `Image.open` is not asked: its limit of pixels is one for the whole process, and is not that of the specification.
+    """
+    brands = data[8 : int.from_bytes(data[:4])] if data[4:8] == b"ftyp" else b""
+    if data.startswith(b"\xff\xd8\xff"):
+        plain, metadata = of_jpeg(data)
+        return JpegImageFile(io.BytesIO(plain)), metadata
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        plain, metadata = of_png(data)
+        return PngImageFile(io.BytesIO(plain)), metadata
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _of_webp(WebPImageFile(io.BytesIO(data)))
+    if b"avif" in brands or b"avis" in brands:
+        return _of_boxes(AvifImageFile(io.BytesIO(without_exif(data))), data)
+    if brands[:4] in HEIF_BRANDS:
+        return _of_boxes(HeifImageFile(io.BytesIO(without_exif(data))), data)
+    raise PictureRefused(name, UNKNOWN)
+
+
+def _of_webp(opened: WebPImageFile) -> tuple[ImageFile, Metadata]:
+    orientation, adobe = of_exif(opened.info.get("exif", b""), opened.info.get("xmp", b""))
+    icc = opened.info.get("icc_profile", b"")
+    return opened, Metadata(orientation, icc, adobe_rgb=adobe, frames=opened.n_frames)
+
+
+def _of_boxes(opened: AvifImageFile | HeifImageFile, data: bytes) -> tuple[ImageFile, Metadata]:
+    """Of HEIC and AVIF: what turns the picture is no EXIF; libheif does it, Pillow makes EXIF of it for AVIF."""
+    orientation, _ = of_exif(opened.info.get("exif") or b"")
+    icc = opened.info.get("icc_profile", b"")
+    coding = None if icc else of_colour_box(data)
+    return opened, Metadata(orientation, icc, coding, bits=opened.info.get("bit_depth", 8), frames=opened.n_frames)
 
 
 def _check_size(name: str, width: int, height: int, spec: IngestSpec) -> None:
@@ -60,29 +107,59 @@ def _check_size(name: str, width: int, height: int, spec: IngestSpec) -> None:
         raise PictureRefused(name, f"{width} x {height} is smaller than {spec.min_side} pixels")
 
 
-def _rgb(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    if picture.mode == "CMYK":
-        return _from_cmyk(picture)
+def _rgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, list[str]]:
     changes = [f"{FOREIGN[picture.mode]} made RGB"] if picture.mode in FOREIGN else []
+    colours, alpha = _parted(picture, metadata.bits)
+    colours, made = to_srgb(colours, metadata)
+    if alpha is None:
+        return colours, changes + made
+    white = Image.new("RGB", colours.size, "white")
+    return Image.composite(colours, white, alpha), [*changes, *made, "transparency laid on white"]
+
+
+def _parted(picture: Image.Image, bits: int) -> tuple[Image.Image, Image.Image | None]:
+    """The colours (L, RGB or CMYK, 8 bits a channel) and how opaque each pixel is (L), if not all of it is opaque.
+
+    `bits` are those of a channel in the file: a PNG names its transparent colour by the file's own numbers.
+    """
+    key = picture.info.get("transparency")
     if picture.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips nearly all of it to white
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if "A" not in picture.getbands() and "transparency" not in picture.info:
-        return picture.convert("RGB"), changes
-    seen = picture.convert("RGBA")
-    white = Image.new("RGBA", seen.size, "white")
-    return Image.alpha_composite(white, seen).convert("RGB"), [*changes, "transparency laid on white"]
+        values = np.asarray(picture)
+        return Image.fromarray((values >> 8).astype(np.uint8)), None if key is None else _mask(values != key)
+    if picture.mode in ("1", "L"):
+        grey = picture.convert("L")
+        return grey, None if key is None else _mask(np.asarray(grey) != key * 255 // (2**bits - 1))
+    if picture.mode == "RGB" and key is not None:
+        return picture, _mask((np.asarray(picture) != np.array(key) >> max(0, bits - 8)).any(-1))
+    if picture.mode == "LA":
+        return picture.getchannel("L"), picture.getchannel("A")
+    if "A" in picture.mode.upper() or key is not None:
+        picture = picture.convert("RGBA")
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    return picture if picture.mode == "CMYK" else picture.convert("RGB"), alpha
 
 
-def _from_cmyk(picture: Image.Image) -> tuple[Image.Image, list[str]]:
-    embedded = picture.info.get("icc_profile")
-    if not embedded:
-        return picture.convert("RGB"), ["CMYK made RGB without a colour profile"]
-    try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(embedded))
-        transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
-    except (ImageCms.PyCMSError, OSError):
-        return picture.convert("RGB"), ["CMYK made RGB without its colour profile, which is damaged"]
-    return transform.apply(picture), ["CMYK made RGB by its colour profile"]
+def _mask(opaque: npt.NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(opaque.astype(np.uint8) * 255)
+
+
+def _remarks(metadata: Metadata) -> list[str]:
+    deep = [f"{metadata.bits} bits a channel cut to 8"] * (metadata.bits > 8)
+    turned = ["turned upright by its EXIF"] * (metadata.orientation > 1)
+    return deep + turned + [f"first of {metadata.frames} frames"] * (metadata.frames > 1)
+
+
+def _shows_nothing(picture: Image.Image) -> bool:
+    """Whether there are neither large forms nor a pattern, whose parts all have one mean.
+
+    The fourth power makes fine dots weigh more than the noise of a sensor that has the same deviation.
+    """
+    cells = max(1, min(CELLS, min(picture.size) // CELL))
+    if np.asarray(picture.resize((cells, cells))).std(axis=(0, 1)).max() >= FORMS:
+        return False
+    levels, shares = np.arange(256), np.reshape(picture.histogram(), (3, 256)) / (picture.width * picture.height)
+    differences = levels - (shares @ levels)[:, None]
+    return bool((shares * differences**4).sum(1).max() < PATTERN**4)
 
 
 def square(picture: Image.Image, side: int) -> Image.Image:

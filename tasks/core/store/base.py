@@ -28,6 +28,9 @@ class Store(Protocol):
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         """Return the object and an opaque tag of its version, for `swap`; raise ObjectMissing."""
 
+    def read_within(self, key: str, most: int) -> bytes:
+        """Return the object if it has at most `most` bytes, else raise ObjectTooLarge unread; raise ObjectMissing."""
+
     def write(self, key: str, data: bytes) -> None:
         """Write the object whole, over any other."""
 

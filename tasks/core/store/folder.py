@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from tasks.core.errors import ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
+from tasks.core.errors import (
+    ObjectExists,
+    ObjectMissing,
+    ObjectTooLarge,
+    ObjectUnreadable,
+    StoreConflict,
+    StoreUnusable,
+)
 from tasks.core.store.base import RESERVED, check_key, check_prefix, inside, is_key
 
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one file: no rights, a link round, a socket
@@ -44,6 +51,14 @@ class FolderStore:
         """Return the object and its sha256."""
         data = self.read(key)
         return data, hashlib.sha256(data).hexdigest()
+
+    def read_within(self, key: str, most: int) -> bytes:
+        """Return the object if it has at most so many bytes; raise ObjectTooLarge or ObjectMissing."""
+        with self._open(key) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise ObjectTooLarge(key, self.url, size, most)
+            return file.read()
 
     def write(self, key: str, data: bytes) -> None:
         """Write the object whole, over any other."""

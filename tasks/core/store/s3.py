@@ -5,14 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.core.errors import ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
+from tasks.core.errors import (
+    ObjectExists,
+    ObjectMissing,
+    ObjectTooLarge,
+    ObjectUnreadable,
+    StoreConflict,
+    StoreUnusable,
+)
 from tasks.core.store.base import check_key, check_prefix, is_key
 from tasks.core.store.multipart import PART_BYTES, upload
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 MISSING = {"NoSuchKey", "404"}
 REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "409", "412"}
@@ -37,8 +44,16 @@ class S3Store:
 
     def read_versioned(self, key: str) -> tuple[bytes, str]:
         """Return the object and its ETag, without the quotes: Ceph refuses them in a condition."""
-        body, tag = self._get(key)
-        return body.read(), tag
+        found = self._get(key)
+        return found["Body"].read(), found["ETag"].strip('"')
+
+    def read_within(self, key: str, most: int) -> bytes:
+        """Return the object if it has at most so many bytes; raise ObjectTooLarge or ObjectMissing."""
+        found = self._get(key)
+        if found["ContentLength"] > most:
+            found["Body"].close()
+            raise ObjectTooLarge(key, self.url, found["ContentLength"], most)
+        return found["Body"].read()
 
     def write(self, key: str, data: bytes) -> None:
         """Write the object whole, over any other."""
@@ -98,28 +113,27 @@ class S3Store:
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object into a file; raise ObjectMissing."""
-        body, _ = self._get(key)
+        found = self._get(key)
         with path.open("wb") as file:
-            for chunk in body.iter_chunks(CHUNK_BYTES):
+            for chunk in found["Body"].iter_chunks(CHUNK_BYTES):
                 file.write(chunk)
 
     def sha256(self, key: str) -> str:
         """The hash of the object, which is read whole: no store is known to keep one that can be trusted."""
         whole = hashlib.sha256()
-        for chunk in self._get(key)[0].iter_chunks(CHUNK_BYTES):
+        for chunk in self._get(key)["Body"].iter_chunks(CHUNK_BYTES):
             whole.update(chunk)
         return whole.hexdigest()
 
-    def _get(self, key: str) -> "tuple[StreamingBody, str]":
+    def _get(self, key: str) -> "GetObjectOutputTypeDef":
         try:
-            found = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
+            return self._client.get_object(Bucket=self._bucket, Key=self._name(key))
         except self._client.exceptions.ClientError as error:
             if _code(error) in MISSING:
                 raise ObjectMissing(key, self.url) from error
             if _code(error) in UNREADABLE:
                 raise ObjectUnreadable(key, self.url, str(error)) from error
             raise
-        return found["Body"], found["ETag"].strip('"')
 
     def _name(self, key: str) -> str:
         check_key(key)

@@ -19,7 +19,7 @@ from tasks.core.training.families import Family, Texts
 from tasks.core.training.frames import Frame, cut, frames
 from tasks.core.training.spec import TrainSpec
 
-CUTTING = "1"  # raise it when the same picture is decoded or cut otherwise
+CUTTING = "2"  # raise it when the same picture is decoded or cut otherwise
 TEXTS = 16  # encoded at once
 
 
@@ -60,6 +60,17 @@ class Material:
     def shapes(self) -> list[tuple[int, ...]]:
         """The shape of each picture's latents."""
         return [tuple(self.latents[row * self.variants]["mean"].shape) for row in range(len(self))]
+
+    def enlarged(self) -> str:
+        """How many pictures are enlarged to be trained on, and which one most; empty when none is."""
+        sizes = [self.latents[row * self.variants]["sizes"].tolist() for row in range(len(self))]
+        scales = [max(size[4] / size[0], size[5] / size[1]) for size in sizes]
+        count = sum(scale > 1 for scale in scales)
+        if not count:
+            return ""
+        height, width, _, _, to_height, to_width = sizes[scales.index(max(scales))]
+        most = f"the smallest from {width} x {height} to {to_width} x {to_height}"
+        return f"{count} of {len(self)} pictures are enlarged, {most}; they are trained on unsharp"
 
 
 def drawn(image: Image.Image, caption: str) -> Picture:

@@ -85,6 +85,8 @@ class Trainer:
             TrainingDiverged: the loss is no number any more.
             CheckpointForeign: the checkpoints under this key are of another specification.
         """
+        if enlarged := self.material.enlarged():
+            observer.told(enlarged)
         step = self._restore(store, key, observer)
         stop = False
         with termination() as term:
