@@ -106,7 +106,7 @@ def _picture(rng: Random, folder: RandomFolder, number: int) -> None:
     else:
         kind = rng.choice(["PNG", "PNG", "JPEG", "WEBP"])
         damage = rng.choice(DAMAGE)
-        data, good = _damaged(rng, number, kind, damage), damage in {"none", "icc"}
+        data, good = _damaged(rng, number, kind, damage), damage in {"none", "icc", "exif"}
     if folder.add(name, data):
         folder.pictures.append(Picture(name, data, good))
 
@@ -144,6 +144,7 @@ def _encoded(seed: int, kind: str, **options: object) -> bytes:
 
 def _exif() -> bytes:
     exif = Image.Exif()
+    exif[0x0112] = 6
     exif[0x011A], exif[0x010F], exif[0x0132] = 72.5, "camera", "2026:01:31 12:00:00"
     exif.get_ifd(0x8769)[0x829A] = 0.01
     return exif.tobytes()

@@ -1,6 +1,7 @@
 """The embedded models' reference figures: `python -m infra.base.figures` prints them."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -32,7 +33,7 @@ def main() -> None:
     """Print the figures, a line each."""
     settings = Settings()
     clip, renderer, rng = Clip(settings), Renderer(settings), np.random.default_rng(SEED)
-    parts = (
+    parts: tuple[Callable[[], dict[str, float]], ...] = (
         lambda: _adire(clip, rng),
         lambda: _nothing(clip, rng),
         lambda: _base(clip, renderer, rng),

@@ -13,7 +13,7 @@ from tasks.core.data.caption_tables import CaptionLine, path_of, read_table
 from tasks.core.data.caption_text import clean, decode_text, hides_characters
 from tasks.core.data.remarks import remark, shown
 from tasks.core.data.uploads import TEXTS, Uploads, suffix_of
-from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectUnreadable, PictureRefused
+from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectTooLarge, ObjectUnreadable, PictureRefused
 from tasks.core.store import Store
 
 NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")  # texts about the folder
@@ -58,7 +58,7 @@ class Captions:
             return
         try:
             text = self._text(name)
-        except (ObjectMissing, ObjectUnreadable, ValueError) as error:
+        except (ObjectMissing, ObjectTooLarge, ObjectUnreadable, ValueError) as error:
             waiting = set(named) - set(self.found)
             self.faults |= dict.fromkeys(waiting, f"its caption {_fault(error)}")
             if not waiting:
@@ -68,10 +68,10 @@ class Captions:
             self._take(picture, text, name)
 
     def _text(self, name: str) -> str:
-        data = self.store.read(self.folder + name)
-        if len(data) > MOST_BYTES:
-            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes")
-        return decode_text(data)
+        try:
+            return decode_text(self.store.read_within(self.folder + name, MOST_BYTES))
+        except ObjectTooLarge as error:
+            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes") from error
 
     def _read_table(self, name: str) -> Iterator[str]:
         """Take the captions of a table; yields what is wrong with it."""
