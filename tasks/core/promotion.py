@@ -72,7 +72,8 @@ def gate(evaluation: EvaluationResult, spec: GateSpec) -> Decision:
 
 def _refused(decision: Decision, reason: str) -> Decision:
     """The champion stays whatever the figures say."""
-    return Decision(verdict="keep", reason=reason, checks=(*decision.checks, refused(reason)))
+    checks = (*decision.checks, refused(reason))
+    return decision.model_copy(update={"verdict": "keep", "reason": reason, "checks": checks})
 
 
 def _enter(

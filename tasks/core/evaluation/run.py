@@ -94,6 +94,7 @@ def _evidence(plan: EvaluationPlan, pair: Pair, found: Findings, originals: Orig
         near_limit=originals.near_limit,
         size_bytes=pair.size_bytes,
         refusals=refusals(found, plan.drifted, plan.spec.max_exact),
+        held=originals.held,
     )
 
 

@@ -43,6 +43,7 @@ class Evaluated:
     prefix: str  # of the prompts when scored
     decision: Decision
     overruled: str = ""  # the reason of the person who overruled the gate
+    held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class CardFacts:
     dataset: str = ""
     dataset_version: str = ""
     pictures: int = 0
+    held: int | None = None  # of them held out of the training; None: not recorded
     training: str = ""
     trained: TrainSpec | None = None  # None: adopted
     evaluated: Evaluated | None = None
@@ -101,6 +103,7 @@ def facts_of(
         dataset=manifest.dataset,
         dataset_version=manifest.dataset_version,
         pictures=pictures,
+        held=training.held if training else None,
         training=manifest.training,
         trained=training.spec if training else None,
         evaluated=evaluated,
@@ -124,6 +127,7 @@ def _evaluated(
         prefix="" if settings.clip == EMBEDDED else PREFIX,
         decision=decision,
         overruled=overruled,
+        held=evaluation.evidence.held,
     )
 
 

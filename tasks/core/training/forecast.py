@@ -4,6 +4,7 @@ import time
 from collections import Counter
 
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.sides import split
 from tasks.core.documents import Document
 from tasks.core.pipeline import load_pipeline
 from tasks.core.settings import Settings
@@ -80,7 +81,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
         encoding_seconds=round(encoding, 1),
         step_seconds=round(each, 4),
         expected_seconds=round(encoding + each * spec.steps, 1),
-        remarks=tuple(cut_captions(pipe.tokenizer, manifest.items)),
+        remarks=(*split(store, manifest).remarks(), *cut_captions(pipe.tokenizer, manifest.items)),
     )
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from tasks.core import clock, tracking
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.sides import split
 from tasks.core.results import TrainResult, find_result, save_result
 from tasks.core.settings import Settings
 from tasks.core.store import Store, upload_folder
@@ -24,8 +25,12 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
     if done := find_result(store, TrainResult, plan.key):
         return done
     check(plan.spec)
-    run = open_training(settings, plan, load_manifest(store, plan.dataset, plan.version))
+    manifest = load_manifest(store, plan.dataset, plan.version)
+    parts = split(store, manifest)
+    run = open_training(settings, plan, manifest, len(parts.held))
     course = _Course(observer, tracking.Tracker(run))
+    for line in parts.remarks():
+        course.told(line)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
@@ -50,6 +55,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         steps_per_second=course.speed.mean(),
         seconds=figures["seconds"],
         figures=figures | {"told_share": course.speed.told_share()},
+        held=len(parts.held),
     )
     tracking.close_run(run, {"steps_per_second_mean": result.steps_per_second, **result.figures})
     save_result(store, result)
