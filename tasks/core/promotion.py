@@ -119,7 +119,7 @@ def _release(
 ) -> str:
     """Write the trained LoRA as a release, with its card and samples; its name."""
     about = ReleaseManifest(
-        base_model=base_fingerprint(settings),
+        base_model=training.base or base_fingerprint(settings),
         dataset=training.dataset,
         dataset_version=training.dataset_version,
         training=training.key,

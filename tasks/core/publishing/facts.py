@@ -1,18 +1,16 @@
 """What a model card tells, gathered from what the stages have left; nothing in it depends on when it is asked."""
 
-import re
 from dataclasses import dataclass
 
 from tasks.core.clip import PREFIX
 from tasks.core.gate import Decision, interval
+from tasks.core.models import is_hub_name
 from tasks.core.registry.releases import ReleaseManifest
 from tasks.core.results import EvaluationResult, TrainResult
 from tasks.core.scores import MEASURES, Measure, Scores, Values
 from tasks.core.settings import EMBEDDED, Settings
 from tasks.core.specs import GateSpec
 from tasks.core.training.spec import TrainSpec
-
-NO_HUB_ID = re.compile(r"(embedded|local)-[0-9a-f]{16}")  # how models.py names a base of a folder
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def facts_of(
         spec: the gate's, for the intervals.
         overruled: the reason of the person who overruled the gate.
     """
-    local = NO_HUB_ID.fullmatch(manifest.base_model)
+    local = not is_hub_name(manifest.base_model)
     name, _, revision = manifest.base_model.partition("@")
     sample = training.spec.sample_prompt.format(trigger=settings.trigger) if training else ""
     evaluated = _evaluated(settings, evaluation, decision, spec, overruled) if evaluation and decision else None

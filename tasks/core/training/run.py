@@ -55,6 +55,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         steps_per_second=course.speed.mean(),
         seconds=figures["seconds"],
         figures=figures | {"told_share": course.speed.told_share()},
+        base=plan.base,
         held=len(parts.held),
     )
     tracking.close_run(run, {"steps_per_second_mean": result.steps_per_second, **result.figures})
