@@ -10,6 +10,7 @@ from tasks.core.documents import read_document
 from tasks.core.errors import ReleaseWithdrawn, StageFailed
 from tasks.core.evaluation.plan import is_outdated, plan_evaluation, won_with
 from tasks.core.gate import Decision
+from tasks.core.models import base_fingerprint, is_hub_name
 from tasks.core.records import DriftRecord
 from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.results import PromotionResult, get_result, promotion_key, publication_key
@@ -41,7 +42,9 @@ def training_of(request: RetrainRequest) -> TrainRequest:
     store, settings = open_context()
     manifest = load_manifest(store, request.dataset or settings.dataset)
     demand = read_document(store, DriftRecord, request.report).fresh if request.report else ()
-    return TrainRequest(dataset=manifest.dataset, version=manifest.version, demand=demand)
+    base = base_fingerprint(settings)  # a base of the Hub is the same one for planner and worker
+    pinned = base if is_hub_name(base) else ""
+    return TrainRequest(dataset=manifest.dataset, version=manifest.version, demand=demand, base=pinned)
 
 
 def train_stage(training: TrainRequest) -> str:

@@ -8,6 +8,18 @@ from pydantic import Field
 from tasks.core.documents import Document
 from tasks.core.scores import MEASURES, Scores, Values
 
+UNHELD = (
+    "Nothing was held out of the dataset version: style fidelity is the likeness to pictures that the challenger was "
+    "trained on, which favours it, and the last LoRA of its training was taken, not the best."
+)
+
+
+def compared_with(held: int | None) -> str:
+    """What style fidelity is the likeness to, by how many pictures were held out."""
+    if held is None:
+        return "held-out pictures, or training pictures if there were too few: which of them was not recorded"
+    return f"{held} held-out pictures" if held else "training pictures: nothing was held out"
+
 
 class Evidence(Document):
     """What the gate is told beside the scores. Prompts that have no prompt_fidelity are left out everywhere."""
@@ -18,6 +30,7 @@ class Evidence(Document):
     near_limit: float | None = None  # cosine from which a picture is a near-copy, by leave-one-out of the training data
     size_bytes: int = 0  # of the weights
     refusals: tuple[str, ...] = ()  # faults that no figure outweighs: black pictures and their like
+    held: int | None = None  # held-out pictures that style is compared with; 0: training pictures; None: not recorded
 
     def fixed(self, values: Values) -> tuple[str, ...]:
         """The prompts of a measure that are not of drifted traffic."""
@@ -31,6 +44,10 @@ class Evidence(Document):
         fixed = self.fixed(values)
         sets = tuple(s for s in (fixed, tuple(p for p in values if p not in fixed)) if s)
         return sets if min(len(s) for s in sets) > 1 else (tuple(values),)
+
+    def notes(self) -> tuple[str, ...]:
+        """What limits the decision, whatever the figures are."""
+        return (UNHELD,) if self.held == 0 else ()
 
 
 class Look(Document):

@@ -40,6 +40,7 @@ class Decision(Document):
     verdict: Verdict
     reason: str
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()  # what limits it, whatever the figures are
 
 
 def decide(challenger: Scores, champion: Scores | None, spec: GateSpec, *, evidence: Evidence = Evidence()) -> Decision:
@@ -50,21 +51,21 @@ def decide(challenger: Scores, champion: Scores | None, spec: GateSpec, *, evide
     does what is missing, not a finite number, or not of the same prompts and seeds.
     """
     if found := list(faults(challenger, champion, evidence)):
-        return _decision([refused(fault) for fault in found])
+        return _decision([refused(fault) for fault in found], evidence)
     checks = list(limits(challenger, spec, evidence))
     if champion is None or evidence.bare_base:
         checks += first_model(challenger, spec, evidence)
         if champion is not None:
             sets = evidence.sets(challenger["style_fidelity"])[:1]
             checks.append(superior("style_fidelity", challenger, champion, sets, spec))
-        return _decision(checks)
+        return _decision(checks, evidence)
     sets = evidence.sets(challenger["prompt_fidelity"])
     checks.append(superior("prompt_fidelity", challenger, champion, sets, spec))
     guards: tuple[Measure, ...] = ("prompt_fidelity", *GUARDS) if len(sets) > 1 else GUARDS  # else the primary says it
     for measure in guards:
         prompts = guarded(measure, challenger, evidence)
         checks.append(guard(measure, challenger[measure], champion[measure], prompts, spec))
-    return _decision(checks)
+    return _decision(checks, evidence)
 
 
 def settle(
@@ -79,7 +80,7 @@ def settle(
     first = decide(challenger, champion, spec, evidence=evidence)
     if first.verdict != "inconclusive" or champion is None:
         return first
-    return _decision([_again(check, challenger, champion, spec, looks, evidence) for check in first.checks])
+    return _decision([_again(check, challenger, champion, spec, looks, evidence) for check in first.checks], evidence)
 
 
 def unsure(decision: Decision) -> tuple[Check, ...]:
@@ -98,11 +99,12 @@ def passes_founding_gate(scores: Scores, fixed: Sequence[str], spec: GateSpec) -
     return all(check.passed for check in founding(scores, fixed, spec))
 
 
-def _decision(checks: Sequence[Check]) -> Decision:
+def _decision(checks: Sequence[Check], evidence: Evidence) -> Decision:
     failed = [c.says for c in checks if c.verdict == "failed"]
     open_ones = [c.says for c in checks if c.verdict == "unsure"]
     verdict: Verdict = "keep" if failed else "inconclusive" if open_ones else "promote"
-    return Decision(verdict=verdict, reason="; ".join(failed or open_ones or _won(checks)), checks=tuple(checks))
+    reason = "; ".join(failed or open_ones or _won(checks))
+    return Decision(verdict=verdict, reason=reason, checks=tuple(checks), notes=evidence.notes())
 
 
 def _won(checks: Sequence[Check]) -> list[str]:

@@ -72,7 +72,8 @@ def gate(evaluation: EvaluationResult, spec: GateSpec) -> Decision:
 
 def _refused(decision: Decision, reason: str) -> Decision:
     """The champion stays whatever the figures say."""
-    return Decision(verdict="keep", reason=reason, checks=(*decision.checks, refused(reason)))
+    checks = (*decision.checks, refused(reason))
+    return decision.model_copy(update={"verdict": "keep", "reason": reason, "checks": checks})
 
 
 def _enter(
@@ -118,7 +119,7 @@ def _release(
 ) -> str:
     """Write the trained LoRA as a release, with its card and samples; its name."""
     about = ReleaseManifest(
-        base_model=base_fingerprint(settings),
+        base_model=training.base or base_fingerprint(settings),
         dataset=training.dataset,
         dataset_version=training.dataset_version,
         training=training.key,

@@ -21,6 +21,7 @@ class TrainRequest(Spec):
 
     dataset: str = Field("", description="Dataset; empty means that of the settings.")
     version: str = Field("", description="Dataset version; empty means the newest.")
+    base: str = Field("", description="Base of the Hub, ID@COMMIT; empty means that of the settings.")
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
     train: TrainSpec | None = Field(None, description="Empty means the preset's.")
     dry_run: bool = Field(False, description="Only tell what would be trained, and what a real step says of time.")

@@ -36,6 +36,8 @@ class TrainResult(Result):
     steps_per_second: float
     seconds: float = 0.0  # of device time, those of resumed attempts up to their checkpoints among them
     figures: dict[str, float] = Field(default_factory=dict)  # of Trainer.figures
+    base: str = ""  # the base model's name; empty: not recorded
+    held: int | None = None  # pictures that were held out; None: not recorded
 
 
 class EvaluationResult(Result):

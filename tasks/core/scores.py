@@ -12,7 +12,7 @@ from tasks.core.student import widening
 
 Measure = Literal[
     "prompt_fidelity",  # CLIPScore of the picture with its prompt
-    "style_fidelity",  # mean cosine to held-out training pictures
+    "style_fidelity",  # mean cosine to held-out pictures, to training pictures where nothing is held out
     "diversity",  # mean cosine distance between the pictures of a prompt
     "forgetting",  # CLIPScore that the bare base has on prompts without the trigger, less the model's own
     "near_copies",  # cosine to the nearest training picture

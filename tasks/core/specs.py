@@ -41,7 +41,7 @@ class EvaluationSpec(Spec):
     guidance: float = Field(7.5, ge=1, description="Guidance scale.")
     batch: int = Field(4, ge=1, description="Pictures rendered at once.")
     drifted: int = Field(12, ge=1, description="Prompts sampled from drifted traffic, at most.")
-    references: int = Field(32, ge=1, description="Held-out pictures the style is compared with, at most.")
+    references: int = Field(32, ge=1, description="Pictures the style is compared with, at most.")
     originals: int = Field(256, ge=1, description="Training pictures among which copied ones are looked for, at most.")
     near_quantile: float = Field(
         0.99, gt=0.5, lt=1, description="Of the cosines between training pictures, from which on one is a near-copy."
@@ -54,7 +54,7 @@ class Margins(Spec):
     """How much worse than the champion a challenger may be; at least four standard errors of an A/A calibration."""
 
     prompt_fidelity: float = Field(0.05, gt=0, description="On the fixed prompts, when there are drifted ones too.")
-    style_fidelity: float = Field(0.05, gt=0, description="In mean cosine to held-out training pictures.")
+    style_fidelity: float = Field(0.05, gt=0, description="In mean cosine to pictures of the style.")
     diversity: float = Field(0.05, gt=0, description="In mean cosine distance between the pictures of a prompt.")
     forgetting: float = Field(0.05, gt=0, description="In CLIPScore on prompts without the trigger.")
     near_copies: float = Field(0.05, gt=0, description="In cosine to the nearest training picture.")

@@ -58,6 +58,7 @@ def _about(
         prompt_set=spec.prompts.version,
         prompts={kind: len(prompts) for kind, prompts in evaluation.kinds.items()},
         seeds=spec.seeds,
+        held=evaluation.evidence.held,
         confidence=(request.gate or load_preset().gate).confidence,
         generation=result.generation,
         actor=request.actor,

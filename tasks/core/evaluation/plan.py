@@ -12,7 +12,7 @@ from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec, GateSpec, load_preset
 from tasks.core.store import Store
 
-VERSION = "2"
+VERSION = "3"
 Prompts = tuple[str, ...]
 Wanted = dict[Measure, Prompts]  # the prompts that each measure is taken on
 

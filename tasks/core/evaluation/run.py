@@ -20,6 +20,7 @@ from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.studio import Model, Pair, Studio
 from tasks.core.gate import Evidence
 from tasks.core.meter import Meter
+from tasks.core.models import pinned
 from tasks.core.records import DriftRecord
 from tasks.core.registry.releases import WEIGHTS, fetch_release
 from tasks.core.rendering import Renderer, Renders
@@ -45,6 +46,7 @@ def evaluate(
         raise SettingError("DYEWORKS_CLIP", f"this machine scores with {clip.hash}, the plan is for {plan.scorer}")
     meter = Meter()
     training = get_result(store, TrainResult, plan.training)
+    settings = pinned(settings, training.base)
     manifest, side = load_manifest(store, training.dataset, training.dataset_version), training.spec.resolution
     originals = find_originals(store, manifest, side, plan.spec, clip)
     cache = RenderCache(store, way_of(settings, plan.spec, side))
@@ -94,6 +96,7 @@ def _evidence(plan: EvaluationPlan, pair: Pair, found: Findings, originals: Orig
         near_limit=originals.near_limit,
         size_bytes=pair.size_bytes,
         refusals=refusals(found, plan.drifted, plan.spec.max_exact),
+        held=originals.held,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tasks.core.clip import SCALE
+from tasks.core.evidence import compared_with
 from tasks.core.publishing.facts import CardFacts, Evaluated, Figure
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.scores import LESS_IS_BETTER, Measure
@@ -10,7 +11,7 @@ from tasks.core.training.spec import TrainSpec
 
 NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
     "prompt_fidelity": ("prompt fidelity", "CLIPScore of a picture with its prompt"),
-    "style_fidelity": ("style fidelity", "mean cosine to training pictures that were held out"),
+    "style_fidelity": ("style fidelity", "mean cosine to pictures of the style"),
     "diversity": ("diversity", "mean cosine distance between pictures of one prompt"),
     "forgetting": ("forgetting", "CLIPScore lost against the bare base on prompts without the trigger word"),
     "near_copies": ("nearness to training pictures", "mean cosine to the nearest one"),
@@ -28,7 +29,7 @@ def body(facts: CardFacts, has: frozenset[str]) -> str:
         _use(facts, "kohya.safetensors" in has),
         _base(facts),
         _data(facts),
-        _training(facts.trained) if facts.trained else _adopted(),
+        _training(facts.trained, facts.held) if facts.trained else _adopted(),
         _evaluation(facts.evaluated, facts) if facts.evaluated else _unevaluated(),
         _limits(facts),
         _licence(facts),
@@ -97,7 +98,8 @@ def _base(facts: CardFacts) -> str:
 def _data(facts: CardFacts) -> str:
     if not facts.dataset_version:
         return "## Training data\n\nNot known to dyeworks: the adapter was made elsewhere."
-    count = f" {facts.pictures} pictures." if facts.pictures else ""
+    held = "" if facts.held is None else f", {facts.held or 'none'} of them held out of the training"
+    count = f" {facts.pictures} pictures{held}." if facts.pictures else ""
     return (
         f"## Training data\n\nDataset `{facts.dataset}`, version `{facts.dataset_version}`, which is the hash of its "
         f"content.{count} It is not on the Hub."
@@ -108,13 +110,14 @@ def _adopted() -> str:
     return "## Training\n\nNot known to dyeworks: the adapter was made elsewhere and adopted as it is."
 
 
-def _training(spec: TrainSpec) -> str:
-    rows = "\n".join(f"| {name} | {value} |" for name, value in _settings(spec))
+def _training(spec: TrainSpec, held: int | None) -> str:
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _settings(spec, held))
     return f"## Training\n\n| setting | value |\n| --- | --- |\n{rows}"
 
 
-def _settings(spec: TrainSpec) -> Iterator[tuple[str, str]]:
-    yield "steps", f"{spec.steps}, the best by validation loss" if spec.validation.every else str(spec.steps)
+def _settings(spec: TrainSpec, held: int | None) -> Iterator[tuple[str, str]]:
+    best = ", the best by validation loss" if spec.validation.every and held != 0 else ", the last"
+    yield "steps", f"{spec.steps}{best}"
     yield "pictures a step", str(spec.effective)
     yield "resolution", f"{spec.resolution} pixels" + (", by aspect ratio" if spec.buckets else ", square")
     yield "rank, alpha", f"{spec.rank}, {spec.alpha:g}" + ", rsLoRA" * spec.rslora + ", DoRA" * spec.dora
@@ -144,18 +147,20 @@ def _evaluation(evaluated: Evaluated, facts: CardFacts) -> str:
         f"over the prompts with their {100 * evaluated.confidence:g} % bootstrap intervals; differences are paired by "
         "prompt."
     )
-    rows = "\n".join(_row(figure) for figure in evaluated.figures)
+    rows = "\n".join(_row(figure, evaluated.held) for figure in evaluated.figures)
     table = f"| measure | this model | {against} | difference |\n| --- | --- | --- | --- |\n{rows}"
-    parts = ["## Evaluation", opening, table, _scoring(evaluated, facts), _gate(evaluated), _prompts(evaluated)]
+    notes = evaluated.decision.notes
+    parts = ["## Evaluation", opening, table, *notes, _scoring(evaluated, facts), _gate(evaluated), _prompts(evaluated)]
     return "\n\n".join(parts)
 
 
-def _row(figure: Figure) -> str:
+def _row(figure: Figure, held: int | None) -> str:
     name, meaning = NAMES[figure.measure]
     better = "lower" if figure.measure in LESS_IS_BETTER else "higher"
     compared = "" if figure.compared is None else f"{figure.compared:.3f}"
     difference = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*figure.difference) if figure.difference else ""
-    told = f"**{name}**: {meaning}; {better} is better"
+    against = f" ({compared_with(held)})" if figure.measure == "style_fidelity" else ""
+    told = f"**{name}**: {meaning}{against}; {better} is better"
     cells = (f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]", compared, difference)
     return f"| {told} | {' | '.join(cell.replace(' ', NARROW) for cell in cells)} |"
 

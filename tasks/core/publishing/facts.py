@@ -1,18 +1,16 @@
 """What a model card tells, gathered from what the stages have left; nothing in it depends on when it is asked."""
 
-import re
 from dataclasses import dataclass
 
 from tasks.core.clip import PREFIX
 from tasks.core.gate import Decision, interval
+from tasks.core.models import is_hub_name
 from tasks.core.registry.releases import ReleaseManifest
 from tasks.core.results import EvaluationResult, TrainResult
 from tasks.core.scores import MEASURES, Measure, Scores, Values
 from tasks.core.settings import EMBEDDED, Settings
 from tasks.core.specs import GateSpec
 from tasks.core.training.spec import TrainSpec
-
-NO_HUB_ID = re.compile(r"(embedded|local)-[0-9a-f]{16}")  # how models.py names a base of a folder
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Evaluated:
     prefix: str  # of the prompts when scored
     decision: Decision
     overruled: str = ""  # the reason of the person who overruled the gate
+    held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,7 @@ class CardFacts:
     dataset: str = ""
     dataset_version: str = ""
     pictures: int = 0
+    held: int | None = None  # of them held out of the training; None: not recorded
     training: str = ""
     trained: TrainSpec | None = None  # None: adopted
     evaluated: Evaluated | None = None
@@ -84,7 +84,7 @@ def facts_of(
         spec: the gate's, for the intervals.
         overruled: the reason of the person who overruled the gate.
     """
-    local = NO_HUB_ID.fullmatch(manifest.base_model)
+    local = not is_hub_name(manifest.base_model)
     name, _, revision = manifest.base_model.partition("@")
     sample = training.spec.sample_prompt.format(trigger=settings.trigger) if training else ""
     evaluated = _evaluated(settings, evaluation, decision, spec, overruled) if evaluation and decision else None
@@ -101,6 +101,7 @@ def facts_of(
         dataset=manifest.dataset,
         dataset_version=manifest.dataset_version,
         pictures=pictures,
+        held=training.held if training else None,
         training=manifest.training,
         trained=training.spec if training else None,
         evaluated=evaluated,
@@ -124,6 +125,7 @@ def _evaluated(
         prefix="" if settings.clip == EMBEDDED else PREFIX,
         decision=decision,
         overruled=overruled,
+        held=evaluation.evidence.held,
     )
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tasks.core.checks import Check
 from tasks.core.documents import Document
+from tasks.core.evidence import compared_with
 from tasks.core.gate import Decision
 from tasks.core.reporting import words
 
@@ -34,6 +35,7 @@ class About(Document):
     prompt_set: str = ""  # its version
     prompts: dict[str, int] = Field(default_factory=dict)  # how many of each kind
     seeds: tuple[int, ...] = ()
+    held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
     confidence: float = 0.95
     generation: int = 0  # as which the challenger was promoted; 0: it was not
     actor: str = ""  # a person who overruled the gate
@@ -117,6 +119,7 @@ def compared(decision: Decision, about: About) -> dict[str, str]:
         "trained on": f"version {about.dataset_version} of {about.dataset}",
         "prompts": f"{prompts}{version}" if prompts else "",
         "seeds": f"{len(about.seeds)} for each prompt, the same for both" if about.seeds else "",
+        "style compared with": compared_with(about.held),
         "scorer": f"{about.scorer}{f', {about.scale}' if about.scale else ''}",
         "measured again": ", ".join(again),
         "decided": moment(about.time),

@@ -46,6 +46,7 @@ def verdict_markdown(decision: Decision, about: About) -> str:
     parts = (
         f"# {_plain(headline(decision, about))}",
         _plain(sentence(decision, about)),
+        *map(_plain, decision.notes),
         "## What was compared",
         _rows(("", ""), compared(decision, about).items()),
         "## Checks",
@@ -82,9 +83,10 @@ def _ordered(decision: Decision) -> list[Check]:
 
 def _verdict(decision: Decision, about: About) -> str:
     kind = outcome(decision, about)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in decision.notes)
     return (
         f'<section class="verdict {kind}"><div class="badge">{kind}</div><h1>{escape(headline(decision, about))}</h1>'
-        f'<p class="lead"><bdi>{escape(sentence(decision, about))}</bdi></p></section>'
+        f'<p class="lead"><bdi>{escape(sentence(decision, about))}</bdi></p>{notes}</section>'
     )
 
 

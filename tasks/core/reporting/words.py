@@ -15,8 +15,8 @@ MEASURES: dict[Measure, str] = {
 }
 MEANINGS: dict[Measure, str] = {
     "prompt_fidelity": "How well a picture shows what its prompt asks for, as CLIPScore. More is better.",
-    "style_fidelity": "How like pictures of the style are that no training has seen: the mean cosine of their "
-    "embeddings. More is better.",
+    "style_fidelity": "How like known pictures of the style the pictures are, by the mean cosine of their embeddings; "
+    "pictures held out of the training, unless it says above that nothing was. More is better.",
     "diversity": "How much the pictures of one prompt differ: the mean cosine distance. More is better.",
     "forgetting": "How much of what the base model could do without the trigger word is lost, in CLIPScore. "
     "Less is better.",

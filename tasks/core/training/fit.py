@@ -12,6 +12,7 @@ from tasks.core.data.remarks import remark
 from tasks.core.data.sides import split
 from tasks.core.device import pick_device
 from tasks.core.meter import Meter
+from tasks.core.models import pinned
 from tasks.core.pipeline import load_pipeline
 from tasks.core.settings import Settings
 from tasks.core.store import Store
@@ -32,7 +33,8 @@ def fit(
     meter = Meter(ranks.count)
     manifest = load_manifest(store, plan.dataset, plan.version)
     lesson = lesson_of(store, settings, manifest, plan.demand)
-    trainer = Trainer(load_pipeline(settings, dtype_of(plan.spec, settings)), lesson, plan.spec, settings, meter, ranks)
+    pipe = load_pipeline(pinned(settings, plan.base), dtype_of(plan.spec, settings))
+    trainer = Trainer(pipe, lesson, plan.spec, settings, meter, ranks)
     for line in cut_captions(trainer.pipe.tokenizer, manifest.items):
         observer.told(line)
     trainer.run(store, plan.key, observer)

@@ -4,7 +4,9 @@ import time
 from collections import Counter
 
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.sides import split
 from tasks.core.documents import Document
+from tasks.core.models import pinned
 from tasks.core.pipeline import load_pipeline
 from tasks.core.settings import Settings
 from tasks.core.store import Store
@@ -53,7 +55,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
     whole = lesson_of(store, settings, manifest, plan.demand)
     few = whole.pictures[: spec.effective]
     lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())
-    pipe = load_pipeline(settings, dtype_of(spec, settings))
+    pipe = load_pipeline(pinned(settings, plan.base), dtype_of(spec, settings))
     begun = time.perf_counter()
     trainer = Trainer(pipe, lesson, _probing(spec), settings)
     encoding = (time.perf_counter() - begun) / len(few) * (len(whole.pictures) + len(whole.held))
@@ -80,7 +82,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
         encoding_seconds=round(encoding, 1),
         step_seconds=round(each, 4),
         expected_seconds=round(encoding + each * spec.steps, 1),
-        remarks=tuple(cut_captions(pipe.tokenizer, manifest.items)),
+        remarks=(*split(store, manifest).remarks(), *cut_captions(pipe.tokenizer, manifest.items)),
     )
 
 

@@ -32,7 +32,7 @@ def plan_training(store: Store, settings: Settings, request: TrainRequest) -> Tr
     """
     manifest = load_manifest(store, request.dataset or settings.dataset, request.version)
     spec = request.train or load_preset().train
-    base, parts = base_fingerprint(settings), split(store, manifest)
+    base, parts = request.base or base_fingerprint(settings), split(store, manifest)
     key = digest(manifest.version, parts.digest, spec.identity(), base, VERSION, *request.demand)
     return TrainPlan(
         key=key,

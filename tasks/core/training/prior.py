@@ -12,16 +12,23 @@ from torch import Tensor
 from tasks.core.documents import digest
 from tasks.core.training.cache import keep, kept
 from tasks.core.training.families import Family
+from tasks.core.training.identity import name_encoder
 from tasks.core.training.material import Material, prepare_texts
 from tasks.core.training.spec import TrainSpec
 
+VERSION = "2"  # raise it when the same class pictures are rendered otherwise
 BATCH = 16  # pictures rendered at once
 
 
-def prepare_prior(family: Family, spec: TrainSpec, base: str, cache: Path) -> Material:
-    """The class pictures as latents with deviation 0; rendered once for a base, and then read from the cache."""
-    prior = spec.prior
-    path = cache / "prior" / f"{digest(base, prior, str(spec.resolution), str(spec.seed))}.safetensors"
+def prepare_prior(family: Family, spec: TrainSpec, cache: Path) -> Material:
+    """The class pictures as latents with deviation 0; rendered once by a base, and then read from the cache.
+
+    They are named by the weights that render them, with their precision, and the scheduler: not by the base's name.
+    """
+    prior, pipe = spec.prior, family.pipe
+    unet, schedule = name_encoder([pipe.unet], repr(pipe.unet.config)), repr(sorted(pipe.scheduler.config.items()))
+    name = digest(VERSION, unet, family.text_id, schedule, prior, str(spec.resolution), str(spec.seed))
+    path = cache / "prior" / f"{name}.safetensors"
     text_of = [i % len(prior.prompts) for i in range(prior.pictures)]
     if not (found := kept(path)):
         found = {"latents": _render(family, [prior.prompts[i] for i in text_of], spec)}

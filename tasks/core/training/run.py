@@ -8,6 +8,7 @@ from PIL import Image
 
 from tasks.core import clock, tracking
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.sides import split
 from tasks.core.results import TrainResult, find_result, save_result
 from tasks.core.settings import Settings
 from tasks.core.store import Store, upload_folder
@@ -26,9 +27,12 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         return done
     check(plan.spec)
     manifest = load_manifest(store, plan.dataset, plan.version)
-    tracker = tracking.Tracker(lambda: open_training(settings, plan, manifest))
+    parts = split(store, manifest)
+    tracker = tracking.Tracker(lambda: open_training(settings, plan, manifest, len(parts.held)))
     tracker.send()  # begins the run; where that fails, it is begun later
     course = _Course(observer, tracker)
+    for line in parts.remarks():
+        course.told(line)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
@@ -53,6 +57,8 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         steps_per_second=course.speed.mean(),
         seconds=figures["seconds"],
         figures=figures | {"told_share": course.speed.told_share()},
+        base=plan.base,
+        held=len(parts.held),
     )
     ended = {"steps_per_second_mean": result.steps_per_second, **result.figures}
     tracker.log("the final figures", partial(tracking.close_run, metrics=ended))

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from tasks.core.errors import Terminated, TrainingDiverged
 from tasks.core.meter import Meter
-from tasks.core.models import base_fingerprint
 from tasks.core.pipeline import Pipeline
 from tasks.core.settings import Settings
 from tasks.core.store import Store
@@ -67,7 +66,7 @@ class Trainer:
             self.material = prepare(self.family, lesson.pictures, spec, settings.cache)
             held = prepare(self.family, chosen, whole, settings.cache)
             if spec.prior.prompts:
-                prior = prepare_prior(self.family, spec, base_fingerprint(settings), settings.cache)
+                prior = prepare_prior(self.family, spec, settings.cache)
         self.prior = prior
         self.learner = Learner(self.family, spec, self.ranks)
         times = self.learner.noise.config.num_train_timesteps

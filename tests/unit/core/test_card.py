@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
-from tasks.core.gate import Scores, decide
+from tasks.core.gate import Evidence, Scores, decide
 from tasks.core.publishing.card import CARD, SAMPLES, CardFacts, facts_of, write_card
 from tasks.core.publishing.hub import Hub
 from tasks.core.registry.releases import ReleaseManifest
@@ -132,6 +132,22 @@ def test_the_metrics_are_an_index_of_the_hub_with_intervals(settings: Settings, 
     assert first.metric_args is not None
     assert first.metric_args["low"] < first.metric_value < first.metric_args["high"]
     assert (first.task_type, first.dataset_name) == ("text-to-image", "11 prompts and 1 of visitors")
+
+
+@pytest.mark.parametrize("held", [0, 5, None])
+def test_it_is_said_what_was_held_out(settings: Settings, tmp_path: Path, held: int | None) -> None:
+    training = trained().model_copy(update={"held": held})
+    evaluation = evaluated().model_copy(update={"evidence": Evidence(held=held)})
+    decision = decide(evaluation.challenger, evaluation.champion, GateSpec(), evidence=evaluation.evidence)
+    told = {"training": training, "evaluation": evaluation, "decision": decision}
+    text = card(tmp_path, facts_of(settings, MANIFEST, pictures=96, **told)).text
+    assert ("none of them held out of the training" in section(text, "Training data")) == (held == 0)
+    assert ("5 of them held out of the training" in section(text, "Training data")) == (held == 5)
+    assert ("800, the last" in section(text, "Training")) == (held == 0)
+    assert ("Nothing was held out of the dataset version" in section(text, "Evaluation")) == (held == 0)
+    row = next(line for line in text.splitlines() if line.startswith("| **style fidelity**"))
+    against = {0: "training pictures: nothing was held out", 5: "5 held-out pictures", None: "not recorded"}[held]
+    assert against in row
 
 
 def test_read_and_written_again_it_is_the_same(settings: Settings, tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core import clock
 from tasks.core.blank import NAN
 from tasks.core.clip import Clip
-from tasks.core.data.dataset import ingest
+from tasks.core.data.dataset import ingest, manifest_key
 from tasks.core.data.sides import split
+from tasks.core.documents import render
 from tasks.core.errors import ReleaseWithdrawn, ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.evaluation.files import light
 from tasks.core.evaluation.looks import seeds_of
 from tasks.core.evaluation.measures import Fault, Findings
+from tasks.core.evaluation.originals import find_originals
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.refusals import refusals
 from tasks.core.evaluation.run import evaluate
@@ -191,6 +193,22 @@ def test_a_bad_challenger_is_kept_out_for_its_own_reason(
         assert decision.verdict == "keep", decision.reason
         assert failed(decision) == expected, decision.reason
         assert any(told in decision.reason for told in ((reason,) if isinstance(reason, str) else reason))
+
+
+def test_where_nothing_is_held_out_result_and_decision_say_so(shop: Shop) -> None:
+    shop.train("good")
+    assert shop.evaluate(shop.plan("good")).evidence.held == 5
+    ten = shop.manifest.model_copy(update={"version": "ten", "dataset": "ten", "items": shop.manifest.items[:10]})
+    shop.store.write(manifest_key("ten", "ten"), render(ten))
+    few = get_result(shop.store, TrainResult, "good").model_copy(update={"key": "few", "dataset": "ten"})
+    save_result(shop.store, few.model_copy(update={"dataset_version": "ten"}))
+    result = shop.evaluate(shop.plan("few"))
+    assert result.evidence.held == 0
+    assert any("Nothing was held out" in note for note in gate(result, GATE).notes)
+    parts = split(shop.store, ten)
+    originals = find_originals(shop.store, ten, 64, SPEC, shop.clip)
+    assert (originals.style == originals.trained).all()
+    assert (len(parts.train), len(parts.held), originals.held) == (10, 0, 0)
 
 
 def test_copies_that_the_hash_lets_through_are_near(shop: Shop) -> None:

@@ -2,18 +2,21 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tasks.core.models import base_fingerprint, scorer_fingerprint
+from tasks.core.errors import ModelUnusable
+from tasks.core.models import _asked, base_fingerprint, locate, pinned, scorer_fingerprint
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
+from tests.hub_repos import Commit, Repo
+from tests.hub_server import HubServer
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 
 
-def base(folder: Path) -> str:
+def base(folder: Path | str) -> str:
     return base_fingerprint(Settings(base_model=str(folder)))
 
 
@@ -85,9 +88,67 @@ def test_a_link_is_what_it_points_to(model: Path) -> None:
     assert base(model) != before
 
 
-@pytest.mark.parametrize("name", ["stable-diffusion-v1-5/stable-diffusion-v1-5", "someone/model@0f2b3c"])
-def test_a_model_of_the_hub_is_named_by_id_and_revision(name: str) -> None:
-    assert base_fingerprint(Settings(base_model=name)) == name
+def test_a_model_of_the_hub_is_named_by_id_and_revision() -> None:
+    assert base("someone/model@0f2b3c") == "someone/model@0f2b3c"
+
+
+@pytest.fixture
+def hub(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub_server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub_server.repos["cloth/base"] = Repo()
+    _asked.cache_clear()
+    yield hub_server
+    _asked.cache_clear()
+
+
+def test_a_model_of_the_hub_without_a_revision_is_named_by_its_newest_commit_of_a_process(hub: HubServer) -> None:
+    repo = hub.repos["cloth/base"]
+    first = f"cloth/base@{repo.main}"
+    assert base("cloth/base") == first
+    assert locate(Settings(base_model="cloth/base")) == ("cloth/base", repo.main)
+    repo.add(Commit("better", {}, repo.main))
+    assert base("cloth/base") == first, "a run does not change its base"
+    _asked.cache_clear()
+    assert base("cloth/base") == f"cloth/base@{repo.main}" != first
+
+
+def test_while_the_hub_is_away_the_commit_in_the_cache_counts(hub: HubServer, tmp_path: Path) -> None:
+    commit, model = "a" * 40, tmp_path / "hub" / "models--cloth--base"
+    hub.faults["info"] = [500, 500]
+    assert base("cloth/base") == "cloth/base", "nothing is known of its revision"
+    for path, text in ((f"snapshots/{commit}/model_index.json", "{}"), ("refs/main", commit)):
+        (model / path).parent.mkdir(parents=True)
+        (model / path).write_text(text)
+    assert base("cloth/base") == f"cloth/base@{commit}"
+    assert base("cloth/base") == f"cloth/base@{hub.repos['cloth/base'].main}", "asked again once it is back"
+
+
+def test_what_no_base_can_be_called_is_refused_by_name() -> None:
+    with pytest.raises(ModelUnusable, match="neither a folder nor an id of the Hub"):
+        base("no/such/folder")
+
+
+def test_a_plan_s_base_of_the_hub_is_the_one_that_is_loaded(settings: Settings, model: Path) -> None:
+    assert pinned(settings, "cloth/base@0f2b3c").base_model == "cloth/base@0f2b3c"
+    assert pinned(settings, base(model)) == settings
+    assert pinned(settings, "") == settings
+
+
+def test_a_folder_may_have_an_at_sign(model: Path) -> None:
+    before, moved = base(model), model.with_name("mine@home")
+    model.rename(moved)
+    assert base(moved) == before
+    assert locate(Settings(base_model=str(moved))) == (str(moved), None)
+
+
+def test_an_edited_configuration_gives_a_base_another_name(model: Path) -> None:
+    (model / "scheduler").mkdir()
+    config = model / "scheduler" / "scheduler_config.json"
+    config.write_text('{"prediction_type": "epsilon"}')
+    before = base(model)
+    config.write_text('{"prediction_type": "v_prediction"}')
+    assert base(model) != before
 
 
 def test_the_embedded_base_is_named_as_it_was_and_a_copy_by_the_same_weights() -> None:

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from peft import get_peft_model_state_dict
 from PIL import Image
 from torch import Tensor
 
 from infra.base.world import adire_caption, draw_adire
 from tasks.core.errors import SettingError
-from tasks.core.models import base_fingerprint
 from tasks.core.pipeline import load_pipeline
 from tasks.core.rendering import Renderer
 from tasks.core.settings import EMBEDDED_FOLDER, Settings
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, device_seconds, newest_checkpoint
+from tasks.core.training.families import family_of
 from tasks.core.training.material import Lesson, drawn
 from tasks.core.training.prior import prepare_prior
 from tasks.core.training.spec import PriorSpec, TrainSpec
@@ -211,11 +212,21 @@ def test_class_pictures_are_rendered_once_and_are_what_the_base_draws(base: Sett
     assert all(np.isfinite(loss) for loss in diary.losses.values())
 
 
+def test_class_pictures_of_another_precision_or_scheduler_are_others(base: Settings, tmp_path: Path) -> None:
+    pipe = load_pipeline(base)
+    for dtype in (torch.float32, torch.bfloat16):
+        prepare_prior(family_of(pipe.to(dtype)), PRIOR, tmp_path)
+    assert len(list((tmp_path / "prior").iterdir())) == 2
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    prepare_prior(family_of(pipe), PRIOR, tmp_path)
+    assert len(list((tmp_path / "prior").iterdir())) == 3
+
+
 def test_the_prior_keeps_what_the_base_could(base: Settings, folder: FolderStore) -> None:
     losses = {}
     for name, spec in (("with", PRIOR), ("without", SPEC)):
         learner = trainer(base, spec.model_copy(update={"steps": 30, "checkpoint_every": 30, "sample_every": 30}))
-        prior = prepare_prior(learner.family, PRIOR, base_fingerprint(base), base.cache)
+        prior = prepare_prior(learner.family, PRIOR, base.cache)
         learner.run(folder, name, Diary())
         losses[name] = learner.learner.loss(validation_samples(prior, 0, 1000))
     assert losses["with"] < 0.7 * losses["without"]

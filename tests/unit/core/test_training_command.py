@@ -19,6 +19,8 @@ from safetensors.torch import load_file
 
 from infra.base.world import draw_adire
 from tasks.core.data.dataset import load_manifest
+from tasks.core.documents import read_documents
+from tasks.core.results import TrainResult
 from tasks.core.settings import ROOT
 from tasks.core.store import FolderStore
 from tasks.core.training.__main__ import main
@@ -124,7 +126,12 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     figures = told_run.data.metrics
     assert 0 < figures["trainable_share"] < 0.1
     assert min(figures[name] for name in ("peak_memory_mib", "trainable_parameters", "steps_per_second_mean")) > 0
-    assert {"loss", "grad_norm", "validation_loss", "best_step", "micro_batch", "told_share"} <= set(figures)
+    assert {"loss", "grad_norm", "micro_batch", "told_share"} <= set(figures)
+    assert "nothing is held out of 4 pictures" in told
+    assert not {"validation_loss", "best_step"} & set(figures), "there is no picture to validate on"
+    assert told_run.data.params["held_out"] == "0"
+    (result,) = read_documents(FolderStore(straight / "store"), TrainResult, "results/train/")
+    assert result.held == 0
     kill_after_a_checkpoint(spec, data, cut)
     assert main(command(spec, data, cut)) == 0
     assert "goes on from the checkpoint of step" in capsys.readouterr().out
@@ -161,7 +168,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
     assert main([*command(spec, data, out), "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert re.search(r"\n1 caption of more than the 32 tokens that the base reads, cut: more/1.png \(\d\d+\)\n", told)
-    assert "4 pictures with 2 captions, 4 held out; cut to 64 x 64 (2)" in told
+    assert "4 pictures with 2 captions, 0 held out; cut to 64 x 64 (2)" in told
     assert "16 steps of 2 pictures, 8 epochs; 2 pictures a forward pass" in told
     assert " trainable parameters, " in told
     assert re.search(r"memory: \d+ MiB at most", told)

@@ -157,6 +157,19 @@ def test_what_was_refused_outright_is_all_there_is() -> None:
         assert "margin" not in text.split("Refused outright")[-1].split("How to read")[0]
 
 
+@pytest.mark.parametrize(
+    ("held", "row"),
+    [(0, "training pictures: nothing was held out"), (7, "7 held-out pictures"), (None, "not recorded")],
+)
+def test_it_is_said_whether_the_style_is_that_of_held_out_pictures(held: int | None, row: str) -> None:
+    decision = made(evidence=Evidence(held=held))
+    for text in both(decision, ABOUT.model_copy(update={"held": held})):
+        assert row in text
+        assert ("Nothing was held out of the dataset version" in text) == (held == 0)
+        assert "no training has seen" not in text
+    assert "Nothing was held out" not in decision.reason
+
+
 def test_strangers_words_stay_words() -> None:
     evidence = Evidence(groups={ATTACK: ("prompt 1",), "b": ("prompt 2",)}, drifted=())
     update = {"actor": ATTACK, "reason": ATTACK, "model": ATTACK, "scorer": ATTACK, "prompts": {ATTACK: 3}}
