@@ -21,6 +21,8 @@ CONFIG = "adapter_config.json"  # PEFT's
 PEFT = "base_model.model."
 METADATA = "lora_adapter_metadata"  # of diffusers: the LoraConfig of each component
 DEFAULT_ALPHA = 8.0  # PEFT's
+MOST = 1e30  # an alpha above is taken for no number; JSON knows integers without end
+MANY = 20_000  # tensors, several times those of the largest base
 SHOWN = 120  # letters of a name that a message shows
 TENSOR = re.compile(
     r"""(?P<module>.+?)(?:
@@ -80,13 +82,15 @@ def read_lora(path: Path) -> LoraFile:
             for module, names in slots.items():
                 parts = {part: file.get_tensor(name) for part, name in names.items()}
                 pairs[module] = _pair(module, parts, configs)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise LoraUnusable(f"is no safetensors file ({error})") from error
+    except (SafetensorError, OSError, ValueError, NotImplementedError) as error:
+        raise LoraUnusable(f"is no safetensors file that can be read ({str(error)[:300]})") from error
     return LoraFile(pairs, metadata)
 
 
 def _slots(names: list[str]) -> dict[str, dict[str, str]]:
     """The names of the tensors by module and part; every module has both halves."""
+    if len(names) > MANY:
+        raise LoraUnusable(f"holds {len(names)} tensors, more than any LoRA has")
     found = {name: TENSOR.fullmatch(name) for name in names}
     if foreign := [name for name, match in found.items() if not match]:
         raise LoraUnusable(_foreign(foreign))
@@ -117,15 +121,15 @@ def _pair(module: str, parts: dict[str, Tensor], configs: dict[str, dict[str, An
         if part != "alpha" and not (tensor.is_floating_point() and tensor.float().isfinite().all()):
             raise LoraUnusable(f"has values in {module[:SHOWN]!r} ({part}) that are no finite numbers")
     if down.ndim not in (2, 4) or up.ndim not in (2, 4) or not down.numel() or not up.numel():
-        raise LoraUnusable(f"{_shapes(module, down, up)} is no pair of matrices or convolutions")
+        raise LoraUnusable(f"has {_shapes(module, down, up)}, which are no pair of matrices or convolutions")
     if up.shape[1] != len(down):
-        raise LoraUnusable(f"{_shapes(module, down, up)} has two ranks")
+        raise LoraUnusable(f"has {_shapes(module, down, up)}, which are of two ranks")
     scale = _scale(module, len(down), parts.get("alpha"), configs)
     return Pair(down, up, scale, magnitude)
 
 
 def _shapes(module: str, down: Tensor, up: Tensor) -> str:
-    return f"the pair of {module[:SHOWN]!r}, {list(down.shape)} and {list(up.shape)},"
+    return f"tensors {list(down.shape)} and {list(up.shape)} for {module[:SHOWN]!r}"
 
 
 def _scale(module: str, rank: int, tensor: Tensor | None, configs: dict[str, dict[str, Any]]) -> float:
@@ -161,7 +165,7 @@ def _alpha(config: dict[str, Any], module: str) -> float:
         if module == key.removeprefix("^") or module.endswith(f".{key}"):
             alpha = value
             break
-    return float(alpha) if isinstance(alpha, int | float) else math.nan
+    return float(alpha) if isinstance(alpha, int | float) and abs(alpha) < MOST else math.nan
 
 
 def _configs(path: Path, metadata: dict[str, str], modules: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -175,15 +179,15 @@ def _configs(path: Path, metadata: dict[str, str], modules: dict[str, Any]) -> d
         beside = path.with_name(CONFIG)
         if not beside.is_file():
             raise LoraUnusable(f"is in PEFT's format without its {CONFIG}, which holds alpha; put it beside the file")
-        configs[PEFT] = _table(beside.read_text("utf-8"), CONFIG)
+        configs[PEFT] = _table(beside.read_bytes(), CONFIG)
     return configs
 
 
-def _table(text: str, what: str) -> dict[str, Any]:
+def _table(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise LoraUnusable(f"has {what} that is no JSON ({error})") from error
+        raise LoraUnusable(f"has {what} that is no JSON ({str(error)[:300]})") from error
     if not isinstance(table, dict):
         raise LoraUnusable(f"has {what} that is no table")
     return table

@@ -56,7 +56,7 @@ def key_of(name: str) -> str:
 
 def places(pipe: Any) -> dict[str, Place]:
     """All modules of a pipeline that a LoRA can adapt, by every name that files give them."""
-    found = {}
+    found: dict[str, Place] = {}
     for component, prefixes in COMPONENTS.items():
         model = getattr(pipe, component, None)
         blocks = published(model) if component == "unet" else {}

@@ -66,7 +66,7 @@ def way_of(settings: Settings, spec: EvaluationSpec, size: int) -> Way:
         batch=spec.batch,
         dtype=str(pick_dtype(device)),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        versions=" ".join(f"{name} {version(name)}" for name in ("torch", "diffusers")),
+        versions=" ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft")),
     )
 
 

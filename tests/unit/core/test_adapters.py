@@ -1,6 +1,8 @@
 """Every module gets alpha / rank * up @ down of its file, or nothing is loaded and the error says why."""
 
 import json
+import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,9 +200,9 @@ REFUSED = {
     "inf": (PAIR | {DOWN: torch.full((4, 64), float("inf"))}, r"that are no finite numbers"),
     "beyond": (PAIR | {DOWN: torch.full((4, 64), 1e300, dtype=torch.float64)}, r"no finite numbers"),
     "whole numbers": (PAIR | {DOWN: torch.ones(4, 64, dtype=torch.int8)}, r"no finite numbers"),
-    "two ranks": (PAIR | {UP: torch.ones(64, 3)}, r"has two ranks"),
-    "rank 0": (PAIR | {DOWN: torch.ones(0, 64), UP: torch.ones(64, 0)}, r"no pair of matrices"),
-    "a vector": (PAIR | {DOWN: torch.ones(64), UP: torch.ones(64)}, r"no pair of matrices"),
+    "two ranks": (PAIR | {UP: torch.ones(64, 3)}, r"which are of two ranks"),
+    "rank 0": (PAIR | {DOWN: torch.ones(0, 64), UP: torch.ones(64, 0)}, r"which are no pair of matrices"),
+    "a vector": (PAIR | {DOWN: torch.ones(64), UP: torch.ones(64)}, r"which are no pair of matrices"),
     "another width": (PAIR | {DOWN: torch.ones(4, 320)}, r"does not fit unet\.mid_block.*\[4, 320\]"),
     "another height": (PAIR | {UP: torch.ones(320, 4)}, r"does not fit unet\.mid_block.*\[320, 4\]"),
     "a convolution": (PAIR | {DOWN: torch.ones(4, 64, 3, 3)}, r"does not fit unet\.mid_block"),
@@ -233,6 +235,61 @@ def test_what_would_be_half_applied_is_refused(
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, tmp_path / WEIGHTS)
     with pytest.raises(ModelUnusable, match=f"is no LoRA for this base: it .*{said}"):
         sd15.load(tmp_path, "it")
+
+
+SIZE = 4 * 64 * 4  # bytes of one half
+
+
+def raw(header: dict[str, Any] | bytes, size: int = 2 * SIZE, length: int | None = None) -> bytes:
+    """A safetensors file as no library writes it."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + b"\x11" * size
+
+
+def halves(down: int = 0, up: int = SIZE, dtype: str = "F32", bits: int = 32, name: str = LINEAR) -> dict[str, Any]:
+    """A header, with the offsets of both halves."""
+    bytes_, places = 4 * 64 * bits // 8, {"lora_down": ([4, 64], down), "lora_up": ([64, 4], up)}
+    return {
+        f"{name}.{part}.weight": {"dtype": dtype, "shape": shape, "data_offsets": [at, at + bytes_]}
+        for part, (shape, at) in places.items()
+    }
+
+
+ODD = {
+    "nothing": (b"", "header too small"),
+    "a header cut off": (raw(halves())[:60], "invalid header length"),
+    "a header without end": (raw(halves(), length=2**62), "header too large"),
+    "a header of 101 MB": (raw(halves(), length=101_000_000), "header too large"),
+    "no UTF-8": (raw(b'{"\xff":{}}'), "invalid UTF-8"),
+    "nested": (raw(b"[" * 100_000), "invalid JSON in header"),
+    "overlapping": (raw(halves(0, 0), SIZE), "invalid offset"),
+    "a hole": (raw(halves(0, SIZE + 4), 2 * SIZE + 4), "invalid offset"),
+    "more data": (raw(halves(), 2 * SIZE + 4), "not fully covered"),
+    "one name twice": (
+        raw(
+            b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"a":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}}',
+            8,
+        ),
+        "invalid offset|not fully covered",
+    ),
+    "a type of that name": (raw(halves(dtype="Q" * 100_000)), "unknown variant `QQQ"),
+    "four bits": (raw(halves(0, 128, "F4", 4), 256), "that can be read|does not fit"),
+    "six bits": (raw(halves(0, 192, "F6_E2M3", 6), 384), "Dtype not understood"),
+    "complex": (raw(halves(dtype="C64", bits=64, up=2 * SIZE), 4 * SIZE), "no finite numbers"),
+    "a path": (raw(halves(name="../../etc/passwd")), "adapts '../../etc/passwd', which the base does not have"),
+    "a long name": (raw(halves(name="a." * 500_000)), r"adapts '(a\.){60}', which"),
+    "many": (
+        raw({f"m{i}.alpha": {"dtype": "U8", "shape": [], "data_offsets": [i, i + 1]} for i in range(20_001)}, 20_001),
+        "holds 20001 tensors",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), ODD.values(), ids=ODD.keys())
+def test_an_odd_file_is_refused_in_few_words(sd15: Renderer, tmp_path: Path, data: bytes, said: str) -> None:
+    told = refused(sd15, tmp_path, data)
+    assert re.search(said, told)
+    assert len(told) < 500
 
 
 def test_one_that_is_loaded_wrongly_is_refused(
@@ -299,7 +356,15 @@ def test_the_base_is_told_by_the_width_of_its_texts(sd15: Renderer, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"unet.lora_alpha": "8"}', '{"unet.alpha_pattern": {"(a+)+$": 1}}', "[" * 100_000]
+    "text",
+    [
+        "{",
+        "[]",
+        '{"unet.lora_alpha": "8"}',
+        '{"unet.alpha_pattern": {"(a+)+$": 1}}',
+        "[" * 100_000,
+        '{"unet.lora_alpha": 1' + "0" * 4000 + "}",
+    ],
 )
 def test_metadata_that_cannot_be_understood_are_refused(
     sd15: Renderer, shapes: dict[str, loras.Shapes], tmp_path: Path, text: str

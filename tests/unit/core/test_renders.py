@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
+from safetensors.torch import save_file
 
 from infra.base.world import MOTIFS, SIZES
 from tasks.core.blank import NAN, fault_of
+from tasks.core.errors import ModelUnusable
 from tasks.core.evaluation.copies import distances, distinct, hashes
 from tasks.core.evaluation.grid import ROWS, spread
 from tasks.core.evaluation.originals import Originals, nearest
 from tasks.core.evaluation.renders import RenderCache, Way, way_of
 from tasks.core.evaluation.studio import Model, Studio
+from tasks.core.registry.releases import WEIGHTS
 from tasks.core.rendering import Renderer
 from tasks.core.settings import Settings
 from tasks.core.specs import EvaluationSpec
@@ -94,6 +97,21 @@ def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderSt
     again = list(Studio(cache, never).draw(Model(), prompts, seeds))
     assert [d.seconds for d in again] == [d.seconds for d in first]
     assert [p.tobytes() for d in again for p in d.pictures] == [p.tobytes() for d in first for p in d.pictures]
+
+
+def test_an_adapter_that_is_not_a_number_is_not_evaluated(
+    pipelines: dict[str, Path], folder: FolderStore, tmp_path: Path
+) -> None:
+    settings = Settings(base_model=str(pipelines["sd15"]), device="cpu")
+    place = tmp_path / "adapter"
+    place.mkdir()
+    module, nan = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", float("nan")
+    halves = {"lora_A": torch.full((2, 64), nan), "lora_B": torch.ones(64, 2)}
+    save_file({f"unet.{module}.{half}.weight": tensor for half, tensor in halves.items()}, place / WEIGHTS)
+    studio = Studio(RenderCache(folder, way_of(settings, SPEC, 64)), lambda: Renderer(settings))
+    with pytest.raises(ModelUnusable, match="that are no finite numbers"):
+        list(studio.draw(Model.of(place), ["rings"], [1]))
+    assert not list(folder.list("renders/"))
 
 
 def test_two_evaluations_at_once_draw_the_same(folder: FolderStore) -> None:
