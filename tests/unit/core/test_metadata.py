@@ -13,6 +13,7 @@ from PIL import Image
 
 from tasks.core.data.metadata import of_exif
 from tasks.core.data.pictures import decode, examine
+from tasks.core.errors import PictureRefused
 from tasks.core.specs import IngestSpec
 from tests.odd_pictures import (
     DISPLAY_P3,
@@ -195,6 +196,12 @@ ELSEWHERE = {
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_an_orientation_elsewhere_turns_the_picture(name: str) -> None:
     assert size_of(ELSEWHERE[name]) == (24, 16)
+
+
+@pytest.mark.parametrize("data", [PLAIN["PNG"][:8] + chunk(b"tRNS", b""), PLAIN["PNG"][:8], PLAIN["JPEG"][:3]])
+def test_a_file_of_some_bytes_is_refused(data: bytes) -> None:
+    with pytest.raises(PictureRefused, match="cannot be decoded"):
+        decode("a", data, SPEC)
 
 
 def test_exif_goes_before_xmp() -> None:
