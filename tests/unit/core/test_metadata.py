@@ -33,7 +33,7 @@ SPEC = IngestSpec(min_side=16)
 TALL = noise(0, 16, 24)
 PLAIN = {kind: encoded(TALL, kind) for kind in ("JPEG", "PNG", "WEBP")}
 TURNED = (0x112, 3, 1, b"\6\0")
-RATIONAL = (0x11A, 5, 1, struct.pack("<I", 38))  # behind the directory of two entries
+RATIONAL = (0x11A, 10, 1, struct.pack("<I", 38))  # behind the directory of two entries
 LOOP = (0x8769, 4, 1, struct.pack("<I", 8))  # the camera's directory is the first one again
 BEYOND = (0x8769, 4, 1, b"\xff\xff\xff\xff")
 
