@@ -13,6 +13,7 @@ from dataclasses import dataclass
 MOST = 2**24  # bytes of an embedded profile when it is unpacked: more than any real one has
 ORIENTATION, EXIF_DIRECTORY, INTEROP_DIRECTORY, INTEROP_INDEX = 0x112, 0x8769, 0xA005, 0x1
 RAW_EXIF = b"Raw profile type exif\0"  # keyword of a PNG text in which older ImageMagick writes EXIF
+PNG_CHUNKS = {b"eXIf", b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"acTL"}  # that are read here
 XMP_TEXT = b"XML:com.adobe.xmp\0\0\0\0\0"
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -53,18 +54,18 @@ def of_colour_box(data: bytes) -> Coding | None:
 
 def of_jpeg(data: bytes) -> tuple[bytes, Metadata]:
     """A JPEG file without metadata, and these. Of several pictures in a file (MPO) the first is left."""
-    kept, exif, xmp, icc = [b"\xff\xd8"], b"", b"", list[bytes]()
+    kept, exif, xmp, icc = [b"\xff\xd8"], list[bytes](), b"", list[bytes]()
     for marker, segment in _segments(data):
         body = segment[4:] if marker else b""
         if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-            exif += body[6:]
+            exif.append(body[6:])
         elif marker == 0xE1 and body.startswith(XMP_SEGMENT):
             xmp = xmp or body
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
             icc.append(body[12:])
         elif not (0xE0 <= marker <= 0xEF or marker == 0xFE) or _shapes_colours(body):
             kept.append(segment)
-    orientation, adobe = of_exif(exif, xmp)
+    orientation, adobe = of_exif(b"".join(exif), xmp)
     profile = b"".join(part[2:] for part in sorted(icc))
     return b"".join(kept), Metadata(orientation, profile, adobe_rgb=adobe)
 
@@ -74,13 +75,14 @@ def of_png(data: bytes) -> tuple[bytes, Metadata]:
     kept, said, exif, xmp = [data[:8]], dict[bytes, bytes](), b"", b""
     for at, end, name in _chunks(data):
         body = b"" if name == b"IDAT" else data[at + 8 : end - 4]
-        if name[:1].isupper() or (name == b"tRNS" and len(body) >= {0: 2, 2: 6}.get(data[25], 1)):
+        if name[:1].isupper() or (name == b"tRNS" and len(body) >= {b"\0": 2, b"\2": 6}.get(data[25:26], 1)):
             kept.append(data[at:end])
         elif name in (b"tEXt", b"zTXt") and body.startswith(RAW_EXIF):
             exif = exif or _raw_exif(name, body)
         elif name == b"iTXt" and body.startswith(XMP_TEXT):
             xmp = xmp or body
-        said.setdefault(name, body)
+        elif name in PNG_CHUNKS:
+            said.setdefault(name, body)
     orientation, adobe = of_exif(said.get(b"eXIf", exif), xmp)
     profile, code, points = (said.get(name, b"") for name in (b"iCCP", b"cICP", b"cHRM"))
     packed = profile.partition(b"\0")[2][1:]
@@ -98,7 +100,7 @@ def of_png(data: bytes) -> tuple[bytes, Metadata]:
 
 
 def without_exif(data: bytes) -> bytes:
-    """An AVIF file whose EXIF has another name, of the same length: what turns the picture is in its own boxes."""
+    """A HEIC or AVIF file whose EXIF has another type, of the same length: what turns it lies in boxes of its own."""
     return re.sub(rb"(infe(?:\x02.{7}|\x03.{9}))Exif", rb"\1skip", data, flags=re.DOTALL)
 
 

@@ -1,6 +1,7 @@
 """Ingestion over a real folder store: what is taken, what is refused and why, and what a version is."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -18,7 +19,7 @@ from tasks.core.documents import digest, read_documents
 from tasks.core.errors import DatasetUnusable
 from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
-from tests.odd_pictures import encoded, noise
+from tests.odd_pictures import encoded, heic, noise
 
 SPEC = IngestSpec(min_side=32, max_pixels=200 * 200)
 NAME = "cloth"
@@ -38,6 +39,36 @@ def test_png_jpg_and_webp_become_blobs_under_their_hash(folder: FolderStore) -> 
     assert {item.name for item in manifest.items} == set(kinds)
     assert all(hashlib.sha256(data).hexdigest() == item.sha256 for item, data in blobs(folder, NAME, manifest.items))
     assert manifest.new == 4
+
+
+def test_heic_and_avif_are_taken(folder: FolderStore) -> None:
+    for i, (name, kind) in enumerate({"a.avif": "AVIF", "c.jfif": "JPEG", "d.jpe": "JPEG"}.items()):
+        upload(folder, name, encoded(noise(i), kind))
+    upload(folder, "b.HEIC", heic(noise(9)))
+    manifest, refusals = ingest(folder, NAME, SPEC)
+    assert refusals == ()
+    assert sorted(item.name for item in manifest.items) == ["a.avif", "b.HEIC", "c.jfif", "d.jpe"]
+
+
+class Vast(FolderStore):
+    """A folder in which some objects must not be read."""
+
+    def read(self, key: str) -> bytes:
+        assert not key.endswith("film.png"), f"{key} is read whole"
+        return super().read(key)
+
+
+def test_what_has_too_many_bytes_is_refused_unread(tmp_path: Path) -> None:
+    store, spec = Vast(tmp_path / "store"), SPEC.model_copy(update={"max_bytes": 10_000})
+    upload(store, "a.png", encoded(noise(1)))
+    with (tmp_path / f"store/uploads/{NAME}/film.png").open("wb") as film:
+        film.truncate(2**40)  # on no disk
+    for _ in range(2):
+        manifest, refusals = ingest(store, NAME, spec)
+        assert [item.name for item in manifest.items] == ["a.png"]
+        reason = f"has {2**40} bytes, more than 10000; save it smaller, or raise ingest.max_bytes"
+        assert [(refusal.name, refusal.reason) for refusal in refusals] == [("film.png", reason)]
+        assert len(list(store.list(f"quarantine/{NAME}/"))) == 1
 
 
 def test_captions_lie_beside_the_pictures(folder: FolderStore) -> None:

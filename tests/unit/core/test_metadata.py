@@ -13,6 +13,7 @@ from PIL import Image
 
 from tasks.core.data.metadata import of_exif
 from tasks.core.data.pictures import decode, examine
+from tasks.core.errors import PictureRefused
 from tasks.core.specs import IngestSpec
 from tests.odd_pictures import (
     DISPLAY_P3,
@@ -32,7 +33,7 @@ SPEC = IngestSpec(min_side=16)
 TALL = noise(0, 16, 24)
 PLAIN = {kind: encoded(TALL, kind) for kind in ("JPEG", "PNG", "WEBP")}
 TURNED = (0x112, 3, 1, b"\6\0")
-RATIONAL = (0x11A, 5, 1, struct.pack("<I", 38))  # behind the directory of two entries
+RATIONAL = (0x11A, 10, 1, struct.pack("<I", 38))  # behind the directory of two entries
 LOOP = (0x8769, 4, 1, struct.pack("<I", 8))  # the camera's directory is the first one again
 BEYOND = (0x8769, 4, 1, b"\xff\xff\xff\xff")
 
@@ -197,6 +198,12 @@ def test_an_orientation_elsewhere_turns_the_picture(name: str) -> None:
     assert size_of(ELSEWHERE[name]) == (24, 16)
 
 
+@pytest.mark.parametrize("data", [PLAIN["PNG"][:8] + chunk(b"tRNS", b""), PLAIN["PNG"][:8], PLAIN["JPEG"][:3]])
+def test_a_file_of_some_bytes_is_refused(data: bytes) -> None:
+    with pytest.raises(PictureRefused, match="cannot be decoded"):
+        decode("a", data, SPEC)
+
+
 def test_exif_goes_before_xmp() -> None:
     assert of_exif(tiff(((0x112, 3, 1, b"\3\0"),)), XMP) == (3, False)
 
@@ -217,9 +224,9 @@ def test_exif_of_heic_and_avif_neither_costs_nor_turns_the_picture(kind: str, ex
 
 
 def test_bytes_of_pixels_stay_when_metadata_go() -> None:
-    bare = decode("a", PLAIN["JPEG"], SPEC)
+    bare = np.asarray(decode("a", PLAIN["JPEG"], SPEC))
     full = with_segments(PLAIN["JPEG"], (0xFE, b"a comment"), (0xED, b"Photoshop 3.0\x008BIM"), (0xE1, b"Exif\0\0II"))
-    assert np.array_equal(bare, decode("a", full, SPEC))
+    assert np.array_equal(bare, np.asarray(decode("a", full, SPEC)))
     rows = b"".join(b"\0" + bytes(range(16 * i, 16 * i + 16)) for i in range(16))
     grey = np.asarray(decode("a", png(16, 16, 8, 0, rows, chunk(b"sRGB", b"\0")), SPEC))
     assert np.array_equal(grey[..., 0].ravel(), np.arange(256))

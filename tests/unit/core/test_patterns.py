@@ -40,10 +40,10 @@ def dots(side: int, apart: int) -> Image.Image:
     return cloth((x % apart == 0) & (y % apart == 0))
 
 
-def note(picture: Image.Image, kind: str = "PNG", **options: object) -> str:
-    if kind == "PNG":
-        options = {"compress_level": 1}
-    return examine("cloth", encoded(picture, kind, **options), SPEC)
+def note(picture: Image.Image, quality: int = 0) -> str:
+    """What is said of it as a PNG, or as a JPEG of this quality."""
+    data = encoded(picture, "JPEG", quality=quality) if quality else encoded(picture, compress_level=1)
+    return examine("cloth", data, SPEC)
 
 
 @pytest.mark.parametrize("side", [256, 512, 1024, 2048])
@@ -71,7 +71,7 @@ def test_other_textures_without_large_forms_are_cloth() -> None:
     assert note(cloth((x + y) % 2 == 0, 120, 137)) == "", "of little contrast"
     colours = np.where(((x + y) % 2 == 0)[..., None], (150, 60, 60), (60, 98, 60)).astype(np.uint8)
     assert note(Image.fromarray(colours)) == "", "of one brightness"
-    assert note(checks(512, 2), "JPEG", quality=75) == ""
+    assert note(checks(512, 2), quality=75) == ""
 
 
 def uniform(side: int, level: int, noise: float, seed: int = 0) -> Image.Image:
@@ -83,9 +83,9 @@ def uniform(side: int, level: int, noise: float, seed: int = 0) -> Image.Image:
 @pytest.mark.parametrize("side", [64, 256, 512])
 def test_one_colour_is_nothing_though_it_be_noisy(side: int, level: int) -> None:
     for noise in (0, 1, 2, 4):
-        for options in ({}, {"kind": "JPEG", "quality": 75}, {"kind": "JPEG", "quality": 95}):
+        for quality in (0, 75, 95):
             with pytest.raises(PictureRefused, match="shows nothing: all of it has one colour"):
-                note(uniform(side, level, noise), **options)
+                note(uniform(side, level, noise), quality)
 
 
 def test_a_hot_pixel_is_nothing() -> None:

@@ -267,7 +267,7 @@ def test_what_counts_is_what_a_file_holds(name: str, kind: str) -> None:
 def test_what_follows_a_picture_is_passed_over(kind: str) -> None:
     data = encoded(noise(0), kind)
     more = decode("a", data + b"PK\3\4 and more" * 99, SPEC)
-    assert np.array_equal(more, decode("a", data, SPEC))
+    assert np.array_equal(pixels(more), pixels(decode("a", data, SPEC)))
 
 
 CUT = {

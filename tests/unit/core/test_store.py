@@ -14,7 +14,15 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.errors import BadKey, ObjectExists, ObjectMissing, ObjectUnreadable, StoreConflict, StoreUnusable
+from tasks.core.errors import (
+    BadKey,
+    ObjectExists,
+    ObjectMissing,
+    ObjectTooLarge,
+    ObjectUnreadable,
+    StoreConflict,
+    StoreUnusable,
+)
 from tasks.core.store import (
     FolderStore,
     S3Store,
@@ -68,6 +76,15 @@ def test_missing(store: Store, read: str) -> None:
         assert not store.exists(key)
         with pytest.raises(ObjectMissing, match=f"'{key}'"):
             getattr(store, read)(key)
+
+
+def test_no_more_is_read_than_is_asked_for(store: Store) -> None:
+    store.write("a", b"four")
+    assert store.read_within("a", 4) == b"four"
+    with pytest.raises(ObjectTooLarge, match=r"object .a. in store .* has 4 bytes, more than 3; make it smaller"):
+        store.read_within("a", 3)
+    with pytest.raises(ObjectMissing, match="'b'"):
+        store.read_within("b", 3)
 
 
 def test_create_twice(store: Store) -> None:
@@ -180,6 +197,7 @@ def test_bad_keys(store: Store, key: str) -> None:
     calls: list[Callable[[], object]] = [
         lambda: store.read(key),
         lambda: store.read_versioned(key),
+        lambda: store.read_within(key, 9),
         lambda: store.write(key, b""),
         lambda: store.create(key, b""),
         lambda: store.swap(key, b"", None),

@@ -123,6 +123,13 @@ def test_other_conditions_are_told(base: Path, settings: Settings, folder: Folde
     assert "torch 1.0 -> " in diary.messages[0]
 
 
+def test_pictures_that_are_enlarged_are_counted(base: Path, settings: Settings, folder: FolderStore) -> None:
+    trainer, diary = tiny(base, settings, asking(steps=1), lesson(wide=True)), Diary()
+    trainer.run(folder, "small", diary)
+    message = "2 of 4 pictures are enlarged, the smallest from 96 x 48 to 64 x 64; they are trained on unsharp"
+    assert diary.messages == [message]
+
+
 def test_a_resumed_training_keeps_its_micro_batch(base: Path, settings: Settings, folder: FolderStore) -> None:
     cut_off(base, settings, folder, 4)
     mark, tensors = newest(folder, "cut")

@@ -242,7 +242,7 @@ def test_pictures_that_cannot_be_used_are_listed_and_end_it(
     for picture in (data / "tiny.png", data / "torn.jpg"):
         picture.unlink()
     line = fails(command(spec, data, tmp_path / "out"), capsys)
-    assert f"--data: {data} holds no picture (.jpg, " in line
+    assert f"--data: {data} holds no picture (.jpg, .jpeg, " in line
 
 
 def odd_files() -> dict[str, tuple[bytes, str]]:
@@ -265,7 +265,7 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
         ),
         "text.png": (
             b"not a picture",
-            "1 picture refused: cannot be decoded: it is no JPEG, PNG or WebP picture: text.png",
+            "1 picture refused: cannot be decoded: it is no JPEG, PNG, WebP, HEIC or AVIF picture: text.png",
         ),
         "torn.jpg": (
             encoded(noise(4), "JPEG")[:900],
@@ -319,6 +319,8 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     assert "2 pictures without a caption given the instance prompt 'rings in adire_style': copy.png, grey.png" in lines
     assert "2 pictures with a caption that lacks the trigger 'adire_style': deep.png, turned.jpg" in lines
     assert f"14 pictures in {data}, 5 of them distinct and usable" in lines
+    enlarged = "5 of 5 pictures are enlarged, the smallest from 48 x 48 to 64 x 64; they are trained on unsharp"
+    assert enlarged in lines
     assert (out / "adapter" / "pytorch_lora_weights.safetensors").is_file()
     items = load_manifest(FolderStore(out / "store"), "adire").items
     captions = {item.name: item.caption for item in items}
