@@ -230,8 +230,8 @@ def _secret(path: Path) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
-        path.write_text(secrets.token_urlsafe(24))
-    return path.read_text()
+        path.write_text(secrets.token_urlsafe(24), "utf-8")
+    return path.read_text("utf-8")
 
 
 def main() -> int:

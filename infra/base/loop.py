@@ -65,14 +65,14 @@ class Loop:
             tensors |= pack(optimiser, f"optimiser{i}")
         name = f"state-{step % 2}.safetensors"
         save_file({k: v.clone().contiguous() for k, v in tensors.items()}, self.folder / name)
-        (self.folder / "step.tmp").write_text(json.dumps({"step": step, "file": name}))
+        (self.folder / "step.tmp").write_text(json.dumps({"step": step, "file": name}), encoding="utf-8")
         (self.folder / "step.tmp").rename(self.folder / "step.json")
 
     def _load(self, average: Weights) -> int:
         """Restore the newest state; the step it was written at, 0 when there is none."""
         if not (self.folder / "step.json").exists():
             return 0
-        entry = json.loads((self.folder / "step.json").read_text())
+        entry = json.loads((self.folder / "step.json").read_text(encoding="utf-8"))
         tensors = load_file(self.folder / entry["file"])
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
         average.update({k.removeprefix("average."): v for k, v in tensors.items() if k.startswith("average.")})

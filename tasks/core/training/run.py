@@ -26,10 +26,9 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         return done
     check(plan.spec)
     manifest = load_manifest(store, plan.dataset, plan.version)
-    parts = split(store, manifest)
-    run = open_training(settings, plan, manifest, len(parts.held))
+    run = open_training(settings, plan, manifest)
     course = _Course(observer, tracking.Tracker(run))
-    for line in parts.remarks():
+    for line in split(store, manifest).remarks():
         course.told(line)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +55,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         seconds=figures["seconds"],
         figures=figures | {"told_share": course.speed.told_share()},
         base=plan.base,
-        held=len(parts.held),
+        held=plan.held,
     )
     tracking.close_run(run, {"steps_per_second_mean": result.steps_per_second, **result.figures})
     save_result(store, result)
