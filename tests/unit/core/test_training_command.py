@@ -120,7 +120,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert f"adapter in {straight / 'adapter'}" in told
     assert len(list((straight / "samples").iterdir())) == 4
     assert (straight / "mlflow.db").is_file()
-    assert {path.name for path in tmp_path.iterdir()} <= {"spec.yaml", "pictures", straight.name}
+    assert {path.name for path in tmp_path.iterdir()} <= {"spec.yaml", "pictures", "cache", straight.name}
     assert list((straight / "mlflow").rglob("pytorch_lora_weights.safetensors"))
     (told_run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert told_run.data.params["rank"] == "2"
