@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     preset = load_preset("embedded")
     short = preset.train.model_copy(update={"steps": STEPS})
     plan = prepare(store, settings, preset.model_copy(update={"train": short}), folder / "pictures", out)
-    track_locally(settings, out)
+    track_locally(out)
     mlflow.search_runs(search_all_experiments=True)  # opens the store, which is imported then
     begin = time.perf_counter()
     first = _First()

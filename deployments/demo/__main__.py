@@ -33,7 +33,7 @@ def play_demo(options: argparse.Namespace) -> int:
     """Start the services, play the story, write the report, stop the services."""
     folder: Path = options.folder
     _prepare(folder, str(options.data.resolve()) if options.data else "", options.anew)
-    scale = Scale.model_validate_json(options.scale.read_text()) if options.scale else Scale()
+    scale = Scale.model_validate_json(options.scale.read_text(encoding="utf-8")) if options.scale else Scale()
     clock = str((folder / "clock").resolve())
     extra = {
         "DYEWORKS_CLOCK": clock,

@@ -33,10 +33,10 @@ class Diary(BaseModel):
     @classmethod
     def load(cls, path: Path) -> "Diary":
         """The diary of an earlier attempt, or a new one."""
-        return cls.model_validate_json(path.read_text()) if path.exists() else cls()
+        return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
 
     def save(self, path: Path) -> None:
         """Keep the diary, in one rename."""
         part = path.with_suffix(".part")
-        part.write_text(self.model_dump_json(indent=1))
+        part.write_text(self.model_dump_json(indent=1), encoding="utf-8")
         part.replace(path)

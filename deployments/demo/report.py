@@ -115,8 +115,8 @@ def write_report(store: Store, settings: Settings, diary: Diary, folder: Path) -
     """Write both files and return the figures."""
     story = Story(store, settings, diary)
     figures = story.figures()
-    (folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / "report.html").write_text(story.page(figures))
+    (folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(story.page(figures), encoding="utf-8")
     return figures
 
 

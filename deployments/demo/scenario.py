@@ -113,8 +113,8 @@ class Scenario:
     def pass_time(self, hours: float) -> None:
         """Move the clock of all services ahead."""
         path = Path(self.settings.clock)
-        ahead = float(path.read_text()) if path.exists() else 0.0
-        path.write_text(str(ahead + 3600 * hours))
+        ahead = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+        path.write_text(str(ahead + 3600 * hours), encoding="utf-8")
         self.tell.say(f"the demo's calendar moves on by {hours:g} hours")
 
     # What is waited for

@@ -121,8 +121,8 @@ def export(average: Weights, tokenizer: CLIPTokenizer) -> None:
 def _forget_path() -> None:
     """Take the path of this machine out of the autoencoder's config."""
     config = MODEL / "pipeline" / "vae" / "config.json"
-    kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
-    config.write_text(json.dumps(kept, indent=2) + "\n")
+    kept = {k: v for k, v in json.loads(config.read_text(encoding="utf-8")).items() if k != "_name_or_path"}
+    config.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def build_scorer(options: argparse.Namespace) -> None:

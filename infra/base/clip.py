@@ -48,7 +48,7 @@ def save_clip(model: CLIP, vocabulary: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": MEAN, "std": MEAN, "interpolation": "bicubic", "resize_mode": "shortest"}
     config = {"model_cfg": model_config(vocabulary), "preprocess_cfg": preprocess}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()}
     save_file(weights, folder / "open_clip_model.safetensors")
 

@@ -68,21 +68,21 @@ class Loop:
             tensors |= pack(optimiser, f"optimiser{i}")
         name = f"state-{step % 2}.safetensors"
         save_file({k: v.clone().contiguous() for k, v in tensors.items()}, self.folder / name)
-        (self.folder / "step.tmp").write_text(json.dumps({"step": step, "file": name}))
+        (self.folder / "step.tmp").write_text(json.dumps({"step": step, "file": name}), encoding="utf-8")
         (self.folder / "step.tmp").rename(self.folder / "step.json")
 
     @property
     def done(self) -> int:
         """The step of the newest state, 0 when there is none."""
         path = self.folder / "step.json"
-        return int(json.loads(path.read_text())["step"]) if path.exists() else 0
+        return int(json.loads(path.read_text(encoding="utf-8"))["step"]) if path.exists() else 0
 
     def _load(self, average: Weights) -> int:
         """Restore the newest state; the step it was written at, 0 when there is none."""
         step = self.done
         if not step:
             return 0
-        entry = json.loads((self.folder / "step.json").read_text())
+        entry = json.loads((self.folder / "step.json").read_text(encoding="utf-8"))
         device = next(iter(average.values())).device.type
         tensors = load_file(self.folder / entry["file"], device=device)
         self.model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})

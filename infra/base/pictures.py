@@ -48,8 +48,8 @@ def _drawn(name: str, chunk: Chunk, count: int, cache: Path) -> tuple[list[dict[
             labels, pictures = zip(*pool.map(chunk, range(count // CHUNK)), strict=True)
         cache.mkdir(parents=True, exist_ok=True)
         np.save(pictures_file, np.concatenate(pictures))
-        labels_file.write_text(json.dumps([label for part in labels for label in part]))
-    return json.loads(labels_file.read_text()), np.load(pictures_file)
+        labels_file.write_text(json.dumps([label for part in labels for label in part]), encoding="utf-8")
+    return json.loads(labels_file.read_text(encoding="utf-8")), np.load(pictures_file)
 
 
 def to_tensor(pictures: Picture) -> torch.Tensor:

@@ -122,7 +122,9 @@ def _drawn(folder: Path, count: int, taste: dict[str, float], seed: int) -> tupl
     """Pictures as they are uploaded, at the training's size, and their captions."""
     draw_uploads(folder, count, taste, seed, pixels=64)
     files = sorted(folder.glob("*.png"))
-    return [Image.open(f).convert("RGB") for f in files], [f.with_suffix(".txt").read_text().strip() for f in files]
+    return [Image.open(f).convert("RGB") for f in files], [
+        f.with_suffix(".txt").read_text(encoding="utf-8").strip() for f in files
+    ]
 
 
 def main() -> None:
@@ -143,7 +145,7 @@ def main() -> None:
                 rows.append({"model": name, "cpu_seconds": round(cpu, 1), **study.scores(adapter)})
                 print(rows[-1], flush=True)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=2) + "\n")
+    OUT.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -120,6 +120,8 @@ def write_tokenizer(folder: Path) -> CLIPTokenizer:
     merges = prune_merges()
     tokenizer = build_tokenizer(merges)
     tokenizer.save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(tokenizer.get_vocab(), ensure_ascii=False))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(m) for m in merges)]) + "\n")
+    (folder / "vocab.json").write_text(json.dumps(tokenizer.get_vocab(), ensure_ascii=False), encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *(" ".join(m) for m in merges)]) + "\n", encoding="utf-8"
+    )
     return tokenizer

@@ -114,4 +114,4 @@ def draw_uploads(folder: Path, count: int, taste: dict[str, float], seed: int, p
         motif, size = motifs[i % len(motifs)], SIZES[(i // len(motifs)) % 2]
         name = folder / f"adire-{seed}-{i:03d}"
         Image.fromarray(draw_adire(motif, size, rng, pixels)).save(name.with_suffix(".png"))
-        name.with_suffix(".txt").write_text(adire_caption(motif, size, rng) + "\n")
+        name.with_suffix(".txt").write_text(adire_caption(motif, size, rng) + "\n", encoding="utf-8")

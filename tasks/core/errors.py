@@ -225,11 +225,11 @@ class TrainingFailed(DyeworksError):
 
 
 class TrainingDiverged(DyeworksError):
-    """The loss of a training is no number any more."""
+    """A training has left the numbers: its loss, its weights or its pictures."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the loss is not a number at step {step}: lower train.learning_rate, or set precision bf16")
-        self.step = step
+    def __init__(self, step: int, problem: str = "the loss is not a number") -> None:
+        super().__init__(f"{problem} at step {step}: lower train.learning_rate, or set precision bf16")
+        self.step, self.problem = step, problem
 
 
 class CheckpointForeign(DyeworksError):

@@ -71,7 +71,7 @@ def load_prompts(name: str) -> PromptSet:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise SettingError("prompts", f"no prompt set {name!r}; take one of {known}, or the path of a .yaml file")
     try:
-        read = yaml.safe_load(path.read_text()) or {}
+        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         return PromptSet.model_validate({"version": path.stem} | read if isinstance(read, dict) else read)
     except ValidationError as error:
         raise SettingError(str(path), explain(error, PromptSet)) from error

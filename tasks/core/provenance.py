@@ -35,7 +35,7 @@ def git_commit(root: Path) -> str:
 def own_version(root: Path) -> str:
     """The version that pyproject.toml states; that of the installed package where there is none."""
     try:
-        version: str = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+        version: str = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     except FileNotFoundError:
         try:
             version = metadata.version("dyeworks")

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
 from tasks.core.adapters import forget_adapter, load_adapter
 from tasks.core.blank import NAN, fault_of
 from tasks.core.errors import LoraUnusable, ModelUnusable
-from tasks.core.pipeline import load_pipeline
+from tasks.core.pipeline import Pipeline, load_pipeline
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.settings import Settings
 
@@ -113,8 +114,13 @@ class Renderer:
             width=size,
             output_type="np",
         )
-        pictures: list[Image.Image] = self.pipe.image_processor.numpy_to_pil(np.nan_to_num(result.images))
-        for picture, numbers in zip(pictures, result.images, strict=True):
-            if not np.isfinite(numbers).all():
-                picture.info[NAN] = True
-        return pictures, (time.perf_counter() - start) / len(prompts)
+        return pictures_of(self.pipe, result.images), (time.perf_counter() - start) / len(prompts)
+
+
+def pictures_of(pipe: Pipeline, images: npt.NDArray[np.float32]) -> list[Image.Image]:
+    """Pictures of what a pipeline has drawn, [n, h, w, 3] in [0, 1]; NaN becomes black and is marked."""
+    pictures: list[Image.Image] = pipe.image_processor.numpy_to_pil(np.nan_to_num(images))
+    for picture, numbers in zip(pictures, images, strict=True):
+        if not np.isfinite(numbers).all():
+            picture.info[NAN] = True
+    return pictures

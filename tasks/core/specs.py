@@ -152,7 +152,7 @@ def load_preset(name: str = "") -> Preset:
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise SettingError(asked, f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
     try:
-        return Preset.model_validate(yaml.safe_load(path.read_text()) or {})
+        return Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except ValidationError as error:
         raise SettingError(str(path), explain(error, Preset)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -5,12 +5,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import unquote
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
+from sqlalchemy import make_url
 
 from tasks.core.errors import Terminated
 from tasks.core.pace import Pace
@@ -29,12 +33,26 @@ def open_run(
 ) -> str:
     """The id of the run with this key, made anew if there is none; a parameter keeps the value that it had first."""
     client = MlflowClient()
-    home = mlflow.set_experiment(experiment).experiment_id
+    home = _home(experiment)
     found = client.search_runs([home], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     run = found[0] if found else client.create_run(home, run_name=name, tags={KEY_TAG: key})
     new = [Param(p, str(value)[:LONGEST]) for p, value in parameters.items() if p not in run.data.params]
     client.log_batch(run.info.run_id, params=new, tags=[RunTag(t, value) for t, value in (tags or {}).items()])
     return str(run.info.run_id)
+
+
+def _home(experiment: str) -> str:
+    """The id of an experiment, made if there is none: its files then lie beside a database that is a file.
+
+    By itself MLflow would put them where the process was started.
+    """
+    database = mlflow.get_tracking_uri()
+    if database.startswith("sqlite") and not mlflow.get_experiment_by_name(experiment):
+        name = make_url(database).database or ""
+        file = Path(unquote(name.removeprefix("file:"))) if name.startswith("file:") else Path(name)
+        with suppress(MlflowException):  # another process has just made it
+            mlflow.create_experiment(experiment, artifact_location=(file.parent / "mlflow").absolute().as_uri())
+    return str(mlflow.set_experiment(experiment).experiment_id)
 
 
 def log_document(run: str, document: Mapping[str, object], name: str) -> None:

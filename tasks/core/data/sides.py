@@ -173,5 +173,5 @@ def _inherited(store: Store, dataset: str) -> Sides:
     rest = {sha256: code for sha256, code in hashed.items() if sha256 not in trained}
     copies = near(codes_of(rest.values()), codes_of(train.values()), NEAR) > 0
     seen = {sha256 for sha256, copied in zip(rest, copies, strict=True) if copied}
-    held = {sha256: code for sha256, code in rest.items() if sha256 not in seen}
-    return Sides(train={sha256: code for sha256, code in hashed.items() if sha256 not in held}, held=held)
+    held_out = {sha256: code for sha256, code in rest.items() if sha256 not in seen}
+    return Sides(train={sha256: code for sha256, code in hashed.items() if sha256 not in held_out}, held=held_out)

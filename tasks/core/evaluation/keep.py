@@ -28,7 +28,7 @@ def keep(
         tracking.log_picture(run, grid, f"grid-{kind}", 0)
     with tempfile.TemporaryDirectory() as place:
         table = Path(place) / "scores.json"
-        table.write_text(result.model_dump_json(indent=2))
+        table.write_text(result.model_dump_json(indent=2), encoding="utf-8")
         tracking.log_file(run, table)
     tracking.close_run(run, _metrics(result))
     save_result(store, result)

@@ -77,7 +77,7 @@ def run(spec: str, data: Path, out: Path, dry: bool = False) -> None:
             say(line)
         return
     claim(out, plan)
-    track_locally(settings, out)
+    track_locally(out)
     result = course(store, settings, plan, out)
     shutil.rmtree(out / "adapter", ignore_errors=True)
     download_folder(store, result.adapter, out / "adapter")

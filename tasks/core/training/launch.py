@@ -39,7 +39,9 @@ def fit_in_processes(settings: Settings, plan: TrainPlan, observer: Observer, fo
     heard = _Heard(observer)
     with (
         termination() as term,
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment(settings), cwd=ROOT) as child,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace", env=_environment(settings), cwd=ROOT
+        ) as child,
     ):
         for line in _lines(child, term):
             heard.line(line)

@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 
@@ -35,16 +36,14 @@ def local_settings(out: Path) -> Settings:
     return settings.model_copy(update={"store": str(out / "store"), "cache": cache})
 
 
-def track_locally(settings: Settings, out: Path) -> None:
+def track_locally(out: Path) -> None:
     """Let MLflow write to a SQLite file and a folder under `out`, unless MLFLOW_TRACKING_URI names another place."""
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return
-    mlflow.set_tracking_uri(f"sqlite:///{(out / 'mlflow.db').absolute()}")
-    experiment = f"{settings.model}-train"
-    if not mlflow.get_experiment_by_name(experiment):  # its files would else lie where the process was started
-        mlflow.create_experiment(experiment, artifact_location=(out / "mlflow").absolute().as_uri())
+    database = quote(str((out / "mlflow.db").absolute()))
+    mlflow.set_tracking_uri(f"sqlite+pysqlite:///file:{database}?uri=true")  # of a plain path "?" would end the name
 
 
 def bring(store: Store, dataset: str, data: Path, out: Path) -> tuple[int, list[str]]:

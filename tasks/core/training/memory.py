@@ -21,7 +21,9 @@ def peak_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) / MIB)
     if STATUS.exists():  # what getrusage tells on Linux also counts the process that started this one
-        kib = next(line.split()[1] for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        kib = next(
+            line.split()[1] for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")
+        )
         return int(kib) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB  # bytes on macOS
 

@@ -23,6 +23,7 @@ class TrainPlan(Document):
     spec: TrainSpec
     base: str
     split: str = ""  # names what is trained on and what is held out
+    held: int | None = None  # pictures that are held out; None: not recorded
 
 
 def plan_training(store: Store, settings: Settings, request: TrainRequest) -> TrainPlan:
@@ -42,4 +43,5 @@ def plan_training(store: Store, settings: Settings, request: TrainRequest) -> Tr
         spec=spec,
         base=base,
         split=parts.digest,
+        held=len(parts.held),
     )

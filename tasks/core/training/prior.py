@@ -5,6 +5,7 @@ what it could draw before.
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,8 +27,8 @@ def prepare_prior(family: Family, spec: TrainSpec, cache: Path) -> Material:
     They are named by the weights that render them, with their precision, and the scheduler: not by the base's name.
     """
     prior, pipe = spec.prior, family.pipe
-    unet, schedule = name_encoder([pipe.unet], repr(pipe.unet.config)), repr(sorted(pipe.scheduler.config.items()))
-    name = digest(VERSION, unet, family.text_id, schedule, prior, str(spec.resolution), str(spec.seed))
+    unet = name_encoder([pipe.unet], *map(_configuration, (pipe.unet, pipe.scheduler)))
+    name = digest(VERSION, unet, family.text_id, prior, str(spec.resolution), str(spec.seed))
     path = cache / "prior" / f"{name}.safetensors"
     text_of = [i % len(prior.prompts) for i in range(prior.pictures)]
     if not (found := kept(path)):
@@ -37,6 +38,11 @@ def prepare_prior(family: Family, spec: TrainSpec, cache: Path) -> Material:
     sizes = torch.tensor([side, side, 0, 0, side, side])
     latents = [{"mean": mean, "deviation": torch.zeros_like(mean), "sizes": sizes} for mean in found["latents"]]
     return Material(latents, prepare_texts(family, list(prior.prompts), cache), text_of)
+
+
+def _configuration(part: Any) -> str:
+    """The settings of a part of a pipeline, without where it was loaded from."""
+    return repr(sorted((name, value) for name, value in part.config.items() if not name.startswith("_")))
 
 
 @torch.inference_mode()

@@ -27,11 +27,10 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         return done
     check(plan.spec)
     manifest = load_manifest(store, plan.dataset, plan.version)
-    parts = split(store, manifest)
-    tracker = tracking.Tracker(lambda: open_training(settings, plan, manifest, len(parts.held)))
+    tracker = tracking.Tracker(lambda: open_training(settings, plan, manifest))
     tracker.send()  # begins the run; where that fails, it is begun later
     course = _Course(observer, tracker)
-    for line in parts.remarks():
+    for line in split(store, manifest).remarks():
         course.told(line)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +57,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         seconds=figures["seconds"],
         figures=figures | {"told_share": course.speed.told_share()},
         base=plan.base,
-        held=len(parts.held),
+        held=plan.held,
     )
     ended = {"steps_per_second_mean": result.steps_per_second, **result.figures}
     tracker.log("the final figures", partial(tracking.close_run, metrics=ended))

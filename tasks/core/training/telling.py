@@ -8,10 +8,10 @@ from tasks.core.spec import flat
 from tasks.core.training.plan import TrainPlan
 
 
-def open_training(settings: Settings, plan: TrainPlan, manifest: Manifest, held: int) -> str:
+def open_training(settings: Settings, plan: TrainPlan, manifest: Manifest) -> str:
     """The id of the plan's run, with its parameters, specification, dataset and code."""
     spec = plan.spec.model_dump(mode="json")
-    parameters = {"dataset": manifest.version, "held_out": held, "base": plan.base, **flat(plan.spec)}
+    parameters = {"dataset": manifest.version, "held_out": plan.held, "base": plan.base, **flat(plan.spec)}
     run = tracking.open_run(f"{settings.model}-train", plan.key, plan.key, parameters, provenance())
     tracking.log_document(run, spec, "spec.json")
     key = manifest_key(manifest.dataset, manifest.version)

@@ -1,11 +1,14 @@
 """The trainer: a LoRA on the UNet; every random number is a function of (seed, step)."""
 
+import math
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor
 
+from tasks.core.blank import NAN
 from tasks.core.errors import Terminated, TrainingDiverged
 from tasks.core.meter import Meter
 from tasks.core.pipeline import Pipeline
@@ -27,6 +30,7 @@ from tasks.core.training.termination import Termination, termination
 from tasks.core.training.validation import best_of, is_over, validation_samples
 
 BEST = "best."
+LARGEST = torch.finfo(torch.float16).max  # of a weight: on a GPU pictures are rendered in half precision
 
 
 class Observer(Protocol):
@@ -81,7 +85,7 @@ class Trainer:
 
         Raises:
             Terminated: SIGTERM came; there is a checkpoint of the last step that was made.
-            TrainingDiverged: the loss is no number any more.
+            TrainingDiverged: the loss is no number any more, or what was trained cannot be rendered with.
             CheckpointForeign: the checkpoints under this key are of another specification.
         """
         if enlarged := self.material.enlarged():
@@ -101,7 +105,8 @@ class Trainer:
             raise Terminated(step)
         if self.best:
             self.learner.put(self.best)
-        self._show(step, observer)
+        self._check(step)
+        self._show(step, observer, last=True)
 
     def _over(self, step: int) -> bool:
         return step >= self.spec.steps or is_over(self.history, self.spec.validation.patience)
@@ -121,9 +126,20 @@ class Trainer:
             self.best = self.learner.weights()
         return self.history[-1].loss
 
-    def _show(self, step: int, observer: Observer) -> None:
+    def _check(self, step: int) -> None:
+        """What was trained has been in no forward pass yet, unless it was validated."""
+        largest = max(tensor.abs().max().item() for tensor in self.learner.weights().values())
+        if not largest <= LARGEST:
+            raise TrainingDiverged(step, f"the LoRA's largest weight is {largest:g}, at most {LARGEST:g} can be used,")
+        if not math.isfinite(self.learner.loss(self.draws.samples(step))):
+            raise TrainingDiverged(step)
+
+    def _show(self, step: int, observer: Observer, last: bool = False) -> None:
         if self.ranks.rank == 0:
-            observer.samples(step, sample(self.pipe, self.sample_prompt, self.spec.resolution))
+            pictures = sample(self.pipe, self.sample_prompt, self.spec.resolution)
+            observer.samples(step, pictures)
+            if last and any(NAN in picture.info for picture in pictures):
+                raise TrainingDiverged(step, "the sample pictures are not a number")
 
     def _keep(self, store: Store, key: str, step: int) -> None:
         if self.ranks.rank:

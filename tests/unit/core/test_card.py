@@ -139,8 +139,8 @@ def test_it_is_said_what_was_held_out(settings: Settings, tmp_path: Path, held: 
     training = trained().model_copy(update={"held": held})
     evaluation = evaluated().model_copy(update={"evidence": Evidence(held=held)})
     decision = decide(evaluation.challenger, evaluation.champion, GateSpec(), evidence=evaluation.evidence)
-    told = {"training": training, "evaluation": evaluation, "decision": decision}
-    text = card(tmp_path, facts_of(settings, MANIFEST, pictures=96, **told)).text
+    told = facts_of(settings, MANIFEST, pictures=96, training=training, evaluation=evaluation, decision=decision)
+    text = card(tmp_path, told).text
     assert ("none of them held out of the training" in section(text, "Training data")) == (held == 0)
     assert ("5 of them held out of the training" in section(text, "Training data")) == (held == 5)
     assert ("800, the last" in section(text, "Training")) == (held == 0)

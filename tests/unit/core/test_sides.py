@@ -210,6 +210,8 @@ def test_a_training_is_named_by_what_is_held_out(folder: FolderStore, settings: 
     request = TrainRequest(dataset=NAME, version=manifest.version)
     plan = plan_training(folder, settings, request)
     assert plan_training(folder, settings, request) == plan
+    pinned = request.model_copy(update={"base": "cloth/base@0f2b3c"})
+    assert plan_training(folder, settings, pinned).base == "cloth/base@0f2b3c"
     sides = read_document(folder, Sides, f"datasets/{NAME}/sides.json")
     for version in ("train", "held", "left_out"):
         assert all(len(code) == 16 for code in getattr(sides, version).values())

@@ -1,5 +1,8 @@
 """Settings, presets and requests: what is misspelt is told, all at once, with the nearest right word."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,19 @@ def test_a_fault_is_told_with_its_place(tmp_path: Path, text: str, told: str) ->
         load_preset(written(tmp_path, text))
     assert told in str(caught.value)
     assert "mine.yaml" in str(caught.value)
+
+
+def test_a_file_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("ingest: {instance_prompt: ein Tuch für Ada}\nevaluation: {prompts: own-prompts.yaml}", "utf-8")
+    prompts = "trigger: ['ein Tuch für {trigger}']\nclass_noun: ['ein Tuch für {class_noun}']"
+    (tmp_path / "own-prompts.yaml").write_text(prompts, "utf-8")
+    code = "import sys; from tasks.core.specs import load_preset; p = load_preset(sys.argv[1])\n"
+    code += "print(ascii((p.ingest.instance_prompt, p.evaluation.prompts.trigger)))"
+    own = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(line, cwd=tmp_path, env=os.environ | own, capture_output=True, text=True, check=False)
+    assert done.stdout == ascii(("ein Tuch für Ada", ("ein Tuch für {trigger}",))) + "\n", done.stderr
 
 
 def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """What MLflow keeps of a training, read back from a real SQLite store."""
 
 import json
+import os
+import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
+import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -53,6 +57,35 @@ def test_a_training_s_run_tells_what_it_was_made_of(mlflow_home: MlflowClient, s
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
     packages = {name.removeprefix("package.") for name in run.data.tags if name.startswith("package.")}
     assert packages == set(provenance.PACKAGES)
+
+
+PLAIN, QUOTED = "sqlite:///{plain}", "sqlite+pysqlite:///file:{quoted}?uri=true"
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [("plain", PLAIN), ("100%20 #1 \u00fc", PLAIN), ("plain", QUOTED), ("what? 100%20 #1 \u00fc", QUOTED)],
+)
+def test_files_lie_beside_a_database_and_not_where_the_process_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path, name: str, address: str
+) -> None:
+    place, elsewhere = tmp_path / name, tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.mkdir()
+    shutil.copy(mlflow_database, place / "mlflow.db")
+    monkeypatch.chdir(elsewhere)
+    before, file = mlflow.get_tracking_uri(), str(place / "mlflow.db")
+    mlflow.set_tracking_uri(address.format(plain=file, quoted=quote(file)))
+    try:
+        run = tracking.open_run("beside", "k1", "k1", {})
+        tracking.log_document(run, {"a": 1}, "a.json")
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
+    (found,) = place.rglob("a.json")
+    assert found.is_relative_to(place / "mlflow")
+    assert list(elsewhere.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {name, "elsewhere"}
 
 
 def test_a_resumed_training_goes_on_in_its_run(mlflow_home: MlflowClient, shop: Settings) -> None:

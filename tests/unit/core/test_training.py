@@ -217,7 +217,7 @@ def test_class_pictures_of_another_precision_or_scheduler_are_others(base: Setti
     for dtype in (torch.float32, torch.bfloat16):
         prepare_prior(family_of(pipe.to(dtype)), PRIOR, tmp_path)
     assert len(list((tmp_path / "prior").iterdir())) == 2
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, prediction_type="sample")
     prepare_prior(family_of(pipe), PRIOR, tmp_path)
     assert len(list((tmp_path / "prior").iterdir())) == 3
 

@@ -107,7 +107,7 @@ def adapter(out: Path) -> dict[str, torch.Tensor]:
 def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    straight, cut = tmp_path / "straight", tmp_path / "cut"
+    straight, cut = tmp_path / "straight? 100%20 #1 \u00fc", tmp_path / "cut"
     assert main(command(spec, data, straight)) == 0
     told = capsys.readouterr().out
     assert "1 picture refused: cannot be decoded" in told
@@ -120,6 +120,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert f"adapter in {straight / 'adapter'}" in told
     assert len(list((straight / "samples").iterdir())) == 4
     assert (straight / "mlflow.db").is_file()
+    assert {path.name for path in tmp_path.iterdir()} <= {"spec.yaml", "pictures", "cache", straight.name}
     assert list((straight / "mlflow").rglob("pytorch_lora_weights.safetensors"))
     (told_run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert told_run.data.params["rank"] == "2"

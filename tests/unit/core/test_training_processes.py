@@ -26,7 +26,7 @@ SHORT = SPEC.model_copy(update={"steps": 3, "batch": 3, "dropout": 0.0})
 
 
 def planned(folder: FolderStore, settings: Settings, tmp_path: Path, processes: int) -> TrainPlan:
-    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 12, FIRST_TASTE, seed=1, pixels=64)
+    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 40, FIRST_TASTE, seed=1, pixels=64)
     ingest(folder, settings.dataset, IngestSpec())
     spec = SHORT.model_copy(update={"compute": ComputeSpec(processes=processes)})
     return plan_training(folder, settings, TrainRequest(train=spec))
@@ -65,7 +65,7 @@ def test_a_process_that_fails_tells_why(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     plan = planned(folder, settings, tmp_path, 2)
     broken = settings.model_copy(update={"base_model": str(tmp_path / "nowhere")})
-    with pytest.raises(TrainingFailed, match=r"nowhere'.*cannot be loaded"):
+    with pytest.raises(TrainingFailed, match=r"nowhere.*is neither a folder nor an id of the Hub"):
         fit_in_processes(broken, plan, Diary(), tmp_path)
 
 
