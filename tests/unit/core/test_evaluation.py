@@ -164,7 +164,7 @@ def failed(decision: Decision) -> set[str]:
     return {check.name for check in decision.checks if not check.passed}
 
 
-FORGOT = ("on prompts without the trigger the CLIPScore lies under that of the bare base", "forgetting +0.7")
+FORGOT = ("on prompts without the trigger the CLIPScore lies under that of the bare base", "forgetting +0.9")
 FAULTS = [
     ("copies", {"refused"}, {"refused"}, "are copies of training pictures"),
     (
@@ -192,13 +192,15 @@ def test_a_bad_challenger_is_kept_out_for_its_own_reason(
         decision = gate(result, GATE)
         assert decision.verdict == "keep", decision.reason
         assert failed(decision) == expected, decision.reason
-        assert any(told in decision.reason for told in ((reason,) if isinstance(reason, str) else reason))
+        told = (reason,) if isinstance(reason, str) else reason
+        assert any(words in decision.reason for words in told), decision.reason
 
 
 def test_where_nothing_is_held_out_result_and_decision_say_so(shop: Shop) -> None:
     shop.train("good")
     assert shop.evaluate(shop.plan("good")).evidence.held == 5
-    ten = shop.manifest.model_copy(update={"version": "ten", "dataset": "ten", "items": shop.manifest.items[:10]})
+    trained = [item for item in shop.manifest.items if int(item.sha256[:8], 16) % 10]  # by the rule of before, too
+    ten = shop.manifest.model_copy(update={"version": "ten", "dataset": "ten", "items": tuple(trained[:10])})
     shop.store.write(manifest_key("ten", "ten"), render(ten))
     few = get_result(shop.store, TrainResult, "good").model_copy(update={"key": "few", "dataset": "ten"})
     save_result(shop.store, few.model_copy(update={"dataset_version": "ten"}))
