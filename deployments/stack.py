@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from tasks.core.http import PatientTransport
+from tasks.core.http import LOCAL_SECONDS, PatientTransport
 from tasks.core.settings import ROOT
 
 START_SECONDS = 400
@@ -121,7 +121,9 @@ class Stack:
 
     def crash_orphans(self) -> None:
         """Mark runs whose processes were killed as Crashed: no process of this home is left to end them."""
-        api = httpx.Client(base_url=f"{self.url('server')}/api", timeout=30, transport=PatientTransport())
+        api = httpx.Client(
+            base_url=f"{self.url('server')}/api", timeout=30, transport=PatientTransport(seconds=LOCAL_SECONDS)
+        )
         states = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
         body = {"flow_runs": {"state": {"type": states}}}
         message = "its process was gone when the services started"

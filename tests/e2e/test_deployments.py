@@ -26,7 +26,7 @@ from tasks.core.data.dataset import ingest
 from tasks.core.decisions import make_decision, record
 from tasks.core.errors import SettingError
 from tasks.core.events import Unhealthy, emit, make_event
-from tasks.core.http import PatientTransport
+from tasks.core.http import LOCAL_SECONDS, PatientTransport
 from tasks.core.promotion import promote
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.requests import PromoteRequest
@@ -67,7 +67,9 @@ class Server:
         self.environment = self.stack.environment  # before a test has settings of its own
         self.stack.start_server()
         self.stack.start_worker()
-        self.client = httpx.Client(base_url=f"{self.stack.url('server')}/api", timeout=60, transport=PatientTransport())
+        self.client = httpx.Client(
+            base_url=f"{self.stack.url('server')}/api", timeout=60, transport=PatientTransport(seconds=LOCAL_SECONDS)
+        )
 
     def until(self, what: Callable[[], T], that: str) -> T:
         """What, once it is true."""

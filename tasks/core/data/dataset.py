@@ -12,7 +12,7 @@ from PIL import Image
 from tasks.core import clock
 from tasks.core.data.captions import Captions
 from tasks.core.data.pictures import SUFFIXES, decode, examine
-from tasks.core.data.remarks import counted, grouped, remark, shown
+from tasks.core.data.remarks import grouped, remark, shown
 from tasks.core.data.uploads import sort_uploads
 from tasks.core.documents import Document, digest, read_document, render
 from tasks.core.errors import (
@@ -126,7 +126,7 @@ def ingest(store: Store, dataset: str, spec: IngestSpec, trigger: str = "") -> t
         store.write(f"quarantine/{dataset}/{refusal.sha256}.json", render(refusal))
     faults = _faults(outcomes, refusals)
     if not items:
-        problem = f"none of its {counted(len(uploads.pictures), 'picture')} can be used"
+        problem = f"none of its {len(uploads.pictures):,} pictures can be used"
         raise DatasetUnusable(dataset, "; ".join([problem, *faults, *uploads.remarks]))
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)))
     lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions)]
