@@ -67,7 +67,10 @@ def test_a_failure_before_there_is_anything_to_train_on_is_recorded(
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
 
 
-def run_in(state: State[object], minutes: float = 60) -> FlowRun:
+HOUR = 60.0
+
+
+def run_in(state: State[object], minutes: float) -> FlowRun:
     """A run that has been in this state for so long."""
     since = datetime.now(UTC) - timedelta(minutes=minutes)
     return FlowRun(flow_id=uuid4(), parameters={}, state=state.model_copy(update={"timestamp": since}))
@@ -76,19 +79,21 @@ def run_in(state: State[object], minutes: float = 60) -> FlowRun:
 @pytest.mark.parametrize(
     ("runs", "outcome"),
     [
-        ([run_in(Cancelled(message="by ada"))], "cancelled"),
-        ([run_in(Cancelled()), run_in(Crashed())], "cancelled"),
-        ([run_in(Failed(message="no room"))], "failed"),
-        ([run_in(Crashed(), 60), run_in(Crashed(), 90)], "failed"),
-        ([run_in(Crashed(), 1)], None),
-        ([run_in(Cancelled()), run_in(Running())], None),
-        ([run_in(Running()), run_in(Crashed())], None),
-        ([run_in(Cancelling())], None),
-        ([run_in(Completed())], None),
+        ([(Cancelled(message="by ada"), HOUR)], "cancelled"),
+        ([(Cancelled(), HOUR), (Crashed(), HOUR)], "cancelled"),
+        ([(Failed(message="no room"), HOUR)], "failed"),
+        ([(Crashed(), 60), (Crashed(), 90)], "failed"),
+        ([(Crashed(), 1)], None),
+        ([(Cancelled(), HOUR), (Running(), HOUR)], None),
+        ([(Running(), HOUR), (Crashed(), HOUR)], None),
+        ([(Cancelling(), HOUR)], None),
+        ([(Completed(), HOUR)], None),
     ],
 )
-def test_an_outcome_is_recorded_for_a_run_that_left_none(runs: list[FlowRun], outcome: str | None) -> None:
-    found = outcomes._ended(runs)
+def test_an_outcome_is_recorded_for_a_run_that_left_none(
+    runs: list[tuple[State[object], float]], outcome: str | None
+) -> None:
+    found = outcomes._ended([run_in(state, minutes) for state, minutes in runs])
     assert (found[0] if found else None) == outcome
 
 

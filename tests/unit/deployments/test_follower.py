@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from deployments.storefront.engine import Engine, Job
 from deployments.storefront.follower import Follower, Served
 from tasks.core.blank import fault_of
-from tasks.core.errors import RenderUnavailable, StoreUnusable
+from tasks.core.errors import ObjectUnreadable, RenderUnavailable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
@@ -215,8 +215,8 @@ def test_a_store_that_is_away_is_no_fault_of_the_release(
     weights = tmp_path / "store" / prefix(MODEL, release) / WEIGHTS
     data = weights.read_bytes()
     weights.unlink()
-    weights.symlink_to(weights)  # reading it is an OSError, as of a disk that is away
-    with pytest.raises(OSError):
+    weights.symlink_to(weights)  # it cannot be read, as on a disk that is away
+    with pytest.raises(ObjectUnreadable):
         follower.follow()
     assert (follower.served, told) == (Served(), [])
     weights.unlink()
@@ -331,7 +331,7 @@ def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
     second = publish(0.5)
     follower.follow()
     spoil(follower)
-    monkeypatch.setattr(type(follower.renderer.pipe), "load_lora_weights", short)
+    monkeypatch.setattr("tasks.core.rendering.load_adapter", short)
     follower.note((prompt, False) for prompt in "abc")
     assert (follower.served, told) == (Served(second, 2), [])
     assert "what was served before does not draw either" in follower.trouble
