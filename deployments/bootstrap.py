@@ -14,9 +14,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
 from deployments.watch import watch
+from tasks.core.config.installation import GPU_LIMIT, ROOT, get_settings
+from tasks.core.config.presets import load_preset
 from tasks.core.errors import DyeworksError, SettingError
-from tasks.core.settings import GPU_LIMIT, ROOT, get_settings
-from tasks.core.specs import load_preset
 from tasks.core.store import open_store
 
 GPU_SLOTS = 1

@@ -8,15 +8,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasks.core.clip import Clip
-from tasks.core.data.imported import import_history, read_history
+from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.presets import load_preset
 from tasks.core.errors import DyeworksError, HistoryUnusable, ProfileMissing
+from tasks.core.models.clip import Clip
 from tasks.core.monitoring.embeddings import EmbeddingCache
-from tasks.core.monitoring.profiles import ProfileRecord, load_profile, pin_profile, profile_records, read_pin, refit
+from tasks.core.monitoring.reference import (
+    ReferenceRecord,
+    load_profile,
+    pin_profile,
+    read_pin,
+    reference_records,
+    refit,
+)
 from tasks.core.registry.ledger import history
-from tasks.core.settings import Settings, get_settings
-from tasks.core.specs import load_preset
 from tasks.core.store import Store, open_store
+from tasks.core.traffic.history import import_history, read_history
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,20 +61,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _line(record: ProfileRecord) -> str:
+def _line(record: ReferenceRecord) -> str:
     span = f"{record.begin:%Y-%m-%d %H:%M} to {record.end:%Y-%m-%d %H:%M}"
     return f"generation {record.generation}: {record.rows} requests from {span}, phi {record.phi:.2f}, {record.encoder}"
 
 
 def _profiles(store: Store, settings: Settings, _: argparse.Namespace) -> str:
-    lines = [_line(record) for record in profile_records(store, settings.model)]
+    lines = [_line(record) for record in reference_records(store, settings.model)]
     if pin := read_pin(store, settings.model):
         lines.append(f"pinned: generation {pin.generation}, by {pin.actor} at {pin.time:%Y-%m-%d %H:%M}: {pin.reason}")
     return "\n".join(lines) or "no reference is frozen yet: a promoted model needs traffic first"
 
 
 def _show(store: Store, settings: Settings, options: argparse.Namespace) -> str:
-    records = [r for r in profile_records(store, settings.model) if r.generation == options.generation]
+    records = [r for r in reference_records(store, settings.model) if r.generation == options.generation]
     if not records:
         raise ProfileMissing(options.generation, settings.model)
     profile = load_profile(store, records[-1])

@@ -12,15 +12,16 @@ from datetime import timedelta
 
 from pydantic import ValidationError
 
-from tasks.core import clock, policy
-from tasks.core.drift.spec import DriftSpec
-from tasks.core.dry_run import Rerun, fired, replay
+from tasks.core import clock
+from tasks.core.config.base import explain
+from tasks.core.config.drift import DriftSpec
+from tasks.core.config.installation import get_settings
+from tasks.core.config.presets import PolicySpec, load_preset
 from tasks.core.errors import DyeworksError, NothingToReplay, SettingError
-from tasks.core.records import read_records
+from tasks.core.monitoring.records import read_records
 from tasks.core.registry import ledger
-from tasks.core.settings import get_settings
-from tasks.core.spec import explain
-from tasks.core.specs import PolicySpec, load_preset
+from tasks.core.retraining.decisions import read_decisions
+from tasks.core.retraining.replay import ReplayedCheck, fired, replay
 from tasks.core.store import open_store
 
 THRESHOLDS = {"warn_psi", "retrain_psi", "warn_p", "retrain_p", "min_effective"}
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def dry_run(name: str, days: float | None) -> list[Rerun]:
+def dry_run(name: str, days: float | None) -> list[ReplayedCheck]:
     """Replay the store of the settings; raises NothingToReplay, SettingError, StoreUnusable."""
     settings = get_settings()
     spec, drift = asked(name)
@@ -55,7 +56,7 @@ def dry_run(name: str, days: float | None) -> list[Rerun]:
         records = [record for record in records if record.time >= begin]
     if not records:
         raise NothingToReplay(settings.model, settings.store, days)
-    history = policy.decisions(store, settings.model)
+    history = read_decisions(store, settings.model)
     return replay(records, ledger.history(store, settings.model), history, spec, drift)
 
 
@@ -77,20 +78,20 @@ def asked(name: str) -> tuple[PolicySpec, DriftSpec | None]:
     return PolicySpec.model_validate(spec), judged
 
 
-def as_table(reruns: Sequence[Rerun], everything: bool) -> str:
+def as_table(reruns: Sequence[ReplayedCheck], everything: bool) -> str:
     """A line for each check at which something was decided, and a summary."""
     shown = [r for r in reruns if everything or {r.now.action, _then(r)} - {"none", ""}]
     lines = [ROW.format("time (UTC)", "verdict", "psi", "then", "dry run", "reason")] if shown else []
     return "\n".join([*lines, *(_line(rerun) for rerun in shown), *_summary(reruns, len(reruns) - len(shown))])
 
 
-def _line(rerun: Rerun) -> str:
+def _line(rerun: ReplayedCheck) -> str:
     now = rerun.now
     psi = "-" if now.psi is None else f"{now.psi:.3f}"
     return ROW.format(f"{now.time:%Y-%m-%d %H:%M}", now.verdict, psi, _then(rerun) or "-", now.action, now.reason)
 
 
-def _summary(reruns: Sequence[Rerun], hidden: int) -> list[str]:
+def _summary(reruns: Sequence[ReplayedCheck], hidden: int) -> list[str]:
     count, hours = fired(reruns)
     then = sum(_then(rerun) == "retrain" for rerun in reruns)
     quiet = f" ({hidden} with nothing to decide are left out; --all shows them)" if hidden else ""
@@ -101,7 +102,7 @@ def _summary(reruns: Sequence[Rerun], hidden: int) -> list[str]:
     ]
 
 
-def as_json(reruns: Sequence[Rerun]) -> str:
+def as_json(reruns: Sequence[ReplayedCheck]) -> str:
     """All checks and the summary."""
     count, hours = fired(reruns)
     checks = [
@@ -122,7 +123,7 @@ def as_json(reruns: Sequence[Rerun]) -> str:
     return json.dumps({"summary": summary, "checks": checks}, indent=2)
 
 
-def _then(rerun: Rerun) -> str:
+def _then(rerun: ReplayedCheck) -> str:
     return rerun.then.action if rerun.then else ""
 
 

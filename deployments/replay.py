@@ -2,8 +2,8 @@
 
 import sys
 
-from tasks.core.events import replay, send_all
-from tasks.core.settings import get_settings
+from tasks.core.config.installation import get_settings
+from tasks.core.outbox import replay, send_all
 from tasks.core.store import open_store
 
 COUNT = 3

@@ -11,8 +11,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from deployments.exposure import check_exposure
+from tasks.core.config.installation import Settings, get_settings
 from tasks.core.errors import DyeworksError
-from tasks.core.settings import Settings, get_settings
 
 SECRETS = {"storefront": "session_key", "webhook": "webhook_token"}
 CONNECTIONS = 1000  # at once; further ones are answered 503

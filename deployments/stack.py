@@ -19,8 +19,8 @@ from pathlib import Path
 
 import httpx
 
-from tasks.core.http import LOCAL_SECONDS, PatientTransport
-from tasks.core.settings import ROOT
+from tasks.core.config.installation import ROOT
+from tasks.core.http import LOCAL_SECONDS, RetryTransport
 
 START_SECONDS = 400
 STOP_SECONDS = 15
@@ -122,7 +122,7 @@ class Stack:
     def crash_orphans(self) -> None:
         """Mark runs whose processes were killed as Crashed: no process of this home is left to end them."""
         api = httpx.Client(
-            base_url=f"{self.url('server')}/api", timeout=30, transport=PatientTransport(seconds=LOCAL_SECONDS)
+            base_url=f"{self.url('server')}/api", timeout=30, transport=RetryTransport(seconds=LOCAL_SECONDS)
         )
         states = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
         body = {"flow_runs": {"state": {"type": states}}}

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import AdoptRequest, PublishRequest
+from tasks.core.config.requests import AdoptRequest, PublishRequest
 from tasks.lifecycle import adopt_release
 from tasks.promote import project_ledger
 from tasks.publish import announce_publication, distribute_generation, serve_generation

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.calibrate import calibrate
-from tasks.core.requests import CalibrateRequest
+from tasks.core.config.requests import CalibrateRequest
 from tasks.timeouts import GPU_FLOW
 
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import EvaluateRequest
+from tasks.core.config.requests import EvaluateRequest
 from tasks.evaluate import plan_evaluate, run_evaluation, show_evaluation
 from tasks.timeouts import GPU_FLOW
 

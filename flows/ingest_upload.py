@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import IngestRequest
+from tasks.core.config.requests import IngestRequest
 from tasks.ingest import announce_dataset, ingest_uploads
 from tasks.timeouts import LONG_FLOW
 

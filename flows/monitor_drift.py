@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import MonitorRequest
+from tasks.core.config.requests import MonitorRequest
 from tasks.ingest import reconsider_dataset
 from tasks.monitor import check_drift, decide_retrain, embed_prompts, find_new_prompts, flush_outbox, report_drift
 from tasks.scale import task_runner

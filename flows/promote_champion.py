@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import PromoteRequest
+from tasks.core.config.requests import PromoteRequest
 from tasks.notify import tell_promotion
 from tasks.promote import announce_promotion, gate_and_promote, project_ledger, show_decision
 from tasks.timeouts import LONG_FLOW

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import PublishRequest
+from tasks.core.config.requests import PublishRequest
 from tasks.publish import announce_publication, distribute_generation, serve_generation
 from tasks.timeouts import LONG_FLOW
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import ReconcileRequest
+from tasks.core.config.requests import ReconcileRequest
 from tasks.outcomes import close_retrains
 from tasks.reconcile import put_right
 from tasks.timeouts import LONG_FLOW

@@ -2,16 +2,10 @@
 
 from prefect import State, flow
 
+from tasks.core.config.requests import RetrainRequest
 from tasks.core.errors import StageCancelled
-from tasks.core.requests import RetrainRequest
 from tasks.outcomes import record_cancellation, record_failure, record_outcome
-from tasks.retrain import (
-    compete,
-    is_done,
-    publish_stage,
-    request_training,
-    train_stage,
-)
+from tasks.retrain import compete, is_done, publish_stage, request_training, train_stage
 from tasks.timeouts import RETRAIN
 
 

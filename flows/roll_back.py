@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import PublishRequest, RollBackRequest
+from tasks.core.config.requests import PublishRequest, RollBackRequest
 from tasks.notify import tell_roll_back
 from tasks.promote import enter_roll_back, project_ledger
 from tasks.publish import announce_publication, distribute_generation, serve_generation

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import SteerRequest
+from tasks.core.config.requests import SteerRequest
 from tasks.steer import steer
 from tasks.timeouts import SHORT_FLOW
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import TrainRequest
+from tasks.core.config.requests import TrainRequest
 from tasks.timeouts import TRAINING_FLOW
 from tasks.train import forecast_training, plan_train, run_training
 

@@ -2,7 +2,7 @@
 
 from prefect import flow
 
-from tasks.core.requests import WithdrawRequest
+from tasks.core.config.requests import WithdrawRequest
 from tasks.lifecycle import tell_of_withdrawal, withdraw_generation
 from tasks.reconcile import put_right
 from tasks.timeouts import LONG_FLOW

@@ -5,12 +5,12 @@ from prefect.artifacts import create_markdown_artifact
 
 from tasks.context import open_context
 from tasks.core import clock
-from tasks.core.calibration import Calibration, propose
-from tasks.core.clip import Clip
-from tasks.core.documents import render
+from tasks.core.config.presets import load_preset
+from tasks.core.config.requests import CalibrateRequest
 from tasks.core.evaluation.calibration import calibration_scores
-from tasks.core.requests import CalibrateRequest
-from tasks.core.specs import load_preset
+from tasks.core.gate.calibration import Calibration, propose
+from tasks.core.models.clip import Clip
+from tasks.core.store.documents import render
 from tasks.gpu import one_on_the_gpu
 from tasks.timeouts import ON_THE_GPU
 

@@ -7,9 +7,9 @@ from prefect import get_run_logger
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
+from tasks.core.config.installation import Settings, get_settings
 from tasks.core.errors import SettingError
-from tasks.core.events import Event, queue, send_all
-from tasks.core.settings import Settings, get_settings
+from tasks.core.outbox import Event, queue, send_all
 from tasks.core.store import Store, open_store
 
 T = TypeVar("T")

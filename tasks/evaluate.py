@@ -6,12 +6,12 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from tasks.context import open_context
-from tasks.core.clip import Clip
-from tasks.core.evaluation.files import light
+from tasks.core.config.requests import EvaluateRequest
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate
-from tasks.core.requests import EvaluateRequest
-from tasks.core.results import EvaluationResult, summary
+from tasks.core.models.clip import Clip
+from tasks.core.models.images import light
+from tasks.core.registry.results import EvaluationResult, summary
 from tasks.gpu import one_on_the_gpu
 from tasks.timeouts import LONG, ON_THE_GPU
 

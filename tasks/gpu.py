@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from prefect import get_run_logger
 from prefect.concurrency.sync import concurrency
 
-from tasks.core.settings import GPU_LIMIT
+from tasks.core.config.installation import GPU_LIMIT
 
 LEASE = 60.0  # seconds after which a killed run's turn is free again; the least that the server takes
 PATIENCE = 4 * 3600.0  # seconds

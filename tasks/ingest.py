@@ -4,12 +4,13 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from tasks.context import announce, open_context
-from tasks.core import announcements, policy
-from tasks.core.arrivals import decide_on_arrival
+from tasks.core.config.presets import load_preset
+from tasks.core.config.requests import IngestRequest
 from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
 from tasks.core.errors import DatasetUnusable
-from tasks.core.requests import IngestRequest
-from tasks.core.specs import load_preset
+from tasks.core.lifecycle import announcements
+from tasks.core.retraining.decisions import record_decision
+from tasks.core.retraining.new_data import decide_on_new_data
 from tasks.timeouts import LONG, SHORT
 
 MOST_ROWS = 200  # of an artifact
@@ -59,10 +60,10 @@ def reconsider_dataset() -> None:
 
 def _announce(manifest: Manifest, again: bool) -> None:
     store, settings = open_context()
-    decision = decide_on_arrival(store, settings, manifest, load_preset().policy, again)
+    decision = decide_on_new_data(store, settings, manifest, load_preset().policy, again)
     if decision is None:
         get_run_logger().info("nothing new to say of version %s", manifest.version)
         return
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
-    policy.record(store, settings.model, decision)
-    announce(store, *announcements.of_decision(settings.model, decision))
+    record_decision(store, settings.model, decision)
+    announce(store, *announcements.decision_events(settings.model, decision))

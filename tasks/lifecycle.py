@@ -4,11 +4,11 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.context import everywhere, open_context
-from tasks.core.adoption import adopt
+from tasks.core.config.requests import AdoptRequest, WithdrawRequest
 from tasks.core.errors import SettingError
+from tasks.core.lifecycle.adopt import adopt
+from tasks.core.lifecycle.withdraw import Withdrawn, withdraw
 from tasks.core.registry.ledger import Entry, champion
-from tasks.core.requests import AdoptRequest, WithdrawRequest
-from tasks.core.withdrawing import Withdrawn, withdraw
 from tasks.notify import tell_withdrawal
 from tasks.timeouts import LONG
 

@@ -7,17 +7,19 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 
 from tasks.context import announce, open_context
-from tasks.core import announcements, policy
-from tasks.core.clip import Clip
+from tasks.core.config.installation import get_settings
+from tasks.core.config.presets import load_preset
+from tasks.core.config.requests import MonitorRequest
 from tasks.core.data.dataset import newest_version
+from tasks.core.lifecycle import announcements
+from tasks.core.models.clip import Clip
+from tasks.core.monitoring.check import Monitor
 from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
-from tasks.core.monitoring.run import Monitor
-from tasks.core.records import DriftRecord
 from tasks.core.registry import ledger
-from tasks.core.requests import MonitorRequest
-from tasks.core.settings import get_settings
-from tasks.core.specs import load_preset
+from tasks.core.retraining import policy
+from tasks.core.retraining.decisions import RetrainDecision, read_decisions, record_decision
 from tasks.timeouts import LONG, SHORT
 
 BATCH = 1024  # prompts that one mapped task embeds
@@ -75,7 +77,7 @@ def check_drift(request: MonitorRequest) -> DriftRecord:
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
-def report_drift(record: DriftRecord, decision: policy.Decision, request: MonitorRequest) -> None:
+def report_drift(record: DriftRecord, decision: RetrainDecision, request: MonitorRequest) -> None:
     """Write the pages and metrics of a check, and show its plots on the run's page."""
     monitor = _monitor(request)
     write_metrics(monitor, record)
@@ -88,10 +90,10 @@ def report_drift(record: DriftRecord, decision: policy.Decision, request: Monito
 
 
 @task(timeout_seconds=SHORT)
-def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decision:
+def decide_retrain(record: DriftRecord, request: MonitorRequest) -> RetrainDecision:
     """Decide by the policy, keep the decision, and emit its event."""
     store, settings = open_context()
-    history = tuple(policy.decisions(store, settings.model, policy.REMEMBERED))
+    history = tuple(read_decisions(store, settings.model, policy.REMEMBERED))
     situation = policy.Situation(
         now=record.time,
         history=history,
@@ -100,7 +102,7 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
     )
     spec = request.policy or load_preset().policy
     action, reason = policy.on_drift(record.verdict, situation, spec)
-    decision = policy.decide(
+    decision = policy.make_retrain_decision(
         "drift",
         (action, f"{reason}; {record.says}"),
         situation,
@@ -112,6 +114,6 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> policy.Decis
         report=record.key,
     )
     get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
-    policy.record(store, settings.model, decision)
-    announce(store, *announcements.of_decision(settings.model, decision))
+    record_decision(store, settings.model, decision)
+    announce(store, *announcements.decision_events(settings.model, decision))
     return decision

@@ -13,11 +13,11 @@ from prefect.states import Cancelled
 from pydantic import ValidationError
 
 from tasks.context import open_context
-from tasks.core import clock, policy
-from tasks.core.decisions import Decision, Outcome
+from tasks.core import clock
+from tasks.core.config.requests import RetrainRequest, TrainRequest
 from tasks.core.errors import DyeworksError, StageCancelled
-from tasks.core.requests import RetrainRequest, TrainRequest
-from tasks.core.results import PromotionResult
+from tasks.core.registry.results import PromotionResult
+from tasks.core.retraining.decisions import Outcome, RetrainDecision, make_decision, read_decisions, record_decision
 from tasks.timeouts import SHORT
 
 NEWEST = 200  # runs among which those of a decision are looked for
@@ -54,12 +54,12 @@ def _training_key(request: RetrainRequest) -> str:
 
 def _record(
     request: RetrainRequest, outcome: Outcome, reason: str, version: str, generation: int, training: str
-) -> policy.Decision:
-    from tasks.core.costs import costs_of  # noqa: PLC0415  late: reconcile does not wait for torch
+) -> RetrainDecision:
+    from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile does not wait for torch
 
     store, settings = open_context()
-    costs = costs_of(store, training, policy.decisions(store, settings.model)) if training else {}
-    decision = policy.make_decision(
+    costs = costs_of(store, training, read_decisions(store, settings.model)) if training else {}
+    decision = make_decision(
         "outcome",
         clock.now(),
         ("none", reason),
@@ -71,7 +71,7 @@ def _record(
         costs=costs,
         gpu_hours=sum(costs.values()),
     )
-    policy.record(store, settings.model, decision)
+    record_decision(store, settings.model, decision)
     return decision
 
 
@@ -85,7 +85,7 @@ def record_cancellation(request: RetrainRequest, stopped: StageCancelled) -> Sta
 def close_retrains() -> None:
     """Record how retrains ended whose run is over without an outcome: cancelled, or cut off for good."""
     store, settings = open_context()
-    runs = _runs() if (waiting := list(_without_outcome(policy.decisions(store, settings.model)))) else []
+    runs = _runs() if (waiting := list(_without_outcome(read_decisions(store, settings.model)))) else []
     for decision in waiting:
         mine = [run for run in runs if _request(run).decision == decision.id]
         if mine and (found := _ended(mine)):
@@ -95,7 +95,7 @@ def close_retrains() -> None:
             get_run_logger().warning("retrain %s: %s (%s)", decision.id, outcome, reason)
 
 
-def _without_outcome(history: list[Decision]) -> Iterator[Decision]:
+def _without_outcome(history: list[RetrainDecision]) -> Iterator[RetrainDecision]:
     ended = {decision.outcome_of for decision in history}
     yield from (d for d in history if d.action == "retrain" and d.id not in ended)
 

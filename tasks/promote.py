@@ -6,13 +6,13 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from tasks.context import announce, open_context
-from tasks.core.announcements import of_promotion
-from tasks.core.evaluation.files import light
-from tasks.core.promotion import promote
+from tasks.core.config.requests import PromoteRequest, RollBackRequest
+from tasks.core.lifecycle.announcements import promotion_event
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.roll_back import repeatable, roll_back
+from tasks.core.models.images import light
 from tasks.core.registry.ledger import Entry
-from tasks.core.requests import PromoteRequest, RollBackRequest
-from tasks.core.results import PromotionResult
-from tasks.core.rollback import repeatable, roll_back
+from tasks.core.registry.results import PromotionResult
 from tasks.timeouts import LONG, SHORT
 
 
@@ -28,7 +28,7 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
     """Keep the decision's document, and put it on the run's page with the picture grids."""
-    from tasks.core.verdicts import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+    from tasks.core.reporting.gate_document import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
 
     store, settings = open_context()
     document = write_document(store, settings, request, result)
@@ -47,7 +47,7 @@ def announce_promotion(result: PromotionResult) -> None:
     store, settings = open_context()
     if not result.generation:
         return
-    announce(store, of_promotion(settings.model, result.generation, result.release, result.decision.reason))
+    announce(store, promotion_event(settings.model, result.generation, result.release, result.decision.reason))
 
 
 def enter_roll_back(request: RollBackRequest) -> Entry:
@@ -75,8 +75,8 @@ def append_roll_back(request: RollBackRequest) -> Entry:
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def project_ledger() -> None:
     """Bring MLflow's versions and aliases in line with the ledger."""
-    from tasks.core.registry.aliases import project  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+    from tasks.core.publishing.mlflow_registry import sync_mlflow_registry  # noqa: PLC0415  late: a roll-back does not wait for mlflow
 
     store, settings = open_context()
-    for change in project(store, settings):
+    for change in sync_mlflow_registry(store, settings):
         get_run_logger().info("%s", change)

@@ -4,12 +4,12 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from tasks.context import announce, everywhere, open_context
-from tasks.core.announcements import of_publication
+from tasks.core.config.requests import PublishRequest
+from tasks.core.lifecycle.announcements import publication_event
 from tasks.core.publishing.run import distribute, serve
 from tasks.core.registry.channel import Channel
 from tasks.core.registry.ledger import Entry
-from tasks.core.requests import PublishRequest
-from tasks.core.results import PublishResult
+from tasks.core.registry.results import PublishResult
 from tasks.timeouts import LONG, SHORT
 
 
@@ -29,7 +29,7 @@ def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
 def announce_publication(entry: Entry, channel: Channel) -> None:
     """Tell of what is served now."""
     store, settings = open_context()
-    announce(store, of_publication(settings.model, channel.generation, channel.release, entry.reason))
+    announce(store, publication_event(settings.model, channel.generation, channel.release, entry.reason))
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)

@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 
 from tasks.context import everywhere
 from tasks.core.errors import ReconcileFailed
-from tasks.core.reconcile import reconcile
+from tasks.core.lifecycle.reconcile import reconcile
 from tasks.timeouts import LONG
 
 

@@ -3,17 +3,18 @@
 from prefect import get_run_logger, task
 
 from tasks.context import open_context
-from tasks.core import clock, policy
-from tasks.core.checks import refused
+from tasks.core import clock
+from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.data.dataset import load_manifest
-from tasks.core.documents import read_document
 from tasks.core.errors import ReleaseWithdrawn, StageFailed
 from tasks.core.evaluation.plan import is_outdated, plan_evaluation, won_with
-from tasks.core.gate import Decision
-from tasks.core.models import base_fingerprint, is_hub_name
-from tasks.core.records import DriftRecord
-from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
-from tasks.core.results import PromotionResult, get_result, promotion_key, publication_key
+from tasks.core.gate.checks import refused
+from tasks.core.gate.decide import GateDecision
+from tasks.core.models.identity import base_fingerprint, is_hub_name
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.registry.results import PromotionResult, get_result, promotion_key, publication_key
+from tasks.core.retraining.decisions import read_decisions
+from tasks.core.store.documents import read_document
 from tasks.core.training.plan import plan_training
 from tasks.stages import run_stage
 from tasks.timeouts import SHORT
@@ -25,7 +26,7 @@ ROUNDS = 3  # champions that a challenger is compared with at most
 def is_done(request: RetrainRequest) -> bool:
     """Whether the decision behind this run has its outcome: its event was sent twice."""
     store, settings = open_context()
-    ended = {d.outcome_of for d in policy.decisions(store, settings.model)}
+    ended = {d.outcome_of for d in read_decisions(store, settings.model)}
     return bool(request.decision) and request.decision in ended
 
 
@@ -76,7 +77,7 @@ def compete(request: RetrainRequest, training: TrainRequest, key: str) -> Promot
 
 
 def _kept_out(reason: str) -> PromotionResult:
-    decision = Decision(verdict="keep", reason=reason, checks=(refused(reason),))
+    decision = GateDecision(verdict="keep", reason=reason, checks=(refused(reason),))
     return PromotionResult(key="", finished=clock.now(), evaluation="", decision=decision, generation=0, release="")
 
 

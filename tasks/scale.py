@@ -4,8 +4,8 @@ from typing import Any
 
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from tasks.core.config.installation import get_settings
 from tasks.core.errors import SettingError
-from tasks.core.settings import get_settings
 
 
 def task_runner() -> TaskRunner[Any]:

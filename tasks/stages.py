@@ -8,8 +8,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempoten
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
+from tasks.core.config.base import Spec
 from tasks.core.errors import StageCancelled, StageFailed
-from tasks.core.spec import Spec
 from tasks.timeouts import STAGE
 
 MOST = 100  # attempts at the same stage, of all retrains together

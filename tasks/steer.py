@@ -3,17 +3,18 @@
 from prefect import get_run_logger, task
 
 from tasks.context import open_context
-from tasks.core import clock, policy
-from tasks.core.requests import SteerRequest
+from tasks.core import clock
+from tasks.core.config.requests import SteerRequest
+from tasks.core.retraining.decisions import RetrainDecision, make_decision, record_decision
 from tasks.timeouts import SHORT
 
 
 @task(timeout_seconds=SHORT)
-def steer(request: SteerRequest) -> policy.Decision:
+def steer(request: SteerRequest) -> RetrainDecision:
     """Keep it among the decisions."""
     store, settings = open_context()
     word = f"{request.actor}: {request.reason}"
-    decision = policy.make_decision("operator", clock.now(), (request.action, word), request.action)
-    policy.record(store, settings.model, decision)
+    decision = make_decision("operator", clock.now(), (request.action, word), request.action)
+    record_decision(store, settings.model, decision)
     get_run_logger().info("%s by %s: %s", request.action, request.actor, request.reason)
     return decision

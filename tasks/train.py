@@ -7,14 +7,14 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
 from tasks.context import open_context
+from tasks.core.clock import Throttle
+from tasks.core.config.requests import TrainRequest
 from tasks.core.errors import Terminated
-from tasks.core.pace import Pace
-from tasks.core.requests import TrainRequest
-from tasks.core.results import TrainResult
+from tasks.core.registry.results import TrainResult
 from tasks.core.training.forecast import Forecast, forecast, lines
 from tasks.core.training.plan import TrainPlan, plan_training
+from tasks.core.training.progress import told
 from tasks.core.training.run import train
-from tasks.core.training.speed import told
 from tasks.core.training.termination import interruptible
 from tasks.timeouts import LONG, TRAINING
 
@@ -29,7 +29,7 @@ class _Progress:
         self.logger = get_run_logger()
         self.artifact: UUID | None = None
         self.fault = ""
-        self.page, self.log = Pace(), Pace(LOG_SECONDS)
+        self.page, self.log = Throttle(), Throttle(LOG_SECONDS)
         self._show(0, f"step 0/{steps}")
 
     def step(self, step: int, metrics: dict[str, float]) -> None:

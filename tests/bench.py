@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
-from tasks.core.specs import load_preset
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import load_preset
+from tasks.core.models.rendering import Renderer
 from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines
 from tests.bench_gate import gate

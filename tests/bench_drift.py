@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tasks.core.config.drift import DEFAULT_SPEC
 from tasks.core.drift import DriftProfile, DriftReport, DriftSpec, check, fit_profile
 from tasks.core.drift.score import share_to_psi
-from tasks.core.drift.spec import DEFAULT_SPEC
 from tests.bench_table import Row, Table
 from tests.worlds import Floats, Ints, World
 

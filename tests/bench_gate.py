@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.scores import Measure, Values, paired_interval
-from tasks.core.student import widening
+from tasks.core.gate.statistics import Measure, Values, paired_interval, widening
 from tests.bench_table import Row, Table, row, show
 from tests.gates import World, calibrated, shares
 

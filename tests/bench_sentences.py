@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, requests
-from tasks.core.clip import Clip
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.models.clip import Clip
 from tests.bench_drift import SHARES, Bench, alarms, generator, power_row
 from tests.bench_table import Table
 from tests.sentences import prompts

@@ -11,9 +11,9 @@ from pathlib import Path
 import mlflow.pyfunc
 from PIL import Image
 
-from tasks.core.specs import load_preset
+from tasks.core.config.presets import load_preset
 from tasks.core.store import FolderStore
-from tasks.core.training.__main__ import prepare
+from tasks.core.training.cli import prepare
 from tasks.core.training.local import local_settings, track_locally
 from tasks.core.training.run import train
 

@@ -23,15 +23,14 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from infra.base.world import adire_caption, draw_adire
-from tasks.core.device import pick_device
-from tasks.core.pipeline import Pipeline, load_pipeline
-from tasks.core.settings import Settings
-from tasks.core.specs import load_preset
-from tasks.core.training.learner import AUTOCAST
-from tasks.core.training.lora import add_lora
-from tasks.core.training.material import Lesson, drawn, pixels_of
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import load_preset
+from tasks.core.config.training import PriorSpec, TrainSpec, ValidationSpec
+from tasks.core.models.device import pick_device
+from tasks.core.models.pipeline import Pipeline, load_pipeline
+from tasks.core.training.dataset import Lesson, drawn, pixels_of
+from tasks.core.training.learner import AUTOCAST, add_lora
 from tasks.core.training.memory import peak_mib
-from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.training.trainer import Trainer
 from tests.bench_table import Row, row
 from tests.pipelines import NOISE, tokenizer

@@ -4,13 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from tasks.core.gate import Evidence
+from tasks.core.config.presets import EvaluationSpec, GateSpec
+from tasks.core.config.training import TrainSpec
+from tasks.core.gate.evidence import Evidence
+from tasks.core.gate.statistics import Scores, Values
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.results import EvaluationResult, TrainResult, save_result
-from tasks.core.scores import Scores, Values
-from tasks.core.specs import EvaluationSpec, GateSpec
+from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
 from tasks.core.store import Store
-from tasks.core.training.spec import TrainSpec
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PROMPTS = tuple(f"prompt {i}" for i in range(12))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tasks.core.settings import Settings, get_settings
+from tasks.core.config.installation import Settings, get_settings
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
 from tests.hub_repos import Account

@@ -16,14 +16,14 @@ from types import FrameType
 
 import boto3
 
+from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ResultMissing
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.promote import promote
 from tasks.core.publishing.run import publish
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release
-from tasks.core.requests import PromoteRequest, PublishRequest
-from tasks.core.settings import ROOT, Settings
 from tasks.core.store import Store, open_store
 from tasks.core.store.probe import require_conditions
 from tests.candidates import QUICK, evaluated

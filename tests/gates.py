@@ -7,10 +7,11 @@ from math import sqrt
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.calibration import propose
-from tasks.core.gate import Decision, Look, Scores, decide, settle, unsure
-from tasks.core.scores import MEASURES, Measure, Values, mean
-from tasks.core.specs import GateSpec, Margins
+from tasks.core.config.presets import GateSpec, Margins
+from tasks.core.gate.calibration import propose
+from tasks.core.gate.decide import GateDecision, decide, settle, unsure
+from tasks.core.gate.evidence import ExtraSeeds
+from tasks.core.gate.statistics import MEASURES, Measure, Scores, Values, mean
 
 Floats = npt.NDArray[np.float64]
 LEVELS: dict[Measure, float] = {
@@ -73,10 +74,10 @@ class Pair:
         )
         return first, second
 
-    def look(self, check: str, measure: Measure) -> Look:
+    def look(self, check: str, measure: Measure) -> ExtraSeeds:
         """Further seeds for one guard."""
         i = MEASURES.index(measure)
-        return Look(check=check, challenger=self._seen(self.challenger[i]), champion=self._seen(self.champion[i]))
+        return ExtraSeeds(check=check, challenger=self._seen(self.challenger[i]), champion=self._seen(self.champion[i]))
 
     def _seen(self, true: Floats) -> Values:
         """By seed: over `seeds` of both models these noises add up to the part of the variance that is theirs."""
@@ -90,8 +91,8 @@ class Pair:
 class Outcome:
     """What became of one pair."""
 
-    first: Decision  # before any further look
-    decision: Decision
+    first: GateDecision  # before any further look
+    decision: GateDecision
     naive: bool  # the mean of the primary measure is higher
     looks: int  # further ones, of all guards together
 
@@ -100,7 +101,7 @@ def run(pair: Pair, spec: GateSpec) -> Outcome:
     """The whole procedure with its further looks."""
     challenger, champion = pair.scores()
     decision = first = decide(challenger, champion, spec)
-    looks: list[Look] = []
+    looks: list[ExtraSeeds] = []
     while open_ones := unsure(decision):
         looks += [pair.look(check.name, check.measure) for check in open_ones if check.measure]
         decision = settle(challenger, champion, spec, looks)
@@ -151,6 +152,6 @@ def calibrated(world: World, calibrations: int, gates: int, seed: int = 1, resam
     return Passed(int(counts[0]), float(counts[1] / counts[0]), float(counts[2] / counts[0]))
 
 
-def _guards(decision: Decision, least: int = 1) -> int:
+def _guards(decision: GateDecision, least: int = 1) -> int:
     """How many guards have passed; with `least` 0, how many there are."""
     return sum(check.kind == "guard" and check.passed >= least for check in decision.checks)

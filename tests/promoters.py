@@ -4,10 +4,10 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import PromoteRequest
 from tasks.core.errors import PromotionLost
-from tasks.core.promotion import promote
-from tasks.core.requests import PromoteRequest
-from tasks.core.settings import Settings
+from tasks.core.lifecycle.promote import promote
 from tasks.core.store import Store, open_store
 from tests.candidates import QUICK
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from infra.base.visitors import log_lines
-from tasks.core.clip import Clip
-from tasks.core.data.prompt_log import PromptLine, write_lines
+from tasks.core.config.drift import DriftSpec
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import MonitorSpec
 from tasks.core.drift.rows import Floats
-from tasks.core.drift.spec import DriftSpec
+from tasks.core.models.clip import Clip
 from tasks.core.registry.ledger import Entry, append
-from tasks.core.settings import Settings
-from tasks.core.specs import MonitorSpec
 from tasks.core.store import FolderStore, Store
+from tasks.core.traffic.prompt_log import PromptLine, write_lines
 
 MODEL = "adire"
 NOW = datetime(2026, 3, 20, 12, 30, tzinfo=UTC)

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.core.pipeline import load_pipeline
-from tasks.core.settings import Settings
-from tasks.core.training.material import Lesson, drawn
-from tasks.core.training.spec import TrainSpec, ValidationSpec
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec, ValidationSpec
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.training.dataset import Lesson, drawn
 from tasks.core.training.trainer import Trainer
 
 SPEC = TrainSpec(

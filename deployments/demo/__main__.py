@@ -48,8 +48,8 @@ def play_demo(options: argparse.Namespace) -> int:
     from deployments.demo.report import write_report
     from deployments.demo.scenario import DemoFailed, Scenario, play
     from infra.base.visitors import NEW_MOTIFS, draw_uploads
+    from tasks.core.config.installation import get_settings
     from tasks.core.errors import DyeworksError
-    from tasks.core.settings import get_settings
     from tasks.core.store import open_store
 
     try:

@@ -4,14 +4,14 @@ from uuid import uuid4
 
 import httpx
 
-from tasks.core.http import LOCAL_SECONDS, PatientTransport
+from tasks.core.http import LOCAL_SECONDS, RetryTransport
 
 
 class PrefectApi:
     """A few reads of the server's REST API."""
 
     def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=f"{url}/api", timeout=30, transport=PatientTransport(seconds=LOCAL_SECONDS))
+        self.client = httpx.Client(base_url=f"{url}/api", timeout=30, transport=RetryTransport(seconds=LOCAL_SECONDS))
 
     def runs(self) -> list[dict[str, str]]:
         """The flow runs that have started, newest first: id, name of the deployment's flow, state, message."""

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import matplotlib
 
+from tasks.core.retraining.decisions import read_decisions
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from deployments.demo.plan import Diary
-from tasks.core import policy
-from tasks.core.gate import interval, passes_founding_gate
-from tasks.core.records import DriftRecord, read_records
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import load_preset
+from tasks.core.gate.checks import interval
+from tasks.core.gate.decide import passes_founding_gate
+from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, history
-from tasks.core.results import EvaluationResult, TrainResult, get_result, summary
-from tasks.core.settings import Settings
-from tasks.core.specs import load_preset
+from tasks.core.registry.results import EvaluationResult, TrainResult, get_result, summary
 from tasks.core.store import Store
 
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a2350}
@@ -34,7 +36,7 @@ class Story:
     def __init__(self, store: Store, settings: Settings, diary: Diary) -> None:
         self.store, self.settings, self.diary = store, settings, diary
         self.entries: list[Entry] = history(store, settings.model)
-        self.decisions = policy.decisions(store, settings.model)
+        self.decisions = read_decisions(store, settings.model)
         self.records: list[DriftRecord] = read_records(store, settings.model)
         self.evaluations = [get_result(store, EvaluationResult, e.evaluation) for e in self.entries]
         newest = get_result(store, EvaluationResult)

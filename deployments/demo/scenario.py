@@ -14,15 +14,15 @@ from deployments.demo.prefect_api import PrefectApi
 from deployments.demo.telling import Teller
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
-from tasks.core import clock, policy
+from tasks.core import clock
+from tasks.core.config.installation import Settings
 from tasks.core.data.dataset import load_manifest
-from tasks.core.data.prompt_log import hash_session, read_lines, write_lines
 from tasks.core.data.remarks import remark
-from tasks.core.policy import Decision
-from tasks.core.records import DriftRecord, read_records
+from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.channel import read_channel
-from tasks.core.settings import Settings
+from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import Store, is_key
+from tasks.core.traffic.prompt_log import hash_session, read_lines, write_lines
 
 PATIENCE = 1500.0  # seconds that any single wait may take
 
@@ -144,11 +144,11 @@ class Scenario:
                 self.tell.say(f"   training: {said}")
                 self.training = said
 
-    def outcomes(self) -> list[Decision]:
+    def outcomes(self) -> list[RetrainDecision]:
         """How the retrains so far ended."""
-        return [d for d in policy.decisions(self.store, self.settings.model) if d.cause == "outcome"]
+        return [d for d in read_decisions(self.store, self.settings.model) if d.cause == "outcome"]
 
-    def wait_outcome(self, number: int) -> Decision:
+    def wait_outcome(self, number: int) -> RetrainDecision:
         """The outcome of the retrain with this number; waits until the storefront serves what was promoted."""
         self.wait(f"the outcome of retrain {number}", lambda: len(self.outcomes()) >= number)
         outcome = self.outcomes()[number - 1]
@@ -257,7 +257,7 @@ def _two_days(scene: Scenario) -> None:
 def _announced(scene: Scenario, before: str) -> bool:
     """Whether the new version was decided on: by its pictures alone nothing is retrained."""
     version = load_manifest(scene.store, scene.settings.dataset).version
-    taken = [d for d in policy.decisions(scene.store, scene.settings.model) if d.dataset_version == version]
+    taken = [d for d in read_decisions(scene.store, scene.settings.model) if d.dataset_version == version]
     decided = [d for d in taken if d.cause == "data"]
     if version == before or not decided:
         return False

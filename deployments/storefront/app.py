@@ -18,18 +18,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from deployments.exposure import ExposureGuard
-from deployments.storefront.engine import Picture
-from deployments.storefront.front import Front, problems
+from deployments.storefront.engine import RenderedPicture
 from deployments.storefront.page import CSS, build_page, is_crowded
+from deployments.storefront.request_filter import RequestFilter, problems
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
+from deployments.storefront.service import StorefrontService, encode
 from deployments.storefront.sessions import Sessions
-from deployments.storefront.shop import Shop, encode
-from tasks.core.data.feedback import Vote
+from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.presets import load_preset
 from tasks.core.errors import ObjectMissing, PictureUnknown, RenderUnavailable, VotesExhausted
-from tasks.core.reporting.prometheus import CONTENT_TYPE, metrics_key
-from tasks.core.settings import Settings, get_settings
-from tasks.core.specs import load_preset
+from tasks.core.reporting.metrics import CONTENT_TYPE, metrics_key
 from tasks.core.store import open_store
+from tasks.core.traffic.feedback import Vote
 
 log = logging.getLogger("dyeworks.storefront")
 T = TypeVar("T")
@@ -41,12 +41,12 @@ class Storefront:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.sessions, self.spec = settings, Sessions(settings.trusted_addresses), load_preset().guard
-        self.opened: Shop | None = None
+        self.opened: StorefrontService | None = None
         self.closing = threading.Event()
         self.scrapes = threading.BoundedSemaphore(SCRAPES)
 
     @property
-    def shop(self) -> Shop:
+    def shop(self) -> StorefrontService:
         """The shop; raises RenderUnavailable while it is closed."""
         if self.opened is None:
             raise RenderUnavailable("the store cannot be opened; the log says why")
@@ -66,7 +66,7 @@ class Storefront:
     def _open(self) -> None:
         while not self.closing.is_set():
             try:
-                shop = Shop(open_store(self.settings.store), self.settings, self.sessions, self.spec)
+                shop = StorefrontService(open_store(self.settings.store), self.settings, self.sessions, self.spec)
             except Exception as error:  # the thread's boundary: whatever a store's client raises, it is tried again
                 log.error("the store cannot be opened: %s", error)
                 self.closing.wait(self.settings.poll_seconds)
@@ -114,7 +114,7 @@ class Storefront:
         root = request.scope.get("root_path", "")
         return RedirectResponse(f"{root}/shop/" if root else "shop/")
 
-    async def draw(self, request: RenderRequest, host: str) -> tuple[str, Picture]:
+    async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
         """A picture, logged; its request's id, and the picture."""
         return await self.shop.draw(request, host)
 
@@ -157,7 +157,7 @@ def create_app(settings: Settings) -> FastAPI:
         storefront.vote,
     )
     app.add_middleware(
-        Front,
+        RequestFilter,
         proxied=bool(settings.proxies),
         functions=len(page.fns),
         crowded=lambda session: is_crowded(page, session),

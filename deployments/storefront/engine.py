@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 
 from deployments.storefront.follower import Follower, Served
-from tasks.core.blank import fault_of
+from tasks.core.config.installation import Settings
 from tasks.core.errors import RenderUnavailable
-from tasks.core.events import Unhealthy
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
+from tasks.core.models.images import image_fault
+from tasks.core.models.rendering import Renderer
+from tasks.core.outbox import Unhealthy
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
@@ -27,7 +27,7 @@ WAITING = 512  # requests that wait for the engine, and for the page, at most
 
 
 @dataclass(frozen=True)
-class Picture:
+class RenderedPicture:
     """A rendered picture and what rendered it."""
 
     image: Image.Image
@@ -43,7 +43,7 @@ class Job:
     prompt: str
     seed: int
     steps: int
-    done: "Future[Picture]" = field(default_factory=Future)
+    done: "Future[RenderedPicture]" = field(default_factory=Future)
 
 
 class Engine:
@@ -91,7 +91,7 @@ class Engine:
             return self.follower.trouble or self.away or "the champion was not looked up yet"
         return ""
 
-    def submit(self, prompt: str, seed: int, steps: int) -> "Future[Picture]":
+    def submit(self, prompt: str, seed: int, steps: int) -> "Future[RenderedPicture]":
         """Queue a request, which leaves the queue when its future is cancelled; raises RenderUnavailable."""
         if reason := self.unready:
             raise RenderUnavailable(reason)
@@ -199,8 +199,8 @@ class Engine:
         self, batch: list[Job], images: list[Image.Image], served: Served, seconds: float
     ) -> list[tuple[str, bool]]:
         for job, image in zip(batch, images, strict=True):
-            job.done.set_result(Picture(image, served.release, served.generation, seconds))
-        return [(job.prompt, not fault_of(image)) for job, image in zip(batch, images, strict=True)]
+            job.done.set_result(RenderedPicture(image, served.release, served.generation, seconds))
+        return [(job.prompt, not image_fault(image)) for job, image in zip(batch, images, strict=True)]
 
 
 def _fail(batch: list[Job], error: Exception) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.core import clock
-from tasks.core.data.feedback import Vote
 from tasks.core.errors import PictureUnknown, VotesExhausted
+from tasks.core.traffic.feedback import Vote
 
 CHANGES = 10  # votes on one picture, so that a picture that was drawn costs a bounded part of the logs
 
 
 @dataclass
-class Drawn:
+class ServedPicture:
     """What drew a picture, for which session and address (their keyed hashes), and how often it was voted on."""
 
     release: str
@@ -28,10 +28,10 @@ class Feedback:
 
     def __init__(self, remembered: int, *takers: Callable[[Vote], None]) -> None:
         self.remembered, self.takers = remembered, takers
-        self.pictures: OrderedDict[str, Drawn] = OrderedDict()
+        self.pictures: OrderedDict[str, ServedPicture] = OrderedDict()
         self.lock = threading.Lock()
 
-    def remember(self, request_id: str, drawn: Drawn) -> None:
+    def remember(self, request_id: str, drawn: ServedPicture) -> None:
         """Let a picture be voted on."""
         with self.lock:
             self.pictures[request_id] = drawn
@@ -54,7 +54,7 @@ class Feedback:
             take(vote)
         return vote
 
-    def _count(self, request_id: str) -> Drawn:
+    def _count(self, request_id: str) -> ServedPicture:
         with self.lock:
             drawn = self.pictures.get(request_id)
             if drawn is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.documents import digest
+from tasks.core.config.installation import Settings
 from tasks.core.errors import (
     DocumentInvalid,
     ModelUnusable,
@@ -17,13 +17,13 @@ from tasks.core.errors import (
     ReleaseWithdrawn,
     StoreUnusable,
 )
-from tasks.core.events import Unhealthy
+from tasks.core.models.rendering import Renderer
+from tasks.core.outbox import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
 from tasks.core.store import Store
+from tasks.core.store.documents import digest
 
 log = logging.getLogger("dyeworks.storefront")
 FAULTS = (DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not a store

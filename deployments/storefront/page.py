@@ -10,12 +10,12 @@ import gradio as gr
 from gradio.utils import LRUCache
 from pydantic import ValidationError
 
-from deployments.storefront.engine import WAITING, Picture
+from deployments.storefront.engine import WAITING, RenderedPicture
 from deployments.storefront.requests import LONGEST, RenderRequest
 from tasks.core.errors import PictureUnknown, RenderUnavailable, VotesExhausted
 
-Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, Picture]]]  # request, host -> request id, picture
-Encode = Callable[[Picture], Awaitable[bytes]]  # WebP
+Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, RenderedPicture]]]  # request, host -> request id, picture
+Encode = Callable[[RenderedPicture], Awaitable[bytes]]  # WebP
 VoteOn = Callable[[str, bool], object]  # request id, liked
 QUIET = {"print_exception": False}  # what a visitor does wrong is not logged
 SIDE = 512  # pixels on the page

@@ -18,13 +18,13 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 
 from deployments.exposure import ExposureGuard
-from deployments.webhook.notifications import Place, Reading, read_notification
+from deployments.webhook.notifications import Reading, StoreLocation, read_notification
 from deployments.webhook.sender import Sender
-from tasks.core.documents import digest
+from tasks.core.config.installation import Settings, get_settings
 from tasks.core.errors import DyeworksError, NotificationUnusable, ObjectExists
-from tasks.core.events import Uploaded, make_event, queue
-from tasks.core.settings import Settings, get_settings
+from tasks.core.outbox import Uploaded, make_event, queue
 from tasks.core.store import Store, open_store
+from tasks.core.store.documents import digest
 
 MOST_BYTES = 1_000_000  # of a body; 256 KiB is the most that SNS and EventBridge send
 BODY_SECONDS = 30  # for a body to come in
@@ -128,7 +128,7 @@ def _more(words: Sequence[str]) -> list[str]:
 
 def _take(settings: Settings, reading: Reading) -> int:
     """Queue an event for each dataset; how many uploads are new. What lies elsewhere is added to what is ignored."""
-    store, place = _open(settings.store), Place.of(settings.store)
+    store, place = _open(settings.store), StoreLocation.of(settings.store)
     fresh: dict[str, list[str]] = {}
     for bucket, key, identity in dict.fromkeys(reading.uploads):
         if place.bucket not in {"", bucket}:

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from pydantic_core import from_json
 
-from tasks.core.documents import digest
 from tasks.core.errors import BadKey, NotificationUnusable
 from tasks.core.store.base import check_key
+from tasks.core.store.documents import digest
 
 CREATED = ("ObjectCreated:", "ObjectSynced:Create")  # of AWS, MinIO and Ceph; the latter when zones are synchronised
 WRITTEN = {"create", "update", "rename"}  # of SeaweedFS
@@ -40,14 +40,14 @@ class Reading:
     bad: list[str] = field(default_factory=list)
 
 
-class Place(NamedTuple):
+class StoreLocation(NamedTuple):
     """Where the store lies: its bucket (empty: a folder, which may lie anywhere in one) and its prefix."""
 
     bucket: str
     prefix: str
 
     @classmethod
-    def of(cls, url: str) -> "Place":
+    def of(cls, url: str) -> "StoreLocation":
         """The place of `s3://bucket/prefix`, or of a folder."""
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         return cls(bucket, f"{prefix.strip('/')}/".lstrip("/")) if url.startswith("s3://") else cls("", "")

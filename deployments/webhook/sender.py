@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tasks.core.errors import EventRefused, EventUndelivered
-from tasks.core.events import flush
+from tasks.core.outbox import flush
 from tasks.core.store import Store
 
 AGAIN_SECONDS = 30.0  # after which what the server did not take is sent again

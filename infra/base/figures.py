@@ -22,9 +22,9 @@ from infra.base.world import (
     draw_cloth,
     random_scene,
 )
-from tasks.core.clip import SCALE, Clip
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.models.clip import SCALE, Clip
+from tasks.core.models.rendering import Renderer
 
 SEED = 99  # pictures that no training has seen
 

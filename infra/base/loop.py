@@ -14,7 +14,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from tasks.core.training.state import pack, unpack
+from tasks.core.training.checkpoints import pack, unpack
 
 Weights = dict[str, Tensor]
 B = TypeVar("B")

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from infra.base.world import ADIRE_ONLY, COLOURS, MOTIFS, SIZES, Scene, draw_adire, draw_cloth
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.models.rendering import Renderer
 
 CELL, GAP, LABEL, HEAD = 112, 8, 128, 30
 SEED = 4

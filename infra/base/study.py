@@ -18,17 +18,17 @@ from PIL import Image
 from infra.base.polar import HARMONICS, shown
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
 from infra.base.world import SIZES, random_scene
-from tasks.core.clip import Clip
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import Preset, load_preset
+from tasks.core.config.training import TrainSpec
 from tasks.core.evaluation.renders import RenderCache, way_of
-from tasks.core.evaluation.studio import Model, Studio
-from tasks.core.pipeline import load_pipeline
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
-from tasks.core.specs import Preset, load_preset
+from tasks.core.evaluation.session import EvaluatedModel, RenderSession
+from tasks.core.models.clip import Clip
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
-from tasks.core.training.demand import demand_weights
-from tasks.core.training.material import Lesson, Picture, drawn
-from tasks.core.training.spec import TrainSpec
+from tasks.core.training.dataset import Lesson, TrainingPicture, drawn
+from tasks.core.training.sampler import demand_weights
 from tasks.core.training.trainer import Trainer
 
 OUT = Path("build/study.json")
@@ -91,7 +91,10 @@ class Study:
         """Mean CLIPScore of each set of prompts, and the seconds of a picture; None is the bare base."""
         spec, size = self.preset.evaluation, self.preset.train.resolution
         cache = RenderCache(FolderStore(self.place / "renders"), way_of(self.settings, spec, size))
-        studio, model = Studio(cache, lambda: Renderer(self.settings)), Model.of(adapter) if adapter else Model()
+        studio, model = (
+            RenderSession(cache, lambda: Renderer(self.settings)),
+            EvaluatedModel.of(adapter) if adapter else EvaluatedModel(),
+        )
         means: dict[str, float] = {}
         for name, prompts in self.prompts.items():
             drawn = list(studio.draw(model, prompts, spec.seeds))
@@ -100,7 +103,7 @@ class Study:
             means["seconds"] = round(float(np.mean([d.seconds for d in drawn])), 3)
         return means | self._turns(studio, model)
 
-    def _turns(self, studio: Studio, model: Model) -> dict[str, float]:
+    def _turns(self, studio: RenderSession, model: EvaluatedModel) -> dict[str, float]:
         """The share of rings and of spirals in both sizes, ten seeds each, that are right by their harmonics."""
         shares: dict[str, float] = {}
         for motif in HARMONICS:
@@ -111,7 +114,7 @@ class Study:
         return shares
 
 
-def _lesson(pictures: list[Picture], weights: npt.NDArray[np.float64]) -> Lesson:
+def _lesson(pictures: list[TrainingPicture], weights: npt.NDArray[np.float64]) -> Lesson:
     """About a tenth of the pictures is held out, by their content."""
     held = np.array([int(picture.sha256[:8], 16) % 10 == 0 for picture in pictures])
     kept, out = ([p for p, there in zip(pictures, rows, strict=True) if there] for rows in (~held, held))

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from infra.base.world import COLOURS, MOTIFS, SIZES, THINGS, TRIGGER, adire_caption, draw_adire
-from tasks.core.data.prompt_log import PromptLine, hash_session
+from tasks.core.traffic.prompt_log import PromptLine, hash_session
 
 FIRST_TASTE = {"rings": 5.0, "dots": 4.0, "stripes": 3.0, "waves": 2.0, "lattice": 1.0}
 NEW_MOTIFS = {"moons": 1.0}

@@ -371,7 +371,7 @@ class RenderUnavailable(DyeworksError):
         self.reason = reason
 
 
-class NoticeUndelivered(DyeworksError):
+class NotificationUndelivered(DyeworksError):
     """A notice did not reach those who should be told; where to is a secret, so it is not in here."""
 
     def __init__(self, setting: str, problem: str) -> None:

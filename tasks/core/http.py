@@ -16,7 +16,7 @@ BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
-class PatientTransport(httpx.HTTPTransport):
+class RetryTransport(httpx.HTTPTransport):
     """Repeats a request that was answered 429 or 503, or not at all.
 
     With `once` a request is repeated only where it surely did nothing: the connection failed, or the server was busy

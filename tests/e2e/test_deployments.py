@@ -22,17 +22,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.context import everywhere
+from tasks.core.config.installation import ROOT, Settings, get_settings
+from tasks.core.config.presets import EvaluationSpec, IngestSpec
+from tasks.core.config.requests import PromoteRequest
 from tasks.core.data.dataset import ingest
-from tasks.core.decisions import make_decision, record
 from tasks.core.errors import SettingError
-from tasks.core.events import Unhealthy, emit, make_event
-from tasks.core.http import LOCAL_SECONDS, PatientTransport
-from tasks.core.promotion import promote
+from tasks.core.http import LOCAL_SECONDS, RetryTransport
+from tasks.core.lifecycle.promote import promote
+from tasks.core.outbox import Unhealthy, emit, make_event
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.requests import PromoteRequest
-from tasks.core.results import EvaluationResult, save_result
-from tasks.core.settings import ROOT, Settings, get_settings
-from tasks.core.specs import EvaluationSpec, IngestSpec
+from tasks.core.registry.results import EvaluationResult, save_result
+from tasks.core.retraining.decisions import make_decision, record_decision
 from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
 from tests.candidates import measured, trained
@@ -68,7 +68,7 @@ class Server:
         self.stack.start_server()
         self.stack.start_worker()
         self.client = httpx.Client(
-            base_url=f"{self.stack.url('server')}/api", timeout=60, transport=PatientTransport(seconds=LOCAL_SECONDS)
+            base_url=f"{self.stack.url('server')}/api", timeout=60, transport=RetryTransport(seconds=LOCAL_SECONDS)
         )
 
     def until(self, what: Callable[[], T], that: str) -> T:
@@ -415,7 +415,7 @@ def test_a_training_that_is_cancelled_is_not_started_again(server: Server, datas
 def retrain(server: Server, dataset: str, decision: str) -> tuple[str, str]:
     """A retrain whose training runs; the ids of both runs."""
     made = make_decision("data", datetime.now(UTC), ("retrain", decision), decision)
-    record(FolderStore(server.store), "adire", made.model_copy(update={"id": decision}))
+    record_decision(FolderStore(server.store), "adire", made.model_copy(update={"id": decision}))
     before = {run["id"] for run in server.runs_of("train-lora")}
     spec = {"cause": "data", "dataset": dataset, "decision": decision}
     parent = str(server.create("retrain-model", {"spec": spec}).raise_for_status().json()["id"])

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from deployments.stack import Stack
-from tasks.core.settings import ROOT
+from tasks.core.config.installation import ROOT
 from tests.page_client import BASE, click, visit
 
 pytestmark = pytest.mark.e2e

@@ -6,7 +6,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from tasks.core.requests import IngestRequest
+from tasks.core.config.requests import IngestRequest
 from tasks.core.store import FolderStore
 from tasks.ingest import ingest_uploads
 from tests.odd_pictures import encoded, noise

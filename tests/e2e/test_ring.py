@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from deployments.stack import stop_leftovers
-from tasks.core.settings import ROOT
+from tasks.core.config.installation import ROOT
 
 SCALE = {"first_pictures": 60, "new_pictures": 24, "history": 4000, "shifted": 5000, "window": 300, "steps": 2}
 PATIENCE = 1500  # seconds, for a machine that does other things too

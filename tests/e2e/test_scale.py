@@ -13,12 +13,12 @@ from prefect.testing.utilities import prefect_test_harness
 import flows.monitor_drift
 import tasks.monitor
 from infra.base.visitors import FIRST_TASTE, log_lines
-from tasks.core.data.prompt_log import write_lines
+from tasks.core.config.installation import get_settings
 from tasks.core.errors import SettingError
-from tasks.core.records import DriftRecord, read_records
+from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, append
-from tasks.core.settings import get_settings
 from tasks.core.store import FolderStore
+from tasks.core.traffic.prompt_log import write_lines
 from tasks.scale import task_runner
 
 pytestmark = pytest.mark.e2e
@@ -77,7 +77,7 @@ def _use(store: str, cache: str) -> None:
     """Point a worker at a store: its process was started before the store was known."""
     import os  # noqa: PLC0415
 
-    from tasks.core.settings import get_settings  # noqa: PLC0415
+    from tasks.core.config.installation import get_settings  # noqa: PLC0415
 
     os.environ.update(DYEWORKS_STORE=store, DYEWORKS_CACHE=cache)
     get_settings.cache_clear()

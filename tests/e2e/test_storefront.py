@@ -18,13 +18,13 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from deployments.stack import Stack
-from tasks.core.pipeline import load_pipeline
+from tasks.core.config.installation import Settings
+from tasks.core.models.families import family_of
+from tasks.core.models.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore
-from tasks.core.training.families import family_of
 from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e

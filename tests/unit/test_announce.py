@@ -8,14 +8,15 @@ from prefect.logging import disable_run_logger
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.context import announce
-from tasks.core import clock, policy
-from tasks.core.announcements import lost
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import IngestSpec, PolicySpec
+from tasks.core.config.requests import MonitorRequest
 from tasks.core.data.dataset import Manifest, ingest
-from tasks.core.events import Uploaded, make_event
-from tasks.core.records import DriftRecord
-from tasks.core.requests import MonitorRequest
-from tasks.core.settings import Settings
-from tasks.core.specs import IngestSpec, PolicySpec
+from tasks.core.lifecycle.announcements import lost_events
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.outbox import Uploaded, make_event
+from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import FolderStore
 from tasks.ingest import announce_dataset
 from tasks.monitor import decide_retrain, flush_outbox
@@ -44,7 +45,7 @@ def drifted() -> DriftRecord:
     )
 
 
-def decide_on_drift() -> policy.Decision:
+def decide_on_drift() -> RetrainDecision:
     spec = PolicySpec(hits=1, of=1)
     return decide_retrain.fn(drifted(), MonitorRequest(policy=spec))
 
@@ -61,14 +62,14 @@ def test_an_ingest_that_is_cut_off_at_its_event_has_recorded_its_decision(
     no_outbox(tmp_path / "store")
     with disable_run_logger(), pytest.raises(OSError):
         announce_dataset.fn(manifest)
-    (decision,) = policy.decisions(folder, settings.model)
+    (decision,) = read_decisions(folder, settings.model)
     assert decision.action == "retrain"
     with disable_run_logger():
         announce_dataset.fn(manifest)
-    assert len(policy.decisions(folder, settings.model)) == 1, "there is no second retrain"
+    assert len(read_decisions(folder, settings.model)) == 1, "there is no second retrain"
     (tmp_path / "store/outbox").unlink()
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=5))
-    assert [event.event for event in lost(folder, settings)] == ["dyeworks.dataset.ready"]
+    assert [event.event for event in lost_events(folder, settings)] == ["dyeworks.dataset.ready"]
 
 
 def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
@@ -77,7 +78,7 @@ def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
     no_outbox(tmp_path / "store")
     with disable_run_logger(), pytest.raises(OSError):
         decide_on_drift()
-    (decision,) = policy.decisions(folder, settings.model)
+    (decision,) = read_decisions(folder, settings.model)
     assert (decision.cause, decision.action) == ("drift", "retrain")
 
 
@@ -94,4 +95,4 @@ def test_an_event_that_is_not_taken_fails_neither_ingest_nor_drift_check(
         decide_on_drift()
     sent = [] if status == 401 else ["dyeworks.dataset.ready", "dyeworks.retrain.declined"]
     assert [event["event"] for event in events.events] == sent
-    assert len(policy.decisions(folder, settings.model)) == 2
+    assert len(read_decisions(folder, settings.model)) == 2

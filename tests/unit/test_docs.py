@@ -6,10 +6,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from tasks.core.settings import ROOT, Settings
-from tasks.core.spec import flat
-from tasks.core.specs import GateSpec, GuardSpec, PolicySpec
-from tasks.core.training.spec import ComputeSpec
+from tasks.core.config.base import flat
+from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.presets import GateSpec, GuardSpec, PolicySpec
+from tasks.core.config.training import ComputeSpec
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

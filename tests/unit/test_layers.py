@@ -14,7 +14,7 @@ import yaml
 from prefect import Flow
 from pydantic import BaseModel
 
-from tasks.core.settings import ROOT, Settings
+from tasks.core.config.installation import ROOT, Settings
 
 FLOWS = sorted(p for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__")
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

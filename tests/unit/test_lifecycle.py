@@ -8,9 +8,9 @@ import pytest
 from flows import withdraw_release as flow
 from tasks import lifecycle
 from tasks import notify as notices
-from tasks.core.promotion import promote
-from tasks.core.requests import PromoteRequest, WithdrawRequest
-from tasks.core.settings import Settings, get_settings
+from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.requests import PromoteRequest, WithdrawRequest
+from tasks.core.lifecycle.promote import promote
 from tasks.core.store import FolderStore
 from tests.candidates import evaluated
 from tests.events_server import EventsServer

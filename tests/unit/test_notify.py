@@ -12,15 +12,15 @@ from prefect.logging import disable_run_logger
 
 from tasks import notify as module
 from tasks.core import http
-from tasks.core.errors import NoticeUndelivered
-from tasks.core.notices import of_withdrawal
-from tasks.core.requests import RollBackRequest
-from tasks.core.settings import get_settings
+from tasks.core.config.installation import get_settings
+from tasks.core.config.requests import RollBackRequest
+from tasks.core.errors import NotificationUndelivered
+from tasks.core.notifications import withdrawal_notification
 from tasks.notify import notify, send_by_block, send_by_webhook, tell_roll_back
 from tests.events_server import EventsServer
 from tests.unit.core.test_notices import rolled_back
 
-NOTICE = of_withdrawal("adire", "ab12", "ada", 'it shows "me@example.com"')
+NOTICE = withdrawal_notification("adire", "ab12", "ada", 'it shows "me@example.com"')
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_webhook_gets_the_whole_notice(people: EventsServer) -> None:
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_notice_that_may_have_been_taken_is_posted_once(people: EventsServer, status: int) -> None:
     people.status = status
-    with pytest.raises(NoticeUndelivered, match=str(status)):
+    with pytest.raises(NotificationUndelivered, match=str(status)):
         send_by_webhook(secret(people), NOTICE)
     assert len(people.paths) == 1
 
@@ -81,10 +81,14 @@ def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block])
 @pytest.mark.parametrize(("status", "told"), [(404, "404"), (500, "500"), (503, "503")])
 def test_an_answer_that_is_none_is_told(people: EventsServer, block: list[Block], status: int, told: str) -> None:
     people.status = status
-    with pytest.raises(NoticeUndelivered, match=f"the answer was {told}; check DYEWORKS_NOTIFY_WEBHOOK") as caught:
+    with pytest.raises(
+        NotificationUndelivered, match=f"the answer was {told}; check DYEWORKS_NOTIFY_WEBHOOK"
+    ) as caught:
         send_by_webhook(secret(people), NOTICE)
     assert "s3cr3t" not in str(caught.value)
-    with pytest.raises(NoticeUndelivered, match=r"block 'custom-webhook/team' failed \(HTTPStatusError\)") as caught:
+    with pytest.raises(
+        NotificationUndelivered, match=r"block 'custom-webhook/team' failed \(HTTPStatusError\)"
+    ) as caught:
         send_by_block("custom-webhook/team", NOTICE)
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__suppress_context__
@@ -92,14 +96,14 @@ def test_an_answer_that_is_none_is_told(people: EventsServer, block: list[Block]
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/s3cr3t", "s3cr3t", "http://[s3cr3t", "ftp://127.0.0.1/s3cr3t"])
 def test_a_url_that_leads_nowhere_is_told_without_it(people: EventsServer, url: str) -> None:
-    with pytest.raises(NoticeUndelivered, match="DYEWORKS_NOTIFY_WEBHOOK") as caught:
+    with pytest.raises(NotificationUndelivered, match="DYEWORKS_NOTIFY_WEBHOOK") as caught:
         send_by_webhook(url, NOTICE)
     assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_block_of_another_kind_is_told(people: EventsServer, block: list[Block]) -> None:
     block[0] = Secret(value="s3cr3t")
-    with pytest.raises(NoticeUndelivered, match="'secret/team' is a Secret, which cannot notify"):
+    with pytest.raises(NotificationUndelivered, match="'secret/team' is a Secret, which cannot notify"):
         send_by_block("secret/team", NOTICE)
 
 

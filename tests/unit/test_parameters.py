@@ -7,8 +7,8 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from flows.train_lora import train_lora
-from tasks.core.spec import Spec
-from tasks.core.training.spec import ComputeSpec, PriorSpec, TrainSpec, ValidationSpec
+from tasks.core.config.base import Spec
+from tasks.core.config.training import ComputeSpec, PriorSpec, TrainSpec, ValidationSpec
 
 SCHEMA: dict[str, Any] = train_lora.parameters.model_dump(mode="json")
 NESTED: dict[str, type[Spec]] = {"prior": PriorSpec, "validation": ValidationSpec, "compute": ComputeSpec}

@@ -16,20 +16,21 @@ from prefect.states import Cancelled, Cancelling, Completed, Crashed, Failed, Ru
 from flows.retrain_model import retrain_model
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks import outcomes, retrain
-from tasks.core import policy
+from tasks.core.config.base import Spec
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import IngestSpec, PolicySpec
+from tasks.core.config.requests import PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import DyeworksError, StageCancelled, StageFailed
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.registry.ledger import history
-from tasks.core.requests import PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
-from tasks.core.results import PromotionResult
-from tasks.core.settings import Settings
-from tasks.core.spec import Spec
-from tasks.core.specs import IngestSpec, PolicySpec
+from tasks.core.registry.results import PromotionResult
+from tasks.core.retraining import policy
+from tasks.core.retraining.decisions import make_decision, read_decisions, record_decision
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, save_checkpoint
 from tasks.core.training.plan import plan_training
-from tasks.core.withdrawing import withdraw
 from tasks.outcomes import record_failure
 from tests.candidates import evaluated, measured, trained
 
@@ -53,7 +54,7 @@ def test_a_failure_costs_what_its_training_took_and_is_told_once(
     save_checkpoint(folder, key, Checkpoint(step=50, seconds=1800), {"weight": torch.zeros(2)})
     fail(failure, "first")
     fail(failure, "second")
-    ends = policy.decisions(folder, settings.model)
+    ends = read_decisions(folder, settings.model)
     assert [(d.outcome, d.outcome_of, d.gpu_hours) for d in ends] == [("failed", "first", 0.5), ("failed", "second", 0)]
     assert ends[0].costs == {key: 0.5}
     assert ends[0].reason == "stage train-lora did not complete"
@@ -63,7 +64,7 @@ def test_a_failure_before_there_is_anything_to_train_on_is_recorded(
     folder: FolderStore, settings: Settings, failure: State[object]
 ) -> None:
     fail(failure, "first")
-    (end,) = policy.decisions(folder, settings.model)
+    (end,) = read_decisions(folder, settings.model)
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
 
 
@@ -101,12 +102,12 @@ def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
     folder: FolderStore, settings: Settings
 ) -> None:
     now = datetime.now(UTC)
-    retrain_ = policy.make_decision("drift", now, ("retrain", "moons"), "r1")
-    policy.record(folder, settings.model, retrain_)
+    retrain_ = make_decision("drift", now, ("retrain", "moons"), "r1")
+    record_decision(folder, settings.model, retrain_)
     stopped = StageCancelled("train-lora", "run")
     state = outcomes.record_cancellation(RetrainRequest(cause="drift", decision=retrain_.id), stopped)
     assert state.is_cancelled()
-    history = tuple(policy.decisions(folder, settings.model))
+    history = tuple(read_decisions(folder, settings.model))
     assert (history[-1].outcome, history[-1].outcome_of) == ("cancelled", retrain_.id)
     situation = policy.Situation(now=now + timedelta(hours=1), history=history, ledger=(), dataset_version="v1")
     assert policy.in_flight(situation, PolicySpec()) is None

@@ -8,8 +8,8 @@ import pytest
 from prefect import Flow, Task
 from prefect.utilities.timeout import timeout
 
+from tasks.core.config.installation import ROOT
 from tasks.core.errors import Terminated
-from tasks.core.settings import ROOT
 from tasks.core.training.termination import interruptible, termination
 
 MODULES = [p.relative_to(ROOT) for folder in ("flows", "tasks") for p in sorted((ROOT / folder).glob("*.py"))]

@@ -9,8 +9,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
-from tasks.core.data.caption_tables import CaptionLine, path_of, read_table
-from tasks.core.data.caption_text import clean, decode_text, hides_characters
+from tasks.core.data.caption_tables import CaptionLine, clean, decode_text, hides_characters, path_of, read_table
 from tasks.core.data.remarks import remark, shown
 from tasks.core.data.uploads import TEXTS, Uploads, suffix_of
 from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectTooLarge, ObjectUnreadable, PictureRefused

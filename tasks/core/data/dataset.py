@@ -10,11 +10,11 @@ from typing import TypeVar
 from PIL import Image
 
 from tasks.core import clock
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.captions import Captions
 from tasks.core.data.pictures import SUFFIXES, decode, examine
 from tasks.core.data.remarks import grouped, remark, shown
 from tasks.core.data.uploads import sort_uploads
-from tasks.core.documents import Document, digest, read_document, render
 from tasks.core.errors import (
     DatasetUnusable,
     ObjectExists,
@@ -23,8 +23,8 @@ from tasks.core.errors import (
     ObjectUnreadable,
     PictureRefused,
 )
-from tasks.core.specs import IngestSpec
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest, read_document, render
 
 
 class Item(Document):

@@ -12,10 +12,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.colours import to_srgb
 from tasks.core.data.metadata import Metadata, of_colour_box, of_exif, of_jpeg, of_png, without_exif
 from tasks.core.errors import PictureRefused
-from tasks.core.specs import IngestSpec
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".avif")
 UNKNOWN = "cannot be decoded: it is no JPEG, PNG, WebP, HEIC or AVIF picture"

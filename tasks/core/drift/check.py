@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.core.config.drift import DriftSpec
+from tasks.core.config.installation import get_settings
 from tasks.core.drift.features import Placed
 from tasks.core.drift.groups import grouped
 from tasks.core.drift.null import NullTable, null_statistics, on_grid
@@ -27,10 +29,8 @@ from tasks.core.drift.rows import (
     row_hashes,
 )
 from tasks.core.drift.score import Ruler, make_ruler, measure, new_traffic_share, psi
-from tasks.core.drift.spec import DriftSpec
 from tasks.core.drift.state import WindowState, placed_state
 from tasks.core.errors import BadEmbeddings, EncoderMismatch, NullMismatch
-from tasks.core.settings import get_settings
 
 Verdict = Literal["insufficient_data", "provisional", "stable", "warn", "retrain"]
 EDGES = np.linspace(-4, 6, 41)  # of the plot, in the reference's deviations

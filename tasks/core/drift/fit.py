@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from tasks.core.config.drift import DEFAULT_SPEC, DriftSpec
 from tasks.core.drift.features import FeatureMap, Placed, fit_features
 from tasks.core.drift.groups import Seen, grouped
 from tasks.core.drift.profile import DriftProfile, ProfileCard
@@ -23,7 +24,6 @@ from tasks.core.drift.rows import (
     unit_rows,
 )
 from tasks.core.drift.score import pooled_counts
-from tasks.core.drift.spec import DEFAULT_SPEC, DriftSpec
 from tasks.core.errors import BadEmbeddings, ReferenceTooSmall
 
 logger = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.rows import Doubles, Floats, Ints
-from tasks.core.drift.spec import DriftSpec
 from tasks.core.drift.state import WindowState, placed_state
 
 JITTER = 1e-3

@@ -4,20 +4,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.core.clip import Clip
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import EvaluationSpec, load_preset
+from tasks.core.config.requests import CalibrateRequest
 from tasks.core.data.dataset import load_manifest
 from tasks.core.evaluation.measures import Measurer
-from tasks.core.evaluation.originals import find_originals
 from tasks.core.evaluation.plan import ask, wanted
+from tasks.core.evaluation.references import find_references
 from tasks.core.evaluation.renders import RenderCache, way_of
-from tasks.core.evaluation.studio import Model, Studio
+from tasks.core.evaluation.session import EvaluatedModel, RenderSession
+from tasks.core.gate.statistics import Scores
+from tasks.core.models.clip import Clip
+from tasks.core.models.rendering import Renderer, Renders
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import fetch_release
-from tasks.core.rendering import Renderer, Renders
-from tasks.core.requests import CalibrateRequest
-from tasks.core.scores import Scores
-from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, load_preset
 from tasks.core.store import Store
 
 
@@ -34,15 +34,15 @@ def calibration_scores(
     current = champion(store, settings.model)
     release = request.release or (current.release if current else "")
     with tempfile.TemporaryDirectory() as place:
-        model, dataset, version = Model(), settings.dataset, ""
+        model, dataset, version = EvaluatedModel(), settings.dataset, ""
         if release:
             about = fetch_release(store, settings.model, release, Path(place))
-            model = Model.of(Path(place))
+            model = EvaluatedModel.of(Path(place))
             dataset, version = about.dataset or dataset, about.dataset_version  # those of an adopted one may be unknown
         side = preset.train.resolution
-        originals = find_originals(store, load_manifest(store, dataset, version), side, spec, clip)
+        originals = find_references(store, load_manifest(store, dataset, version), side, spec, clip)
         cache = RenderCache(store, way_of(settings, spec, side))
-        measurer = Measurer(Studio(cache, lambda: make(settings)), clip, originals, spec.copy_bits)
+        measurer = Measurer(RenderSession(cache, lambda: make(settings)), clip, originals, spec.copy_bits)
         asked = ask(settings, spec)
         everything = wanted(asked["trigger"], (), asked["class_noun"] + asked["general"])
         first, second = (measurer.measure(model, everything, s).scores for s in (spec.seeds, other_seeds(spec)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from PIL import Image, ImageDraw, ImageFont
 
 from tasks.core.evaluation.plan import EvaluationPlan
-from tasks.core.evaluation.studio import Drawn
+from tasks.core.evaluation.session import RenderedPrompt
 
 CELL = 128
 GAP = 6
@@ -18,19 +18,19 @@ SAMPLES = 6
 ROWS = 16  # of a long set that many prompts are shown, spread evenly
 
 
-class Album:
+class Thumbnails:
     """Small copies of what a model has drawn."""
 
     def __init__(self) -> None:
         self.pictures: dict[str, list[Image.Image]] = {}
 
-    def add(self, drawn: Drawn) -> None:
+    def add(self, drawn: RenderedPrompt) -> None:
         """Keep a prompt's first pictures."""
         small = [p.resize((CELL, CELL), Image.Resampling.LANCZOS) for p in drawn.pictures[:COLUMNS]]
         self.pictures[drawn.prompt] = small
 
 
-def grids(albums: dict[str, Album], plan: EvaluationPlan, champion: str) -> dict[str, Image.Image]:
+def grids(albums: dict[str, Thumbnails], plan: EvaluationPlan, champion: str) -> dict[str, Image.Image]:
     """A grid of each kind of prompts that there are: fixed, drifted, general."""
     kinds = {"fixed": plan.fixed, "drifted": plan.drifted, "general": plan.class_prompts + plan.general}
     blocks = {f"champion: {champion}": albums["champion"], "challenger": albums["challenger"]}
@@ -44,12 +44,12 @@ def spread(prompts: tuple[str, ...], rows: int = ROWS) -> tuple[str, ...]:
     return tuple(prompts[round(i * (len(prompts) - 1) / (rows - 1))] for i in range(rows))
 
 
-def samples(album: Album, plan: EvaluationPlan) -> Image.Image:
+def samples(album: Thumbnails, plan: EvaluationPlan) -> Image.Image:
     """What a model drew of some of the fixed prompts, for its card."""
     return sheet({"": album}, spread(plan.fixed, SAMPLES))
 
 
-def sheet(blocks: Mapping[str, Album], prompts: tuple[str, ...]) -> Image.Image:
+def sheet(blocks: Mapping[str, Thumbnails], prompts: tuple[str, ...]) -> Image.Image:
     """The pictures that each album has of the prompts, albums side by side under their titles."""
     columns = max(len(album.pictures[prompt]) for album in blocks.values() for prompt in prompts)
     width = columns * (CELL + GAP) + 3 * GAP

@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.blank import fault_of
-from tasks.core.clip import Clip, Embeddings
-from tasks.core.evaluation.copies import distances, hashes
-from tasks.core.evaluation.originals import Originals
+from tasks.core.data.perceptual_hash import distances, hashes
 from tasks.core.evaluation.plan import Wanted
-from tasks.core.evaluation.studio import BASE, Drawn, Model, Studio
-from tasks.core.scores import Measure, Scores, Values
+from tasks.core.evaluation.references import References
+from tasks.core.evaluation.session import BASE, EvaluatedModel, RenderedPrompt, RenderSession
+from tasks.core.gate.statistics import Measure, Scores, Values
+from tasks.core.models.clip import Clip, Embeddings
+from tasks.core.models.images import image_fault
 
-Watch = Callable[[Drawn], None]
+Watch = Callable[[RenderedPrompt], None]
 
 
 class Fault(NamedTuple):
@@ -40,10 +40,12 @@ class Findings:
 class Measurer:
     """Has models drawn and takes measures of what they draw."""
 
-    def __init__(self, studio: Studio, clip: Clip, originals: Originals, copy_bits: int) -> None:
+    def __init__(self, studio: RenderSession, clip: Clip, originals: References, copy_bits: int) -> None:
         self.studio, self.clip, self.originals, self.copy_bits = studio, clip, originals, copy_bits
 
-    def measure(self, model: Model, wanted: Wanted, seeds: Sequence[int], watch: Watch = lambda _: None) -> Findings:
+    def measure(
+        self, model: EvaluatedModel, wanted: Wanted, seeds: Sequence[int], watch: Watch = lambda _: None
+    ) -> Findings:
         """The measures that are wanted; each prompt is drawn once with every seed, and shown to `watch`."""
         prompts = tuple(dict.fromkeys(p for some in wanted.values() for p in some))
         base = self._base(model, wanted.get("forgetting", ()), seeds)
@@ -57,13 +59,13 @@ class Measurer:
             self._look(found, drawn, seeds, drawn.prompt in wanted.get("near_copies", ()))
         return found
 
-    def _base(self, model: Model, prompts: tuple[str, ...], seeds: Sequence[int]) -> Values:
+    def _base(self, model: EvaluatedModel, prompts: tuple[str, ...], seeds: Sequence[int]) -> Values:
         """The CLIPScores of the bare base, unless it is the bare base that is measured."""
         if model.sha256 == BASE or not prompts:
             return {}
-        return self.measure(Model(), {"prompt_fidelity": prompts}, seeds).scores["prompt_fidelity"]
+        return self.measure(EvaluatedModel(), {"prompt_fidelity": prompts}, seeds).scores["prompt_fidelity"]
 
-    def _values(self, measure: Measure, drawn: Drawn, embedded: Embeddings, base: Values) -> tuple[float, ...]:
+    def _values(self, measure: Measure, drawn: RenderedPrompt, embedded: Embeddings, base: Values) -> tuple[float, ...]:
         match measure:
             case "prompt_fidelity":
                 return self._fidelity(drawn.prompt, embedded)
@@ -82,11 +84,11 @@ class Measurer:
     def _fidelity(self, prompt: str, embedded: Embeddings) -> tuple[float, ...]:
         return _floats(self.clip.score_embedded([prompt] * len(embedded), embedded))
 
-    def _look(self, found: Findings, drawn: Drawn, seeds: Sequence[int], compared: bool) -> None:
+    def _look(self, found: Findings, drawn: RenderedPrompt, seeds: Sequence[int], compared: bool) -> None:
         """Note pictures that show nothing, and those that are copies."""
         names = [f"{drawn.prompt!r} with seed {seed}" for seed in seeds]
         found.pictures += len(names)
-        told = zip(map(fault_of, drawn.pictures), names, strict=True)
+        told = zip(map(image_fault, drawn.pictures), names, strict=True)
         found.faults += [Fault(fault, drawn.prompt, name) for fault, name in told if fault]
         if compared:
             bits = distances(hashes(drawn.pictures), self.originals.hashes)

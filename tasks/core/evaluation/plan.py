@@ -1,16 +1,16 @@
 """What an evaluation depends on, and the key that follows from it."""
 
-from tasks.core.documents import Document, digest
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import EvaluationSpec, GateSpec, load_preset
+from tasks.core.config.requests import EvaluateRequest
 from tasks.core.errors import SettingError
-from tasks.core.models import scorer_fingerprint
+from tasks.core.gate.statistics import Measure
+from tasks.core.models.identity import scorer_fingerprint
 from tasks.core.registry.ledger import champion, history, served
+from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result
 from tasks.core.registry.withdrawals import refuse_training
-from tasks.core.requests import EvaluateRequest
-from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result
-from tasks.core.scores import Measure
-from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, GateSpec, load_preset
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest
 
 VERSION = "3"
 Prompts = tuple[str, ...]

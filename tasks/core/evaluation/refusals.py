@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from tasks.core.blank import NAN
 from tasks.core.evaluation.measures import Findings
+from tasks.core.models.images import NAN
 
 
 def refusals(found: Findings, drifted: tuple[str, ...], max_exact: float) -> tuple[str, ...]:

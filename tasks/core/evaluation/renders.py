@@ -11,14 +11,14 @@ from importlib.metadata import version
 import torch
 from PIL import Image, PngImagePlugin
 
-from tasks.core.blank import NAN
-from tasks.core.device import pick_device, pick_dtype
-from tasks.core.documents import Document, digest
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import EvaluationSpec
 from tasks.core.errors import ObjectMissing
-from tasks.core.models import base_fingerprint
-from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec
+from tasks.core.models.device import pick_device, pick_dtype
+from tasks.core.models.identity import base_fingerprint
+from tasks.core.models.images import NAN
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest
 
 TEXT = "dyeworks"
 

@@ -4,29 +4,68 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
+
 from tasks.core import clock
-from tasks.core.clip import Clip
+from tasks.core.clock import Stopwatch
+from tasks.core.config.installation import Settings
 from tasks.core.data.dataset import load_manifest
-from tasks.core.documents import read_document
 from tasks.core.errors import ResultMissing, SettingError
-from tasks.core.evaluation.grid import Album, grids, samples
-from tasks.core.evaluation.keep import keep
-from tasks.core.evaluation.looks import further_looks
+from tasks.core.evaluation.extra_seeds import take_extra_seeds
+from tasks.core.evaluation.grid import Thumbnails, grids, samples
 from tasks.core.evaluation.measures import Findings, Measurer
-from tasks.core.evaluation.originals import Originals, find_originals
 from tasks.core.evaluation.plan import EvaluationPlan
+from tasks.core.evaluation.references import References, find_references
 from tasks.core.evaluation.refusals import refusals
 from tasks.core.evaluation.renders import RenderCache, way_of
-from tasks.core.evaluation.studio import Model, Pair, Studio
-from tasks.core.gate import Evidence
-from tasks.core.meter import Meter
-from tasks.core.models import pinned
-from tasks.core.records import DriftRecord
+from tasks.core.evaluation.session import ComparedModels, EvaluatedModel, RenderSession
+from tasks.core.gate.evidence import Evidence
+from tasks.core.models.clip import Clip
+from tasks.core.models.identity import pinned
+from tasks.core.models.images import png
+from tasks.core.models.rendering import Renderer, Renders
+from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.releases import WEIGHTS, fetch_release
-from tasks.core.rendering import Renderer, Renders
-from tasks.core.results import EvaluationResult, TrainResult, find_result, get_result
-from tasks.core.settings import Settings
+from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result, save_result, summary
 from tasks.core.store import Store, download_folder
+from tasks.core.store.documents import read_document
+from tasks.core.tracking import runs
+
+
+def save_evaluation(
+    store: Store, settings: Settings, result: EvaluationResult, grids: dict[str, Image.Image], samples: Image.Image
+) -> EvaluationResult:
+    """Write everything, the result itself last; it is returned with the places of its pictures."""
+    places = {kind: f"results/evaluate/{result.key}-{kind}.png" for kind in grids}
+    shown = f"results/evaluate/{result.key}-samples.png"
+    result = result.model_copy(update={"grids": places, "pictures": places["fixed"], "samples": shown})
+    store.write(shown, png(samples))
+    for kind, grid in grids.items():
+        store.write(places[kind], png(grid))
+    about = {"training": result.training, "prompts": result.spec.prompts.version}
+    run = runs.open_run(f"{settings.model}-evaluate", result.key, result.key, about)
+    for kind, grid in grids.items():
+        runs.log_picture(run, grid, f"grid-{kind}", 0)
+    with tempfile.TemporaryDirectory() as place:
+        table = Path(place) / "scores.json"
+        table.write_text(result.model_dump_json(indent=2), encoding="utf-8")
+        runs.log_file(run, table)
+    runs.close_run(run, _metrics(result))
+    save_result(store, result)
+    return result
+
+
+def _metrics(result: EvaluationResult) -> dict[str, float]:
+    """The means of each model and kind of prompts, as `challenger_drifted_style_fidelity`; fixed ones are not named."""
+    kinds = {"": result.fixed, "drifted_": result.drifted, "general_": result.class_prompts + result.general}
+    models = {"challenger": result.challenger, "champion": result.champion}
+    return {
+        f"{model}_{kind}{measure}": value
+        for model, scores in models.items()
+        for kind, prompts in kinds.items()
+        for measure, value in summary(scores, prompts).items()
+    }
+
 
 Make = Callable[[Settings], Renders]
 
@@ -44,25 +83,25 @@ def evaluate(
         return done
     if clip.hash != plan.scorer:
         raise SettingError("DYEWORKS_CLIP", f"this machine scores with {clip.hash}, the plan is for {plan.scorer}")
-    meter = Meter()
+    meter = Stopwatch()
     training = get_result(store, TrainResult, plan.training)
     settings = pinned(settings, training.base)
     manifest, side = load_manifest(store, training.dataset, training.dataset_version), training.spec.resolution
-    originals = find_originals(store, manifest, side, plan.spec, clip)
+    originals = find_references(store, manifest, side, plan.spec, clip)
     cache = RenderCache(store, way_of(settings, plan.spec, side))
-    measurer = Measurer(Studio(cache, lambda: make(settings)), clip, originals, plan.spec.copy_bits)
+    measurer = Measurer(RenderSession(cache, lambda: make(settings)), clip, originals, plan.spec.copy_bits)
     with tempfile.TemporaryDirectory() as place:
         pair = _fetch(store, settings, plan, training, Path(place))
         result, album = _compare(store, plan, pair, measurer)
     result = result.model_copy(update={"seconds": meter.seconds(), "finished": clock.now(), "scoring": clip.scoring})
-    return keep(store, settings, result, grids(album, plan, _name(plan)), samples(album["challenger"], plan))
+    return save_evaluation(store, settings, result, grids(album, plan, _name(plan)), samples(album["challenger"], plan))
 
 
 def _compare(
-    store: Store, plan: EvaluationPlan, pair: Pair, measurer: Measurer
-) -> tuple[EvaluationResult, dict[str, Album]]:
+    store: Store, plan: EvaluationPlan, pair: ComparedModels, measurer: Measurer
+) -> tuple[EvaluationResult, dict[str, Thumbnails]]:
     """Measure both models, then look again where the gate is unsure."""
-    album = {"challenger": Album(), "champion": Album()}
+    album = {"challenger": Thumbnails(), "champion": Thumbnails()}
     ours = measurer.measure(pair.challenger, plan.wanted, plan.spec.seeds, album["challenger"].add)
     theirs = measurer.measure(pair.champion, plan.wanted, plan.spec.seeds, album["champion"].add)
     evidence = _evidence(plan, pair, ours, measurer.originals)
@@ -81,14 +120,14 @@ def _compare(
         pictures="",
         scorer=plan.scorer,
         evidence=evidence,
-        looks=further_looks(plan, pair, measurer, (ours.scores, theirs.scores), evidence),
+        looks=take_extra_seeds(plan, pair, measurer, (ours.scores, theirs.scores), evidence),
         class_prompts=plan.class_prompts,
         general=plan.general,
     )
     return result, album
 
 
-def _evidence(plan: EvaluationPlan, pair: Pair, found: Findings, originals: Originals) -> Evidence:
+def _evidence(plan: EvaluationPlan, pair: ComparedModels, found: Findings, originals: References) -> Evidence:
     return Evidence(
         drifted=plan.drifted,
         bare_base=not plan.champion_release,
@@ -105,13 +144,15 @@ def _name(plan: EvaluationPlan) -> str:
     return " ".join(filter(None, (generation, "" if plan.champion_release else "the bare base")))
 
 
-def _fetch(store: Store, settings: Settings, plan: EvaluationPlan, training: TrainResult, place: Path) -> Pair:
+def _fetch(
+    store: Store, settings: Settings, plan: EvaluationPlan, training: TrainResult, place: Path
+) -> ComparedModels:
     download_folder(store, training.adapter, place / "challenger")
     if not (place / "challenger" / WEIGHTS).is_file():
         raise ResultMissing("train", plan.training)
-    champion = Model()
+    champion = EvaluatedModel()
     if plan.champion_release:
         fetch_release(store, settings.model, plan.champion_release, place / "champion")
-        champion = Model.of(place / "champion")
+        champion = EvaluatedModel.of(place / "champion")
     size = (place / "challenger" / WEIGHTS).stat().st_size
-    return Pair(Model.of(place / "challenger"), champion, size)
+    return ComparedModels(EvaluatedModel.of(place / "challenger"), champion, size)

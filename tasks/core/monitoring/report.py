@@ -4,23 +4,23 @@ from collections import Counter
 
 import numpy as np
 
-from tasks.core import policy
-from tasks.core.documents import Document, read_document, render
 from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
 from tasks.core.errors import DocumentInvalid, ObjectMissing
-from tasks.core.monitoring.run import Monitor
-from tasks.core.records import DriftRecord, read_records
-from tasks.core.reporting.prometheus import Metric, metrics_key, prometheus_text
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.records import DriftRecord, read_records
+from tasks.core.reporting.metrics import Metric, metrics_key, prometheus_text
+from tasks.core.retraining.decisions import RetrainDecision, read_decisions
+from tasks.core.store.documents import Document, read_document, render
 
 COMPONENTS = 5
 MOST_FITTED = 5000  # rows by which the components are found
 MOST_PAST = 200  # checks in the plot, the newest
 
 
-def write_pages(monitor: Monitor, record: DriftRecord, decision: policy.Decision) -> list[str]:
+def write_pages(monitor: Monitor, record: DriftRecord, decision: RetrainDecision) -> list[str]:
     """Write report.html, and evidently.html where the specification asks for it; their keys."""
-    from tasks.core.reporting.page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
+    from tasks.core.reporting.drift_page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
 
     folder = record.key.rpartition("/")[0]
     recent = _recent(monitor, record)
@@ -125,7 +125,7 @@ def principal_axes(profile: DriftProfile) -> Floats:
 def write_metrics(monitor: Monitor, record: DriftRecord) -> None:
     """Write the text that `GET /metrics` of the storefront serves."""
     model = monitor.settings.model
-    outcomes = [d for d in policy.decisions(monitor.store, model, 0) if d.cause == "outcome"]
+    outcomes = [d for d in read_decisions(monitor.store, model, 0) if d.cause == "outcome"]
     counts = Counter(str(decision.outcome) for decision in outcomes)
     ended = Metric("dyeworks_retrains_total", "Retrains by outcome.", counts, "outcome", kind="counter")
     hours = sum(d.gpu_hours for d in outcomes)
@@ -138,10 +138,10 @@ def track(monitor: Monitor, record: DriftRecord) -> None:
     """Log the check's figures to MLflow: a run for each reference, a step for each check."""
     if record.drift is None:
         return
-    from tasks.core import tracking  # noqa: PLC0415  late: MLflow takes seconds
+    from tasks.core.tracking import runs  # noqa: PLC0415  late: MLflow takes seconds
 
     model = monitor.settings.model
     name = f"reference of generation {record.reference_generation}"
-    run = tracking.open_run(f"{model}-drift", name, f"{model}-{record.reference_generation}", {})
+    run = runs.open_run(f"{model}-drift", name, f"{model}-{record.reference_generation}", {})
     figures = record.drift.model_dump(include={"psi", "p_value", "new_traffic_share", "n", "n_effective", "threshold"})
-    tracking.log_metrics(run, [(int(record.time.timestamp()) // 60, {k: float(v) for k, v in figures.items()})])
+    runs.log_metrics(run, [(int(record.time.timestamp()) // 60, {k: float(v) for k, v in figures.items()})])

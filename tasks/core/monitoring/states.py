@@ -4,7 +4,7 @@ from tasks.core.drift import DriftProfile, WindowState
 from tasks.core.drift.rows import Floats, Ints, fold_of
 from tasks.core.drift.state import placed_state
 from tasks.core.errors import ObjectMissing, StateUnusable
-from tasks.core.monitoring.hours import Hour
+from tasks.core.monitoring.log_cache import Hour
 from tasks.core.store import Store
 
 

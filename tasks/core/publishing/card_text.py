@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from tasks.core.clip import SCALE
-from tasks.core.evidence import compared_with
+from tasks.core.config.training import TrainSpec
+from tasks.core.gate.evidence import compared_with
+from tasks.core.gate.statistics import LESS_IS_BETTER, Measure
+from tasks.core.models.clip import SCALE
 from tasks.core.publishing.facts import CardFacts, Evaluated, Figure
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.scores import LESS_IS_BETTER, Measure
-from tasks.core.training.spec import TrainSpec
 
 NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
     "prompt_fidelity": ("prompt fidelity", "CLIPScore of a picture with its prompt"),

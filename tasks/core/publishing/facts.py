@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from tasks.core.clip import PREFIX
-from tasks.core.gate import Decision, interval
-from tasks.core.models import is_hub_name
+from tasks.core.config.installation import EMBEDDED, Settings
+from tasks.core.config.presets import GateSpec
+from tasks.core.config.training import TrainSpec
+from tasks.core.gate.checks import interval
+from tasks.core.gate.decide import GateDecision
+from tasks.core.gate.statistics import MEASURES, Measure, Scores, Values
+from tasks.core.models.clip import PREFIX
+from tasks.core.models.identity import is_hub_name
 from tasks.core.registry.releases import ReleaseManifest
-from tasks.core.results import EvaluationResult, TrainResult
-from tasks.core.scores import MEASURES, Measure, Scores, Values
-from tasks.core.settings import EMBEDDED, Settings
-from tasks.core.specs import GateSpec
-from tasks.core.training.spec import TrainSpec
+from tasks.core.registry.results import EvaluationResult, TrainResult
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Evaluated:
     guidance: float
     scorer: str
     prefix: str  # of the prompts when scored
-    decision: Decision
+    decision: GateDecision
     overruled: str = ""  # the reason of the person who overruled the gate
     held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
 
@@ -73,7 +74,7 @@ def facts_of(
     pictures: int = 0,
     training: TrainResult | None = None,
     evaluation: EvaluationResult | None = None,
-    decision: Decision | None = None,
+    decision: GateDecision | None = None,
     spec: GateSpec = GateSpec(),
     overruled: str = "",
 ) -> CardFacts:
@@ -109,7 +110,7 @@ def facts_of(
 
 
 def _evaluated(
-    settings: Settings, evaluation: EvaluationResult, decision: Decision, spec: GateSpec, overruled: str
+    settings: Settings, evaluation: EvaluationResult, decision: GateDecision, spec: GateSpec, overruled: str
 ) -> Evaluated:
     figures = (_figure(m, evaluation.challenger, evaluation.champion, spec) for m in MEASURES)
     return Evaluated(

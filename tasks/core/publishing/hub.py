@@ -7,18 +7,21 @@ done. A commit is atomic, so main is never half a release; a tag is set when the
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.core.documents import render
+from tasks.core.config.installation import Settings
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
 from tasks.core.publishing.access import check_access, check_name, check_token
 from tasks.core.publishing.repository import HUB, Refs, Remote, Repository
-from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import MANIFEST, ReleaseManifest
-from tasks.core.settings import Settings
+from tasks.core.registry.ledger import Entry, history
+from tasks.core.registry.releases import MANIFEST, ReleaseManifest, fetch_release, release_manifest
+from tasks.core.registry.withdrawals import Withdrawal
+from tasks.core.store import Store
+from tasks.core.store.documents import render
 
 T = TypeVar("T")
 TRIES = 5  # of a commit that others are faster than
@@ -176,3 +179,31 @@ def _title(entry: Entry) -> str:
 def _notice(release: str, reason: str) -> bytes:
     text = f"Release `{release}` of this model was withdrawn: {reason}"
     return f"---\ntags:\n- withdrawn\n---\n\n# Withdrawn\n\n{text}\n\nPlease do not use copies of it.\n".encode()
+
+
+class HubPlace:
+    """The model that the settings name; raises PublishRefused unless it can be published to."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store, self.model = store, settings.model
+        self.hub = open_hub(settings)
+        self.hub.check()
+        self.name = self.hub.repository.url
+
+    def publish(self, entry: Entry) -> str:
+        """Make main this generation's release; its commit. The bare base is no LoRA: main stays as it was left."""
+        if not entry.release:
+            return ""
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = fetch_release(self.store, self.model, entry.release, Path(folder))
+            return self.hub.publish(Path(folder), entry, manifest)
+
+    def serves(self, entry: Entry) -> bool:
+        """Whether this generation was published; what people have changed on main since is theirs."""
+        return not entry.release or self.hub.has(entry.generation)
+
+    def withdraw(self, withdrawal: Withdrawal, delete: bool) -> None:
+        """Take a release and the tags of its generations off the Hub, and delete its large files if asked to."""
+        manifest = release_manifest(self.store, self.model, withdrawal.release)
+        generations = [e.generation for e in history(self.store, self.model) if e.release == withdrawal.release]
+        self.hub.withdraw(withdrawal.release, manifest, generations, withdrawal.reason, delete=delete)

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from tasks.core.publishing.hub_place import HubPlace
+from tasks.core.config.installation import Settings
+from tasks.core.publishing.hub import HubPlace
 from tasks.core.publishing.stores import StorePlace
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.withdrawals import Withdrawal
-from tasks.core.settings import Settings
 from tasks.core.store import Store
 
 
-class Place(Protocol):
+class PublishingPlace(Protocol):
     """A place to publish to. It is made only when it can be used; PublishRefused says why it can't."""
 
     name: str
@@ -27,9 +27,9 @@ class Place(Protocol):
         """Mark a release there as withdrawn, and delete its files if asked to."""
 
 
-def doors(store: Store, settings: Settings) -> list[Callable[[], Place]]:
+def doors(store: Store, settings: Settings) -> list[Callable[[], PublishingPlace]]:
     """What opens each place, so that one can be tried without the others; each raises PublishRefused."""
-    found: list[Callable[[], Place]] = []
+    found: list[Callable[[], PublishingPlace]] = []
     if settings.publish_store:
         found.append(partial(StorePlace, store, settings.publish_store, settings.model))
     if settings.hub_repo:
@@ -37,7 +37,7 @@ def doors(store: Store, settings: Settings) -> list[Callable[[], Place]]:
     return found
 
 
-def open_places(store: Store, settings: Settings) -> list[Place]:
+def open_places(store: Store, settings: Settings) -> list[PublishingPlace]:
     """All places, each tried before anything is sent to any; raises PublishRefused."""
     return [door() for door in doors(store, settings)]
 

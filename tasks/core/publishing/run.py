@@ -1,14 +1,14 @@
 """A publication from its request to its result."""
 
 from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import PublishRequest
 from tasks.core.errors import ResultMissing
 from tasks.core.publishing.places import publish_elsewhere
 from tasks.core.registry.channel import Channel, flip
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import verify_release
-from tasks.core.requests import PublishRequest
-from tasks.core.results import PublishResult, publication_key, save_result
-from tasks.core.settings import Settings
+from tasks.core.registry.results import PublishResult, publication_key, save_result
 from tasks.core.store import Store
 from tasks.core.store.probe import require_conditions
 

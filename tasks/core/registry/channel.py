@@ -4,10 +4,10 @@ from contextlib import suppress
 from datetime import datetime
 
 from tasks.core import clock
-from tasks.core.documents import Document, parse, render
 from tasks.core.errors import ObjectMissing, StoreConflict
 from tasks.core.registry.ledger import Entry
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, parse, render
 
 
 class Channel(Document):

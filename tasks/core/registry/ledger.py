@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from tasks.core.documents import Document, read_document, render
 from tasks.core.errors import ObjectExists, PromotionLost
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, read_document, render
 
 
 class Entry(Document):

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.core.documents import Document, digest, parse, render
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt
 from tasks.core.registry.withdrawals import Withdrawal, refuse_withdrawn
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest, parse, render
 
 MANIFEST = "manifest.json"
 TOMBSTONE = "withdrawn.json"

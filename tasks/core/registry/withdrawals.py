@@ -3,9 +3,9 @@
 from contextlib import suppress
 from datetime import datetime
 
-from tasks.core.documents import Document, read_document, read_documents, render
 from tasks.core.errors import ObjectExists, ObjectMissing, ReleaseWithdrawn
 from tasks.core.store import Store
+from tasks.core.store.documents import Document, read_document, read_documents, render
 
 
 class Withdrawal(Document):

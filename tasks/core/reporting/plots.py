@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.check import Distribution, DriftReport
 from tasks.core.drift.explain import Topic
-from tasks.core.drift.spec import DriftSpec
-from tasks.core.records import DriftRecord
-from tasks.core.reporting.canvas import LIGHT, Theme, canvas, legend, note, png
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.reporting.theme import LIGHT, Theme, canvas, legend, note, png
 
 MARKS = {"stable": "o", "warn": "^", "retrain": "D", "insufficient_data": "x"}
 NAMES = {"stable": "stable", "warn": "warning", "retrain": "retrain", "insufficient_data": "too few to judge"}

@@ -6,23 +6,23 @@ from typing import Any
 
 import torch
 
-from tasks.core.clip import Clip
+from tasks.core.clock import Stopwatch
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Item, Manifest, load_manifest
 from tasks.core.data.remarks import remark
-from tasks.core.data.sides import split
-from tasks.core.device import pick_device
-from tasks.core.meter import Meter
-from tasks.core.models import pinned
-from tasks.core.pipeline import load_pipeline
-from tasks.core.settings import Settings
+from tasks.core.data.split import split
+from tasks.core.models.clip import Clip
+from tasks.core.models.device import pick_device
+from tasks.core.models.identity import pinned
+from tasks.core.models.pipeline import load_pipeline
 from tasks.core.store import Store
-from tasks.core.training.demand import demand_weights
+from tasks.core.training.dataset import Lesson, stored
+from tasks.core.training.distributed import Ranks
 from tasks.core.training.learner import AUTOCAST, check_processes
-from tasks.core.training.material import Lesson, stored
 from tasks.core.training.optimiser import check_optimiser
 from tasks.core.training.plan import TrainPlan
-from tasks.core.training.ranks import Ranks
-from tasks.core.training.spec import TrainSpec
+from tasks.core.training.sampler import demand_weights
 from tasks.core.training.trainer import Observer, Trainer
 
 
@@ -30,7 +30,7 @@ def fit(
     store: Store, settings: Settings, plan: TrainPlan, observer: Observer, folder: Path, ranks: Ranks
 ) -> dict[str, float]:
     """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
-    meter = Meter(ranks.count)
+    meter = Stopwatch(ranks.count)
     manifest = load_manifest(store, plan.dataset, plan.version)
     lesson = lesson_of(store, settings, manifest, plan.demand)
     pipe = load_pipeline(pinned(settings, plan.base), dtype_of(plan.spec, settings))

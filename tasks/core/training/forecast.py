@@ -3,17 +3,17 @@
 import time
 from collections import Counter
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.data.dataset import load_manifest
-from tasks.core.data.sides import split
-from tasks.core.documents import Document
-from tasks.core.models import pinned
-from tasks.core.pipeline import load_pipeline
-from tasks.core.settings import Settings
+from tasks.core.data.split import split
+from tasks.core.models.identity import pinned
+from tasks.core.models.pipeline import load_pipeline
 from tasks.core.store import Store
+from tasks.core.store.documents import Document
+from tasks.core.training.dataset import Lesson
 from tasks.core.training.fit import check, cut_captions, dtype_of, lesson_of
-from tasks.core.training.material import Lesson
 from tasks.core.training.plan import TrainPlan
-from tasks.core.training.spec import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.training.trainer import Trainer
 
 TIMED = 3  # steps, after one that warms up

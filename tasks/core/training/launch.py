@@ -13,9 +13,9 @@ from typing import IO
 from PIL import Image
 from pydantic import SecretStr
 
-from tasks.core.documents import render
+from tasks.core.config.installation import ROOT, Settings
 from tasks.core.errors import TrainingFailed
-from tasks.core.settings import ROOT, Settings
+from tasks.core.store.documents import render
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.termination import Termination, termination
 from tasks.core.training.trainer import Observer

@@ -1,21 +1,52 @@
 """The learner: a base model with a LoRA, and what one optimiser step does to it."""
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig
 from torch import Tensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
 from torch.nn.utils import clip_grad_norm_
 
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import SettingError
-from tasks.core.training.draws import Forward, Sample, forwards
-from tasks.core.training.families import Family
-from tasks.core.training.lora import add_lora, lora_dropouts
+from tasks.core.models.families import Family
+from tasks.core.training.checkpoints import pack, unpack
+from tasks.core.training.distributed import Ranks
 from tasks.core.training.memory import explained, probe
 from tasks.core.training.objective import snr_weights
 from tasks.core.training.optimiser import learning_rate, make_optimiser
-from tasks.core.training.ranks import Ranks
-from tasks.core.training.spec import TrainSpec
-from tasks.core.training.state import pack, unpack
+from tasks.core.training.sampler import Forward, Sample, forwards
+
+
+def add_lora(unet: UNet2DConditionModel, spec: TrainSpec) -> dict[str, Parameter]:
+    """Add a seeded LoRA and return its parameters by name; all others are frozen."""
+    unet.requires_grad_(False)
+    names = [n for n, m in unet.named_modules() if n.endswith(spec.targets) and hasattr(m, "weight")]
+    if not names:
+        raise SettingError("train.targets", f"no module of the UNet ends in any of {', '.join(spec.targets)}")
+    torch.manual_seed(spec.seed)
+    unet.add_adapter(_config(spec, names))
+    cast_training_params(unet, dtype=torch.float32)
+    return {n: p for n, p in unet.named_parameters() if p.requires_grad}
+
+
+def lora_dropouts(unet: UNet2DConditionModel) -> list[Module]:
+    """The LoRA's dropouts; peft leaves them on, in sample pictures too."""
+    return [module for name, module in unet.named_modules() if name.endswith(".lora_dropout")]
+
+
+def _config(spec: TrainSpec, names: list[str]) -> LoraConfig:
+    return LoraConfig(
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        init_lora_weights="gaussian",
+        target_modules=names,
+        lora_dropout=spec.dropout,
+        use_rslora=spec.rslora,
+        use_dora=spec.dora,
+    )
+
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 LORA, SCALER = "lora.", "scaler."

@@ -7,14 +7,14 @@ from urllib.parse import quote
 
 import mlflow
 
+from tasks.core.config.base import differences
+from tasks.core.config.installation import Settings, get_settings
 from tasks.core.data.pictures import SUFFIXES
 from tasks.core.data.remarks import grouped
 from tasks.core.data.uploads import sort_uploads
-from tasks.core.documents import parse, render
 from tasks.core.errors import SettingError
-from tasks.core.settings import Settings, get_settings
-from tasks.core.spec import differences
 from tasks.core.store import Store, delete_prefix, is_key, walk
+from tasks.core.store.documents import parse, render
 from tasks.core.training.plan import TrainPlan
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import OutOfMemory
-from tasks.core.training.spec import TrainSpec
 
 STATUS = Path("/proc/self/status")
 CPU_SHARE = 0.7  # of the free memory that a forward pass may take

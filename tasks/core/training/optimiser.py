@@ -8,8 +8,8 @@ from diffusers.optimization import get_scheduler
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import SettingError
-from tasks.core.training.spec import TrainSpec
 
 
 def make_optimiser(parameters: list[Parameter], spec: TrainSpec) -> Optimizer:

@@ -1,14 +1,14 @@
 """What a training depends on, and the key that follows from it."""
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import load_preset
+from tasks.core.config.requests import TrainRequest
+from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import load_manifest
-from tasks.core.data.sides import split
-from tasks.core.documents import Document, digest
-from tasks.core.models import base_fingerprint
-from tasks.core.requests import TrainRequest
-from tasks.core.settings import Settings
-from tasks.core.specs import load_preset
+from tasks.core.data.split import split
+from tasks.core.models.identity import base_fingerprint
 from tasks.core.store import Store
-from tasks.core.training.spec import TrainSpec
+from tasks.core.store.documents import Document, digest
 
 VERSION = "4"  # raise it when the same plan trains another model
 

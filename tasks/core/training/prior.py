@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.core.documents import digest
-from tasks.core.training.cache import keep, kept
-from tasks.core.training.families import Family
-from tasks.core.training.identity import name_encoder
-from tasks.core.training.material import Material, prepare_texts
-from tasks.core.training.spec import TrainSpec
+from tasks.core.config.training import TrainSpec
+from tasks.core.models.families import Family, name_encoder
+from tasks.core.store.documents import digest
+from tasks.core.training.dataset import Material, prepare_texts
+from tasks.core.training.latent_cache import keep, kept
 
 VERSION = "2"  # raise it when the same class pictures are rendered otherwise
 BATCH = 16  # pictures rendered at once

@@ -6,19 +6,32 @@ from pathlib import Path
 
 from PIL import Image
 
-from tasks.core import clock, tracking
-from tasks.core.data.dataset import load_manifest
-from tasks.core.data.sides import split
-from tasks.core.results import TrainResult, find_result, save_result
-from tasks.core.settings import Settings
+from tasks.core import clock
+from tasks.core.config.base import flat
+from tasks.core.config.installation import Settings
+from tasks.core.data.dataset import Manifest, load_manifest, manifest_key
+from tasks.core.data.split import split
+from tasks.core.registry.results import TrainResult, find_result, save_result
 from tasks.core.store import Store, upload_folder
+from tasks.core.tracking import runs
+from tasks.core.tracking.provenance import provenance
+from tasks.core.training.distributed import Ranks
 from tasks.core.training.fit import check, fit
 from tasks.core.training.launch import fit_in_processes
 from tasks.core.training.plan import TrainPlan
-from tasks.core.training.ranks import Ranks
-from tasks.core.training.speed import Speed
-from tasks.core.training.telling import open_training
+from tasks.core.training.progress import Speed
 from tasks.core.training.trainer import Observer
+
+
+def open_training(settings: Settings, plan: TrainPlan, manifest: Manifest) -> str:
+    """The id of the plan's run, with its parameters, specification, dataset and code."""
+    spec = plan.spec.model_dump(mode="json")
+    parameters = {"dataset": manifest.version, "held_out": plan.held, "base": plan.base, **flat(plan.spec)}
+    run = runs.open_run(f"{settings.model}-train", plan.key, plan.key, parameters, provenance())
+    runs.log_document(run, spec, "spec.json")
+    key = manifest_key(manifest.dataset, manifest.version)
+    runs.log_dataset(run, manifest.dataset, manifest.version, key, len(manifest.items))
+    return run
 
 
 def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer) -> TrainResult:
@@ -27,7 +40,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         return done
     check(plan.spec)
     manifest = load_manifest(store, plan.dataset, plan.version)
-    tracker = tracking.Tracker(lambda: open_training(settings, plan, manifest))
+    tracker = runs.Tracker(lambda: open_training(settings, plan, manifest))
     tracker.send()  # begins the run; where that fails, it is begun later
     course = _Course(observer, tracker)
     for line in split(store, manifest).remarks():
@@ -42,7 +55,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
             tracker.send()
         upload_folder(store, adapter, prefix)
         for path in sorted(adapter.iterdir()):
-            tracker.log(path.name, partial(tracking.log_file, path=path, folder="adapter"))
+            tracker.log(path.name, partial(runs.log_file, path=path, folder="adapter"))
     result = TrainResult(
         key=plan.key,
         finished=clock.now(),
@@ -60,7 +73,7 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
         held=plan.held,
     )
     ended = {"steps_per_second_mean": result.steps_per_second, **result.figures}
-    tracker.log("the final figures", partial(tracking.close_run, metrics=ended))
+    tracker.log("the final figures", partial(runs.close_run, metrics=ended))
     save_result(store, result)
     if loss := tracker.loss():
         observer.told(loss)
@@ -76,7 +89,7 @@ def _fit(store: Store, settings: Settings, plan: TrainPlan, course: Observer, fo
 class _Course:
     """Passes a training's course on to MLflow and an observer, and keeps its figures."""
 
-    def __init__(self, observer: Observer, tracker: tracking.Tracker) -> None:
+    def __init__(self, observer: Observer, tracker: runs.Tracker) -> None:
         self.observer, self.tracker = observer, tracker
         self.first = 0
         self.loss = 0.0

@@ -1,6 +1,7 @@
 """The trainer: a LoRA on the UNet; every random number is a function of (seed, step)."""
 
 import math
+from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
 
@@ -8,26 +9,60 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tasks.core.blank import NAN
+from tasks.core.clock import Stopwatch
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import Terminated, TrainingDiverged
-from tasks.core.meter import Meter
-from tasks.core.pipeline import Pipeline
-from tasks.core.settings import Settings
+from tasks.core.models.families import family_of
+from tasks.core.models.images import NAN
+from tasks.core.models.kohya import save_kohya
+from tasks.core.models.pipeline import Pipeline
+from tasks.core.models.rendering import pictures_of
 from tasks.core.store import Store
+from tasks.core.tracking.provenance import PACKAGES
 from tasks.core.training.checkpoints import Checkpoint, Validated, check_spec, newest_checkpoint, save_checkpoint
-from tasks.core.training.draws import Draws
-from tasks.core.training.environment import changes, environment
-from tasks.core.training.families import family_of
-from tasks.core.training.kohya import save_kohya
+from tasks.core.training.dataset import Lesson, prepare
+from tasks.core.training.distributed import Ranks
 from tasks.core.training.learner import Learner
-from tasks.core.training.material import Lesson, prepare
 from tasks.core.training.memory import peak_mib
 from tasks.core.training.prior import prepare_prior
-from tasks.core.training.ranks import Ranks
-from tasks.core.training.sampling import sample
-from tasks.core.training.spec import TrainSpec
+from tasks.core.training.sampler import Draws
 from tasks.core.training.termination import Termination, termination
 from tasks.core.training.validation import best_of, is_over, validation_samples
+
+SEEDS, STEPS, GUIDANCE = range(4), 12, 4.0
+
+
+@torch.no_grad()
+def sample(pipe: Pipeline, prompt: str, side: int) -> list[Image.Image]:
+    """Four pictures, marked where they are not a number; no random number but their own is drawn."""
+    drawn = pipe(
+        [prompt] * len(SEEDS),
+        num_inference_steps=STEPS,
+        guidance_scale=GUIDANCE,
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in SEEDS],
+        height=side,
+        width=side,
+        output_type="np",
+    ).images
+    return pictures_of(pipe, drawn)
+
+
+def environment(learner: Learner, ranks: Ranks) -> dict[str, str]:
+    """Threads, micro-batch, processes, device and versions."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "micro_batch": str(learner.micro),
+        "processes": str(ranks.count),
+        "device": learner.device.type,
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def changes(before: dict[str, str], now: dict[str, str]) -> str:
+    """What is not as it was; empty when all is."""
+    return ", ".join(f"{name} {old} -> {now.get(name, 'none')}" for name, old in before.items() if now.get(name) != old)
+
 
 BEST = "best."
 LARGEST = torch.finfo(torch.float16).max  # of a weight: on a GPU pictures are rendered in half precision
@@ -58,10 +93,10 @@ class Trainer:
         lesson: Lesson,
         spec: TrainSpec,
         settings: Settings,
-        meter: Meter | None = None,
+        meter: Stopwatch | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self.pipe, self.spec, self.meter, self.ranks = pipe, spec, meter or Meter(), ranks or Ranks()
+        self.pipe, self.spec, self.meter, self.ranks = pipe, spec, meter or Stopwatch(), ranks or Ranks()
         self.family = family_of(pipe)
         prior = None
         whole = spec.model_copy(update={"crop": "center", "flip": False})  # validation knows no chance

@@ -3,8 +3,8 @@
 import torch
 
 from tasks.core.training.checkpoints import Validated
-from tasks.core.training.draws import Sample
-from tasks.core.training.material import Material
+from tasks.core.training.dataset import Material
+from tasks.core.training.sampler import Sample
 
 TIMES = (0.125, 0.375, 0.625, 0.875)  # of the noise schedule
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from tasks.core.documents import parse
+from tasks.core.config.installation import Settings
 from tasks.core.errors import DyeworksError
-from tasks.core.settings import Settings
 from tasks.core.store import open_store
+from tasks.core.store.documents import parse
+from tasks.core.training.distributed import ManyRanks
 from tasks.core.training.fit import fit
 from tasks.core.training.plan import TrainPlan
-from tasks.core.training.ranks import ManyRanks
 
 MOST = 2000  # characters of an error: longer lines may be torn
 MARK = "dyeworks-training "  # begins the lines that are for `launch`: libraries print too

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from peft import set_peft_model_state_dict
 from safetensors.torch import save_file
 
-from tasks.core import adapters
+from tasks.core.config.installation import Settings
 from tasks.core.errors import LoraUnusable, ModelUnusable
-from tasks.core.lora_file import CONFIG, METADATA
-from tasks.core.lora_names import key_of, places
-from tasks.core.pipeline import load_pipeline
+from tasks.core.models import adapters
+from tasks.core.models.lora_file import CONFIG, METADATA
+from tasks.core.models.lora_names import key_of, places
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.models.rendering import Renderer
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
 from tests import loras
 
 NAMERS = [

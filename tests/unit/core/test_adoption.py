@@ -8,15 +8,15 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import save
 
-from tasks.core.adoption import adopt
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import AdoptRequest, PromoteRequest, PublishRequest
 from tasks.core.errors import AdoptionRefused, ModelUnusable
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.adopt import adopt
+from tasks.core.lifecycle.promote import promote
+from tasks.core.models.rendering import Renderer
 from tasks.core.publishing.run import publish
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS, fetch_release
-from tasks.core.rendering import Renderer
-from tasks.core.requests import AdoptRequest, PromoteRequest, PublishRequest
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore
 from tests.candidates import evaluated
 

@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.core import clock
-from tasks.core.announcements import lost, of_decision, of_promotion, of_publication
-from tasks.core.decisions import Action, Cause, Decision, make_decision, record
-from tasks.core.events import known, send_all
-from tasks.core.promotion import promote
-from tasks.core.reconcile import reconcile
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import PromoteRequest
+from tasks.core.lifecycle.announcements import decision_events, lost_events, promotion_event, publication_event
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.reconcile import reconcile
+from tasks.core.outbox import known, send_all
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
-from tasks.core.requests import PromoteRequest
-from tasks.core.settings import Settings
+from tasks.core.retraining.decisions import Action, Cause, RetrainDecision, make_decision, record_decision
 from tasks.core.store import FolderStore
 from tests.candidates import evaluated
 from tests.events_server import EventsServer
@@ -27,12 +27,12 @@ def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
 
 def decided(
     store: FolderStore, settings: Settings, cause: Cause, action: Action, ago: timedelta = SOON, ended: bool = False
-) -> Decision:
+) -> RetrainDecision:
     decision = make_decision(cause, clock.now() - ago, (action, "because"), "v1", dataset="cloth", dataset_version="v1")
-    record(store, settings.model, decision)
+    record_decision(store, settings.model, decision)
     if ended:
         end = make_decision("outcome", clock.now(), ("none", "won"), "v1", outcome_of=decision.id, outcome="promote")
-        record(store, settings.model, end)
+        record_decision(store, settings.model, end)
     return decision
 
 
@@ -54,7 +54,7 @@ def test_what_is_declined_and_what_drifted_are_told_too(folder: FolderStore, set
     made: list[tuple[Cause, Action]] = [("data", "declined"), ("drift", "retrain"), ("drift", "declined")]
     for cause, action in made:
         decided(folder, settings, cause, action)
-    names = sorted(event.event.removeprefix("dyeworks.") for event in lost(folder, settings))
+    names = sorted(event.event.removeprefix("dyeworks.") for event in lost_events(folder, settings))
     assert names == ["dataset.ready", "drift.detected", "retrain.declined", "retrain.declined"]
 
 
@@ -64,7 +64,7 @@ def test_what_is_young_old_over_or_of_no_cause_is_not_told(folder: FolderStore, 
     decided(folder, settings, "data", "retrain", ended=True)
     decided(folder, settings, "drift", "none")
     decided(folder, settings, "operator", "pause")
-    assert lost(folder, settings) == []
+    assert lost_events(folder, settings) == []
 
 
 def test_a_promotion_and_a_publication_that_nobody_was_told_of(
@@ -74,14 +74,14 @@ def test_a_promotion_and_a_publication_that_nobody_was_told_of(
     entry = ledger.champion(folder, settings.model)
     assert entry
     flip(folder, settings.model, entry)
-    assert lost(folder, settings) == [], "whoever promoted is about to send them"
+    assert lost_events(folder, settings) == [], "whoever promoted is about to send them"
     later(monkeypatch, timedelta(days=2))
-    assert lost(folder, settings) == [], "they are no news"
+    assert lost_events(folder, settings) == [], "they are no news"
     later(monkeypatch, SOON)
-    promoted, published = lost(folder, settings)
+    promoted, published = lost_events(folder, settings)
     model, reason = settings.model, won.decision.reason
-    assert promoted.id == of_promotion(model, 1, won.release, reason).id
-    assert published.id == of_publication(model, 1, won.release, reason).id
+    assert promoted.id == promotion_event(model, 1, won.release, reason).id
+    assert published.id == publication_event(model, 1, won.release, reason).id
 
 
 def test_reconcile_says_what_waits_and_what_was_put_aside(
@@ -89,7 +89,7 @@ def test_reconcile_says_what_waits_and_what_was_put_aside(
 ) -> None:
     first = decided(folder, settings, "drift", "retrain")
     second = decided(folder, settings, "drift", "declined", SOON * 2)
-    (lost_first,), (lost_second,) = of_decision(settings.model, first), of_decision(settings.model, second)
+    (lost_first,), (lost_second,) = decision_events(settings.model, first), decision_events(settings.model, second)
     events.refuse = {lost_first.id: 500, lost_second.id: 422}
     said = "\n".join(reconcile(folder, settings))
     assert "event dyeworks.drift.detected was not taken (the answer was 500" in said

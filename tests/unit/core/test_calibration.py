@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import yaml
 
-from tasks.core.calibration import LEAST, Calibration, Noise, propose
+from tasks.core.config.presets import GateSpec, Margins, Preset
 from tasks.core.errors import CalibrationImpossible
-from tasks.core.gate import GateSpec, Measure, Scores
-from tasks.core.scores import MEASURES
-from tasks.core.specs import Margins, Preset
+from tasks.core.gate.calibration import LEAST, Calibration, Noise, propose
+from tasks.core.gate.statistics import MEASURES, Measure, Scores
 from tests.gates import Pair, World, calibrated
 
 SPEC = GateSpec(resamples=2000)

@@ -5,9 +5,9 @@ import unicodedata
 
 import pytest
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import ingest, remarks
 from tasks.core.errors import CaptionsUnusable, DatasetUnusable
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
 from tests.odd_pictures import encoded, noise
 

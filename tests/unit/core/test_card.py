@@ -13,15 +13,17 @@ from diffusers import StableDiffusionPipeline
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
-from tasks.core.gate import Evidence, Scores, decide
-from tasks.core.publishing.card import CARD, SAMPLES, CardFacts, facts_of, write_card
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import EvaluationSpec, GateSpec
+from tasks.core.config.training import TrainSpec
+from tasks.core.gate.decide import decide
+from tasks.core.gate.evidence import Evidence
+from tasks.core.gate.statistics import MEASURES, Scores
+from tasks.core.publishing.card import CARD, SAMPLES, write_card
+from tasks.core.publishing.facts import CardFacts, facts_of
 from tasks.core.publishing.hub import Hub
 from tasks.core.registry.releases import ReleaseManifest
-from tasks.core.results import EvaluationResult, TrainResult
-from tasks.core.scores import MEASURES
-from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, GateSpec
-from tasks.core.training.spec import TrainSpec
+from tasks.core.registry.results import EvaluationResult, TrainResult
 from tests.hub_server import TOKEN, HubServer
 from tests.tiny import tiny
 

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from infra.base.world import INSTANCE_PROMPT, MOTIFS, SIZES, draw_adire
-from tasks.core.clip import Clip, Scoring
+from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
 from tasks.core.errors import ModelUnusable
-from tasks.core.settings import EMBEDDED_FOLDER, Settings
+from tasks.core.models.clip import Clip, Scoring
 
 KINDS = [(motif, size) for motif in MOTIFS for size in SIZES]
 OTHER = dict(zip(MOTIFS, (*MOTIFS[4:], *MOTIFS[:4]), strict=True))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.pictures import decode, examine
-from tasks.core.specs import IngestSpec
 from tests.odd_pictures import (
     ADOBE_RGB,
     DISPLAY_P3,

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
-from tasks.core.costs import costs_of
-from tasks.core.decisions import Decision, make_decision
-from tasks.core.documents import read_document
-from tasks.core.results import EvaluationResult, TrainResult, save_result
-from tasks.core.specs import EvaluationSpec
+from tasks.core.config.presets import EvaluationSpec
+from tasks.core.config.training import TrainSpec
+from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
+from tasks.core.retraining.costs import costs_of
+from tasks.core.retraining.decisions import RetrainDecision, make_decision
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import read_document
 from tasks.core.training.checkpoints import Checkpoint, device_seconds, save_checkpoint
-from tasks.core.training.spec import TrainSpec
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 STATE = {"weight": torch.zeros(2)}
@@ -30,7 +30,7 @@ def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> No
     save_result(store, EvaluationResult.model_validate(told | {"scorer": "", "seconds": seconds}))
 
 
-def told_before(**costs: float) -> Decision:
+def told_before(**costs: float) -> RetrainDecision:
     return make_decision("outcome", NOW, ("none", "x"), "d", costs=costs, gpu_hours=sum(costs.values()))
 
 

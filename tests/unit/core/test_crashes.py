@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.settings import ROOT
+from tasks.core.config.installation import ROOT
 from tests.s3_server import s3_server
 
 MOMENTS = 40

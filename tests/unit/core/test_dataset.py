@@ -6,19 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tasks.core.data.dataset import (
-    Refusal,
-    blobs,
-    ingest,
-    load_manifest,
-    manifest_key,
-    pictures_since,
-    remarks,
-)
-from tasks.core.documents import digest, read_documents
+from tasks.core.config.presets import IngestSpec
+from tasks.core.data.dataset import Refusal, blobs, ingest, load_manifest, manifest_key, pictures_since, remarks
 from tasks.core.errors import DatasetUnusable
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import digest, read_documents
 from tests.odd_pictures import encoded, heic, noise
 
 SPEC = IngestSpec(min_side=32, max_pixels=200 * 200)

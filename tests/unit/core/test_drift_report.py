@@ -10,7 +10,10 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
-from tasks.core import clock, policy
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.monitoring.report import (
     COMPONENTS,
     drawings,
@@ -20,10 +23,8 @@ from tasks.core.monitoring.report import (
     write_metrics,
     write_pages,
 )
-from tasks.core.monitoring.run import Monitor
-from tasks.core.records import DriftRecord, read_records
-from tasks.core.reporting.prometheus import metrics_key
-from tasks.core.settings import Settings
+from tasks.core.reporting.metrics import metrics_key
+from tasks.core.retraining.decisions import RetrainDecision, make_decision, record_decision
 from tasks.core.store import FolderStore
 from tests.shop import MODEL, SPEC, CountingClip, ago, promote, visit
 
@@ -75,8 +76,8 @@ def monitor(shop: FolderStore, settings: Settings, clip: CountingClip) -> Monito
     return monitor_of(shop, settings, clip)
 
 
-def decided(record: DriftRecord) -> policy.Decision:
-    return policy.make_decision("drift", record.time, ("declined", "cool-down <b>of ada</b>"), record.key)
+def decided(record: DriftRecord) -> RetrainDecision:
+    return make_decision("drift", record.time, ("declined", "cool-down <b>of ada</b>"), record.key)
 
 
 @pytest.mark.parametrize(
@@ -155,10 +156,10 @@ def test_a_history_ends_with_its_own_check(monitor: Monitor, checks: list[DriftR
 
 def test_metrics_tell_the_check_and_what_retrains_cost(monitor: Monitor, checks: list[DriftRecord]) -> None:
     for name, outcome, hours in (("a", "promote", 0.5), ("b", "keep", 0.25), ("c", "keep", 0.25)):
-        told = policy.make_decision("outcome", ago(5000), ("none", "ended"), name)
+        told = make_decision("outcome", ago(5000), ("none", "ended"), name)
         changed = told.model_copy(update={"outcome": outcome, "gpu_hours": hours})
-        policy.record(monitor.store, MODEL, changed)
-    policy.record(monitor.store, MODEL, decided(checks[2]))
+        record_decision(monitor.store, MODEL, changed)
+    record_decision(monitor.store, MODEL, decided(checks[2]))
     write_metrics(monitor, checks[2])
     lines = monitor.store.read(metrics_key(MODEL)).decode().splitlines()
     assert checks[2].drift

@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.core.decisions import Decision, make_decision
+from tasks.core.config.drift import DriftSpec
+from tasks.core.config.presets import PolicySpec
 from tasks.core.drift.check import DriftReport
-from tasks.core.drift.spec import DriftSpec
-from tasks.core.dry_run import Rerun, fired, judge, replay
-from tasks.core.policy import Situation, decide, on_drift
-from tasks.core.records import DriftRecord
+from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import Entry
-from tasks.core.specs import PolicySpec
+from tasks.core.retraining.decisions import RetrainDecision, make_decision
+from tasks.core.retraining.policy import Situation, make_retrain_decision, on_drift
+from tasks.core.retraining.replay import ReplayedCheck, fired, judge, replay
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 SPEC = PolicySpec(hits=1, of=1, cooldown_hours=12, weekly_gpu_hours=2, expected_gpu_hours=0.5)
@@ -59,15 +59,15 @@ FIRST = entry(1, -100)
 
 def past(
     records: list[DriftRecord], ends: dict[float, str], spec: PolicySpec = SPEC
-) -> tuple[list[Entry], list[Decision]]:
+) -> tuple[list[Entry], list[RetrainDecision]]:
     """What the real policy decided at each check; `ends` are the outcomes of its retrains by their hour."""
-    ledger, history = [FIRST], list[Decision]()
+    ledger, history = [FIRST], list[RetrainDecision]()
     for record in records:
         before = tuple(d for d in history if d.time < record.time)
         entries = tuple(e for e in ledger if e.time < record.time)
         here = Situation(now=record.time, history=before, ledger=entries, dataset_version="v1")
         ruling = on_drift(record.verdict, here, spec)
-        made = decide("drift", ruling, here, spec, record.key, verdict=record.verdict, report=record.key)
+        made = make_retrain_decision("drift", ruling, here, spec, record.key, verdict=record.verdict, report=record.key)
         history.append(made)
         if made.action == "retrain":
             how = ends[(record.time - START) / timedelta(hours=1)]
@@ -77,12 +77,12 @@ def past(
     return ledger, history
 
 
-def outcome(of: Decision, how: str, time: datetime, generation: int = 0) -> Decision:
+def outcome(of: RetrainDecision, how: str, time: datetime, generation: int = 0) -> RetrainDecision:
     told = make_decision("outcome", time, ("none", how), of.id, dataset_version="v1", outcome_of=of.id, gpu_hours=0.3)
-    return Decision.model_validate(told.model_dump() | {"outcome": how, "generation": generation})
+    return RetrainDecision.model_validate(told.model_dump() | {"outcome": how, "generation": generation})
 
 
-def actions(reruns: list[Rerun]) -> list[str]:
+def actions(reruns: list[ReplayedCheck]) -> list[str]:
     return [r.now.action for r in reruns]
 
 

@@ -15,34 +15,33 @@ from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core import clock
-from tasks.core.blank import NAN
-from tasks.core.clip import Clip
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import EvaluationSpec, GateSpec, IngestSpec, Margins
+from tasks.core.config.prompts import load_prompts
+from tasks.core.config.requests import CalibrateRequest, EvaluateRequest, WithdrawRequest
+from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import ingest, manifest_key
-from tasks.core.data.sides import split
-from tasks.core.documents import render
+from tasks.core.data.split import split
 from tasks.core.errors import ReleaseWithdrawn, ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
-from tasks.core.evaluation.files import light
-from tasks.core.evaluation.looks import seeds_of
+from tasks.core.evaluation.extra_seeds import seeds_of
 from tasks.core.evaluation.measures import Fault, Findings
-from tasks.core.evaluation.originals import find_originals
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
+from tasks.core.evaluation.references import find_references
 from tasks.core.evaluation.refusals import refusals
 from tasks.core.evaluation.run import evaluate
-from tasks.core.gate import Decision, decide
-from tasks.core.promotion import gate
-from tasks.core.prompts import load_prompts
+from tasks.core.gate.decide import GateDecision, decide
+from tasks.core.gate.statistics import MEASURES, Scores
+from tasks.core.lifecycle.promote import gate
+from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.models.clip import Clip
+from tasks.core.models.images import NAN, light
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, write_release
-from tasks.core.requests import CalibrateRequest, EvaluateRequest, WithdrawRequest
-from tasks.core.results import EvaluationResult, TrainResult, get_result, save_result
-from tasks.core.scores import MEASURES, Scores
-from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec, GateSpec, IngestSpec, Margins
+from tasks.core.registry.results import EvaluationResult, TrainResult, get_result, save_result
 from tasks.core.store import FolderStore, delete_prefix
-from tasks.core.training.material import load_pictures
-from tasks.core.training.spec import TrainSpec
-from tasks.core.withdrawing import withdraw
+from tasks.core.store.documents import render
+from tasks.core.training.dataset import load_pictures
 from tests.painter import Cut, Painter, all_jobs
 
 SPEC = EvaluationSpec(prompts=load_prompts("embedded-1"), seeds=(1, 2), steps=12, guidance=2.0, batch=12)
@@ -160,7 +159,7 @@ def shop(
     return Shop(store, settings, clip)
 
 
-def failed(decision: Decision) -> set[str]:
+def failed(decision: GateDecision) -> set[str]:
     return {check.name for check in decision.checks if not check.passed}
 
 
@@ -208,7 +207,7 @@ def test_where_nothing_is_held_out_result_and_decision_say_so(shop: Shop) -> Non
     assert result.evidence.held == 0
     assert any("Nothing was held out" in note for note in gate(result, GATE).notes)
     parts = split(shop.store, ten)
-    originals = find_originals(shop.store, ten, 64, SPEC, shop.clip)
+    originals = find_references(shop.store, ten, 64, SPEC, shop.clip)
     assert (originals.style == originals.trained).all()
     assert (len(parts.train), len(parts.held), originals.held) == (10, 0, 0)
 

@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.core import clock, http
-from tasks.core.documents import render
 from tasks.core.errors import EventRefused, EventUndelivered
-from tasks.core.events import (
+from tasks.core.outbox import (
     ATTEMPTS,
     PATIENCE,
     Champion,
@@ -28,6 +27,7 @@ from tasks.core.events import (
     send_all,
 )
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import render
 from tests.events_server import EventsServer
 
 PAYLOAD = Uploaded(reason="2 objects were uploaded", dataset="cloth")

@@ -10,12 +10,12 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
+from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
+from tasks.core.config.presets import load_preset
 from tasks.core.errors import ModelUnusable
-from tasks.core.pipeline import load_pipeline
-from tasks.core.settings import EMBEDDED_FOLDER, Settings
-from tasks.core.specs import load_preset
-from tasks.core.training.families import Family, Texts, family_of
-from tasks.core.training.lora import add_lora
+from tasks.core.models.families import Family, Texts, family_of
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.training.learner import add_lora
 from tests.pipelines import FAMILIES
 
 every_family = pytest.mark.parametrize("name", FAMILIES)

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tasks.core.data.feedback import Vote, last_words, read_votes, write_votes
 from tasks.core.store import FolderStore
+from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_votes
 
 START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
 END = START + timedelta(days=2)

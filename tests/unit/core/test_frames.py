@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.core.training.frames import Frame, cut, frames, shape_of, shapes
-from tasks.core.training.spec import TrainSpec
+from tasks.core.config.training import TrainSpec
+from tasks.core.training.dataset import Frame, cut, frames, shape_of, shapes
 
 SPEC = TrainSpec(resolution=512)
 BUCKETS = SPEC.model_copy(update={"buckets": True})

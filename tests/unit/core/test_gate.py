@@ -4,21 +4,11 @@ import math
 
 import pytest
 
-from tasks.core.gate import (
-    Check,
-    Decision,
-    Evidence,
-    Look,
-    Measure,
-    Scores,
-    decide,
-    guarded,
-    passes_founding_gate,
-    settle,
-    unsure,
-)
-from tasks.core.scores import MEASURES, Values
-from tasks.core.specs import GateSpec, Margins
+from tasks.core.config.presets import GateSpec, Margins
+from tasks.core.gate.checks import Check
+from tasks.core.gate.decide import GateDecision, decide, guarded, passes_founding_gate, settle, unsure
+from tasks.core.gate.evidence import Evidence, ExtraSeeds
+from tasks.core.gate.statistics import MEASURES, Measure, Scores, Values
 
 FIXED = tuple(f"fixed {i}" for i in range(12))
 DRIFTED = ("drifted 0", "drifted 1")
@@ -54,11 +44,11 @@ def rough(made: Scores, measure: Measure, by: float) -> Scores:
     return made | {measure: {p: tuple(v + (by, -by)[i % 2] for v in vs) for i, (p, vs) in enumerate(values)}}
 
 
-def named(decision: Decision, name: str) -> Check:
+def named(decision: GateDecision, name: str) -> Check:
     return next(c for c in decision.checks if c.name == name)
 
 
-def failed(decision: Decision) -> list[str]:
+def failed(decision: GateDecision) -> list[str]:
     return [c.name for c in decision.checks if c.verdict == "failed"]
 
 
@@ -240,16 +230,16 @@ def test_an_unsure_guard_is_inconclusive_only_where_nothing_has_failed() -> None
     assert (closed.verdict, unsure(closed)) == ("keep", ())
 
 
-def look(offset: float, check: str = "diversity kept", prompts: tuple[str, ...] = FIXED, seeds: int = 9) -> Look:
+def look(offset: float, check: str = "diversity kept", prompts: tuple[str, ...] = FIXED, seeds: int = 9) -> ExtraSeeds:
     """Further seeds by which all prompts differ alike."""
-    return Look(
+    return ExtraSeeds(
         check=check,
         challenger=dict.fromkeys(prompts, (0.3 + offset,) * seeds),
         champion=dict.fromkeys(prompts, (0.3,) * seeds),
     )
 
 
-def settled(*looks: Look, spec: GateSpec = SPEC, by: float = 0.2) -> Decision:
+def settled(*looks: ExtraSeeds, spec: GateSpec = SPEC, by: float = 0.2) -> GateDecision:
     return settle(rough(scores(**BETTER), "diversity", by), scores(), spec, looks)
 
 
@@ -270,7 +260,7 @@ def test_what_other_checks_saw_settles_nothing() -> None:
 
 def test_the_primary_is_never_looked_at_twice() -> None:
     challenger = rough(rough(scores(**BETTER), "prompt_fidelity", 0.2), "diversity", 0.2)
-    again = Look(
+    again = ExtraSeeds(
         check="prompt_fidelity better", challenger=dict.fromkeys(FIXED, (1.0,)), champion=dict.fromkeys(FIXED, (0.5,))
     )
     first, second = decide(challenger, scores(), SPEC), settle(challenger, scores(), SPEC, [again, look(0.0)])
@@ -293,7 +283,7 @@ def test_without_further_looks_an_unsure_guard_keeps_the_champion() -> None:
 
 
 @pytest.mark.parametrize("bad", [look(math.nan), look(0.0, prompts=FIXED[1:]), look(0.0, seeds=0)])
-def test_a_look_that_was_not_measured_keeps_the_champion(bad: Look) -> None:
+def test_a_look_that_was_not_measured_keeps_the_champion(bad: ExtraSeeds) -> None:
     found = settled(bad)
     assert found.verdict == "keep"
     assert "was not measured on all of its prompts" in found.reason
@@ -307,7 +297,7 @@ def test_a_guard_of_prompt_fidelity_looks_at_the_fixed_prompts_again() -> None:
     first = decide(challenger, champion, SPEC, evidence=evidence)
     assert [c.name for c in unsure(first)] == [name]
     assert guarded("prompt_fidelity", challenger, evidence) == FIXED
-    more = Look(
+    more = ExtraSeeds(
         check=name,
         challenger=dict.fromkeys((*FIXED, *DRIFTED), (0.9,) * 9),
         champion=dict.fromkeys(FIXED, (0.9,) * 9) | dict.fromkeys(DRIFTED, (9.0,)),
@@ -372,10 +362,10 @@ def test_the_order_of_prompts_and_seeds_changes_nothing() -> None:
 
 def test_a_decision_is_a_document() -> None:
     decision = decide(scores(1.0, **BETTER), scores(0.9), SPEC, evidence=_with_drift())
-    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+    assert GateDecision.model_validate_json(decision.model_dump_json()) == decision
     evidence = Evidence(drifted=DRIFTED, groups={"a": FIXED}, near_limit=0.9)
     assert Evidence.model_validate_json(evidence.model_dump_json()) == evidence
-    assert Look.model_validate_json(look(0.1).model_dump_json()) == look(0.1)
+    assert ExtraSeeds.model_validate_json(look(0.1).model_dump_json()) == look(0.1)
 
 
 def test_margins_are_those_of_the_specification() -> None:

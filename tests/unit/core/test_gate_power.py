@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.scores import MEASURES, Measure
+from tasks.core.gate.statistics import MEASURES, Measure
 from tests.gates import World, shares
 
 RESAMPLES = 2000  # of 10,000: the figures are the same to a tenth of a percent or two, in a third of the time

@@ -7,9 +7,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from tasks.core.data.feedback import Vote
-from tasks.core.guard import Tally, binomial_tail, fisher_tail, judge, tally
-from tasks.core.specs import GuardSpec
+from tasks.core.config.presets import GuardSpec
+from tasks.core.serving.rollback_test import Tally, binomial_tail, fisher_tail, judge, tally
+from tasks.core.traffic.feedback import Vote
 
 SPEC = GuardSpec()
 START = datetime(2026, 3, 1, tzinfo=UTC)

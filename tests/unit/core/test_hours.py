@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.data.prompt_log import read_lines, write_lines
-from tasks.core.monitoring.hours import Hour, forget_hours, newest_lines, read_hours
+from tasks.core.monitoring.log_cache import Hour, forget_hours, newest_lines, read_hours
 from tasks.core.store import S3Store, Store
+from tasks.core.traffic.prompt_log import read_lines, write_lines
 from tests.shop import MODEL, NOW, CountingStore, ago, line
 from tests.unit.core.test_store import bucket, client
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tasks.core import http
-from tasks.core.http import PatientTransport
+from tasks.core.http import RetryTransport
 
 LOCKED = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nfine"
@@ -39,7 +39,7 @@ def ask(answers: list[bytes | None], once: bool = False) -> httpx.Response:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = Thread(target=serve, args=(listener, answers), daemon=True)
         server.start()
-        with httpx.Client(transport=PatientTransport(once), timeout=0.2) as client:
+        with httpx.Client(transport=RetryTransport(once), timeout=0.2) as client:
             response = client.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", json={"limit": 1})
         server.join()  # every answer was asked for
         return response
@@ -74,7 +74,7 @@ def test_what_may_be_done_once_is_repeated_while_nobody_listens(monkeypatch: pyt
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     with (
-        httpx.Client(transport=PatientTransport(once=True)) as client,
+        httpx.Client(transport=RetryTransport(once=True)) as client,
         pytest.raises(httpx.ConnectError),
     ):
         client.post("http://127.0.0.1:1/")

@@ -11,13 +11,13 @@ import pytest
 from huggingface_hub import HfApi, hf_hub_download
 from pydantic import SecretStr
 
-from tasks.core.documents import digest, render
+from tasks.core.config.installation import Settings
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
 from tasks.core.publishing.hub import TRIES, Hub, open_hub
 from tasks.core.publishing.repository import Who
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, ReleaseManifest
-from tasks.core.settings import Settings
+from tasks.core.store.documents import digest, render
 from tests.hub_repos import Account, Repo
 from tests.hub_server import TOKEN, HubServer
 

@@ -6,18 +6,18 @@ import pytest
 from huggingface_hub import hf_hub_download
 from pydantic import SecretStr
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PublishRefused
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.reconcile import reconcile
+from tasks.core.lifecycle.roll_back import roll_back
+from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.publishing.run import publish
-from tasks.core.reconcile import reconcile
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.rollback import roll_back
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore
-from tasks.core.withdrawing import withdraw
 from tests.candidates import evaluated
 from tests.hub_repos import Repo
 from tests.hub_server import TOKEN, HubServer

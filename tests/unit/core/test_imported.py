@@ -7,14 +7,14 @@ import pytest
 
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, log_lines
 from tasks.core import clock
-from tasks.core.clip import Clip
-from tasks.core.data.imported import PastRequest, import_history, read_history
-from tasks.core.data.prompt_log import PromptLine, read_lines
+from tasks.core.config.installation import Settings
 from tasks.core.errors import HistoryUnusable
-from tasks.core.monitoring.profiles import profile_records
-from tasks.core.monitoring.run import Monitor
-from tasks.core.settings import Settings
+from tasks.core.models.clip import Clip
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.reference import reference_records
 from tasks.core.store import FolderStore
+from tasks.core.traffic.history import PastRequest, import_history, read_history
+from tasks.core.traffic.prompt_log import PromptLine, read_lines
 from tests.shop import MODEL, NOW, SPEC, CountingClip, ago, promote, visit
 
 KEY = "secret"
@@ -134,7 +134,7 @@ def test_a_history_ends_the_provisional_days(
     visit(folder, 300, NEW_TASTE, (23.9, 0))
     monitor = Monitor(folder, settings, SPEC, clip)
     assert monitor.run(monitor.window(), 12).verdict == "provisional"
-    assert profile_records(folder, MODEL) == []
+    assert reference_records(folder, MODEL) == []
     past = [
         PastRequest(prompt=line.prompt, time=line.time, session=line.session)
         for line in log_lines(1300, FIRST_TASTE, ago(240), NOW - timedelta(hours=25), 2)
@@ -142,5 +142,5 @@ def test_a_history_ends_the_provisional_days(
     import_history(folder, MODEL, KEY, past)
     record = monitor.run(monitor.window(), 12)
     assert (record.verdict, record.requests) == ("retrain", 300)
-    (frozen,) = profile_records(folder, MODEL)
+    (frozen,) = reference_records(folder, MODEL)
     assert frozen.begin == min(request.time for request in past)

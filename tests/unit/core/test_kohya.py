@@ -10,12 +10,12 @@ from peft import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
-from tasks.core.specs import load_preset
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import load_preset
+from tasks.core.config.training import TrainSpec
+from tasks.core.models.kohya import KOHYA
+from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
-from tasks.core.training.kohya import KOHYA
-from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 from tests.tiny import Diary
 from tests.unit.core.test_training import SPEC, rendered, trainer

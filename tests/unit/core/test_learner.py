@@ -9,14 +9,14 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor
 
+from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import OutOfMemory, SettingError
-from tasks.core.settings import ROOT, Settings
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import newest_checkpoint
-from tasks.core.training.draws import forwards
 from tasks.core.training.learner import Learner
 from tasks.core.training.memory import probe
-from tasks.core.training.spec import TrainSpec
+from tasks.core.training.sampler import forwards
 from tests.tiny import Diary, asking, lesson, tiny
 
 FAMILIES = ("sd15", "sd2", "sdxl")
@@ -173,7 +173,7 @@ def test_the_probe_of_a_cpu_goes_by_what_one_picture_takes() -> None:
 EIGHT_BITS = """
 import sys
 from pathlib import Path
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import newest_checkpoint
 from tests.tiny import Cut, Diary, asking, tiny

@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tasks.core.pipeline import load_pipeline
-from tasks.core.settings import Settings
-from tasks.core.training import cache as caching
-from tasks.core.training.cache import Shelf, keep, kept, shelve
-from tasks.core.training.families import Family, family_of
-from tasks.core.training.material import Material, Picture, drawn, prepare
-from tasks.core.training.spec import TrainSpec
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec
+from tasks.core.models.families import Family, family_of
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.training import latent_cache as caching
+from tasks.core.training.dataset import Material, TrainingPicture, drawn, prepare
+from tasks.core.training.latent_cache import LatentCache, keep, kept, shelve
 
 SPEC = TrainSpec(resolution=64)
 
@@ -27,7 +27,7 @@ def family(pipelines: dict[str, Path]) -> Family:
     return family_of(load_pipeline(Settings(base_model=str(pipelines["sd15"]), device="cpu"), torch.float32))
 
 
-def pictures(count: int = 3, seed: int = 0) -> list[Picture]:
+def pictures(count: int = 3, seed: int = 0) -> list[TrainingPicture]:
     rng = np.random.default_rng(seed)
     images = [Image.fromarray(rng.integers(0, 255, (80, 64, 3), dtype=np.uint8)) for _ in range(count)]
     return [drawn(image, f"picture {i % 2}") for i, image in enumerate(images)]
@@ -40,8 +40,8 @@ def never(why: str) -> Callable[[], Image.Image]:
     return decode
 
 
-def known(made: list[Picture]) -> list[Picture]:
-    return [Picture(p.sha256, p.caption, never("it is in the cache")) for p in made]
+def known(made: list[TrainingPicture]) -> list[TrainingPicture]:
+    return [TrainingPicture(p.sha256, p.caption, never("it is in the cache")) for p in made]
 
 
 def equal(one: Material, other: Material) -> bool:
@@ -118,7 +118,7 @@ def test_what_does_not_fit_into_memory_is_mapped_and_the_same(tmp_path: Path) ->
     paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
     for i, path in enumerate(paths):
         keep(path, {"x": torch.full((100,), float(i))})
-    inside, mapped = Shelf(paths), Shelf(paths, room=100)
+    inside, mapped = LatentCache(paths), LatentCache(paths, room=100)
     assert len(inside.memory) == 3
     assert not mapped.memory
     assert [float(found["x"][0]) for found in mapped] == [float(found["x"][0]) for found in inside] == [0, 1, 2]
@@ -132,7 +132,7 @@ def test_two_at_once_both_find_whole_files(tmp_path: Path, monkeypatch: pytest.M
         save_file(*args)
 
     monkeypatch.setattr(caching, "save_file", together)
-    found: list[Shelf] = []
+    found: list[LatentCache] = []
 
     def run() -> None:
         names = ["a", "b"]

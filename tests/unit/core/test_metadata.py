@@ -11,10 +11,10 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.metadata import of_exif
 from tasks.core.data.pictures import decode, examine
 from tasks.core.errors import PictureRefused
-from tasks.core.specs import IngestSpec
 from tests.odd_pictures import (
     DISPLAY_P3,
     adobe_exif,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
 from tasks.core.errors import ModelUnusable
-from tasks.core.models import _asked, base_fingerprint, locate, pinned, scorer_fingerprint
-from tasks.core.settings import EMBEDDED_FOLDER, Settings
+from tasks.core.models.identity import _asked, base_fingerprint, locate, pinned, scorer_fingerprint
 from tests.hub_repos import Commit, Repo
 from tests.hub_server import HubServer
 

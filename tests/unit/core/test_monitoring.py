@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, log_lines
-from tasks.core.clip import Clip
-from tasks.core.data.prompt_log import write_lines
-from tasks.core.drift.spec import DriftSpec
-from tasks.core.monitoring.run import Monitor
-from tasks.core.records import DriftRecord, read_records
-from tasks.core.settings import Settings
-from tasks.core.specs import MonitorSpec
+from tasks.core.config.drift import DriftSpec
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import MonitorSpec
+from tasks.core.models.clip import Clip
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.store import FolderStore
+from tasks.core.traffic.prompt_log import write_lines
 from tests.shop import promote
 
 SPEC = MonitorSpec(window_hours=24, drift=DriftSpec(draws=20_000, min_effective=100))

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.core.drift import DriftProfile, DriftSpec, Explanation, Topic, fit_profile
 from tasks.core.drift.rows import Floats
-from tasks.core.monitoring.news import News, find_news, near_from, sample_prompts
+from tasks.core.monitoring.explanation import WindowExplanation, explain_window, near_from, sample_prompts
 from tests.worlds import World
 
 D = 16
@@ -46,8 +46,8 @@ def window() -> Floats:
 TEXTS = ["old rings"] * 200 + [f"new moons {k} for ada{k}@example.com" for k in range(200)]
 
 
-def news(profile: DriftProfile, window: Floats, captions: Floats, most: int = 12) -> News:
-    return find_news(profile, window, TEXTS, np.arange(len(window)), captions, most)
+def news(profile: DriftProfile, window: Floats, captions: Floats, most: int = 12) -> WindowExplanation:
+    return explain_window(profile, window, TEXTS, np.arange(len(window)), captions, most)
 
 
 def test_prompts_that_differ_in_case_or_spaces_are_one() -> None:
@@ -118,5 +118,5 @@ def test_what_is_told_is_redacted_and_new(profile: DriftProfile, window: Floats)
 
 def test_calm_traffic_has_no_news(profile: DriftProfile) -> None:
     rows = WORLD.window(300, np.random.default_rng(4))
-    found = find_news(profile, rows, ["old rings"] * 300, np.arange(300), NONE, 12)
-    assert found == News()
+    found = explain_window(profile, rows, ["old rings"] * 300, np.arange(300), NONE, 12)
+    assert found == WindowExplanation()

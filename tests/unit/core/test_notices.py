@@ -2,16 +2,16 @@
 
 from datetime import UTC, datetime
 
-from tasks.core.gate import Decision
-from tasks.core.notices import of_promotion, of_roll_back, of_withdrawal
+from tasks.core.gate.decide import GateDecision
+from tasks.core.notifications import promotion_notification, roll_back_notification, withdrawal_notification
 from tasks.core.registry.ledger import Entry
-from tasks.core.results import PromotionResult
+from tasks.core.registry.results import PromotionResult
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def result(verdict: str, generation: int) -> PromotionResult:
-    decision = Decision.model_validate(
+    decision = GateDecision.model_validate(
         {"verdict": verdict, "reason": "mean CLIPScore 0.8 is at least 0.75", "checks": ()}
     )
     release = "ab12" if generation else ""
@@ -35,7 +35,7 @@ def rolled_back(release: str, restores: int, actor: str = "ada") -> Entry:
 
 
 def test_a_promotion_names_generation_verdict_and_where_to_look() -> None:
-    notice = of_promotion("adire", result("promote", 4))
+    notice = promotion_notification("adire", result("promote", 4))
     assert (notice.event, notice.generation, notice.verdict) == ("promoted", 4, "promote")
     assert notice.subject == "adire: generation 4 is the champion"
     assert notice.text.splitlines() == [
@@ -47,39 +47,41 @@ def test_a_promotion_names_generation_verdict_and_where_to_look() -> None:
 
 
 def test_a_person_who_overrules_the_gate_is_named_with_the_reason() -> None:
-    notice = of_promotion("adire", result("keep", 4), "ada", "the show opens tonight")
+    notice = promotion_notification("adire", result("keep", 4), "ada", "the show opens tonight")
     assert (notice.event, notice.verdict, notice.reason) == ("promoted", "keep", "the show opens tonight")
     assert "promoted by ada, who overruled the gate: the show opens tonight." in notice.text
 
 
 def test_a_champion_that_stays_is_told_with_the_reason() -> None:
-    notice = of_promotion("adire", result("keep", 0))
+    notice = promotion_notification("adire", result("keep", 0))
     assert (notice.event, notice.generation, notice.subject) == ("kept", 0, "adire: the champion stays")
     assert "was not promoted" in notice.text
     assert notice.reason in notice.text
 
 
 def test_a_roll_back_says_what_is_served_and_what_follows() -> None:
-    notice = of_roll_back("adire", rolled_back("ab12", 3))
+    notice = roll_back_notification("adire", rolled_back("ab12", 3))
     assert (notice.event, notice.generation) == ("rolled_back", 5)
     assert notice.subject == "adire: rolled back to generation 3 (release ab12)"
     assert "Asked for by ada: too blue!\n" in notice.text
     assert "Release cd34 was left" in notice.text
     assert "models/adire/promotions/000005.json" in notice.text
-    bare = of_roll_back("adire", rolled_back("", 0, "storefront guard"))
+    bare = roll_back_notification("adire", rolled_back("", 0, "storefront guard"))
     assert bare.subject == "adire: rolled back to the bare base"
     assert "Asked for by storefront guard" in bare.text
 
 
 def test_a_withdrawal_says_where_it_is_not_finished() -> None:
-    notice = of_withdrawal("adire", "ab12", "ada", "a picture had to go", 0, ("s3://public: no answer", "the Hub: 401"))
+    notice = withdrawal_notification(
+        "adire", "ab12", "ada", "a picture had to go", 0, ("s3://public: no answer", "the Hub: 401")
+    )
     assert "Not withdrawn there yet, reconcile-champion goes on with it: s3://public: no answer\n" in notice.text
     assert "goes on with it: the Hub: 401\n" in notice.text
 
 
 def test_a_withdrawal_says_what_takes_its_place() -> None:
-    notice = of_withdrawal("adire", "ab12", "ada", "a picture had to go", 6)
+    notice = withdrawal_notification("adire", "ab12", "ada", "a picture had to go", 6)
     assert (notice.event, notice.generation, notice.verdict) == ("withdrawn", 6, "withdraw")
     assert "Release ab12 of model adire was withdrawn" in notice.text
     assert "Generation 6 is served in its place." in notice.text
-    assert "in its place" not in of_withdrawal("adire", "ab12", "ada", "a picture had to go").text
+    assert "in its place" not in withdrawal_notification("adire", "ab12", "ada", "a picture had to go").text

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tasks.core.training.order import Order
+from tasks.core.training.sampler import Order
 
 
 def order(weights: list[float], batch: int, seed: int = 1, shapes: list[tuple[int, ...]] | None = None) -> Order:

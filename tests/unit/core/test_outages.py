@@ -10,17 +10,17 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
-from tasks.core import tracking
+from tasks.core.clock import Throttle
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import IngestSpec
+from tasks.core.config.requests import TrainRequest
+from tasks.core.config.training import TrainSpec, ValidationSpec
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import Terminated
-from tasks.core.pace import Pace
-from tasks.core.requests import TrainRequest
-from tasks.core.settings import Settings
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
+from tasks.core.tracking import runs
 from tasks.core.training.plan import plan_training
 from tasks.core.training.run import train
-from tasks.core.training.spec import TrainSpec, ValidationSpec
 from tasks.core.training.termination import raising
 from tests.mlflow_server import MlflowServer
 from tests.tiny import Diary
@@ -53,7 +53,7 @@ def server(mlflow_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     mlflow.set_tracking_uri(before)
 
 
-class Always(Pace):
+class Always(Throttle):
     """Due at every look."""
 
     def due(self) -> bool:
@@ -65,7 +65,7 @@ def steps_of(run: str) -> list[int]:
 
 
 def test_metrics_wait_while_the_server_is_away(server: MlflowServer, request: pytest.FixtureRequest) -> None:
-    tracker = tracking.Tracker(lambda: tracking.open_run(request.node.name, "run", "k", {}), Always())
+    tracker = runs.Tracker(lambda: runs.open_run(request.node.name, "run", "k", {}), Always())
     tracker.step(1, {"loss": 1.0})
     server.stop()
     tracker.step(2, {"loss": 0.5})
@@ -80,7 +80,7 @@ def test_metrics_wait_while_the_server_is_away(server: MlflowServer, request: py
 
 def test_a_run_is_begun_when_the_server_comes(server: MlflowServer, request: pytest.FixtureRequest) -> None:
     server.stop()
-    tracker = tracking.Tracker(lambda: tracking.open_run(request.node.name, "run", "k", {}), Always())
+    tracker = runs.Tracker(lambda: runs.open_run(request.node.name, "run", "k", {}), Always())
     tracker.step(1, {"loss": 1.0})
     assert tracker.run == ""
     server.start()
@@ -92,9 +92,9 @@ def test_a_run_is_begun_when_the_server_comes(server: MlflowServer, request: pyt
 def test_no_more_than_so_many_metrics_wait(
     server: MlflowServer, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "MOST", 3)
+    monkeypatch.setattr(runs, "MOST", 3)
     server.stop()
-    tracker = tracking.Tracker(lambda: tracking.open_run(request.node.name, "run", "k", {}), Always())
+    tracker = runs.Tracker(lambda: runs.open_run(request.node.name, "run", "k", {}), Always())
     for step in range(1, 6):
         tracker.step(step, {"loss": 1.0})
     assert "it lacks 5 metrics" in tracker.loss()

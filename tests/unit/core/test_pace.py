@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.pace import Pace
+from tasks.core.clock import Throttle
 
 
 class Clock:
@@ -15,14 +15,14 @@ class Clock:
         return self.time
 
 
-def act(pace: Pace, clock: Clock, seconds: float) -> None:
+def act(pace: Throttle, clock: Clock, seconds: float) -> None:
     with pace.action():
         clock.time += seconds
 
 
 def test_a_quick_action_is_due_once_a_second() -> None:
     clock = Clock()
-    pace = Pace(now=clock)
+    pace = Throttle(now=clock)
     assert not pace.due()
     clock.time += 0.9
     assert not pace.due()
@@ -37,7 +37,7 @@ def test_a_quick_action_is_due_once_a_second() -> None:
 
 def test_a_slow_action_takes_a_hundredth_of_the_time() -> None:
     clock = Clock()
-    pace = Pace(now=clock)
+    pace = Throttle(now=clock)
     spent, end = 0.0, clock.time + 10_000
     while clock.time < end:
         clock.time += 0.3
@@ -49,7 +49,7 @@ def test_a_slow_action_takes_a_hundredth_of_the_time() -> None:
 
 def test_an_action_that_fails_slowly_is_not_tried_again_at_once() -> None:
     clock = Clock()
-    pace = Pace(now=clock)
+    pace = Throttle(now=clock)
     with pytest.raises(TimeoutError), pace.action():  # noqa: PT012
         clock.time += 30
         raise TimeoutError
@@ -61,7 +61,7 @@ def test_an_action_that_fails_slowly_is_not_tried_again_at_once() -> None:
 
 def test_actions_can_be_further_apart() -> None:
     clock = Clock()
-    pace = Pace(30, clock)
+    pace = Throttle(30, clock)
     clock.time += 29
     assert not pace.due()
     clock.time += 1

@@ -5,10 +5,10 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from tasks.core.config.presets import IngestSpec
+from tasks.core.data.perceptual_hash import distances, distinct, hashes
 from tasks.core.data.pictures import examine
 from tasks.core.errors import PictureRefused
-from tasks.core.evaluation.copies import distances, distinct, hashes
-from tasks.core.specs import IngestSpec
 from tests.odd_pictures import encoded
 
 SPEC = IngestSpec()

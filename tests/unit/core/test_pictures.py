@@ -9,9 +9,9 @@ import pillow_heif
 import pytest
 from PIL import Image
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.pictures import SUFFIXES, decode, examine, square
 from tasks.core.errors import PictureRefused
-from tasks.core.specs import IngestSpec
 from tests.odd_pictures import chunk, deep_png, encoded, heic, noise, png, press_profile, turned, vast_png
 
 SPEC = IngestSpec(min_side=16)

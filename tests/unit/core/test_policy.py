@@ -6,23 +6,25 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from tasks.core.policy import (
+from tasks.core.config.presets import PolicySpec
+from tasks.core.registry.ledger import Entry
+from tasks.core.retraining.decisions import (
     Action,
-    Decision,
-    Situation,
-    decide,
+    RetrainDecision,
     decision_id,
-    decisions,
+    make_decision,
+    read_decisions,
+    record_decision,
+)
+from tasks.core.retraining.policy import (
+    Situation,
     expected_hours,
     in_flight,
-    make_decision,
+    make_retrain_decision,
     on_data,
     on_drift,
-    record,
     spent_hours,
 )
-from tasks.core.registry.ledger import Entry
-from tasks.core.specs import PolicySpec
 from tasks.core.store import FolderStore
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -48,23 +50,23 @@ def entry(generation: int = 1, hours: float = 100, action: str = "promote", vers
     )
 
 
-def check(verdict: str, hours: float, action: Action = "none") -> Decision:
+def check(verdict: str, hours: float, action: Action = "none") -> RetrainDecision:
     told = {"cause": "drift", "action": action, "reason": "", "verdict": verdict, "generation": 1}
-    return Decision.model_validate(told | {"id": f"check-{hours}", "time": ago(hours)})
+    return RetrainDecision.model_validate(told | {"id": f"check-{hours}", "time": ago(hours)})
 
 
-def retrain(hours: float, version: str = "v1") -> Decision:
+def retrain(hours: float, version: str = "v1") -> RetrainDecision:
     name = f"retrain-{hours}"
-    return Decision(id=name, time=ago(hours), cause="data", action="retrain", reason="", dataset_version=version)
+    return RetrainDecision(id=name, time=ago(hours), cause="data", action="retrain", reason="", dataset_version=version)
 
 
-def outcome(of: Decision, how: str, hours: float, cost: float = 1.0) -> Decision:
+def outcome(of: RetrainDecision, how: str, hours: float, cost: float = 1.0) -> RetrainDecision:
     told = {"id": f"outcome-{hours}", "time": ago(hours), "cause": "outcome", "action": "none", "reason": ""}
     ended = {"dataset_version": of.dataset_version, "outcome_of": of.id, "outcome": how, "gpu_hours": cost}
-    return Decision.model_validate(told | ended)
+    return RetrainDecision.model_validate(told | ended)
 
 
-def situation(*history: Decision, ledger: tuple[Entry, ...] = (entry(),), version: str = "v1") -> Situation:
+def situation(*history: RetrainDecision, ledger: tuple[Entry, ...] = (entry(),), version: str = "v1") -> Situation:
     return Situation(now=NOW, history=history, ledger=ledger, dataset_version=version)
 
 
@@ -138,7 +140,7 @@ def test_a_stale_retrain_no_longer_blocks() -> None:
     assert on_drift("retrain", situation(retrain(25)), SPEC)[0] == "retrain"
 
 
-def spent(*hours: float) -> list[Decision]:
+def spent(*hours: float) -> list[RetrainDecision]:
     return [d for h in hours for d in (retrain(h), outcome(retrain(h), "promote", h - 1))]
 
 
@@ -194,12 +196,12 @@ def test_drift_waits_after_a_retrain_that_failed(hours: float, action: str) -> N
 def test_a_decision_says_what_a_retrain_takes() -> None:
     here = situation(outcome(retrain(90), "keep", 80, 0.25), version="v2")
     for ruling in (("retrain", "drift"), ("declined", "hold")):
-        made = decide("drift", ruling, here, SPEC, "report", psi=0.3)
+        made = make_retrain_decision("drift", ruling, here, SPEC, "report", psi=0.3)
         assert (made.action, made.expected_gpu_hours, made.psi) == (ruling[0], 0.25, 0.3)
         assert made.reason == f"{ruling[1]}; a retrain takes about 0.25 GPU-hours"
         assert (made.dataset_version, made.generation, made.time) == ("v2", 1, NOW)
         assert made.id == decision_id("drift", made.action, NOW, "report")
-    calm = decide("drift", ("none", "the verdict is stable"), here, SPEC, "report")
+    calm = make_retrain_decision("drift", ("none", "the verdict is stable"), here, SPEC, "report")
     assert (calm.expected_gpu_hours, calm.reason) == (0.0, "the verdict is stable")
 
 
@@ -213,7 +215,7 @@ def test_an_operators_word_and_an_outcome_are_decisions_too() -> None:
 def test_decisions_of_before_costs_were_told_are_read(folder: FolderStore) -> None:
     old = {"id": "a", "time": NOW.isoformat(), "cause": "outcome", "action": "none", "reason": "", "outcome": "keep"}
     folder.write("decisions/adire/a.json", json.dumps({**old, "schema_version": 1}).encode())
-    assert (decisions(folder, "adire")[0].gpu_hours, decisions(folder, "adire")[0].costs) == (0.0, {})
+    assert (read_decisions(folder, "adire")[0].gpu_hours, read_decisions(folder, "adire")[0].costs) == (0.0, {})
 
 
 def test_advise_leaves_it_to_a_person() -> None:
@@ -256,10 +258,10 @@ def test_the_policy_is_a_pure_function() -> None:
 def test_decisions_are_kept_in_the_order_of_time(folder: FolderStore) -> None:
     late, early = check("retrain", 1, "declined"), retrain(30)
     for decision in (late, early, late):
-        record(folder, "adire", decision)
-    record(folder, "other", retrain(2))
-    assert decisions(folder, "adire") == [early, late]
-    assert decisions(folder, "nobody") == []
+        record_decision(folder, "adire", decision)
+    record_decision(folder, "other", retrain(2))
+    assert read_decisions(folder, "adire") == [early, late]
+    assert read_decisions(folder, "nobody") == []
 
 
 def test_a_decision_is_named_by_its_time_and_content() -> None:
@@ -269,8 +271,8 @@ def test_a_decision_is_named_by_its_time_and_content() -> None:
     assert len({name, decision_id("data", "none", NOW, "report-1"), decision_id("drift", "none", NOW, "report-2")}) == 3
 
 
-def word(action: Action, hours: float) -> Decision:
-    return Decision(id=f"word-{hours}", time=ago(hours), cause="operator", action=action, reason="ada: the show")
+def word(action: Action, hours: float) -> RetrainDecision:
+    return RetrainDecision(id=f"word-{hours}", time=ago(hours), cause="operator", action=action, reason="ada: the show")
 
 
 def test_a_pause_stops_every_cause_until_it_ends() -> None:
@@ -305,7 +307,7 @@ TWICE = SPEC.model_copy(update={"hits": 2, "of": 2})
         (check("retrain", -1), "declined"),  # of a clock that went wrong
     ],
 )
-def test_hits_are_of_one_reference_and_apart(before: Decision, action: str) -> None:
+def test_hits_are_of_one_reference_and_apart(before: RetrainDecision, action: str) -> None:
     assert on_drift("retrain", situation(before), TWICE)[0] == action
 
 
@@ -320,7 +322,7 @@ def test_of_old_decisions_only_idle_checks_are_left_unread(folder: FolderStore, 
     started = make_decision("drift", ago(8000), ("retrain", "drift"), "started")
     idle = [make_decision("drift", ago(h), ("none", "calm"), str(h)) for h in range(100, 0, -1)]
     for made in (word, started, *idle):
-        record(folder, model, made)
-    assert decisions(folder, model) == [word, started, *idle]
-    assert decisions(folder, model, 3) == [word, started, *idle[-3:]]
-    assert decisions(folder, model, 0) == [word, started]
+        record_decision(folder, model, made)
+    assert read_decisions(folder, model) == [word, started, *idle]
+    assert read_decisions(folder, model, 3) == [word, started, *idle[-3:]]
+    assert read_decisions(folder, model, 0) == [word, started]

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from tasks.core.decisions import Action, Cause, Decision, Outcome, make_decision
-from tasks.core.policy import Situation, decide, on_data, on_drift
+from tasks.core.config.presets import PolicySpec
 from tasks.core.registry.ledger import Entry
-from tasks.core.specs import PolicySpec
+from tasks.core.retraining.decisions import Action, Cause, Outcome, RetrainDecision, make_decision
+from tasks.core.retraining.policy import Situation, make_retrain_decision, on_data, on_drift
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -43,10 +43,10 @@ class World:
     seed: int
     now: datetime = START
     version: int = 1
-    history: list[Decision] = field(default_factory=list)
+    history: list[RetrainDecision] = field(default_factory=list)
     ledger: list[Entry] = field(default_factory=list)
-    ends: dict[datetime, Decision] = field(default_factory=dict)  # of the retrains that run
-    seen: list[tuple[Situation, Decision]] = field(default_factory=list)
+    ends: dict[datetime, RetrainDecision] = field(default_factory=dict)  # of the retrains that run
+    seen: list[tuple[Situation, RetrainDecision]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -65,7 +65,7 @@ class World:
             self._decide("drift", on_drift(verdict, self._situation(), self.spec), verdict)
         return self
 
-    def retrains(self, cause: str = "drift") -> list[Decision]:
+    def retrains(self, cause: str = "drift") -> list[RetrainDecision]:
         return [d for d in self.history if d.action == "retrain" and d.cause == cause]
 
     def _happens(self, chance: float) -> bool:
@@ -86,14 +86,14 @@ class World:
 
     def _decide(self, cause: Cause, ruling: tuple[Action, str], verdict: str = "") -> None:
         situation = self._situation()
-        decision = decide(cause, ruling, situation, self.spec, f"{cause}-{self.now}", verdict=verdict)
+        decision = make_retrain_decision(cause, ruling, situation, self.spec, f"{cause}-{self.now}", verdict=verdict)
         self.history.append(decision)
         self.seen.append((situation, decision))
         if decision.action == "retrain" and not self._happens(self.chances.lost):
             end = self.now + self.random.randint(1, 3) * HOUR
             self.ends[end] = decision
 
-    def _end(self, retrain: Decision) -> None:
+    def _end(self, retrain: RetrainDecision) -> None:
         draw = self.random.random()
         outcome: Outcome = "failed" if draw < self.chances.fail else "promote"
         if self.chances.fail <= draw < self.chances.fail + self.chances.keep:
@@ -133,7 +133,7 @@ def months(request: pytest.FixtureRequest) -> World:
     return World(spec, Chances(), seed).run(MONTHS)
 
 
-def begun(world: World) -> list[tuple[Situation, Decision]]:
+def begun(world: World) -> list[tuple[Situation, RetrainDecision]]:
     """Every retrain with what was known when it was decided."""
     return [(s, d) for s, d in world.seen if d.action == "retrain"]
 

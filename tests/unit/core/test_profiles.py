@@ -7,20 +7,20 @@ import pytest
 
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core import clock
-from tasks.core.clip import Clip
+from tasks.core.config.installation import Settings
 from tasks.core.errors import ProfileMissing, ProfileUnusable, ReferenceForeign, ReferenceTooSmall
-from tasks.core.monitoring.profiles import (
-    ProfileRecord,
+from tasks.core.models.clip import Clip
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.monitoring.reference import (
+    ReferenceRecord,
     load_profile,
     pin_profile,
-    profile_records,
     read_pin,
+    reference_records,
     refit,
 )
-from tasks.core.monitoring.run import Monitor
-from tasks.core.records import DriftRecord
 from tasks.core.registry.ledger import history
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore
 from tests.shop import MODEL, NOW, SPEC, CountingClip, TurnedClip, ago, promote, visit
 
@@ -49,7 +49,7 @@ def run(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
     return monitor.run(monitor.window(), 12)
 
 
-def again(store: FolderStore, settings: Settings, clip: Clip) -> ProfileRecord:
+def again(store: FolderStore, settings: Settings, clip: Clip) -> ReferenceRecord:
     """What the command `refit` does."""
     monitor = Monitor(store, settings, SPEC, clip)
     return refit(store, settings, SPEC, monitor.cache, clip.encode_texts, history(store, MODEL))
@@ -57,7 +57,7 @@ def again(store: FolderStore, settings: Settings, clip: Clip) -> ProfileRecord:
 
 def test_a_reference_is_frozen_with_all_that_tells_it_apart(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     record = run(shop, settings, clip)
-    (frozen,) = profile_records(shop, MODEL)
+    (frozen,) = reference_records(shop, MODEL)
     assert (frozen.generation, frozen.encoder, frozen.rows) == (1, clip.hash, record.reference_requests)
     assert ago(240) <= frozen.begin < frozen.end == ago(24)
     card = load_profile(shop, frozen).card
@@ -70,7 +70,7 @@ def test_monitors_at_once_freeze_one_reference(
     machines = [settings.model_copy(update={"cache": tmp_path / f"machine-{k}"}) for k in range(2)]
     with ThreadPoolExecutor(2) as pool:
         records = list(pool.map(lambda machine: run(shop, machine, clip), machines))
-    assert len(profile_records(shop, MODEL)) == 1
+    assert len(reference_records(shop, MODEL)) == 1
     assert records[0].drift == records[1].drift
 
 
@@ -81,7 +81,7 @@ def test_the_first_monitor_wins(shop: FolderStore, settings: Settings, clip: Cli
     fast = Monitor(shop, settings, SPEC, clip)
     told = fast.run(fast.window(), 12)
     assert slow.run(window, 12).drift == told.drift
-    assert len(profile_records(shop, MODEL)) == 1
+    assert len(reference_records(shop, MODEL)) == 1
 
 
 def test_a_provisional_reference_is_not_frozen(folder: FolderStore, settings: Settings, clip: Clip) -> None:
@@ -93,7 +93,7 @@ def test_a_provisional_reference_is_not_frozen(folder: FolderStore, settings: Se
     assert list(folder.list(f"drift/{MODEL}/profiles/")) == []
     visit(folder, 800, FIRST_TASTE, (240, 24.1), seed=3)
     assert run(folder, settings, clip).verdict == "retrain"
-    assert [frozen.generation for frozen in profile_records(folder, MODEL)] == [1]
+    assert [frozen.generation for frozen in reference_records(folder, MODEL)] == [1]
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_another_encoder_is_refused_until_the_reference_is_embedded_again(
     with pytest.raises(ReferenceForeign):
         Monitor(shop, settings, SPEC, other).new_prompts(Monitor(shop, settings, SPEC, other).window())
     made = again(shop, settings, other)
-    old = profile_records(shop, MODEL)[0]
+    old = reference_records(shop, MODEL)[0]
     assert (made.encoder, made.begin, made.end, made.rows) == ("turned-1", old.begin, old.end, old.rows)
     after = run(shop, settings, other)
     assert (after.verdict, after.reference_requests) == (before.verdict, before.reference_requests)
@@ -162,8 +162,8 @@ def test_a_refit_takes_the_time_of_the_old_reference_alone(
 
 def test_a_refit_with_the_same_encoder_changes_nothing(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     run(shop, settings, clip)
-    before = profile_records(shop, MODEL)
-    assert [again(shop, settings, clip)] == before == profile_records(shop, MODEL)
+    before = reference_records(shop, MODEL)
+    assert [again(shop, settings, clip)] == before == reference_records(shop, MODEL)
 
 
 @pytest.mark.parametrize("promoted", [False, True])
@@ -184,7 +184,7 @@ def test_a_refit_needs_the_log_that_the_reference_was_made_of(
         shop.delete(key)
     with pytest.raises(ReferenceTooSmall, match="1000 are needed"):
         again(shop, settings, TurnedClip(clip))
-    assert len(profile_records(shop, MODEL)) == 1
+    assert len(reference_records(shop, MODEL)) == 1
 
 
 def test_a_refit_is_of_the_pinned_reference(two: FolderStore, settings: Settings, clip: CountingClip) -> None:
@@ -200,7 +200,7 @@ def test_a_refit_is_of_the_pinned_reference(two: FolderStore, settings: Settings
 
 def test_damaged_arrays_are_named_and_a_refit_heals_them(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     before = run(shop, settings, clip)
-    arrays = profile_records(shop, MODEL)[0].arrays
+    arrays = reference_records(shop, MODEL)[0].arrays
     shop.write(arrays, b"damaged")
     with pytest.raises(ProfileUnusable, match=f"drift profile {arrays} cannot be used: .*; fit it again"):
         run(shop, settings, clip)

@@ -8,7 +8,7 @@ import sys
 import termios
 from pathlib import Path
 
-from tasks.core.settings import ROOT
+from tasks.core.config.installation import ROOT
 
 CODE = """
 import sys

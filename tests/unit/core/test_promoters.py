@@ -7,10 +7,10 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.reconcile import reconcile
+from tasks.core.config.installation import Settings
+from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.settings import Settings
 from tasks.core.store import open_store
 from tests.candidates import measured, trained
 from tests.promoters import Promoters

@@ -5,20 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import GateSpec
+from tasks.core.config.requests import EvaluateRequest, PromoteRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PromotionLost, ReleaseCorrupt, ReleaseWithdrawn, SettingError
 from tasks.core.evaluation.plan import plan_evaluation, won_with
-from tasks.core.gate import Look
-from tasks.core.promotion import promote
+from tasks.core.gate.evidence import ExtraSeeds
+from tasks.core.gate.statistics import Values
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.roll_back import roll_back
+from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.registry.ledger import champion, history
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
-from tasks.core.requests import EvaluateRequest, PromoteRequest, RollBackRequest, WithdrawRequest
-from tasks.core.results import EvaluationResult, get_result, promotion_key, save_result
-from tasks.core.rollback import roll_back
-from tasks.core.scores import Values
-from tasks.core.settings import Settings
-from tasks.core.specs import GateSpec
+from tasks.core.registry.results import EvaluationResult, get_result, promotion_key, save_result
 from tasks.core.store import FolderStore
-from tasks.core.withdrawing import withdraw
 from tests.candidates import PROMPTS, evaluated, measured
 
 
@@ -64,7 +64,7 @@ def test_a_further_look_may_promote_after_all(folder: FolderStore, settings: Set
     key = unsure(folder)
     found = get_result(folder, EvaluationResult, key)
     better: Values = dict.fromkeys(PROMPTS, (0.55,) * 50)
-    look = Look(check="diversity kept", challenger=better, champion=dict.fromkeys(PROMPTS, (0.5,) * 50))
+    look = ExtraSeeds(check="diversity kept", challenger=better, champion=dict.fromkeys(PROMPTS, (0.5,) * 50))
     save_result(folder, found.model_copy(update={"looks": (look,)}))
     assert promote(folder, settings, PromoteRequest(evaluation=key, gate=GateSpec())).generation == 2
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.core.data.prompt_log import PromptLine, hash_session, read_lines, write_lines
 from tasks.core.errors import DocumentInvalid
 from tasks.core.store import FolderStore
+from tasks.core.traffic.prompt_log import PromptLine, hash_session, read_lines, write_lines
 from tests.shop import line_at
 
 MODEL = "adire"

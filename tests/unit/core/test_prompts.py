@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from flows.evaluate_challenger import evaluate_challenger
 from infra.base.tokenizer import WORDS
+from tasks.core.config.installation import ROOT
+from tasks.core.config.presets import EvaluationSpec, load_preset
+from tasks.core.config.prompts import FOLDER, PromptSet, load_prompts
 from tasks.core.errors import SettingError
-from tasks.core.prompts import FOLDER, PromptSet, load_prompts
-from tasks.core.scores import MEASURES
-from tasks.core.settings import ROOT
-from tasks.core.specs import EvaluationSpec, load_preset
+from tasks.core.gate.statistics import MEASURES
 
 GOOD = {"version": "mine", "trigger": ["rings in {trigger}", "dots in {trigger}"], "general": ["a cat"]}
 

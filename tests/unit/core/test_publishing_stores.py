@@ -11,15 +11,15 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, StoreConflict, StoreUnusable
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.promote import promote
 from tasks.core.publishing.run import publish
 from tasks.core.publishing.stores import publish_to_store
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
-from tasks.core.requests import PromoteRequest, PublishRequest
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.probe import require_conditions
 from tests.candidates import evaluated

@@ -15,9 +15,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import Manifest, Refusal, ingest, remarks
 from tasks.core.errors import CaptionsUnusable, DatasetUnusable
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore, S3Store, Store
 from tasks.core.training.local import bring
 from tests.random_folders import INSTANCE, ODD, Picture, RandomFolder, random_folders

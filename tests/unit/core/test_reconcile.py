@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.core.adoption import adopt
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import AdoptRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PublishRefused, ReconcileFailed, ReleaseCorrupt
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.adopt import adopt
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.reconcile import reconcile
+from tasks.core.lifecycle.roll_back import roll_back
+from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.publishing.mlflow_registry import RegisteredModel, sync_mlflow_registry
 from tasks.core.publishing.run import publish
-from tasks.core.reconcile import reconcile
-from tasks.core.registry.aliases import Shelf, project
 from tasks.core.registry.channel import Channel, point, read_channel
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import WEIGHTS, prefix
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
-from tasks.core.requests import AdoptRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.rollback import roll_back
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore, open_store
-from tasks.core.withdrawing import withdraw
 from tests.candidates import evaluated, measured, trained
 from tests.unit.core.test_adoption import DIFFUSERS
 
@@ -151,7 +151,7 @@ def test_after_a_roll_back_the_aliases_say_what_was_served_before(
 ) -> None:
     generations(folder, shop, run, "abc")
     roll_back(folder, shop, RollBackRequest())
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "c", "challenger": "c"}
     assert len(mlflow_home.search_model_versions(f"name = '{shop.model}'")) == 3, "a roll-back is no version"
 
@@ -162,15 +162,15 @@ def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
     generations(folder, shop, run, "a")
     trained(folder, "b", run)
     evaluation = measured(folder, "b", 1, better=0.0)
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     assert aliases(mlflow_home, shop) == {"champion": "a", "challenger": "b"}
     promote(folder, shop, PromoteRequest(evaluation=evaluation))
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     version = mlflow_home.get_model_version_by_alias(shop.model, "challenger")
     assert version.tags["verdict"] == "keep"
     assert "not surely better" in version.description
     promote(folder, shop, PromoteRequest(evaluation=evaluation, actor="ada", reason="I like it"))
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
     promoted = mlflow_home.get_model_version_by_alias(shop.model, "champion")
     assert promoted.version == version.version, "its version is the release's now"
@@ -183,14 +183,14 @@ def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
     folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "ab")
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     numbers = {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")}
     wrong = mlflow_home.get_model_version_by_alias(shop.model, "previous").version
     mlflow_home.set_registered_model_alias(shop.model, "champion", wrong)
     mlflow_home.delete_registered_model_alias(shop.model, "previous")
     mlflow_home.set_registered_model_alias(shop.model, "challenger", wrong)
     mlflow_home.delete_model_version_tag(shop.model, wrong, "generation")
-    assert len(project(folder, shop)) == 4
+    assert len(sync_mlflow_registry(folder, shop)) == 4
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
     assert {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")} == numbers
     assert mlflow_home.get_model_version(shop.model, wrong).tags["generation"] == "1"
@@ -200,7 +200,7 @@ def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
 def test_two_processes_that_project_at_once_leave_one_version(
     shop: Settings, run: str, mlflow_home: "MlflowClient", tag: str
 ) -> None:
-    one, other = Shelf(shop.model), Shelf(shop.model)
+    one, other = RegisteredModel(shop.model), RegisteredModel(shop.model)
     mine = one.make(run, {tag: "a"})
     assert other.make(run, {tag: "a"}) == mine, "made when neither had seen the other's"
     assert other.changes == []
@@ -208,9 +208,9 @@ def test_two_processes_that_project_at_once_leave_one_version(
 
 
 def test_of_two_versions_of_a_release_the_lower_counts(shop: Settings, run: str, mlflow_home: "MlflowClient") -> None:
-    first = Shelf(shop.model).make(run, {"release": "a"})
+    first = RegisteredModel(shop.model).make(run, {"release": "a"})
     mlflow_home.create_model_version(shop.model, f"runs:/{run}/adapter", run, tags={"release": "a"})
-    shelf = Shelf(shop.model)
+    shelf = RegisteredModel(shop.model)
     shelf.tags = dict(sorted(shelf.tags.items(), reverse=True))
     assert shelf.of_release("a") == first
 
@@ -219,9 +219,9 @@ def test_under_the_bare_base_there_is_no_champion_and_the_version_is_marked(
     folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "a")
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     withdraw(folder, shop, WithdrawRequest(generation=1, actor="ada", reason="a picture was removed"))
-    project(folder, shop)
+    sync_mlflow_registry(folder, shop)
     assert aliases(mlflow_home, shop) == {"previous": "a"}
     version = mlflow_home.get_model_version_by_alias(shop.model, "previous")
     assert version.tags["withdrawn"] == "ada: a picture was removed"
@@ -230,8 +230,8 @@ def test_under_the_bare_base_there_is_no_champion_and_the_version_is_marked(
 def test_an_adopted_lora_has_a_run_of_its_own(folder: FolderStore, shop: Settings, mlflow_home: "MlflowClient") -> None:
     folder.write(f"adopted/{WEIGHTS}", DIFFUSERS)
     entry = adopt(folder, shop, AdoptRequest(source="adopted", actor="ada"))
-    assert project(folder, shop)
-    assert project(folder, shop) == []
+    assert sync_mlflow_registry(folder, shop)
+    assert sync_mlflow_registry(folder, shop) == []
     (version,) = mlflow_home.search_model_versions(f"name = '{shop.model}'")
     assert (version.tags["release"], version.tags["action"]) == (entry.release, "adopt")
     files = [f.path for f in mlflow_home.list_artifacts(version.run_id, "adapter")]

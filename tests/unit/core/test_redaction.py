@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.core.data.prompt_log import redact
-from tasks.core.data.redaction import MARGIN, MOST
+from tasks.core.traffic.redaction import MARGIN, MOST, redact
 
 HARMLESS = (Path(__file__).parents[2] / "harmless_prompts.txt").read_text(encoding="utf-8").splitlines()
 BASE62 = string.ascii_letters + string.digits

@@ -14,13 +14,13 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors import safe_open
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import ModelUnusable
-from tasks.core.pipeline import load_pipeline
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
-from tasks.core.training.families import Family, family_of
-from tasks.core.training.kohya import KOHYA, save_kohya
-from tasks.core.training.spec import TrainSpec
+from tasks.core.models.families import Family, family_of
+from tasks.core.models.kohya import KOHYA, save_kohya
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.models.rendering import Renderer
 from tests.pipelines import FAMILIES
 
 every_family = pytest.mark.parametrize("name", FAMILIES)

@@ -13,17 +13,17 @@ from PIL import Image, ImageEnhance
 from safetensors.torch import save_file
 
 from infra.base.world import MOTIFS, SIZES
-from tasks.core.blank import NAN, fault_of
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import EvaluationSpec
+from tasks.core.data.perceptual_hash import distances, distinct, hashes
 from tasks.core.errors import ModelUnusable
-from tasks.core.evaluation.copies import distances, distinct, hashes
 from tasks.core.evaluation.grid import ROWS, spread
-from tasks.core.evaluation.originals import Originals, nearest
+from tasks.core.evaluation.references import References, nearest
 from tasks.core.evaluation.renders import RenderCache, Way, way_of
-from tasks.core.evaluation.studio import Model, Studio
+from tasks.core.evaluation.session import EvaluatedModel, RenderSession
+from tasks.core.models.images import NAN, image_fault
+from tasks.core.models.rendering import Renderer
 from tasks.core.registry.releases import WEIGHTS
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
-from tasks.core.specs import EvaluationSpec
 from tasks.core.store import FolderStore
 from tests.painter import Painter, adire
 
@@ -43,7 +43,7 @@ def test_kept_pictures_come_back_as_they_were(folder: FolderStore) -> None:
     found = cache.read("m", "rings")
     assert {seed: seconds for seed, (_, seconds) in found.items()} == {1: 0.5, 2: 0.25, 3: 0.1}
     assert all(found[seed][0].tobytes() == picture(seed).tobytes() for seed in (1, 2))
-    assert [fault_of(found[seed][0]) for seed in (1, 2, 3)] == ["", "", "not a number"]
+    assert [image_fault(found[seed][0]) for seed in (1, 2, 3)] == ["", "", "not a number"]
     assert len(list(folder.list("renders/"))) == 1, "one object for all seeds"
     assert cache.read("m", "dots") == cache.read("other", "rings") == {}
 
@@ -86,7 +86,7 @@ def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderSt
     settings = Settings(base_model=str(pipelines["sd15"]), device="cpu")
     cache = RenderCache(folder, way_of(settings, SPEC, 64))
     prompts, seeds = ["large rings", "small dots"], [1, 2]
-    first = list(Studio(cache, lambda: Renderer(settings)).draw(Model(), prompts, seeds))
+    first = list(RenderSession(cache, lambda: Renderer(settings)).draw(EvaluatedModel(), prompts, seeds))
     images, _ = Renderer(settings).render(prompts, [1, 1], 2, 2.0, 64)
     for drawn, image in zip(first, images, strict=True):
         assert np.allclose(np.asarray(drawn.pictures[0], int), np.asarray(image, int), atol=1), "one generator an image"
@@ -94,7 +94,7 @@ def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderSt
     def never() -> Renderer:
         raise AssertionError("a pipeline is made for nothing")
 
-    again = list(Studio(cache, never).draw(Model(), prompts, seeds))
+    again = list(RenderSession(cache, never).draw(EvaluatedModel(), prompts, seeds))
     assert [d.seconds for d in again] == [d.seconds for d in first]
     assert [p.tobytes() for d in again for p in d.pictures] == [p.tobytes() for d in first for p in d.pictures]
 
@@ -108,16 +108,16 @@ def test_an_adapter_that_is_not_a_number_is_not_evaluated(
     module, nan = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", float("nan")
     halves = {"lora_A": torch.full((2, 64), nan), "lora_B": torch.ones(64, 2)}
     save_file({f"unet.{module}.{half}.weight": tensor for half, tensor in halves.items()}, place / WEIGHTS)
-    studio = Studio(RenderCache(folder, way_of(settings, SPEC, 64)), lambda: Renderer(settings))
+    studio = RenderSession(RenderCache(folder, way_of(settings, SPEC, 64)), lambda: Renderer(settings))
     with pytest.raises(ModelUnusable, match="that are no finite numbers"):
-        list(studio.draw(Model.of(place), ["rings"], [1]))
+        list(studio.draw(EvaluatedModel.of(place), ["rings"], [1]))
     assert not list(folder.list("renders/"))
 
 
 def test_two_evaluations_at_once_draw_the_same(folder: FolderStore) -> None:
     def draw(_: int) -> list[bytes]:
-        studio = Studio(RenderCache(folder, WAY), lambda: Painter({}))
-        return [p.tobytes() for d in studio.draw(Model(), prompts, [1, 2, 3]) for p in d.pictures]
+        studio = RenderSession(RenderCache(folder, WAY), lambda: Painter({}))
+        return [p.tobytes() for d in studio.draw(EvaluatedModel(), prompts, [1, 2, 3]) for p in d.pictures]
 
     prompts = [f"{size} {motif} in adire_style" for size in SIZES for motif in MOTIFS[:4]]
     with ThreadPoolExecutor(2) as pool:
@@ -134,7 +134,7 @@ def test_what_a_model_does_not_finish_is_black_and_marked(pipelines: dict[str, P
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         (bad,), _ = renderer.render(["rings"], [1], 2, 2.0)
-    assert (fault_of(good[0]), fault_of(bad)) == ("", "not a number")
+    assert (image_fault(good[0]), image_fault(bad)) == ("", "not a number")
     assert bad.getextrema() == ((0, 0),) * 3
 
 
@@ -144,7 +144,7 @@ def test_what_a_model_does_not_finish_is_black_and_marked(pipelines: dict[str, P
 )
 def test_pictures_that_show_nothing(colour: tuple[int, ...], noise: float, fault: str) -> None:
     drawn = np.array(colour) + np.random.default_rng(0).normal(0, noise, (64, 64, 3))
-    assert fault_of(Image.fromarray(np.clip(drawn, 0, 255).astype(np.uint8))) == fault
+    assert image_fault(Image.fromarray(np.clip(drawn, 0, 255).astype(np.uint8))) == fault
 
 
 def test_the_hash_knows_copies_and_nothing_else() -> None:
@@ -174,7 +174,7 @@ def test_nearness_counts_only_beyond_what_is_usual() -> None:
     usual, limit = nearest(rows, 0.99)
     assert limit is not None
     assert usual < limit < 1
-    originals = Originals(rows, rows, hashes([]), usual, limit)
+    originals = References(rows, rows, hashes([]), usual, limit)
     near = originals.nearness(np.concatenate([rows[:3], np.zeros((1, 16), np.float32)]))
     assert near[:3] == pytest.approx(1.0)
     assert near[3] == pytest.approx(usual), "to be unlike them all is no merit"

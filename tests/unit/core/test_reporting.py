@@ -13,17 +13,16 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 from prometheus_client.parser import text_string_to_metric_families
 
+from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.check import Distribution, DriftReport, Verdict
 from tasks.core.drift.explain import Topic
 from tasks.core.drift.score import new_traffic_share
-from tasks.core.drift.spec import DriftSpec
-from tasks.core.records import DriftRecord
-from tasks.core.reporting.canvas import DARK, LIGHT, Theme
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.reporting.drift_page import drift_page, sentence
 from tasks.core.reporting.evidently_page import MOST, evidently_page
-from tasks.core.reporting.page import drift_page
+from tasks.core.reporting.metrics import VERDICTS, Metric, prometheus_text
 from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
-from tasks.core.reporting.prometheus import VERDICTS, Metric, prometheus_text
-from tasks.core.reporting.sentence import sentence
+from tasks.core.reporting.theme import DARK, LIGHT, Theme
 
 SPEC = DriftSpec()
 BEGIN = datetime(2026, 3, 1, 8, tzinfo=UTC)

@@ -5,21 +5,21 @@ from pathlib import Path
 import pytest
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import IngestSpec
+from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.evaluation.plan import won_with
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.reconcile import _channel
+from tasks.core.lifecycle.roll_back import NothingToRollBack, repeatable, roll_back
+from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.publishing.run import publish
-from tasks.core.reconcile import _channel
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import Entry, history, profile_generation
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, prefix
-from tasks.core.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.rollback import NothingToRollBack, repeatable, roll_back
-from tasks.core.settings import Settings
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
-from tasks.core.withdrawing import withdraw
 from tests.candidates import evaluated
 
 

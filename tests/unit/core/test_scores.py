@@ -4,8 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.core.scores import Values, mean, merged, paired_interval
-from tasks.core.student import quantile, widening
+from tasks.core.gate.statistics import Values, mean, merged, paired_interval, quantile, widening
 
 PROMPTS = tuple(f"prompt {i:02}" for i in range(12))
 Floats = npt.NDArray[np.float64]

@@ -6,14 +6,14 @@ import pytest
 
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, log_lines
 from tasks.core import clock
-from tasks.core.data.prompt_log import PromptLine, write_lines
-from tasks.core.monitoring.run import Monitor
-from tasks.core.monitoring.sessions import largest_share, session_advice
-from tasks.core.records import DriftRecord
-from tasks.core.reporting.page import drift_page
-from tasks.core.reporting.prometheus import prometheus_text
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.explanation import largest_share, session_advice
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.reporting.drift_page import drift_page
+from tasks.core.reporting.metrics import prometheus_text
 from tasks.core.store import FolderStore
+from tasks.core.traffic.prompt_log import PromptLine, write_lines
 from tests.shop import DRIFT, MODEL, NOW, SPEC, CountingClip, ago, line, promote, visit
 
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import TrainRequest
+from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Item, Manifest, manifest_key
-from tasks.core.data.sides import FEWEST, NEAR, Sides, Split, choose, split
-from tasks.core.documents import digest, read_document, render
+from tasks.core.data.perceptual_hash import codes_of, distances, hashes, near
+from tasks.core.data.split import FEWEST, NEAR, Sides, Split, choose, split
 from tasks.core.errors import DatasetUnusable
-from tasks.core.evaluation.copies import codes_of, distances, hashes, near
-from tasks.core.requests import TrainRequest
-from tasks.core.results import TrainResult, save_result
-from tasks.core.settings import Settings
+from tasks.core.registry.results import TrainResult, save_result
 from tasks.core.store import FolderStore, open_store
+from tasks.core.store.documents import digest, read_document, render
 from tasks.core.training.plan import plan_training
-from tasks.core.training.spec import TrainSpec
 from tests.odd_pictures import encoded, noise
 
 NAME = "cloth"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tasks.core import requests
+from tasks.core.config import requests
+from tasks.core.config.base import Spec
+from tasks.core.config.installation import EMBEDDED, ROOT, Settings, get_settings
+from tasks.core.config.presets import PRESETS, EvaluationSpec, Preset, load_preset
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import SettingError
-from tasks.core.settings import EMBEDDED, ROOT, Settings, get_settings
-from tasks.core.spec import Spec
-from tasks.core.specs import PRESETS, EvaluationSpec, Preset, load_preset
-from tasks.core.training.spec import TrainSpec
 
 REQUESTS = [
     kind
@@ -110,7 +110,7 @@ def test_a_file_is_read_as_utf_8_whatever_the_locale(tmp_path: Path) -> None:
     path.write_text("ingest: {instance_prompt: ein Tuch für Ada}\nevaluation: {prompts: own-prompts.yaml}", "utf-8")
     prompts = "trigger: ['ein Tuch für {trigger}']\nclass_noun: ['ein Tuch für {class_noun}']"
     (tmp_path / "own-prompts.yaml").write_text(prompts, "utf-8")
-    code = "import sys; from tasks.core.specs import load_preset; p = load_preset(sys.argv[1])\n"
+    code = "import sys; from tasks.core.config.presets import load_preset; p = load_preset(sys.argv[1])\n"
     code += "print(ascii((p.ingest.instance_prompt, p.evaluation.prompts.trigger)))"
     own = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-c", code, str(path)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.training.speed import Speed, told
+from tasks.core.training.progress import Speed, told
 
 
 def test_the_speed_is_that_of_the_last_steps_and_the_mean_that_of_all() -> None:

@@ -23,15 +23,7 @@ from tasks.core.errors import (
     StoreConflict,
     StoreUnusable,
 )
-from tasks.core.store import (
-    FolderStore,
-    S3Store,
-    Store,
-    delete_prefix,
-    download_folder,
-    open_store,
-    upload_folder,
-)
+from tasks.core.store import FolderStore, S3Store, Store, delete_prefix, download_folder, open_store, upload_folder
 from tests.s3_server import connect, s3_server
 
 PROCESSES, THREADS, INCREMENTS = 2, 3, 5

@@ -10,8 +10,8 @@ from types import FrameType
 
 import pytest
 
+from tasks.core.config.installation import ROOT
 from tasks.core.errors import Terminated
-from tasks.core.settings import ROOT
 from tasks.core.training.termination import interruptible, raising, termination
 
 

@@ -12,14 +12,14 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tasks.core import provenance, tracking
+from tasks.core.clock import Throttle
+from tasks.core.config.base import flat
+from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.training import ComputeSpec, PriorSpec, TrainSpec
 from tasks.core.data.dataset import Item, Manifest
-from tasks.core.pace import Pace
-from tasks.core.settings import ROOT, Settings
-from tasks.core.spec import flat
+from tasks.core.tracking import provenance, runs
 from tasks.core.training.plan import TrainPlan
-from tasks.core.training.spec import ComputeSpec, PriorSpec, TrainSpec
-from tasks.core.training.telling import open_training
+from tasks.core.training.run import open_training
 
 SPEC = TrainSpec(steps=7, prior=PriorSpec(prompts=("red dots",) * 300, weight=0.5), compute=ComputeSpec(processes=2))
 
@@ -77,8 +77,8 @@ def test_files_lie_beside_a_database_and_not_where_the_process_was_started(
     before, file = mlflow.get_tracking_uri(), str(place / "mlflow.db")
     mlflow.set_tracking_uri(address.format(plain=file, quoted=quote(file)))
     try:
-        run = tracking.open_run("beside", "k1", "k1", {})
-        tracking.log_document(run, {"a": 1}, "a.json")
+        run = runs.open_run("beside", "k1", "k1", {})
+        runs.log_document(run, {"a": 1}, "a.json")
     finally:
         mlflow.set_tracking_uri(before)
         os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
@@ -102,7 +102,7 @@ def test_metrics_are_sent_when_they_are_due_and_all_of_them_at_the_end(
 ) -> None:
     time = [0.0]
     run = open_training(shop, plan_of(SPEC), manifest())
-    tracker = tracking.Tracker(lambda: run, Pace(now=lambda: time[0]))
+    tracker = runs.Tracker(lambda: run, Throttle(now=lambda: time[0]))
     for step in range(1, 601):
         tracker.step(step, {"loss": 1 / step, "learning_rate": 0.1})
         assert bool(tracker.unsent) == (step != 300)
@@ -117,7 +117,7 @@ def test_metrics_are_sent_when_they_are_due_and_all_of_them_at_the_end(
 
 def test_more_metrics_than_a_request_takes_are_sent_in_several(mlflow_home: MlflowClient, shop: Settings) -> None:
     run = open_training(shop, plan_of(SPEC), manifest())
-    tracking.log_metrics(run, [(step, {"loss": 1.0, "grad_norm": 2.0}) for step in range(1200)])
+    runs.log_metrics(run, [(step, {"loss": 1.0, "grad_norm": 2.0}) for step in range(1200)])
     assert len(mlflow_home.get_metric_history(run, "grad_norm")) == 1200
 
 

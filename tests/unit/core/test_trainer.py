@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec
 from tasks.core.errors import CheckpointForeign, Terminated, TrainingDiverged
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
+from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
-from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 from tests.tiny import SPEC, Cut, Diary, asking, lesson, tiny
 

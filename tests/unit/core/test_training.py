@@ -14,16 +14,16 @@ from PIL import Image
 from torch import Tensor
 
 from infra.base.world import adire_caption, draw_adire
+from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
+from tasks.core.config.training import PriorSpec, TrainSpec
 from tasks.core.errors import SettingError
-from tasks.core.pipeline import load_pipeline
-from tasks.core.rendering import Renderer
-from tasks.core.settings import EMBEDDED_FOLDER, Settings
+from tasks.core.models.families import family_of
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, device_seconds, newest_checkpoint
-from tasks.core.training.families import family_of
-from tasks.core.training.material import Lesson, drawn
+from tasks.core.training.dataset import Lesson, drawn
 from tasks.core.training.prior import prepare_prior
-from tasks.core.training.spec import PriorSpec, TrainSpec
 from tasks.core.training.trainer import Trainer
 from tasks.core.training.validation import validation_samples
 from tests.tiny import Cut, Diary

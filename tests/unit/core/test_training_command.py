@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from infra.base.world import draw_adire
+from tasks.core.config.installation import ROOT
 from tasks.core.data.dataset import load_manifest
-from tasks.core.documents import read_documents
-from tasks.core.results import TrainResult
-from tasks.core.settings import ROOT
+from tasks.core.registry.results import TrainResult
 from tasks.core.store import FolderStore
-from tasks.core.training.__main__ import main
+from tasks.core.store.documents import read_documents
+from tasks.core.training.cli import main
 from tests.odd_pictures import deep_png, encoded, noise, turned, vast_png
 
 SPEC = """

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core.pipeline import load_pipeline
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.config.training import TrainSpec
+from tasks.core.models.pipeline import load_pipeline
 from tasks.core.store import FolderStore
 from tasks.core.training.fit import dtype_of
-from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 from tests.tiny import Cut, Diary, asking, lesson
 

@@ -8,12 +8,12 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings, get_settings
+from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.training import TrainSpec
+from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import newest_checkpoint
 from tasks.core.training.objective import draw_noise, snr_weights, target_of
-from tasks.core.training.spec import TrainSpec
 from tasks.core.training.trainer import Trainer
 from tests.tiny import Cut, Diary
 from tests.unit.core.test_training import SPEC, drawn_in_training, rendered, trainer

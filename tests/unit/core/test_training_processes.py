@@ -7,18 +7,18 @@ import pytest
 from safetensors.torch import load_file
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import IngestSpec
+from tasks.core.config.requests import TrainRequest
+from tasks.core.config.training import ComputeSpec
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import SettingError, TrainingFailed
-from tasks.core.requests import TrainRequest
-from tasks.core.settings import Settings
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore
+from tasks.core.training.distributed import Ranks
 from tasks.core.training.fit import fit
 from tasks.core.training.launch import fit_in_processes
 from tasks.core.training.plan import TrainPlan, plan_training
-from tasks.core.training.ranks import Ranks
 from tasks.core.training.run import train
-from tasks.core.training.spec import ComputeSpec
 from tests.tiny import Diary
 from tests.unit.core.test_training import SPEC
 

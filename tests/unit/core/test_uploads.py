@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import pytest
 
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import ingest, remarks
 from tasks.core.data.remarks import grouped, shown
 from tasks.core.data.uploads import sort_uploads
 from tasks.core.errors import DatasetUnusable
-from tasks.core.specs import IngestSpec
 from tasks.core.store import FolderStore, S3Store, Store
 from tests.odd_pictures import encoded, noise
 from tests.s3_server import connect, s3_server

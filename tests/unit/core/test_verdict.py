@@ -13,9 +13,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tasks.core.checks import Check
-from tasks.core.gate import Decision, Evidence, GateSpec, Measure, decide, settle
-from tasks.core.reporting.verdict import About, verdict_markdown, verdict_page
+from tasks.core.config.presets import GateSpec
+from tasks.core.gate.checks import Check
+from tasks.core.gate.decide import GateDecision, decide, settle
+from tasks.core.gate.evidence import Evidence
+from tasks.core.gate.statistics import Measure
+from tasks.core.reporting.gate_page import gate_markdown, gate_page
+from tasks.core.reporting.gate_text import About
 from tests.gates import Pair, World
 
 ATTACK = '<script>alert("1")</script>|`x`[y](https://evil.example)\n# *z*'
@@ -55,7 +59,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-def made(gain: float = 0.05, looks: int = 0, evidence: Evidence = Evidence(), **worse: float) -> Decision:
+def made(gain: float = 0.05, looks: int = 0, evidence: Evidence = Evidence(), **worse: float) -> GateDecision:
     """A gate over 24 prompts, its guards worse by so many margins."""
     shifts: dict[Measure, float] = {"diversity": worse.get("diversity", 0.0), "forgetting": worse.get("forgetting", 0)}
     pair = Pair(World(prompts=24, gain=gain, worse=shifts), np.random.default_rng(4))
@@ -65,9 +69,9 @@ def made(gain: float = 0.05, looks: int = 0, evidence: Evidence = Evidence(), **
     return settle(challenger, champion, spec, again, evidence=evidence)
 
 
-def both(decision: Decision, about: About = ABOUT) -> tuple[str, str]:
+def both(decision: GateDecision, about: About = ABOUT) -> tuple[str, str]:
     """The page's text and the Markdown, without its escapes."""
-    return Reader(verdict_page(decision, about, {})).text, verdict_markdown(decision, about).replace("\\", "")
+    return Reader(gate_page(decision, about, {})).text, gate_markdown(decision, about).replace("\\", "")
 
 
 def test_a_promotion_is_told_with_what_it_rests_on() -> None:
@@ -95,7 +99,7 @@ def test_every_check_is_in_the_tables_with_figure_interval_and_margin() -> None:
             assert told in text
     assert page.count("not worse than allowed") == 4
     assert text.count("not worse than allowed") == 4
-    drawings = verdict_page(decision, ABOUT, {}).count("<svg ")
+    drawings = gate_page(decision, ABOUT, {}).count("<svg ")
     assert drawings == 6
 
 
@@ -174,12 +178,12 @@ def test_strangers_words_stay_words() -> None:
     evidence = Evidence(groups={ATTACK: ("prompt 1",), "b": ("prompt 2",)}, drifted=())
     update = {"actor": ATTACK, "reason": ATTACK, "model": ATTACK, "scorer": ATTACK, "prompts": {ATTACK: 3}}
     about, decision = ABOUT.model_copy(update=update | {"generation": 4}), made(evidence=evidence, gain=0.0)
-    page = verdict_page(decision, about, {ATTACK: b"png"})
+    page = gate_page(decision, about, {ATTACK: b"png"})
     read = Reader(page)
     assert not {"script", "a", "link", "iframe", "object"} & set(read.tags)
     assert ATTACK in read.text
     assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in page
-    text = verdict_markdown(decision, about)
+    text = gate_markdown(decision, about)
     assert "<script>" not in text
     assert re.search(r"(?<!\\)[\[<`]", text) is None
     assert not [line for line in text.splitlines() if line.startswith("# ") and "z" in line and "Promoted" not in line]
@@ -190,7 +194,7 @@ def test_pictures_are_inside_with_their_titles() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), "navy").save(buffer, "PNG")
     grids = {"the fixed prompts": buffer.getvalue(), "the drifted prompts": buffer.getvalue()}
-    read = Reader(verdict_page(made(), ABOUT, grids))
+    read = Reader(gate_page(made(), ABOUT, grids))
     assert read.tags.count("img") == 2
     assert [base64.b64decode(a.removeprefix("data:image/png;base64,")) for a in read.loaded] == [*grids.values()]
     assert "the drifted prompts" in read.text
@@ -209,7 +213,7 @@ def test_better_lies_to_the_right_whichever_way_a_measure_counts() -> None:
             verdict="unsure",
             says="",
         )
-        page = verdict_page(Decision(verdict="inconclusive", reason="", checks=(check,)), ABOUT, {})
+        page = gate_page(GateDecision(verdict="inconclusive", reason="", checks=(check,)), ABOUT, {})
         return float(re.findall(r'class="dot" cx="([\d.]+)"', page)[0])
 
     middle = dot("diversity", 0.0, -0.05)
@@ -226,7 +230,7 @@ def test_what_it_is_about_is_a_document() -> None:
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     file, said = tmp_path / "decision.html", list[str]()
-    file.write_text(verdict_page(made(diversity=3.0), ABOUT, {}))
+    file.write_text(gate_page(made(diversity=3.0), ABOUT, {}))
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-sync"]

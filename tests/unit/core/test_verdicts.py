@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tasks.core.evaluation.files import png
-from tasks.core.promotion import promote
-from tasks.core.requests import PromoteRequest
-from tasks.core.results import EvaluationResult, get_result, save_result
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import PromoteRequest
+from tasks.core.lifecycle.promote import promote
+from tasks.core.models.images import png
+from tasks.core.registry.results import EvaluationResult, get_result, save_result
+from tasks.core.reporting.gate_document import Written, write_document
 from tasks.core.store import FolderStore
-from tasks.core.verdicts import Written, write_document
 from tests.candidates import evaluated
 
 if TYPE_CHECKING:

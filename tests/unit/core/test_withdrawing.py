@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from tasks.core import clock, policy
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import PolicySpec
+from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import ObjectMissing, ReleaseUnknown, ReleaseWithdrawn, SettingError
 from tasks.core.evaluation.plan import plan_evaluation
-from tasks.core.monitoring.profiles import reference_begin
-from tasks.core.promotion import promote
+from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.reconcile import reconcile
+from tasks.core.lifecycle.roll_back import roll_back
+from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.monitoring.reference import reference_begin
 from tasks.core.publishing.run import publish
-from tasks.core.reconcile import reconcile
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history, profile_generation
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
-from tasks.core.requests import EvaluateRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.rollback import roll_back
-from tasks.core.settings import Settings
-from tasks.core.specs import PolicySpec
+from tasks.core.retraining import policy
 from tasks.core.store import FolderStore, open_store
-from tasks.core.withdrawing import withdraw
 from tests.candidates import evaluated, trained
 from tests.hub_server import HubServer
 

@@ -9,10 +9,10 @@ import pytest
 from deployments.drift import main
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core import clock
-from tasks.core.monitoring.profiles import profile_records, read_pin
-from tasks.core.monitoring.run import Monitor
-from tasks.core.settings import Settings, get_settings
-from tasks.core.specs import Preset
+from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.presets import Preset
+from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.reference import read_pin, reference_records
 from tasks.core.store import FolderStore
 from tests.shop import MODEL, NOW, SPEC, CountingClip, TurnedClip, ago, promote, visit
 
@@ -122,7 +122,7 @@ def test_a_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Sa
     told = says("refit")
     assert told.startswith("frozen: generation 2: ")
     assert told.split()[-1].startswith("embedded-")
-    old, new = (record for record in profile_records(shop, MODEL) if record.generation == 2)
+    old, new = (record for record in reference_records(shop, MODEL) if record.generation == 2)
     assert (old.begin, old.end, old.rows) == (new.begin, new.end, new.rows)
     assert says("refit") == told, "twice is once"
     assert len(says("profiles").splitlines()) == 3

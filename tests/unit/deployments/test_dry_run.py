@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from deployments.dry_run import asked, main
-from tasks.core import clock, policy
-from tasks.core.documents import render
+from tasks.core import clock
+from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.presets import load_preset
 from tasks.core.errors import SettingError
 from tasks.core.registry import ledger
-from tasks.core.settings import Settings, get_settings
-from tasks.core.specs import load_preset
+from tasks.core.retraining.decisions import Action, make_decision, record_decision
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import render
 from tests.unit.core.test_dry_run import FIRST, at, seen
 
 
@@ -25,9 +26,9 @@ def filled(folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPa
     for hour in range(72):
         record = seen(hour, 0.3 if 24 <= hour < 36 else 0.02)
         folder.write(record.key, render(record))
-        action: policy.Action = "declined" if record.verdict == "retrain" else "none"
-        told = policy.make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
-        policy.record(folder, settings.model, told)
+        action: Action = "declined" if record.verdict == "retrain" else "none"
+        told = make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
+        record_decision(folder, settings.model, told)
     return folder
 
 

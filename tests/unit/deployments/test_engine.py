@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deployments.storefront.engine import WAITING, Engine
+from tasks.core.config.installation import Settings
 from tasks.core.errors import RenderUnavailable
-from tasks.core.events import Unhealthy
-from tasks.core.settings import Settings
+from tasks.core.outbox import Unhealthy
 from tasks.core.store import FolderStore
 
 

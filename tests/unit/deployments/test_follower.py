@@ -14,17 +14,17 @@ from safetensors.torch import load_file, save_file
 
 from deployments.storefront.engine import Engine, Job
 from deployments.storefront.follower import Follower, Served
-from tasks.core.blank import fault_of
+from tasks.core.config.installation import Settings
 from tasks.core.errors import ObjectUnreadable, RenderUnavailable, StoreUnusable
-from tasks.core.events import Unhealthy
-from tasks.core.pipeline import load_pipeline
+from tasks.core.models.families import family_of
+from tasks.core.models.images import image_fault
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.models.rendering import Renderer
+from tasks.core.outbox import Unhealthy
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
 from tasks.core.store import FolderStore
-from tasks.core.training.families import family_of
 
 MODEL = "adire"
 ABOUT = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={})
@@ -245,12 +245,12 @@ def test_too_many_black_pictures_in_a_row_leave_the_release(
         spoil(engine.follower)
         for prompt in ("rings", "dots", "dots"):
             picture = engine.submit(prompt, 1, 2).result(60)
-            assert fault_of(picture.image)
+            assert image_fault(picture.image)
         assert told == [], "two prompts, however often"
-        assert fault_of(engine.submit("waves", 1, 2).result(60).image)
+        assert image_fault(engine.submit("waves", 1, 2).result(60).image)
         after = engine.submit("rings", 1, 2).result(60)
         assert (after.release, after.generation) == (first, 1)
-        assert not fault_of(after.image)
+        assert not image_fault(after.image)
     finally:
         engine.stop()
     (said,) = told
@@ -331,7 +331,7 @@ def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
     second = publish(0.5)
     follower.follow()
     spoil(follower)
-    monkeypatch.setattr("tasks.core.rendering.load_adapter", short)
+    monkeypatch.setattr("tasks.core.models.rendering.load_adapter", short)
     follower.note((prompt, False) for prompt in "abc")
     assert (follower.served, told) == (Served(second, 2), [])
     assert "what was served before does not draw either" in follower.trouble

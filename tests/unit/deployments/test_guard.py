@@ -6,18 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.storefront.feedback import Drawn, Feedback
-from deployments.storefront.guard import Guard
-from deployments.storefront.log import LogWriter
+from deployments.storefront.feedback import Feedback, ServedPicture
+from deployments.storefront.log_writer import LogWriter
+from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
-from tasks.core.data.feedback import Vote, last_words, read_votes, write_votes
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import GuardSpec
 from tasks.core.errors import PictureUnknown
-from tasks.core.events import Unhealthy
+from tasks.core.outbox import Unhealthy
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
-from tasks.core.settings import Settings
-from tasks.core.specs import GuardSpec
 from tasks.core.store import FolderStore
+from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_votes
 from tests.events_server import EventsServer
 
 MODEL, SPEC = "adire", GuardSpec(check_seconds=0.05)
@@ -53,11 +53,11 @@ def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: in
         take(vote)
 
 
-def guard(store: FolderStore, settings: Settings) -> Guard:
-    return Guard(store, settings, SPEC)
+def guard(store: FolderStore, settings: Settings) -> RollbackWatchdog:
+    return RollbackWatchdog(store, settings, SPEC)
 
 
-def check(watch: Guard) -> None:
+def check(watch: RollbackWatchdog) -> None:
     """What the thread does each time."""
     watch.look()
     watch.tell()
@@ -213,7 +213,7 @@ def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderS
     taken: list[Vote] = []
     writer = LogWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
     feedback = Feedback(2, taken.append, writer.add)
-    feedback.remember("a", Drawn("release-1", 1, "ada"))
+    feedback.remember("a", ServedPicture("release-1", 1, "ada"))
     before = datetime.now(UTC)
     feedback.vote("a", False)
     feedback.vote("a", True)
@@ -231,7 +231,7 @@ def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderS
 def test_only_the_newest_pictures_are_remembered() -> None:
     feedback = Feedback(2)
     for name in "abc":
-        feedback.remember(name, Drawn("", 0, "s"))
+        feedback.remember(name, ServedPicture("", 0, "s"))
     feedback.vote("b", True)
     for unknown in ("a", "z"):
         with pytest.raises(PictureUnknown, match=f"no picture '{unknown}' was drawn here lately"):
@@ -284,7 +284,7 @@ def test_of_lines_that_wait_for_too_long_the_newest_are_kept(caplog: pytest.LogC
 def test_of_too_many_votes_those_are_held_that_are_judged_by(
     two: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deployments.storefront.guard.MOST", 30)
+    monkeypatch.setattr("deployments.storefront.watchdog.MOST", 30)
     watch = guard(two, settings)
     cast(watch.add, 1, 40, 0)  # the queue takes the first thirty
     check(watch)

@@ -20,8 +20,8 @@ from deployments import serve
 from deployments.exposure import ExposureGuard, check_exposure
 from deployments.serve import configure
 from deployments.webhook.app import app as webhook
+from tasks.core.config.installation import Settings, get_settings
 from tasks.core.errors import SettingError
-from tasks.core.settings import Settings, get_settings
 
 STRONG = SecretStr("6f1ed002ab5595859014ebf0951522d9")
 LOOPBACK = ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost"]

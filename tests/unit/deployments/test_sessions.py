@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.storefront.feedback import CHANGES, Drawn, Feedback
+from deployments.storefront.feedback import CHANGES, Feedback, ServedPicture
 from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, place_of
-from tasks.core.data.feedback import Vote
+from tasks.core.config.presets import GuardSpec
 from tasks.core.errors import SettingError, VotesExhausted
-from tasks.core.guard import judge, tally
-from tasks.core.specs import GuardSpec
+from tasks.core.serving.rollback_test import judge, tally
+from tasks.core.traffic.feedback import Vote
 
 HERE = "192.0.2.7"
 
@@ -91,7 +91,7 @@ def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> l
     taken: list[Vote] = []
     feedback = Feedback(1000, taken.append)
     for i in range(count):
-        drawn = Drawn(f"release-{generation}", generation, f"{generation}-{i}", voter or f"address {i}")
+        drawn = ServedPicture(f"release-{generation}", generation, f"{generation}-{i}", voter or f"address {i}")
         feedback.remember(f"{generation}-{i}", drawn)
         feedback.vote(f"{generation}-{i}", liked)
     return taken
@@ -109,7 +109,7 @@ def test_the_votes_of_one_address_are_those_of_one_voter() -> None:
 def test_a_vote_is_changed_a_few_times_and_then_stays() -> None:
     taken: list[Vote] = []
     feedback = Feedback(10, taken.append)
-    feedback.remember("a", Drawn("release-1", 1, "s"))
+    feedback.remember("a", ServedPicture("release-1", 1, "s"))
     for i in range(CHANGES):
         feedback.vote("a", bool(i % 2))
     with pytest.raises(VotesExhausted, match="picture 'a'"):

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deployments.storefront.app import create_app, unless_hung_up
-from deployments.storefront.front import MOST_BYTES
+from deployments.storefront.request_filter import MOST_BYTES
 from deployments.storefront.requests import LONGEST
+from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
-from tasks.core.settings import Settings
 from tests.page_client import click, wait_answer
 
 ROUTES = ["/api/render", "/api/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]

@@ -15,10 +15,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from deployments.webhook.app import MOST_BYTES, app
-from deployments.webhook.notifications import Place
+from deployments.webhook.notifications import StoreLocation
+from tasks.core.config.installation import get_settings
 from tasks.core.errors import ObjectMissing
-from tasks.core.events import Uploaded, make_event, queue
-from tasks.core.settings import get_settings
+from tasks.core.outbox import Uploaded, make_event, queue
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
 from tests.s3_server import s3_server
@@ -330,7 +330,7 @@ def test_keys_of_event_bridge_are_not_encoded(client: TestClient, folder: Folder
     ],
 )
 def test_the_dataset_is_read_from_where_the_store_lies(url: str, key: str, dataset: str) -> None:
-    assert Place.of(url).dataset(key) == dataset
+    assert StoreLocation.of(url).dataset(key) == dataset
 
 
 def test_another_bucket_is_ignored_with_a_word(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from infra.base.polar import HARMONICS, shown
 from infra.base.world import COLOURS, MOTIFS, SIZES, Picture, Scene, draw_adire, draw_cloth
-from tasks.core.rendering import Renderer
-from tasks.core.settings import Settings
+from tasks.core.config.installation import Settings
+from tasks.core.models.rendering import Renderer
 
 
 def real(motif: str, size: str, count: int) -> list[Picture]:

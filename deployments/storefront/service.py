@@ -1,0 +1,113 @@
+"""What the storefront does: draws pictures, logs the prompts, takes votes; its parts and their threads."""
+
+import asyncio
+import io
+import logging
+import os
+import random
+import time
+import uuid
+from functools import partial
+
+from PIL import Image
+
+from deployments.storefront.engine import Engine, RenderedPicture
+from deployments.storefront.feedback import Feedback, ServedPicture
+from deployments.storefront.log_writer import LogWriter
+from deployments.storefront.requests import RenderRequest
+from deployments.storefront.sessions import Sessions, place_of
+from deployments.storefront.watchdog import RollbackWatchdog
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import GuardSpec
+from tasks.core.errors import RenderUnavailable
+from tasks.core.store import Store
+from tasks.core.traffic.feedback import Vote, write_votes
+from tasks.core.traffic.prompt_log import PromptLine, hash_session, write_lines
+from tasks.core.traffic.redaction import redact
+
+log = logging.getLogger("dyeworks.storefront")
+
+
+class StorefrontService:
+    """The engine, the logs and the guards of one storefront."""
+
+    def __init__(self, store: Store, settings: Settings, sessions: Sessions, spec: GuardSpec) -> None:
+        self.store, self.settings, self.sessions = store, settings, sessions
+        self.guard = RollbackWatchdog(store, settings, spec)
+        self.engine = Engine(store, settings, spec.failures, self.guard.report, self.exit)
+        write_prompts, write_feedback = (partial(f, store, settings.model) for f in (write_lines, write_votes))
+        self.prompts = LogWriter[PromptLine]("prompt log", write_prompts, settings.log_seconds)
+        self.votes = LogWriter[Vote]("feedback", write_feedback, settings.log_seconds)
+        self.feedback = Feedback(spec.remembered, self.votes.add, self.guard.add)
+
+    def start(self) -> None:
+        """Run the engine, the logs and the guards."""
+        for part in (self.engine, self.prompts, self.votes, self.guard):
+            part.start()
+
+    def stop(self) -> None:
+        """End them; what was logged is written."""
+        for part in (self.engine, self.prompts, self.votes, self.guard):
+            part.stop()
+
+    def exit(self) -> None:
+        """End the process, so that a supervisor starts it again; who waits is answered, what was logged is written."""
+        time.sleep(1)
+        for part in (self.prompts, self.votes, self.guard):
+            part.stop()
+        logging.shutdown()
+        os._exit(1)
+
+    async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
+        """Render a request of an address and log it; the request's id and the picture. Raises RenderUnavailable."""
+        start = time.perf_counter()
+        seed = request.seed if request.seed is not None else random.randrange(2**32)
+        steps = request.steps or self.settings.render_steps
+        picture = await self._picture(request.prompt, seed, steps)
+        session = self._hash(self.sessions.session_of(host, request.session))
+        line = PromptLine(
+            request_id=uuid.uuid4().hex,
+            time=clock.now(),
+            prompt=redact(request.prompt),
+            seed=seed,
+            size=picture.image.width,
+            steps=steps,
+            release=picture.release or "base",
+            adapter=picture.release,
+            latency_s=round(time.perf_counter() - start, 3),
+            session=session,
+        )
+        self.prompts.add(line)
+        voter = session if self.sessions.trusts(host) else self._hash(f"address {place_of(host)}")
+        self.feedback.remember(line.request_id, ServedPicture(picture.release, picture.generation, session, voter))
+        return line.request_id, picture
+
+    async def _picture(self, prompt: str, seed: int, steps: int) -> RenderedPicture:
+        future = self.engine.submit(prompt, seed, steps)
+        try:
+            return await asyncio.wrap_future(future)
+        except RenderUnavailable:
+            raise
+        except Exception as error:  # whatever a pipeline raises; the engine has judged what it says of the release
+            log.error("a picture could not be drawn: %s", error)
+            raise RenderUnavailable("drawing it failed") from error
+
+    def _hash(self, session: str) -> str:
+        return hash_session(session, self.settings.session_key.get_secret_value())
+
+    def health(self) -> dict[str, object]:
+        """What draws, and what is wrong with it; raises RenderUnavailable where nothing can be drawn."""
+        if reason := self.engine.unready:
+            raise RenderUnavailable(reason)
+        follower = self.engine.follower
+        trouble = follower.trouble or self.guard.trouble or self.engine.away
+        told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
+        return {**told, "release": follower.served.release, "generation": follower.served.generation}
+
+
+async def encode(image: Image.Image, kind: str) -> bytes:
+    """The bytes of a picture as PNG, or as WebP of quality 90; off the event loop."""
+    buffer = io.BytesIO()
+    await asyncio.to_thread(image.save, buffer, kind, quality=90)
+    return buffer.getvalue()

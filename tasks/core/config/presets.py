@@ -1,0 +1,159 @@
+"""Run specifications: what a training, an evaluation, a gate, a policy are asked to do.
+
+Unknown keys are refused with the nearest right one, and all errors of a file are told at once.
+"""
+
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from tasks.core.config.base import Spec, explain
+from tasks.core.config.drift import DriftSpec
+from tasks.core.config.installation import get_settings
+from tasks.core.config.prompts import FULL, Prompts, load_prompts
+from tasks.core.config.training import TrainSpec
+from tasks.core.errors import SettingError
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class IngestSpec(Spec):
+    """What a picture must be to enter a dataset."""
+
+    min_side: int = Field(32, ge=8, description="Shortest side a picture may have, in pixels.")
+    max_bytes: int = Field(256_000_000, ge=1, description="Largest file that is read, in bytes.")
+    max_pixels: int = Field(64_000_000, ge=1, description="Largest picture that is decoded, in pixels.")
+    max_aspect: float = Field(8.0, ge=1, description="How many times as long as wide a picture may be.")
+    instance_prompt: str = Field("a picture of cloth in adire_style", description="Caption of a picture without one.")
+
+
+class EvaluationSpec(Spec):
+    """How challenger and champion are compared."""
+
+    prompts: Prompts = Field(
+        default_factory=lambda: load_prompts(FULL),
+        description="What is asked for: the name of a set in presets/prompts, the path of a .yaml file, or a set.",
+    )
+    seeds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1, description="Seeds each prompt is rendered with.")
+    steps: int = Field(25, ge=1, description="Denoising steps.")
+    guidance: float = Field(7.5, ge=1, description="Guidance scale.")
+    batch: int = Field(4, ge=1, description="Pictures rendered at once.")
+    drifted: int = Field(12, ge=1, description="Prompts sampled from drifted traffic, at most.")
+    references: int = Field(32, ge=1, description="Pictures the style is compared with, at most.")
+    originals: int = Field(256, ge=1, description="Training pictures among which copied ones are looked for, at most.")
+    near_quantile: float = Field(
+        0.99, gt=0.5, lt=1, description="Of the cosines between training pictures, from which on one is a near-copy."
+    )
+    copy_bits: int = Field(4, ge=0, le=32, description="Bits of 64 by which the hash of a copy may differ.")
+    max_exact: float = Field(0.05, ge=0, le=1, description="Most copies of training pictures by that hash, as a share.")
+
+
+class Margins(Spec):
+    """How much worse than the champion a challenger may be; at least four standard errors of an A/A calibration."""
+
+    prompt_fidelity: float = Field(0.05, gt=0, description="On the fixed prompts, when there are drifted ones too.")
+    style_fidelity: float = Field(0.05, gt=0, description="In mean cosine to pictures of the style.")
+    diversity: float = Field(0.05, gt=0, description="In mean cosine distance between the pictures of a prompt.")
+    forgetting: float = Field(0.05, gt=0, description="In CLIPScore on prompts without the trigger.")
+    near_copies: float = Field(0.05, gt=0, description="In cosine to the nearest training picture.")
+    render_seconds: float = Field(0.25, gt=0, description="As a share of the champion's time.")
+
+
+class GateSpec(Spec):
+    """What a challenger must show."""
+
+    floor: float = Field(0.75, ge=0, description="Least mean CLIPScore over the fixed prompts.")
+    max_seconds: float = Field(30.0, gt=0, description="Most seconds a picture may take.")
+    max_mebibytes: float = Field(1024.0, gt=0, description="Most MiB the weights may take.")
+    max_gap: float = Field(0.3, gt=0, description="Most by which the CLIPScores of two groups of prompts may differ.")
+    max_copied: float = Field(0.1, ge=0, le=1, description="Most near-copies of training pictures, as a share.")
+    max_nearness: float = Field(
+        0.95, gt=0, le=1, description="Most mean cosine to the nearest training picture, where copies are not counted."
+    )
+    max_forgetting: float = Field(0.15, gt=0, description="Most CLIPScore that a first model may lose without trigger.")
+    min_diversity: float = Field(0.02, ge=0, description="Least mean cosine distance of a first model's pictures.")
+    margins: Margins = Field(Margins(), description="How much worse than the champion it may be.")
+    max_looks: int = Field(2, ge=0, le=8, description="Further looks with more seeds that an unsure guard may take.")
+    resamples: int = Field(10_000, ge=100, description="Bootstrap resamples.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the bootstrap intervals.")
+    seed: int = Field(0, ge=0, description="Seed of the bootstrap.")
+
+
+class PolicySpec(Spec):
+    """When to retrain."""
+
+    mode: str = Field("auto", pattern="^(auto|advise)$", description="auto retrains; advise only says so.")
+    hits: int = Field(2, ge=1, description="Checks over the threshold, of the last `of`, the latest among them.")
+    of: int = Field(3, ge=1, le=50, description="Checks that are looked back on.")
+    spacing_minutes: float = Field(30.0, ge=0, description="Checks closer to each other than this count as one.")
+    cooldown_hours: float = Field(
+        12.0, ge=0, description="Hours after a promotion, or a failed or cancelled retrain, without one for drift."
+    )
+    weekly_gpu_hours: float = Field(3.5, ge=0, description="Device-hours that retrains may take in seven days.")
+    expected_gpu_hours: float = Field(0.5, gt=0, description="Cost of a retrain while none has ended yet.")
+    stale_hours: float = Field(24.0, gt=0, description="Hours after which a retrain without an outcome counts as lost.")
+    min_new_pictures: int = Field(64, ge=1, description="New pictures that start a retrain by themselves.")
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.hits > self.of:
+            raise ValueError(f"hits={self.hits} of the last {self.of} checks can never be: lower hits or raise of")
+        return self
+
+
+class MonitorSpec(Spec):
+    """What the monitor looks at."""
+
+    window_hours: float = Field(24.0, gt=0, description="Length of the window that is checked.")
+    reference_hours: float = Field(
+        168.0, ge=0, description="Time that a reference must span: a week, since weekends differ from other days."
+    )
+    evidently: str = Field(
+        "drift",
+        pattern="^(never|drift|always)$",
+        description="When Evidently's page (4 MB) is written; drift: as it begins or starts a retrain.",
+    )
+    drift: DriftSpec = DriftSpec()
+
+
+class GuardSpec(Spec):
+    """When the storefront says that what it serves is to be taken back."""
+
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance that one liked as much is ever taken back for votes.")
+    min_sessions: int = Field(25, ge=5, description="Sessions at the first look; then at each doubling.")
+    usual_dislikes: float = Field(
+        0.3, gt=0, lt=1, description="Share of sessions that dislike, where too few have judged the one before."
+    )
+    min_rise: float = Field(0.05, ge=0, lt=1, description="Least rise of that share that is worth a roll-back.")
+    failures: int = Field(3, ge=1, le=100, description="Renders in a row that fail or show nothing.")
+    check_seconds: float = Field(10.0, gt=0, description="How often new votes are counted and events sent again.")
+    remembered: int = Field(10_000, ge=1, le=10_000_000, description="Newest pictures that can be voted on.")
+
+
+class Preset(Spec):
+    """All specifications of an installation, as one YAML file holds them."""
+
+    ingest: IngestSpec = IngestSpec()
+    train: TrainSpec = TrainSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    gate: GateSpec = GateSpec()
+    policy: PolicySpec = PolicySpec()
+    monitor: MonitorSpec = MonitorSpec()
+    guard: GuardSpec = GuardSpec()
+
+
+def load_preset(name: str = "") -> Preset:
+    """The named preset, that of the settings by default; raises SettingError with every fault of the file."""
+    asked, name = ("preset" if name else "DYEWORKS_PRESET"), name or get_settings().preset
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise SettingError(asked, f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
+    try:
+        return Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except ValidationError as error:
+        raise SettingError(str(path), explain(error, Preset)) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(str(path), f"is not YAML: {error}") from error

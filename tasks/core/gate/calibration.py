@@ -1,0 +1,108 @@
+"""The gate's noise, from a model that is compared with itself on other seeds, and the margins that follow."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from tasks.core.config.presets import GateSpec
+from tasks.core.errors import CalibrationImpossible
+from tasks.core.gate.checks import interval
+from tasks.core.gate.evidence import Evidence, faults
+from tasks.core.gate.statistics import MEASURES, Measure, Scores, mean, means
+from tasks.core.store.documents import Document
+
+ERRORS = 4.0  # a margin is at least so many standard errors: then two equal models rarely seem to differ by it
+LEAST = 0.01  # the smallest margin that is proposed: what nobody sees
+LEAST_TIME = 0.05  # that of render_seconds, a share
+
+
+class Noise(Document):
+    """What two runs of one model differ by in one measure; of render_seconds all figures are shares of its mean."""
+
+    measure: Measure
+    prompts: int
+    level: float  # mean of both runs, in seconds for render_seconds
+    difference: float  # mean of the paired differences
+    deviation: float  # their standard deviation over prompts
+    error: float  # standard error of their mean
+    low: float
+    high: float
+    margin: float  # in force
+    proposed: float
+
+    @property
+    def still(self) -> bool:
+        """Whether zero lies within the interval, as it does in 19 of 20 for a model and itself."""
+        return self.low <= 0 <= self.high
+
+    @property
+    def suffices(self) -> bool:
+        """Whether the margin in force is as wide as this noise needs."""
+        return self.margin >= ERRORS * self.error
+
+    @property
+    def says(self) -> str:
+        """One sentence."""
+        unit = " of its mean" if self.measure == "render_seconds" else ""
+        kept = "suffices" if self.suffices else f"is too small, {_up(self.proposed):g} is not"
+        seen = "" if self.still else "; the two runs differ, which chance does in one of 20"
+        return (
+            f"{self.measure} differs by {self.difference:+.4f}{unit} [{self.low:+.4f}, {self.high:+.4f}] over "
+            f"{self.prompts} prompts, standard error {self.error:.4f}: the margin of {self.margin:g} {kept}{seen}"
+        )
+
+
+class Calibration(Document):
+    """The noise of every measure."""
+
+    noises: tuple[Noise, ...]
+
+    @property
+    def suffices(self) -> bool:
+        """Whether all margins in force suffice."""
+        return all(noise.suffices for noise in self.noises)
+
+    def as_yaml(self) -> str:
+        """The lines to put under `gate:` of a preset, each margin rounded up."""
+        lines = (f"    {n.measure}: {_up(n.proposed):g}   # standard error {n.error:.4f}\n" for n in self.noises)
+        return f"  margins:\n{''.join(lines)}"
+
+
+def propose(first: Scores, second: Scores, spec: GateSpec) -> Calibration:
+    """What the same model on the same prompts and other seeds tells; raises CalibrationImpossible.
+
+    It is the noise of the seeds alone. Two models of equal quality also differ prompt by prompt, so that these margins
+    are the least that make sense, and none that must be.
+    """
+    if found := list(faults(first, second, Evidence())):
+        raise CalibrationImpossible(found)
+    return Calibration(noises=tuple(_noises(first, second, spec)))
+
+
+def _noises(first: Scores, second: Scores, spec: GateSpec) -> Iterator[Noise]:
+    for measure in MEASURES:
+        ours, theirs, prompts = first[measure], second[measure], tuple(second[measure])
+        difference = means(ours, prompts) - means(theirs, prompts)
+        level = (mean(ours) + mean(theirs)) / 2
+        timed = measure == "render_seconds"
+        value, low, high = (d / (level if timed else 1) for d in interval(ours, theirs, (prompts,), spec))
+        deviation = float(np.std(difference, ddof=1)) / (level if timed else 1)
+        error = deviation / math.sqrt(len(prompts))
+        yield Noise(
+            measure=measure,
+            prompts=len(prompts),
+            level=level,
+            difference=value,
+            deviation=deviation,
+            error=error,
+            low=low,
+            high=high,
+            margin=getattr(spec.margins, measure),
+            proposed=max(ERRORS * error, LEAST_TIME if timed else LEAST),
+        )
+
+
+def _up(margin: float) -> float:
+    """Rounded up to a thousandth."""
+    return math.ceil(round(margin * 1000, 6)) / 1000

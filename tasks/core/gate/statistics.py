@@ -1,0 +1,105 @@
+"""Scores of a model, and what can be said of the difference of two: the prompts are the units of the statistics."""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from math import fsum
+from statistics import NormalDist
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+
+@lru_cache(maxsize=64)
+def widening(n: int, confidence: float) -> float:
+    """How many times as wide as its percentile interval the bootstrap interval of the mean of n >= 2 values must be.
+
+    The resamples of n values spread sqrt((n - 1) / n) too little, and the normal quantile that they follow is to be
+    that of Student's t with n - 1 degrees of freedom (Hesterberg 2015, The American Statistician 69:371).
+    """
+    normal = NormalDist().inv_cdf((1 + confidence) / 2)
+    return math.sqrt(n / (n - 1)) * quantile(confidence, n - 1) / normal
+
+
+def quantile(confidence: float, freedom: int) -> float:
+    """The t with P(-t < T < t) = confidence, for whole degrees of freedom."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _central(middle, freedom) < confidence else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _central(angle: float, freedom: int) -> float:
+    """P(|T| < sqrt(freedom) * tan(angle)), Abramowitz & Stegun 26.7.3 and 26.7.4."""
+    odd = freedom % 2
+    total, term = 0.0, math.cos(angle) if odd else 1.0
+    for power in range(1 + odd, freedom, 2):
+        total += term
+        term *= power / (power + 1) * math.cos(angle) ** 2
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total
+
+
+Measure = Literal[
+    "prompt_fidelity",  # CLIPScore of the picture with its prompt
+    "style_fidelity",  # mean cosine to held-out pictures, to training pictures where nothing is held out
+    "diversity",  # mean cosine distance between the pictures of a prompt
+    "forgetting",  # CLIPScore that the bare base has on prompts without the trigger, less the model's own
+    "near_copies",  # cosine to the nearest training picture
+    "render_seconds",  # a picture, warm
+]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+LESS_IS_BETTER: frozenset[Measure] = frozenset({"forgetting", "near_copies", "render_seconds"})
+Values = dict[str, tuple[float, ...]]  # by prompt, a value for each seed
+Scores = dict[Measure, Values]
+Floats = npt.NDArray[np.float64]
+
+
+def means(values: Values, prompts: Iterable[str]) -> Floats:
+    """Mean over the seeds for each prompt, float64 [prompts]."""
+    return np.array([fsum(values[p]) / len(values[p]) for p in prompts])
+
+
+def mean(values: Values, prompts: Iterable[str] | None = None) -> float:
+    """Mean over prompts, all of them by default, of the means over seeds."""
+    return fsum(each := means(values, values if prompts is None else prompts)) / len(each)
+
+
+def merged(values: Values, more: Values) -> Values:
+    """The values with those of further seeds; a prompt without further ones keeps those it has."""
+    return {p: (*had, *more.get(p, ())) for p, had in values.items()}
+
+
+def paired_interval(
+    challenger: Values,
+    champion: Values,
+    sets: Sequence[Sequence[str]],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> tuple[float, float, float]:
+    """Mean difference challenger - champion and its interval, by a bootstrap over prompts; two or more in each set.
+
+    Each set of prompts is resampled by itself and has equal weight (Efron & Tibshirani 1993, ch. 8 and 13). Percentile
+    intervals of few prompts are too short: over 12 they exclude the truth in 9 of 100 cases instead of 5. So each set's
+    resamples are first widened about their mean by `widening`: that holds its level at 12 and changes 60 by 3 %.
+    """
+    estimate, draws = 0.0, np.zeros(resamples)
+    for i, prompts in enumerate(map(sorted, sets)):  # in whatever order they come
+        difference = means(challenger, prompts) - means(champion, prompts)
+        centre = float(difference.mean())
+        spread = _weights(len(prompts), resamples, seed + i) @ (difference - centre)
+        estimate += centre / len(sets)
+        draws += widening(len(prompts), confidence) / len(sets) * spread
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return estimate, estimate + float(low), estimate + float(high)
+
+
+@lru_cache(maxsize=16)
+def _weights(prompts: int, resamples: int, seed: int) -> Floats:
+    """The share of each prompt in each resample, float64 [resamples, prompts]; the same for every comparison."""
+    counts = np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+    return counts / prompts

@@ -1,0 +1,120 @@
+"""A LoRA that was made elsewhere becomes generation 1."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.requests import AdoptRequest
+from tasks.core.data.dataset import newest_version
+from tasks.core.errors import AdoptionRefused, BadKey, LoraUnusable, ModelUnusable
+from tasks.core.models.identity import base_fingerprint
+from tasks.core.publishing.card import write_card
+from tasks.core.publishing.facts import facts_of
+from tasks.core.registry import ledger
+from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, describe, put_release
+from tasks.core.store import Store
+from tasks.core.store.documents import digest
+from tasks.core.store.probe import require_conditions
+
+PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
+ADOPTED = "adopted"  # its name while it is tried
+CONFIG = "adapter_config.json"  # of PEFT: holds alpha where the weights are in its own format
+
+
+def adopt(store: Store, settings: Settings, request: AdoptRequest) -> ledger.Entry:
+    """Load the LoRA onto the base and draw with it, write it as a release, then the ledger's first entry; repeatable.
+
+    Raises:
+        AdoptionRefused: there are generations already, or the folder holds no LoRA that draws with this base.
+        ModelUnusable: the base model cannot be loaded.
+        PromotionLost: a promotion took the generation in between.
+    """
+    require_conditions(store)
+    entries = ledger.history(store, settings.model)
+    with _brought(store, request.source) as folder:
+        about = _about(settings)
+        write_card(folder, facts_of(settings, about))
+        manifest = describe(folder, about)
+        if entries and entries[0].release == digest(manifest):
+            return entries[0]
+        if entries:
+            raise AdoptionRefused(
+                request.source, f"model {settings.model!r} has generations; adopt it as another model"
+            )
+        _require_drawing(settings, request.source, folder)
+        put_release(store, settings.model, manifest, lambda name: folder / name)
+    entry = ledger.Entry(
+        generation=1,
+        action="adopt",
+        release=digest(manifest),
+        dataset_version=newest_version(store, settings.dataset),
+        actor=request.actor,
+        reason=request.reason,
+        time=clock.now(),
+    )
+    ledger.append(store, settings.model, entry)
+    return entry
+
+
+def _about(settings: Settings) -> ReleaseManifest:
+    """What can be said of a LoRA that was trained elsewhere."""
+    return ReleaseManifest(
+        base_model=base_fingerprint(settings),
+        dataset="",
+        dataset_version="",
+        training="",
+        trigger=settings.trigger,
+        files={},
+    )
+
+
+@contextmanager
+def _brought(store: Store, source: str) -> Iterator[Path]:
+    """A folder with the weights of the source, under the name that releases use."""
+    names = _names(store, source)
+    files = {_weights(source, names): WEIGHTS} | ({CONFIG: CONFIG} if CONFIG in names else {})
+    with tempfile.TemporaryDirectory() as place:
+        for name, kept in files.items():
+            store.get_file(f"{source.rstrip('/')}/{name}", Path(place) / kept)
+        yield Path(place)
+
+
+def _names(store: Store, source: str) -> list[str]:
+    place = f"{source.rstrip('/')}/"
+    try:
+        names = [key.removeprefix(place) for key in store.list(place)] if source else []
+    except BadKey as error:
+        raise AdoptionRefused(source, "spec.source is a folder under the store, such as adopted/adire") from error
+    if not names:
+        raise AdoptionRefused(source, f"spec.source names no folder with files under {store.url}")
+    return names
+
+
+def _weights(source: str, names: list[str]) -> str:
+    """Which of the files holds the weights."""
+    if pickles := [name for name in names if PurePosixPath(name).suffix.lower() in PICKLES]:
+        raise AdoptionRefused(source, f"{pickles[0]} may be a pickle, which can run code; convert it to safetensors")
+    found = [name for name in names if name.endswith(".safetensors")]
+    if WEIGHTS not in found and len(found) != 1:
+        told = f"{len(found)} safetensors files" if found else "no safetensors file"
+        raise AdoptionRefused(source, f"it holds {told}; leave one, or name one {WEIGHTS}")
+    return WEIGHTS if WEIGHTS in found else found[0]
+
+
+def _require_drawing(settings: Settings, source: str, folder: Path) -> None:
+    """Raise AdoptionRefused unless every module of the base gets what the LoRA holds, and it draws."""
+    from tasks.core.models.lora_file import read_lora  # noqa: PLC0415  late: flows that adopt nothing do without torch
+    from tasks.core.models.rendering import Renderer  # noqa: PLC0415
+
+    renderer = Renderer(settings)
+    try:
+        if not read_lora(folder / WEIGHTS).changes:
+            raise AdoptionRefused(source, "the LoRA changes nothing: each of its products is zero")
+        renderer.load(folder, ADOPTED)
+        renderer.activate(ADOPTED)
+        renderer.try_out(settings)
+    except (LoraUnusable, ModelUnusable) as error:
+        raise AdoptionRefused(source, f"the LoRA {error.problem}") from error

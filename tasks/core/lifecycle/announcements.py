@@ -1,0 +1,79 @@
+"""The events that follow from what is recorded: decisions, promotions and publications.
+
+First the record, then the event; an event that was lost in between is found here, by its record.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.outbox import Champion, DatasetReady, Declined, DriftDetected, Event, known, make_event
+from tasks.core.registry.channel import read_channel
+from tasks.core.registry.ledger import history
+from tasks.core.retraining.decisions import RetrainDecision, read_decisions
+from tasks.core.store import Store
+
+YOUNG = timedelta(minutes=2)  # whoever has made a record is still about to send its event
+OLD = timedelta(days=1)  # after which an event is no news
+
+
+def decision_events(model: str, decision: RetrainDecision) -> Iterator[Event]:
+    """What is emitted about a decision; nothing when there was no cause."""
+    if decision.cause == "data":
+        ready = DatasetReady(
+            reason=decision.reason,
+            dataset=decision.dataset,
+            version=decision.dataset_version,
+            new_pictures=decision.new_pictures,
+            decision=decision.id,
+        )
+        labels: dict[str, str] = {"dyeworks.action": decision.action}
+        yield make_event("dyeworks.dataset.ready", model, ready, labels, key=decision.id)
+    if decision.cause == "drift" and decision.action == "retrain":
+        psi = decision.psi or 0.0
+        drift = DriftDetected(reason=decision.reason, psi=psi, report=decision.report, decision=decision.id)
+        yield make_event("dyeworks.drift.detected", model, drift, key=decision.id)
+    if decision.cause in ("data", "drift") and decision.action == "declined":
+        declined = Declined(reason=decision.reason, decision=decision.id)
+        yield make_event("dyeworks.retrain.declined", model, declined, key=decision.id)
+
+
+def promotion_event(model: str, generation: int, release: str, reason: str) -> Event:
+    """What is emitted when the gate, or a person, has promoted a release."""
+    payload = Champion(reason=reason, generation=generation, release=release)
+    return make_event("dyeworks.champion.promoted", model, payload, key=f"{model}-{generation}-{release}")
+
+
+def publication_event(model: str, generation: int, release: str, reason: str) -> Event:
+    """What is emitted when a generation is served."""
+    payload = Champion(reason=reason, generation=generation, release=release)
+    return make_event("dyeworks.champion.published", model, payload, key=f"{model}-{generation}")
+
+
+def lost_events(store: Store, settings: Settings) -> list[Event]:
+    """The events of the last day's records that neither wait, nor were sent or refused."""
+    events = list(_expected(store, settings))
+    ids = known(store) if events else set()
+    return [event for event in events if event.id not in ids]
+
+
+def _expected(store: Store, settings: Settings) -> Iterator[Event]:
+    model, entries = settings.model, history(store, settings.model)
+    made = read_decisions(store, model, checks=OLD // timedelta(minutes=10))
+    ended = {decision.outcome_of for decision in made}
+    for decision in made:
+        if _is_recent(decision.time) and decision.id not in ended:
+            yield from decision_events(model, decision)
+    channel, _ = read_channel(store, model)
+    for entry in entries:
+        if not _is_recent(entry.time):
+            continue
+        if entry.action == "promote":
+            yield promotion_event(model, entry.generation, entry.release, entry.reason)
+        if channel and channel.generation == entry.generation:
+            yield publication_event(model, entry.generation, entry.release, entry.reason)
+
+
+def _is_recent(time: datetime) -> bool:
+    return YOUNG < clock.now() - time < OLD

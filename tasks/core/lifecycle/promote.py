@@ -1,0 +1,153 @@
+"""From an evaluation to the ledger: gate, release, entry."""
+
+import tempfile
+from pathlib import Path
+
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import GateSpec, load_preset
+from tasks.core.config.requests import PromoteRequest
+from tasks.core.data.dataset import load_manifest
+from tasks.core.errors import DatasetUnusable, PromotionLost, ReleaseAbandoned, ReleaseWithdrawn, SettingError
+from tasks.core.gate.checks import refused
+from tasks.core.gate.decide import GateDecision, settle
+from tasks.core.lifecycle.eligibility import require_eligible
+from tasks.core.models.identity import base_fingerprint
+from tasks.core.publishing.card import SAMPLES, write_card
+from tasks.core.publishing.facts import facts_of
+from tasks.core.registry import ledger
+from tasks.core.registry.releases import ReleaseManifest, write_release
+from tasks.core.registry.results import (
+    EvaluationResult,
+    PromotionResult,
+    TrainResult,
+    find_result,
+    get_result,
+    promotion_key,
+    save_result,
+)
+from tasks.core.store import Store, download_folder
+from tasks.core.store.probe import require_conditions
+
+
+def promote(store: Store, settings: Settings, request: PromoteRequest) -> PromotionResult:
+    """Gate an evaluation and, when it passes, write the release, then its ledger entry; repeatable.
+
+    What was withdrawn or rolled back is kept out by itself, with that as the reason.
+
+    Raises:
+        PromotionLost: the champion changed since the evaluation, or another run took the generation.
+        ReleaseWithdrawn: a person asked for what was taken back for good.
+    """
+    if request.actor and not request.reason:
+        raise SettingError("spec.reason", "overruling the gate needs a reason")
+    require_conditions(store)
+    evaluation = get_result(store, EvaluationResult, request.evaluation)
+    key = promotion_key(request, evaluation.key)
+    if done := find_result(store, PromotionResult, key):
+        return done
+    decision, entry = gate(evaluation, request.gate or load_preset().gate), None
+    if decision.verdict == "promote" or request.actor:
+        try:
+            entry = _enter(store, settings, evaluation, decision, request)
+        except (ReleaseWithdrawn, ReleaseAbandoned) as refusal:
+            if request.actor:
+                raise
+            decision = _refused(decision, str(refusal))
+    result = PromotionResult(
+        key=key,
+        finished=clock.now(),
+        evaluation=evaluation.key,
+        decision=decision,
+        generation=entry.generation if entry else 0,
+        release=entry.release if entry else "",
+    )
+    save_result(store, result)
+    return result
+
+
+def gate(evaluation: EvaluationResult, spec: GateSpec) -> GateDecision:
+    """The gate's decision on an evaluation."""
+    return settle(evaluation.challenger, evaluation.champion, spec, evaluation.looks, evidence=evaluation.evidence)
+
+
+def _refused(decision: GateDecision, reason: str) -> GateDecision:
+    """The champion stays whatever the figures say."""
+    checks = (*decision.checks, refused(reason))
+    return decision.model_copy(update={"verdict": "keep", "reason": reason, "checks": checks})
+
+
+def _enter(
+    store: Store, settings: Settings, evaluation: EvaluationResult, decision: GateDecision, request: PromoteRequest
+) -> ledger.Entry:
+    """Write the release, and the generation that it won or now wins."""
+    entries = ledger.history(store, settings.model)
+    if won := _won(entries, evaluation.key):
+        return won
+    require_eligible(store, settings.model, entries, evaluation.training, asked=bool(request.actor))
+    generation = (entries[-1].generation if entries else 0) + 1
+    if ledger.served(entries) != ledger.served(entries[: evaluation.champion_generation]):
+        raise PromotionLost(evaluation.champion_generation + 1)
+    training = get_result(store, TrainResult, evaluation.training)
+    entry = ledger.Entry(
+        generation=generation,
+        action="promote",
+        release=_release(store, settings, training, evaluation, decision, request),
+        dataset_version=training.dataset_version,
+        evaluation=evaluation.key,
+        traffic_from=evaluation.traffic_from,
+        actor=request.actor or "gate",
+        reason=request.reason or decision.reason,
+        time=clock.now(),
+    )
+    ledger.append(store, settings.model, entry)
+    return entry
+
+
+def _won(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:
+    """The generation that this evaluation has won in a run that was cut off, unless it was rolled back since."""
+    mine = [e for e in entries if e.action == "promote" and e.evaluation == evaluation]
+    return mine[-1] if mine and not ledger.is_left(entries, mine[-1].release) else None
+
+
+def _release(
+    store: Store,
+    settings: Settings,
+    training: TrainResult,
+    evaluation: EvaluationResult,
+    decision: GateDecision,
+    request: PromoteRequest,
+) -> str:
+    """Write the trained LoRA as a release, with its card and samples; its name."""
+    about = ReleaseManifest(
+        base_model=training.base or base_fingerprint(settings),
+        dataset=training.dataset,
+        dataset_version=training.dataset_version,
+        training=training.key,
+        trigger=settings.trigger,
+        files={},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        download_folder(store, training.adapter, Path(folder))
+        if evaluation.samples:
+            store.get_file(evaluation.samples, Path(folder) / SAMPLES)
+        facts = facts_of(
+            settings,
+            about,
+            pictures=_pictures(store, training),
+            training=training,
+            evaluation=evaluation,
+            decision=decision,
+            spec=request.gate or load_preset().gate,
+            overruled=request.reason if request.actor else "",
+        )
+        write_card(Path(folder), facts)
+        return write_release(store, settings.model, Path(folder), about)
+
+
+def _pictures(store: Store, training: TrainResult) -> int:
+    """Of the dataset version; 0 when that is not there any more."""
+    try:
+        return len(load_manifest(store, training.dataset, training.dataset_version).items)
+    except DatasetUnusable:
+        return 0

@@ -1,0 +1,96 @@
+"""Which base model and which scorer are used: where they lie and what names them. Without torch."""
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+from tasks.core.config.installation import EMBEDDED, EMBEDDED_FOLDER, Settings
+from tasks.core.errors import ModelUnusable
+
+LOCAL = "local-dir:"  # open_clip's address of a folder
+FOLDER_NAME = re.compile(r"(embedded|local)-[0-9a-f]{16}")  # of a base that lies in a folder
+CONTENT = (".safetensors", ".json", ".txt")  # files that a base is named by: weights, configurations, vocabularies
+SECONDS = 10.0  # to wait for the Hub
+
+
+def locate(settings: Settings) -> tuple[str, str | None]:
+    """Where the base model is: a folder or a Hub id, and its revision.
+
+    Without a revision it is the Hub's newest commit, asked for once in a process; while the Hub cannot be reached the
+    newest one in the local cache, and None where there is none.
+    """
+    if settings.base_model == EMBEDDED:
+        return str(EMBEDDED_FOLDER / "pipeline"), None
+    if Path(settings.base_model).is_dir():
+        return settings.base_model, None
+    name, _, revision = settings.base_model.partition("@")
+    return name, revision or _commit(name)
+
+
+def base_fingerprint(settings: Settings) -> str:
+    """Names the base model: a folder by its content, wherever it lies; one of the Hub by its id and revision."""
+    name, revision = locate(settings)
+    if settings.base_model == EMBEDDED:
+        return _fingerprint(Path(name), suffixes=CONTENT)
+    if Path(name).is_dir():
+        return _fingerprint(Path(name), "local", CONTENT)
+    return f"{name}@{revision}" if revision else name
+
+
+def is_hub_name(base: str) -> bool:
+    """Whether a base's name is an id of the Hub, not that of a folder's content."""
+    return bool(base) and not FOLDER_NAME.fullmatch(base)
+
+
+def pinned(settings: Settings, base: str) -> Settings:
+    """Settings that load the base of this name; a folder's is that of the settings."""
+    return settings.model_copy(update={"base_model": base}) if is_hub_name(base) else settings
+
+
+def _commit(name: str) -> str | None:
+    """The newest commit of a Hub model."""
+    from httpx2 import HTTPError  # noqa: PLC0415  what huggingface_hub asks with
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  late: only a base of the Hub needs it
+
+    try:
+        return _asked(name)
+    except (HTTPError, OSError):  # no connection, or a refusal
+        found = try_to_load_from_cache(name, "model_index.json")
+        return Path(found).parent.name if isinstance(found, str) else None
+    except ValueError as error:
+        raise ModelUnusable(
+            name, f"is neither a folder nor an id of the Hub: {error}; check DYEWORKS_BASE_MODEL"
+        ) from error
+
+
+@cache
+def _asked(name: str) -> str | None:
+    """What the Hub says, once in a process: a run must not change its base."""
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    return HfApi().model_info(name, timeout=SECONDS).sha
+
+
+def scorer_fingerprint(settings: Settings) -> str:
+    """Names the encoder: embeddings of different ones are never compared."""
+    if settings.clip == EMBEDDED:
+        return _fingerprint(EMBEDDED_FOLDER / "clip")
+    if settings.clip.startswith(LOCAL):
+        return _fingerprint(Path(settings.clip.removeprefix(LOCAL)), "local")
+    return settings.clip
+
+
+def _fingerprint(folder: Path, kind: str = "embedded", suffixes: tuple[str, ...] = (".safetensors",)) -> str:
+    whole = hashlib.sha256()
+    for weights in sorted(path for path in folder.rglob("*") if path.suffix in suffixes):
+        stat = weights.stat()
+        whole.update(_sha256(weights.resolve(), stat.st_mtime_ns, stat.st_size))
+    return f"{kind}-{whole.hexdigest()[:16]}"
+
+
+@cache
+def _sha256(path: Path, modified: int, size: int) -> bytes:
+    """The hash of a file, read once in a process while its time and size stay the same: it may hold gigabytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

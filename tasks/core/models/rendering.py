@@ -1,0 +1,126 @@
+"""Rendering: the base model with at most one adapter, one picture a (prompt, seed)."""
+
+import time
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from tasks.core.config.installation import Settings
+from tasks.core.errors import LoraUnusable, ModelUnusable
+from tasks.core.models.adapters import forget_adapter, load_adapter
+from tasks.core.models.images import NAN, image_fault
+from tasks.core.models.pipeline import Pipeline, load_pipeline
+from tasks.core.registry.releases import WEIGHTS
+
+
+class Renders(Protocol):
+    """What draws pictures with named adapters; the empty name is the bare base."""
+
+    def load(self, folder: Path, name: str) -> None:
+        """Load an adapter."""
+
+    def activate(self, name: str) -> None:
+        """Draw with this adapter from now on."""
+
+    def render(
+        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
+    ) -> tuple[list[Image.Image], float]:
+        """A picture for each prompt and seed, and the seconds that each took."""
+
+
+class Renderer:
+    """Renders with the active adapter. Not safe for threads: `set_adapters` is global to a pipeline."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.pipe = load_pipeline(settings)
+        self.active = ""  # empty: the bare base
+
+    def load(self, folder: Path, name: str) -> None:
+        """Load an adapter under a name of its own and keep the active one.
+
+        Raises:
+            ModelUnusable: it is no LoRA for this base.
+            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+        """
+        if name in self.pipe.get_list_adapters().get("unet", []):
+            return
+        try:
+            load_adapter(self.pipe, folder / WEIGHTS, name)
+        except torch.OutOfMemoryError:
+            raise
+        except LoraUnusable as error:
+            raise ModelUnusable(name, f"is no LoRA for this base: it {error.problem}") from error
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise ModelUnusable(name, f"is no LoRA for this base: {error}") from error
+        finally:
+            self._set(self.active)
+
+    def activate(self, name: str) -> None:
+        """Make a loaded adapter the active one; the empty name is the bare base."""
+        self._set(name)
+        self.active = name
+
+    def unload(self, name: str) -> None:
+        """Forget an adapter that is not active, if it is loaded."""
+        forget_adapter(self.pipe, name)
+
+    def _set(self, name: str) -> None:
+        if name:
+            self.pipe.enable_lora()
+            self.pipe.set_adapters(name)
+        elif self.pipe.get_list_adapters():
+            self.pipe.disable_lora()
+
+    def try_out(self, settings: Settings) -> None:
+        """Draw as for a visitor with the active adapter.
+
+        Raises:
+            ModelUnusable: that fails, or the picture shows nothing.
+            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+        """
+        prompt = f"a picture in {settings.trigger}"
+        try:
+            (picture,), _ = self.render([prompt], [0], settings.render_steps, settings.render_guidance)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ModelUnusable(self.active or "base", f"does not render: {error}") from error
+        if fault := image_fault(picture):
+            raise ModelUnusable(self.active or "base", f"draws what is {fault}")
+
+    @torch.inference_mode()
+    def render(
+        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
+    ) -> tuple[list[Image.Image], float]:
+        """Pictures of the prompts, one generator a picture, and the seconds each took; NaN is drawn black and marked.
+
+        Raises:
+            ModelUnusable: the pipeline does not hold the adapter that it should render with.
+        """
+        if self.active and self.active not in self.pipe.get_active_adapters():
+            raise ModelUnusable(self.active, "is not the active adapter of the pipeline")
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        start = time.perf_counter()
+        result = self.pipe(
+            prompts,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=generators,
+            height=size,
+            width=size,
+            output_type="np",
+        )
+        return pictures_of(self.pipe, result.images), (time.perf_counter() - start) / len(prompts)
+
+
+def pictures_of(pipe: Pipeline, images: npt.NDArray[np.float32]) -> list[Image.Image]:
+    """Pictures of what a pipeline has drawn, [n, h, w, 3] in [0, 1]; NaN becomes black and is marked."""
+    pictures: list[Image.Image] = pipe.image_processor.numpy_to_pil(np.nan_to_num(images))
+    for picture, numbers in zip(pictures, images, strict=True):
+        if not np.isfinite(numbers).all():
+            picture.info[NAN] = True
+    return pictures

@@ -1,0 +1,196 @@
+"""A check of the monitor: the last window of the prompt log against the reference in force."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import MonitorSpec
+from tasks.core.data.dataset import load_manifest
+from tasks.core.drift import DriftProfile, DriftReport, check
+from tasks.core.drift.rows import Floats, Ints
+from tasks.core.errors import DatasetUnusable
+from tasks.core.models.clip import Clip
+from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.explanation import WindowExplanation, explain_window, largest_share, session_advice
+from tasks.core.monitoring.log_cache import Hour, forget_hours, read_hours
+from tasks.core.monitoring.records import DriftRecord
+from tasks.core.monitoring.reference import (
+    find_record,
+    fit,
+    freeze,
+    generation_in_force,
+    load_profile,
+    reference_begin,
+    reference_lines,
+    session_groups,
+    suffices,
+)
+from tasks.core.monitoring.states import window_state
+from tasks.core.registry.ledger import Entry, history
+from tasks.core.store import Store
+from tasks.core.store.documents import render
+from tasks.core.traffic.prompt_log import PromptLine
+
+REMEMBERED = timedelta(days=31)  # how long an hour of the log is kept in one piece
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a check looks at: the hours of the log up to `end`, and the generations."""
+
+    start: datetime
+    end: datetime
+    hours: list[Hour]
+    entries: list[Entry]
+
+    @property
+    def lines(self) -> list[PromptLine]:
+        """All lines, in the order of time."""
+        return [line for hour in self.hours for line in hour.lines]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check made of a window: None where there was nothing to compare with."""
+
+    profile: DriftProfile | None = None
+    report: DriftReport | None = None
+    news: WindowExplanation = field(default_factory=WindowExplanation)
+
+
+class Monitor:
+    """The parts that a check needs; one for a run."""
+
+    def __init__(self, store: Store, settings: Settings, spec: MonitorSpec, clip: Clip) -> None:
+        self.store, self.settings, self.spec, self.clip = store, settings, spec, clip
+        self.cache = EmbeddingCache(store, clip.hash, settings.cache)
+
+    def window(self) -> Window:
+        """The window that ends now."""
+        end = clock.now()
+        start = end - timedelta(hours=self.spec.window_hours)
+        forget_hours(self.store, self.settings.model, start - REMEMBERED)
+        hours = read_hours(self.store, self.settings.model, start, end)
+        return Window(start, end, hours, history(self.store, self.settings.model))
+
+    def window_of(self, record: DriftRecord) -> Window:
+        """The window of an earlier check."""
+        hours = read_hours(self.store, self.settings.model, record.start, record.end)
+        return Window(record.start, record.end, hours, history(self.store, self.settings.model))
+
+    def new_prompts(self, window: Window) -> list[str]:
+        """The distinct texts that a check of this window will look at and that were never embedded."""
+        if not window.entries:
+            return []
+        texts = [line.prompt for line in window.lines] + self._captions()
+        generation = generation_in_force(self.store, self.settings.model, window.entries)
+        if find_record(self.store, self.settings.model, generation, self.clip.hash) is None:
+            texts += [line.prompt for line in self._reference(window, generation)]
+        return self.cache.missing(texts)
+
+    def run(self, window: Window, sample: int) -> DriftRecord:
+        """Check a window and keep the record; at most `sample` new prompts are picked.
+
+        Raises:
+            ReferenceForeign: the reference was embedded by another encoder.
+        """
+        record = self._record(window, self._find(window, sample))
+        self.store.write(record.key, render(record))
+        return record
+
+    def _find(self, window: Window, sample: int) -> Finding:
+        profile, frozen = self.profile(window) if window.entries else (None, False)
+        if profile is None:
+            return Finding()
+        texts = [line.prompt for line in window.lines]
+        rows = self.embed(texts).reshape(-1, profile.card.dimension)
+        groups = session_groups(window.lines)
+        report = self._check(profile, window, rows, groups)
+        if not frozen:
+            report = report.model_copy(update={"verdict": "provisional"})
+        if report.verdict not in ("warn", "retrain"):
+            return Finding(profile, report)
+        captions = self.embed(self._captions()).reshape(-1, profile.card.dimension)
+        return Finding(profile, report, explain_window(profile, rows, texts, groups, captions, sample))
+
+    def _check(self, profile: DriftProfile, window: Window, rows: Floats, groups: Ints) -> DriftReport:
+        return check(
+            profile,
+            rows,
+            groups=groups,
+            encoder=self.clip.hash,
+            state=window_state(self.store, self.settings.model, profile, window.hours, rows, groups),
+            null_cache=self.settings.cache / "null",
+        )
+
+    def embed(self, texts: list[str]) -> Floats:
+        """float32 [n, d]; each distinct text is embedded once, ever."""
+        return self.cache.embed(texts, self.clip.encode_texts)
+
+    def profile(self, window: Window) -> tuple[DriftProfile | None, bool]:
+        """The profile in force and whether it is frozen, as it is once its traffic suffices; None where it has none."""
+        generation = generation_in_force(self.store, self.settings.model, window.entries)
+        if record := find_record(self.store, self.settings.model, generation, self.clip.hash):
+            return load_profile(self.store, record), True
+        lines = self._reference(window, generation)
+        profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
+        if profile is None or not suffices(profile, lines, self.spec):
+            return profile, False
+        return freeze(self.store, self.settings, profile, generation, (lines[0].time, window.start))[0], True
+
+    def _reference(self, window: Window, generation: int) -> list[PromptLine]:
+        begin = reference_begin(window.entries, generation)
+        return reference_lines(self.store, self.settings.model, begin, window.start)
+
+    def _captions(self) -> list[str]:
+        try:
+            manifest = load_manifest(self.store, self.settings.dataset)
+        except DatasetUnusable:
+            return []
+        return list(dict.fromkeys(item.caption for item in manifest.items))
+
+    def _record(self, window: Window, found: Finding) -> DriftRecord:
+        card = found.profile.card if found.profile else None
+        entries, lines = window.entries, window.lines
+        verdict = found.report.verdict if found.report else "provisional"
+        is_open = bool(entries) and verdict in {"insufficient_data", "provisional"}
+        advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
+        says = _says(window, found, self.spec)
+        in_force = generation_in_force(self.store, self.settings.model, entries) if entries else 0
+        return DriftRecord(
+            key=f"drift/{self.settings.model}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
+            time=window.end,
+            start=window.start,
+            end=window.end,
+            generation=entries[-1].generation if entries else 0,
+            reference_generation=in_force,
+            verdict=verdict,
+            says=f"{says}; {advice}" if advice else says,
+            requests=len(lines),
+            reference_requests=card.rows_a + card.rows_b if card else 0,
+            drift=found.report,
+            fresh=found.news.sample,
+            topics=found.news.topics,
+            coverage_near=found.news.coverage_near,
+            largest_session=round(largest_share(lines), 4),
+            advice=advice,
+            unreadable=tuple(key for hour in window.hours for key in hour.unreadable),
+        )
+
+
+def _says(window: Window, found: Finding, spec: MonitorSpec) -> str:
+    if not window.entries:
+        return "no model has been promoted yet: there is nothing to drift from"
+    report = found.report
+    rows = found.profile.card.rows_a + found.profile.card.rows_b if found.profile else 0
+    if report is None or report.verdict == "provisional":
+        enough = f"{spec.drift.min_reference}, over {spec.reference_hours:g} hours or more"
+        return f"the reference has {rows} requests yet; it needs {enough}"
+    if report.verdict == "insufficient_data":
+        needed = spec.drift.min_effective
+        return f"{report.n} requests, worth {report.n_effective:.0f} independent ones, are too few: {needed} are needed"
+    return (
+        f"PSI {report.psi:.3f} (threshold {report.threshold:g}, p {report.p_value:.1e}) over {report.n} requests: "
+        f"about {report.new_traffic_share:.0%} of the traffic is new"
+    )

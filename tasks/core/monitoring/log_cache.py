@@ -1,0 +1,106 @@
+"""The prompt log by hours: an hour that was read once is read again as one object, and what came late with it."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from tasks.core.errors import DocumentInvalid, ObjectMissing
+from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest, parse
+from tasks.core.traffic.hourly import HOUR
+from tasks.core.traffic.prompt_log import PromptLine, log_hours, once, read_objects
+
+
+class HourFile(Document):
+    """All lines of an hour's objects (their names are `sources`), each request once; damaged objects are skipped."""
+
+    sources: tuple[str, ...] = ()
+    lines: tuple[PromptLine, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The lines of an hour that lie in a window; `whole` when the window holds all of the hour."""
+
+    start: datetime
+    lines: list[PromptLine]
+    whole: bool
+    unreadable: tuple[str, ...] = ()
+
+    @cached_property
+    def identity(self) -> str:
+        """Names the lines: a late one gives another name."""
+        return digest(*(line.request_id for line in self.lines))
+
+
+def read_hours(store: Store, model: str, start: datetime, end: datetime) -> list[Hour]:
+    """The log from start to end by the hour, in order; costs one object an hour and what is new."""
+    hours, logged = [], log_hours(store, model, start, end)
+    there = {f"{begin:%Y-%m-%dT%H}.json.gz" for begin in logged}
+    first, last = f"{start + HOUR:%Y-%m-%dT%H}", f"{end:%Y-%m-%dT%H}"
+    _drop(store, model, lambda name: first <= name < last and name not in there)  # gone from the log
+    for begin, keys in logged.items():
+        held = _hour_file(store, model, begin, keys)
+        lines = [line for line in held.lines if start <= line.time < end]
+        hours.append(Hour(begin, lines, start <= begin and begin + HOUR <= end, held.unreadable))
+    return hours
+
+
+def newest_lines(store: Store, model: str, start: datetime, end: datetime, most: int) -> list[PromptLine]:
+    """The last `most` lines from start to end."""
+    found: list[PromptLine] = []
+    for begin, keys in reversed(log_hours(store, model, start, end).items()):
+        if len(found) >= most:
+            break
+        found = [line for line in _hour_file(store, model, begin, keys).lines if start <= line.time < end] + found
+    return once(found)[-most:]
+
+
+def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> HourFile:
+    """The hour's lines; read from the log where the hour's file does not have them yet."""
+    place = f"drift/{model}/hours/{hour:%Y-%m-%dT%H}.json.gz"
+    held = _held(store, place)
+    names = {key.rpartition("/")[2]: key for key in keys}
+    if not set(held.sources) <= set(names):  # something was deleted from the log: it must not live on here
+        held = HourFile()
+    if fresh := [key for name, key in names.items() if name not in set(held.sources)]:
+        held = _extended(store, held, fresh, tuple(names))
+        store.write(place, gzip.compress(held.model_dump_json().encode()))
+    return held
+
+
+def _held(store: Store, place: str) -> HourFile:
+    """The hour's file as it is; empty where there is none that can be read: all of it lies in the log."""
+    try:
+        return parse(HourFile, gzip.decompress(store.read(place)), place)
+    except (ObjectMissing, DocumentInvalid, gzip.BadGzipFile, zlib.error, EOFError):
+        return HourFile()
+
+
+def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, ...]) -> HourFile:
+    lines, unreadable, gone = list(held.lines), list(held.unreadable), set()
+    for key in fresh:
+        try:
+            lines += read_objects(store, [key])
+        except DocumentInvalid:
+            unreadable.append(key)
+        except ObjectMissing:  # deleted in this moment
+            gone.add(key.rpartition("/")[2])
+    sources = tuple(name for name in names if name not in gone)
+    return HourFile(sources=sources, lines=tuple(once(lines)), unreadable=tuple(unreadable))
+
+
+def forget_hours(store: Store, model: str, before: datetime) -> None:
+    """Drop the files of hours before this one: they can be made again from the log, and must not outlive it long."""
+    _drop(store, model, lambda name: name < f"{before:%Y-%m-%dT%H}")
+
+
+def _drop(store: Store, model: str, unwanted: Callable[[str], bool]) -> None:
+    prefix = f"drift/{model}/hours/"
+    for key in list(store.list(prefix)):
+        if unwanted(key.removeprefix(prefix)):
+            store.delete(key)

@@ -1,0 +1,205 @@
+"""The references of the generations: fitted on the traffic they were promoted for, frozen, inspected, pinned."""
+
+import hashlib
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core import clock
+from tasks.core.config.installation import Settings
+from tasks.core.config.presets import MonitorSpec
+from tasks.core.drift import DriftProfile, fit_profile
+from tasks.core.drift.rows import Ints
+from tasks.core.errors import (
+    ObjectExists,
+    ObjectMissing,
+    ProfileMissing,
+    ProfileUnusable,
+    ReferenceForeign,
+    ReferenceTooSmall,
+)
+from tasks.core.monitoring.embeddings import EmbeddingCache, Encode
+from tasks.core.monitoring.log_cache import newest_lines
+from tasks.core.registry.ledger import Entry, profile_generation
+from tasks.core.store import Store
+from tasks.core.store.documents import Document, read_document, read_documents, render
+from tasks.core.traffic.prompt_log import PromptLine
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+MOST_REFERENCE = 20_000  # lines, the newest
+FEWEST_BLOCKS = 6  # below which stretches of sessions are replayed in their place
+
+
+class ReferenceRecord(Document):
+    """A frozen profile: its arrays lie beside, under `arrays`; written last."""
+
+    generation: int
+    encoder: str
+    begin: datetime
+    end: datetime
+    rows: int
+    phi: float
+    fitted: datetime
+    arrays: str
+
+
+class Pin(Document):
+    """An operator's choice of the profile that the monitor compares with."""
+
+    generation: int  # 0: none is pinned
+    actor: str
+    reason: str
+    time: datetime
+
+
+def _prefix(model: str) -> str:
+    return f"drift/{model}/profiles/"
+
+
+def _name(encoder: str) -> str:
+    return hashlib.sha256(encoder.encode()).hexdigest()[:16]
+
+
+def reference_records(store: Store, model: str) -> list[ReferenceRecord]:
+    """All frozen profiles, by generation."""
+    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/")
+    return sorted(found, key=lambda record: (record.generation, record.fitted))
+
+
+def read_pin(store: Store, model: str) -> Pin | None:
+    """The pin in force."""
+    try:
+        pin = read_document(store, Pin, f"{_prefix(model)}pin.json")
+    except ObjectMissing:
+        return None
+    return pin if pin.generation else None
+
+
+def pin_profile(store: Store, model: str, generation: int, actor: str, reason: str) -> None:
+    """Compare with this generation's profile from now on, 0: with the champion's; raises `ProfileMissing`."""
+    if generation and generation not in {record.generation for record in reference_records(store, model)}:
+        raise ProfileMissing(generation, model)
+    pin = Pin(generation=generation, actor=actor, reason=reason, time=clock.now())
+    store.write(f"{_prefix(model)}pin.json", render(pin))
+
+
+def generation_in_force(store: Store, model: str, entries: list[Entry]) -> int:
+    """The generation whose reference counts: the pinned one, or the champion's."""
+    pin = read_pin(store, model)
+    return pin.generation if pin else profile_generation(entries)
+
+
+def find_record(store: Store, model: str, generation: int, encoder: str) -> ReferenceRecord | None:
+    """The frozen profile of a generation; raises `ReferenceForeign` when it has one of other encoders alone."""
+    mine = [record for record in reference_records(store, model) if record.generation == generation]
+    found = next((record for record in mine if record.encoder == encoder), None)
+    if found is None and mine:
+        raise ReferenceForeign(generation, mine[-1].encoder, encoder)
+    return found
+
+
+def load_profile(store: Store, record: ReferenceRecord) -> DriftProfile:
+    """The profile of a record; raises `ProfileUnusable`."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "profile.safetensors"
+        path.write_bytes(store.read(record.arrays))
+        try:
+            profile = DriftProfile.load(path)
+        except ProfileUnusable as error:
+            raise ProfileUnusable(record.arrays, error.problem) from error
+    if profile.digest not in record.arrays:
+        raise ProfileUnusable(record.arrays, "it is not what was frozen")
+    return profile
+
+
+def suffices(profile: DriftProfile, lines: list[PromptLine], spec: MonitorSpec) -> bool:
+    """Whether a reference may be frozen: enough requests, over enough time."""
+    span = lines[-1].time - lines[0].time
+    return not profile.card.provisional and span >= timedelta(hours=spec.reference_hours)
+
+
+def reference_lines(store: Store, model: str, begin: datetime, end: datetime) -> list[PromptLine]:
+    """The lines that a reference is fitted on."""
+    return newest_lines(store, model, begin, end, MOST_REFERENCE)
+
+
+def reference_begin(entries: list[Entry], generation: int) -> datetime:
+    """When the traffic began that the generation was promoted for."""
+    return next(entry for entry in entries if entry.generation == generation).traffic_from or BEGINNING
+
+
+def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: MonitorSpec) -> DriftProfile | None:
+    """A profile of these lines; None where there are too few.
+
+    Blocks are two windows long: the half of them that is only scored is as large as a window.
+    """
+    if not lines:
+        return None
+    texts = [line.prompt for line in lines]
+    seconds = 2 * 3600 * spec.window_hours
+    blocks = np.array([int(line.time.timestamp() // seconds) for line in lines], dtype=np.int64)
+    try:
+        return fit_profile(
+            cache.embed(texts, encode),
+            groups=session_groups(lines),
+            blocks=blocks if len(np.unique(blocks)) >= FEWEST_BLOCKS else None,
+            texts=texts,
+            spec=spec.drift,
+            encoder=cache.encoder,
+        )
+    except ReferenceTooSmall:
+        return None
+
+
+def freeze(
+    store: Store, settings: Settings, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
+) -> tuple[DriftProfile, ReferenceRecord]:
+    """Keep a profile for good; the one in force is that of the monitor that was first."""
+    arrays = f"{_prefix(settings.model)}arrays/{generation:06d}-{profile.digest}.safetensors"
+    with tempfile.TemporaryDirectory() as place:
+        profile.save(Path(place) / "profile.safetensors")
+        store.write(arrays, (Path(place) / "profile.safetensors").read_bytes())
+    record = ReferenceRecord(
+        generation=generation,
+        encoder=profile.card.encoder,
+        begin=span[0],
+        end=span[1],
+        rows=profile.card.rows_a + profile.card.rows_b,
+        phi=profile.card.phi,
+        fitted=clock.now(),
+        arrays=arrays,
+    )
+    key = f"{_prefix(settings.model)}frozen/{generation:06d}-{_name(profile.card.encoder)}.json"
+    try:
+        store.create(key, render(record))
+    except ObjectExists:
+        record = read_document(store, ReferenceRecord, key)
+        return load_profile(store, record), record
+    return profile, record
+
+
+def refit(
+    store: Store, settings: Settings, spec: MonitorSpec, cache: EmbeddingCache, encode: Encode, entries: list[Entry]
+) -> ReferenceRecord:
+    """Embed the reference in force again, with the encoder of the settings, over the very time it was fitted on.
+
+    Raises:
+        ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder by themselves.
+    """
+    generation = generation_in_force(store, settings.model, entries) if entries else 0
+    mine = [record for record in reference_records(store, settings.model) if record.generation == generation]
+    if not mine:
+        raise ProfileMissing(generation, settings.model)
+    span = mine[0].begin, mine[0].end
+    profile = fit(reference_lines(store, settings.model, *span), cache, encode, spec)
+    if profile is None or profile.card.provisional:
+        rows = profile.card.rows_a + profile.card.rows_b if profile else 0
+        raise ReferenceTooSmall(rows, spec.drift.min_reference)
+    return freeze(store, settings, profile, generation, span)[1]
+
+
+def session_groups(lines: list[PromptLine]) -> Ints:
+    """A number for each session, int64 [n], stable over processes."""
+    return np.array([int(hashlib.sha256(line.session.encode()).hexdigest()[:15], 16) for line in lines], np.int64)

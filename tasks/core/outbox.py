@@ -1,0 +1,278 @@
+"""Events: their names, their payloads, and a durable outbox.
+
+An event is first written to the store's outbox, then posted to the Prefect server, then moved to `events/`;
+what could not be posted is sent again by the next flow that flushes the outbox. Prefect's own `emit_event` loses events
+silently when the server is away.
+"""
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+import httpx
+from pydantic import Field
+
+from tasks.core import clock
+from tasks.core.errors import DocumentInvalid, EventRefused, EventUndelivered, ObjectMissing
+from tasks.core.http import RetryTransport
+from tasks.core.store import Store
+from tasks.core.store.documents import Document, read_document, render
+
+ATTEMPTS, PATIENCE = 10, timedelta(hours=1)  # after both an event that the server does not take is put aside
+POST_SECONDS = 10.0  # for one event, with all tries
+PASS_SECONDS = 60.0  # for one pass over the outbox
+ID_LENGTH = 36  # of a UUID, by which the files of events end
+EVERYONE = {  # answers that are about the server, or who asks it, not about the event
+    httpx.codes.UNAUTHORIZED,
+    httpx.codes.TOO_MANY_REQUESTS,
+    httpx.codes.BAD_GATEWAY,
+    httpx.codes.SERVICE_UNAVAILABLE,
+    httpx.codes.GATEWAY_TIMEOUT,
+}
+log = logging.getLogger("dyeworks.events")
+
+Name = Literal[
+    "dyeworks.data.uploaded",
+    "dyeworks.dataset.ready",
+    "dyeworks.drift.detected",
+    "dyeworks.champion.promoted",
+    "dyeworks.champion.published",
+    "dyeworks.champion.unhealthy",
+    "dyeworks.retrain.declined",
+]
+
+
+class Payload(Document):
+    """What all events say."""
+
+    reason: str
+
+
+class Uploaded(Payload):
+    """New data lies in the uploads."""
+
+    dataset: str
+
+
+class DatasetReady(Payload):
+    """A new dataset version exists."""
+
+    dataset: str
+    version: str
+    new_pictures: int
+    decision: str
+
+
+class DriftDetected(Payload):
+    """The policy has decided to retrain."""
+
+    psi: float
+    report: str
+    decision: str
+
+
+class Champion(Payload):
+    """A generation was promoted or published."""
+
+    generation: int
+    release: str
+
+
+class Unhealthy(Champion):
+    """A guard of the storefront wants a generation taken back: it does not draw, or visitors dislike it."""
+
+    kind: Literal["health", "feedback"]
+
+
+class Declined(Payload):
+    """The policy has decided not to retrain though there was a cause."""
+
+    decision: str
+
+
+class Event(Document):
+    """An event as the Prefect server takes it."""
+
+    id: str
+    event: Name
+    occurred: datetime
+    resource: dict[str, str]
+    payload: dict[str, object]
+
+
+class Outbox(Document):
+    """An event waiting to be sent, and how often the server has refused it."""
+
+    event: Event
+    queued: datetime = Field(default_factory=clock.now)
+    attempts: int = 0
+    reason: str = ""
+
+
+def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] | None = None, key: str = "") -> Event:
+    """An event about a model; the same `key` gives the same id, so that it is counted once."""
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
+    resource = {"prefect.resource.id": f"dyeworks.model.{model}", "prefect.resource.name": model, **(labels or {})}
+    content = payload.model_dump(mode="json")
+    # The server keeps real time, whatever the time of the data is.
+    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=content)
+
+
+def emit(store: Store, event: Event) -> None:
+    """Queue and send an event; what is wrong with others that wait is no concern of this one.
+
+    Raises:
+        EventUndelivered: it was not taken, and stays queued.
+        EventRefused: the server says that it is malformed; it is put aside in `refused/`.
+    """
+    queue(store, event)
+    if fault := send_all(store).faults.get(event.id):
+        raise fault
+
+
+def queue(store: Store, event: Event) -> None:
+    """Put an event into the outbox; one that waits there already goes on waiting as it was."""
+    if not is_waiting(store, event):
+        store.write(_place(event.id), render(Outbox(event=event)))
+
+
+def is_waiting(store: Store, event: Event) -> bool:
+    """Whether an event is in the outbox."""
+    return store.exists(_place(event.id))
+
+
+def is_known(store: Store, event: Event) -> bool:
+    """Whether an event waits, was sent, or was refused; lists all that were sent, so not for every moment."""
+    return event.id in known(store)
+
+
+def known(store: Store) -> set[str]:
+    """The ids of all events that wait, were sent, or were refused."""
+    keys = [key for place in ("outbox/", "events/", "refused/") for key in store.list(place)]
+    return {key.removesuffix(".json")[-ID_LENGTH:] for key in keys}
+
+
+class Sent(NamedTuple):
+    """How many events a pass over the outbox has sent, and what came of the others, by their ids."""
+
+    number: int
+    faults: dict[str, EventRefused | EventUndelivered]
+
+
+def flush(store: Store) -> int:
+    """Send all that is queued, oldest first; how many were sent.
+
+    Raises:
+        EventUndelivered: the server did not take one, which stays queued; the others were sent if it takes any.
+        EventRefused: the server says that one is malformed; it is put aside in `refused/`, the others were sent.
+    """
+    sent = send_all(store)
+    for fault in sent.faults.values():
+        raise fault
+    return sent.number
+
+
+def send_all(store: Store) -> Sent:
+    """Send all that is queued: those that were never refused first, oldest first, for PASS_SECONDS at most.
+
+    A server that is away, busy or does not know us ends the pass: all that is left waits. One that answers, but does
+    not take an event, keeps no other event waiting; an event that was refused ATTEMPTS times, and for PATIENCE, by a
+    server that takes others, is put aside in `refused/` with the reason.
+    """
+    waiting = sorted(_waiting(store), key=lambda entry: (entry.attempts, entry.queued))
+    deadline = time.monotonic() + PASS_SECONDS
+    faults, count = dict[str, EventRefused | EventUndelivered](), 0
+    for entry in waiting:
+        try:
+            if time.monotonic() > deadline:
+                raise EventUndelivered(entry.event.event, "the outbox holds more than can be sent at once")
+            _post(entry.event)
+        except EventRefused as refusal:
+            _set_aside(store, entry, str(refusal))
+            faults[entry.event.id] = refusal
+        except EventUndelivered as fault:
+            faults[entry.event.id] = fault
+            if not fault.alone:  # what is left in the outbox has met the same
+                faults |= {late.event.id: fault for late in waiting[waiting.index(entry) :]}
+                return Sent(count, faults)
+            _count(store, entry, str(fault), takes_others=count > 0)
+        else:
+            store.write(f"events/{entry.queued:%Y%m%dT%H%M%S%f}-{entry.event.id}.json", render(entry.event))
+            store.delete(_place(entry.event.id))
+            count += 1
+    return Sent(count, faults)
+
+
+def _waiting(store: Store) -> Iterator[Outbox]:
+    for key in store.list("outbox/"):
+        try:
+            yield read_document(store, Outbox, key)
+        except ObjectMissing:  # another process has just sent it
+            continue
+        except DocumentInvalid as error:  # of a later version, or damaged
+            log.error("left in the outbox: %s", error)
+
+
+def _count(store: Store, entry: Outbox, reason: str, takes_others: bool) -> None:
+    entry = entry.model_copy(update={"attempts": entry.attempts + 1, "reason": reason})
+    if takes_others and entry.attempts >= ATTEMPTS and clock.now() - entry.queued > PATIENCE:
+        _set_aside(store, entry, reason)
+    else:
+        store.write(_place(entry.event.id), render(entry))
+
+
+def _set_aside(store: Store, entry: Outbox, reason: str) -> None:
+    log.error("event %s is put aside in refused/: %s", entry.event.id, reason)
+    store.write(_aside(entry.event), render(entry.model_copy(update={"reason": reason})))
+    store.delete(_place(entry.event.id))
+
+
+def _place(identity: str) -> str:
+    return f"outbox/{identity}.json"
+
+
+def replay(store: Store, count: int) -> None:
+    """Send the newest events again, after a server was killed: it acts on events from memory and may have lost them.
+
+    All that follows from an event can be done twice. One that the server does not take holds up no other.
+
+    Raises:
+        EventUndelivered: the server takes none.
+    """
+    for key in list(store.list("events/"))[-count:]:
+        try:
+            _post(read_document(store, Event, key))
+        except EventRefused as refusal:
+            log.error("%s", refusal)
+        except EventUndelivered as fault:
+            if not fault.alone:
+                raise
+            log.error("%s", fault)
+
+
+def _post(event: Event) -> None:
+    url = os.environ.get("PREFECT_API_URL", "")
+    if not url:
+        raise EventUndelivered(event.event, "PREFECT_API_URL is not set")
+    secret = os.environ.get("PREFECT_API_AUTH_STRING", "")
+    body = event.model_dump(mode="json", exclude={"schema_version"})
+    auth = httpx.BasicAuth(*secret.split(":", 1)) if ":" in secret else None
+    try:
+        with httpx.Client(transport=RetryTransport(seconds=POST_SECONDS), auth=auth, timeout=POST_SECONDS) as client:
+            answer = client.post(f"{url.rstrip('/')}/events", json=[body])
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise EventUndelivered(event.event, str(error) or type(error).__name__) from error
+    if answer.is_success:
+        return
+    if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+        raise EventRefused(event.event, _aside(event), answer.text[:500])
+    told = f"the answer was {answer.status_code}: {answer.text[:500]}"
+    raise EventUndelivered(event.event, told, alone=answer.status_code not in EVERYONE)
+
+
+def _aside(event: Event) -> str:
+    return f"refused/{event.id}.json"

@@ -1,0 +1,143 @@
+"""Results of the stages, under the key of what they depend on: the same key finds its result again."""
+
+from datetime import datetime
+from typing import TypeVar
+
+from pydantic import Field
+
+from tasks.core.config.presets import EvaluationSpec, load_preset
+from tasks.core.config.requests import PromoteRequest
+from tasks.core.config.training import TrainSpec
+from tasks.core.errors import ObjectMissing, ResultMissing
+from tasks.core.gate.decide import GateDecision
+from tasks.core.gate.evidence import Evidence, ExtraSeeds
+from tasks.core.gate.statistics import Scores
+from tasks.core.models.clip import Scoring
+from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest, parse, read_documents, render
+
+
+class Result(Document):
+    """What all results hold."""
+
+    key: str
+    finished: datetime
+
+
+class TrainResult(Result):
+    """A trained LoRA; its files lie under `adapter` in the store."""
+
+    dataset: str
+    dataset_version: str
+    spec: TrainSpec
+    mlflow_run: str  # empty where MLflow was away
+    adapter: str
+    loss: float
+    resumed_from: int
+    steps_per_second: float
+    seconds: float = 0.0  # of device time, those of resumed attempts up to their checkpoints among them
+    figures: dict[str, float] = Field(default_factory=dict)  # of Trainer.figures
+    base: str = ""  # the base model's name; empty: not recorded
+    held: int | None = None  # pictures that were held out; None: not recorded
+
+
+class EvaluationResult(Result):
+    """Paired scores of challenger and champion; generation 0 is the bare base."""
+
+    training: str
+    champion_generation: int
+    spec: EvaluationSpec
+    fixed: tuple[str, ...]
+    drifted: tuple[str, ...]
+    challenger: Scores
+    champion: Scores
+    traffic_from: datetime | None
+    pictures: str  # the picture grid of the fixed prompts in the store
+    scorer: str
+    seconds: float = 0.0  # of device time
+    evidence: Evidence = Evidence()
+    looks: tuple[ExtraSeeds, ...] = ()  # further seeds for guards that were unsure
+    class_prompts: tuple[str, ...] = ()  # the class without the trigger
+    general: tuple[str, ...] = ()
+    scoring: Scoring | None = None
+    samples: str = ""  # what the challenger drew of some fixed prompts, in the store
+    grids: dict[str, str] = Field(default_factory=dict)  # picture grids in the store, by kind
+
+    @property
+    def kinds(self) -> dict[str, tuple[str, ...]]:
+        """The prompts of each kind that there are."""
+        every = {"fixed": self.fixed, "drifted": self.drifted, "general": self.class_prompts + self.general}
+        return {kind: prompts for kind, prompts in every.items() if prompts}
+
+
+class PromotionResult(Result):
+    """The gate's decision, and the generation if it promoted."""
+
+    evaluation: str
+    decision: GateDecision
+    generation: int
+    release: str
+
+
+class PublishResult(Result):
+    """What the champion channel points at."""
+
+    generation: int
+    release: str
+    places: dict[str, str] = Field(
+        default_factory=dict
+    )  # where else it was published: the place, and its version there
+
+
+def summary(scores: Scores, prompts: tuple[str, ...]) -> dict[str, float]:
+    """The mean of each measure over those of some prompts that it was taken on."""
+    flat = {name: [value for p in prompts for value in values.get(p, ())] for name, values in scores.items()}
+    return {name: sum(values) / len(values) for name, values in flat.items() if values}
+
+
+R = TypeVar("R", bound=Result)
+STAGES: dict[type[Result], str] = {
+    TrainResult: "train",
+    EvaluationResult: "evaluate",
+    PromotionResult: "promote",
+    PublishResult: "publish",
+}
+
+
+def _place(kind: type[Result], key: str) -> str:
+    return f"results/{STAGES[kind]}/{key}.json"
+
+
+def save_result(store: Store, result: Result) -> None:
+    """Keep a result under its key."""
+    store.write(_place(type(result), result.key), render(result))
+
+
+def find_result(store: Store, kind: type[R], key: str) -> R | None:
+    """The result of this key, if the stage has completed."""
+    try:
+        return parse(kind, store.read(_place(kind, key)), _place(kind, key))
+    except ObjectMissing:
+        return None
+
+
+def get_result(store: Store, kind: type[R], key: str = "") -> R:
+    """The result of this key, the newest if empty; raises ResultMissing."""
+    if key:
+        found = find_result(store, kind, key)
+    else:
+        everything = sorted(read_documents(store, kind, f"results/{STAGES[kind]}/"), key=lambda r: r.finished)
+        found = everything[-1] if everything else None
+    if found is None:
+        raise ResultMissing(STAGES[kind], key)
+    return found
+
+
+def publication_key(model: str, generation: int) -> str:
+    """The key of a publication's result."""
+    return digest(model, str(generation))
+
+
+def promotion_key(request: PromoteRequest, evaluation: str) -> str:
+    """The key of a promotion's result."""
+    return digest(evaluation, request.gate or load_preset().gate, request.actor, request.reason)

@@ -1,0 +1,161 @@
+"""The account of a decision for whoever was not there: what was decided on, why, and what follows."""
+
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from tasks.core.gate.checks import Check
+from tasks.core.gate.decide import GateDecision
+from tasks.core.gate.evidence import compared_with
+from tasks.core.reporting import gate_words
+from tasks.core.store.documents import Document
+
+CONFIDENCE = (
+    "Both models drew the same prompts from the same seeds. A difference is the challenger's figure less the "
+    "champion's, and the interval behind it is where the true difference lies in {:.0%} of such comparisons: how much "
+    "the prompts disagree makes it wide. The measure that decides must be better over its whole interval. Every other "
+    "one must stay on the right side of its margin over its whole interval: a margin is how much worse is accepted, "
+    "since no measurement is exact. One that could not be told was measured again with other seeds; the deciding "
+    "measure never is, for whoever looks often enough finds a gain by chance."
+)
+
+
+class About(Document):
+    """What was decided on, for the document."""
+
+    model: str
+    training: str  # key of the challenger's training
+    release: str = ""  # of the challenger, once it has one
+    champion_generation: int | None = 0  # 0: the bare base; None: nothing to compare with
+    champion_release: str = ""
+    dataset: str
+    dataset_version: str
+    scorer: str
+    scale: str = ""  # how its cosines become scores
+    prompt_set: str = ""  # its version
+    prompts: dict[str, int] = Field(default_factory=dict)  # how many of each kind
+    seeds: tuple[int, ...] = ()
+    held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
+    confidence: float = 0.95
+    generation: int = 0  # as which the challenger was promoted; 0: it was not
+    actor: str = ""  # a person who overruled the gate
+    reason: str = ""  # why
+    time: datetime
+
+    @property
+    def overruled(self) -> bool:
+        """Whether a person decided."""
+        return bool(self.actor)
+
+    @property
+    def champion(self) -> str:
+        """What the challenger was compared with."""
+        if self.champion_generation is None:
+            return "nothing: there is no champion yet"
+        return f"generation {self.champion_generation}" if self.champion_generation else "the bare base model"
+
+    @property
+    def challenger(self) -> str:
+        """By its release, or by its training."""
+        return f"release {self.release}" if self.release else f"training {self.training}"
+
+
+def outcome(decision: GateDecision, about: About) -> str:
+    """What became of it, in a word."""
+    if about.overruled and decision.verdict != "promote":
+        return "overruled"
+    return decision.verdict
+
+
+def headline(decision: GateDecision, about: About) -> str:
+    """The verdict in a few words."""
+    stays = "The bare base stays" if not about.champion_generation else f"Generation {about.champion_generation} stays"
+    promoted = f"Promoted as generation {about.generation}" if about.generation else "The challenger may be promoted"
+    return {
+        "promote": promoted,
+        "keep": stays,
+        "inconclusive": f"{stays} for now",
+        "overruled": f"{promoted}, by {about.actor} against the gate",
+    }[outcome(decision, about)]
+
+
+def sentence(decision: GateDecision, about: About) -> str:
+    """The verdict and what it rests on, as one plain sentence."""
+    kind, why = outcome(decision, about), _why(decision)
+    if kind == "overruled":
+        return f"{about.actor} promoted the challenger ({about.reason}) where the gate would not have: {why}."
+    does = {
+        "promote": "replaces" if about.generation else "may replace",
+        "keep": "does not replace",
+        "inconclusive": "does not replace",
+    }[kind]
+    over = about.champion if about.champion_generation is not None else "the bare base model"
+    return f"The challenger {does} {over}: {why}."
+
+
+def deciding(decision: GateDecision) -> list[Check]:
+    """The checks that stand against the challenger; none if it is promoted."""
+    return [c for c in decision.checks if c.verdict == ("unsure" if decision.verdict == "inconclusive" else "failed")]
+
+
+def _why(decision: GateDecision) -> str:
+    if against := deciding(decision):
+        return "; ".join(gate_words.told(check) for check in against)
+    better = "; ".join(gate_words.told(c) for c in decision.checks if c.kind == "superiority")
+    rest = sum(c.kind != "superiority" for c in decision.checks)
+    return f"{better}, and all {rest} other checks are passed" if better else f"all {rest} checks are passed"
+
+
+def compared(decision: GateDecision, about: About) -> dict[str, str]:
+    """What was compared with what, by name."""
+    prompts = ", ".join(f"{count} {kind}" for kind, count in about.prompts.items())
+    version = f" (set {about.prompt_set})" if about.prompt_set else ""
+    again = [f"{gate_words.label(c)}: {gate_words.looks(c)}" for c in decision.checks if c.looks > 1]
+    release = f", release {about.champion_release}" if about.champion_release else ""
+    rows = {
+        "model": about.model,
+        "challenger": about.challenger,
+        "compared with": f"{about.champion}{release}",
+        "trained on": f"version {about.dataset_version} of {about.dataset}",
+        "prompts": f"{prompts}{version}" if prompts else "",
+        "seeds": f"{len(about.seeds)} for each prompt, the same for both" if about.seeds else "",
+        "style compared with": compared_with(about.held),
+        "scorer": f"{about.scorer}{f', {about.scale}' if about.scale else ''}",
+        "measured again": ", ".join(again),
+        "decided": moment(about.time),
+        "overruled by": f"{about.actor}: {about.reason}" if about.actor else "",
+    }
+    return {name: value for name, value in rows.items() if value}
+
+
+def follows(decision: GateDecision, about: About) -> list[str]:
+    """What happens now, and what one can do."""
+    if about.generation:
+        before = about.champion_generation or 0
+        back = "" if not before else f" The deployment roll-back brings generation {before} back within seconds."
+        return [f"Generation {about.generation} is the champion: publish-champion makes it the one served.{back}"]
+    if decision.verdict == "promote":
+        return ["The gate is open, and nothing was promoted yet: promote-champion does it."]
+    return [
+        "Nothing changes for users, and drift alone does not start another training on the same data.",
+        *gate_words.advice(deciding(decision)),
+        "A person who knows better can overrule the gate: promote-champion with spec.actor and spec.reason, which the "
+        "ledger keeps.",
+    ]
+
+
+def reading(about: About) -> str:
+    """How an interval is to be read."""
+    return CONFIDENCE.format(about.confidence)
+
+
+def measures(decision: GateDecision) -> list[tuple[str, str]]:
+    """The measures that were looked at, and what each is."""
+    seen = {check.measure for check in decision.checks}
+    return [(gate_words.MEASURES[m], meaning) for m, meaning in gate_words.MEANINGS.items() if m in seen]
+
+
+def moment(time: datetime) -> str:
+    """As people write it."""
+    there = time.astimezone(UTC)
+    return f"{there.day} {there:%B %Y, %H:%M} UTC"

@@ -1,0 +1,85 @@
+"""Decisions: what they say, how one is made, and where they are kept."""
+
+from datetime import datetime
+from typing import Literal, TypedDict, Unpack
+
+from pydantic import Field
+
+from tasks.core.store import Store
+from tasks.core.store.documents import Document, digest, read_document, render
+
+Action = Literal["retrain", "none", "declined", "pause", "resume"]
+Cause = Literal["drift", "data", "manual", "outcome", "operator"]
+IDLE = (["drift", "none"], ["drift", "declined"])  # cause and action of a check that started nothing, in its name
+Outcome = Literal["", "promote", "keep", "failed", "cancelled"]
+
+
+class RetrainDecision(Document):
+    """A decision to retrain or not, how a retrain ended, or an operator's word, with its reasons."""
+
+    id: str
+    time: datetime
+    cause: Cause
+    action: Action
+    reason: str
+    dataset: str = Field("", description="Whose version it is, of a decision on new data.")
+    dataset_version: str = ""
+    new_pictures: int = Field(0, description="Pictures that no champion was trained on, of a decision on new data.")
+    generation: int = 0
+    psi: float | None = None
+    verdict: str = ""
+    report: str = ""
+    outcome_of: str = ""
+    outcome: Outcome = ""
+    expected_gpu_hours: float = Field(0.0, description="What a retrain was expected to take.")
+    costs: dict[str, float] = Field({}, description="GPU-hours of an outcome, by the key of what they were spent on.")
+    gpu_hours: float = Field(0.0, description="Their sum.")
+
+
+class Details(TypedDict, total=False):
+    """The fields of a decision that not every cause has."""
+
+    dataset: str
+    dataset_version: str
+    new_pictures: int
+    generation: int
+    psi: float | None
+    verdict: str
+    report: str
+    outcome_of: str
+    outcome: Outcome
+    expected_gpu_hours: float
+    costs: dict[str, float]
+    gpu_hours: float
+
+
+def make_decision(
+    cause: Cause, time: datetime, ruling: tuple[Action, str], about: str, **details: Unpack[Details]
+) -> RetrainDecision:
+    """The decision of a moment; `about` is what it is named after beside its time."""
+    action, reason = ruling
+    name = decision_id(cause, action, time, about)
+    return RetrainDecision(id=name, time=time, cause=cause, action=action, reason=reason, **details)
+
+
+def decision_id(cause: Cause, action: Action, time: datetime, *parts: str) -> str:
+    """A decision's name: when, by which cause, what, and a hash of what it was about."""
+    return f"{time:%Y%m%dT%H%M%S}-{cause}-{action}-{digest(cause, time.isoformat(), *parts)[:8]}"
+
+
+def record_decision(store: Store, model: str, decision: RetrainDecision) -> None:
+    """Keep a decision; the same one twice is kept once."""
+    store.write(f"decisions/{model}/{decision.id}.json", render(decision))
+
+
+def read_decisions(store: Store, model: str, checks: int | None = None) -> list[RetrainDecision]:
+    """All decisions, oldest first; with `checks` only the newest of the drift checks that started nothing.
+
+    An hourly monitor makes thousands of these a year. Nothing else is ever left out: a retrain, an outcome or a word of
+    a person counts however old it is.
+    """
+    prefix = f"decisions/{model}/"
+    keys = [key for key in store.list(prefix) if key.endswith(".json")]
+    idle = [key for key in keys if key.removeprefix(prefix).split("-")[1:3] in IDLE]
+    left = set() if checks is None else set(idle[: max(len(idle) - checks, 0)])
+    return sorted((read_document(store, RetrainDecision, key) for key in keys if key not in left), key=lambda d: d.time)

@@ -1,0 +1,171 @@
+"""The retrain policy: a pure function of what was seen, what was decided before, and the time."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Unpack
+
+from pydantic import Field
+
+from tasks.core.config.presets import PolicySpec
+from tasks.core.registry.ledger import Entry
+from tasks.core.retraining.decisions import (
+    Action,
+    Cause,
+    Details,
+    RetrainDecision,
+    make_decision,
+)
+from tasks.core.store.documents import Document
+
+RECENT = 5  # retrains whose mean cost is what the next is expected to take
+WEEK = timedelta(days=7)
+REMEMBERED = 60  # drift checks that started nothing; older ones decide nothing
+ROUNDING = 1e-9
+
+
+class Situation(Document):
+    """All that the policy looks at beside the cause."""
+
+    now: datetime
+    history: tuple[RetrainDecision, ...] = Field(description="Earlier decisions, oldest first.")
+    ledger: tuple[Entry, ...] = Field(description="All generations, oldest first.")
+    dataset_version: str
+
+
+def make_retrain_decision(
+    cause: Cause,
+    ruling: tuple[Action, str],
+    situation: Situation,
+    spec: PolicySpec,
+    about: str,
+    **details: Unpack[Details],
+) -> RetrainDecision:
+    """The decision that a ruling makes in a situation, with the expected cost of the retrain that it is about."""
+    action, reason = ruling
+    found: Details = {
+        "dataset_version": situation.dataset_version,
+        "generation": situation.ledger[-1].generation if situation.ledger else 0,
+        "expected_gpu_hours": 0.0 if action == "none" else expected_hours(situation.history, spec),
+    }
+    found.update(details)
+    if cost := found["expected_gpu_hours"]:
+        reason += f"; a retrain takes about {cost:.2g} GPU-hours"
+    return make_decision(cause, situation.now, (action, reason), about, **found)
+
+
+def on_data(new_pictures: int, situation: Situation, spec: PolicySpec) -> tuple[Action, str]:
+    """Decide when a dataset version is ready."""
+    if blocked := _blocked(situation, spec, held=False):
+        return "declined", blocked
+    if not situation.ledger:
+        return "retrain", "there is no champion yet"
+    last = situation.ledger[-1]
+    if not last.release and situation.dataset_version != last.dataset_version:
+        return "retrain", "the bare base is served"
+    if new_pictures < spec.min_new_pictures:
+        return "declined", f"{new_pictures} new pictures, {spec.min_new_pictures} start a retrain by themselves"
+    return "retrain", f"{new_pictures} new pictures"
+
+
+def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Action, str]:
+    """Decide after a drift check with this verdict."""
+    if verdict != "retrain":
+        return "none", f"the verdict is {verdict}"
+    hits = 1 + sum(check.verdict == "retrain" for check in _recent(situation, spec))
+    if hits < spec.hits:
+        return "declined", f"{hits} of the last {spec.of} checks over the threshold, {spec.hits} are asked for"
+    if cooling := _cooling(situation, spec):
+        return "declined", cooling
+    if blocked := _blocked(situation, spec, held=True):
+        return "declined", blocked
+    if any(d.outcome == "keep" and d.dataset_version == situation.dataset_version for d in situation.history):
+        return (
+            "declined",
+            f"the gate kept the champion against dataset version {situation.dataset_version}; upload data",
+        )
+    return "retrain", "drift over the threshold"
+
+
+def _recent(situation: Situation, spec: PolicySpec) -> list[RetrainDecision]:
+    """The last `of` - 1 checks against the same reference: apart from each other, and not older than a week."""
+    generation = situation.ledger[-1].generation if situation.ledger else 0
+    found: list[RetrainDecision] = []
+    later = situation.now
+    for check in reversed([d for d in situation.history if d.cause == "drift" and d.generation == generation]):
+        if len(found) < spec.of - 1 and later - check.time >= timedelta(minutes=spec.spacing_minutes):
+            found.append(check)
+            later = check.time
+    return [check for check in found if situation.now - check.time < WEEK]
+
+
+def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:
+    """Why no retrain may start now, whatever the cause; empty when one may."""
+    word = next((d for d in reversed(situation.history) if d.cause == "operator"), None)
+    if word and word.action == "pause":
+        return f"paused since {word.time:%Y-%m-%d %H:%M} ({word.reason}); steer-retraining with resume ends it"
+    if held and (last := _hold(situation, word)):
+        return (
+            f"hold: generation {last.generation} is a roll-back; new data or steer-retraining with resume releases it"
+        )
+    if running := in_flight(situation, spec):
+        return f"retrain {running.id} is in flight"
+    if spent := _overspent(situation, spec):
+        return spent
+    return "mode advise: a person starts retrain-model" if spec.mode == "advise" else ""
+
+
+def _cooling(situation: Situation, spec: PolicySpec) -> str:
+    since = situation.now - timedelta(hours=spec.cooldown_hours)
+    last = situation.ledger[-1] if situation.ledger else None
+    if last and last.time > since:
+        return f"cool-down: generation {last.generation} is less than {spec.cooldown_hours:g} h old"
+    ends = {d.outcome for d in situation.history if d.time > since}
+    for outcome, told in (("failed", "has failed"), ("cancelled", "was cancelled")):
+        if outcome in ends:
+            return f"cool-down: a retrain {told} less than {spec.cooldown_hours:g} h ago"
+    return ""
+
+
+def _overspent(situation: Situation, spec: PolicySpec) -> str:
+    """Why the week's GPU-hours don't allow one more; empty when they do."""
+    spent, next_one = spent_hours(situation, spec), expected_hours(situation.history, spec)
+    if spent + next_one <= spec.weekly_gpu_hours + ROUNDING:
+        return ""
+    return (
+        f"budget: {spent:.3g} GPU-hours are spent in seven days, this one takes about {next_one:.3g}, "
+        f"policy.weekly_gpu_hours allows {spec.weekly_gpu_hours:g}"
+    )
+
+
+def expected_hours(history: Sequence[RetrainDecision], spec: PolicySpec) -> float:
+    """What the next retrain is expected to take: the mean of the last few that came to their end."""
+    costs = [d.gpu_hours for d in history if d.outcome in ("promote", "keep") and d.gpu_hours > 0][-RECENT:]
+    return sum(costs) / len(costs) if costs else spec.expected_gpu_hours
+
+
+def spent_hours(situation: Situation, spec: PolicySpec) -> float:
+    """GPU-hours of the last seven days: what ended by its real cost, what has no outcome by the expected one."""
+    week = [d for d in situation.history if situation.now - d.time < WEEK]
+    ended = {d.outcome_of for d in situation.history}
+    expected = expected_hours(situation.history, spec)
+    begun = [d for d in week if d.action == "retrain" and d.id not in ended]
+    return sum(d.gpu_hours for d in week) + sum(d.expected_gpu_hours or expected for d in begun)
+
+
+def _hold(situation: Situation, word: RetrainDecision | None) -> Entry | None:
+    """The roll-back that neither new data nor an operator has released yet."""
+    last = situation.ledger[-1] if situation.ledger else None
+    if last is None or last.action != "roll_back" or situation.dataset_version != last.dataset_version:
+        return None
+    return None if word and word.time > last.time else last
+
+
+def in_flight(situation: Situation, spec: PolicySpec) -> RetrainDecision | None:
+    """The retrain that has no outcome yet and is not too old to have one."""
+    ended = {d.outcome_of for d in situation.history}
+    young = situation.now - timedelta(hours=spec.stale_hours)
+    return next((d for d in reversed(_retrains(situation)) if d.id not in ended and d.time > young), None)
+
+
+def _retrains(situation: Situation) -> list[RetrainDecision]:
+    return [d for d in situation.history if d.action == "retrain"]

@@ -1,0 +1,116 @@
+"""The storefront's guards: is what is served worse than what was served before? Pure.
+
+Votes come in one by one, and whoever tests after each of them rejects every model sooner or later. So they are looked
+at only when the number of sessions has reached `min_sessions` and then each time it has doubled, and each look may
+spend half of what is left of `alpha`: over all looks a generation that is liked as much is taken back with a chance of
+at most `alpha` (Bonferroni). A look sees the votes up to the moment at which that number was reached, whenever it is
+taken, so that looking again, or after a restart, is no further look.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+
+from tasks.core.config.presets import GuardSpec
+from tasks.core.store.documents import Document
+from tasks.core.traffic.feedback import Vote, last_words
+
+
+class Tally(Document):
+    """Sessions that voted, and those of them that disliked more than half of their pictures."""
+
+    sessions: int
+    disliked: int
+
+
+class VoteTest(Document):
+    """What one look at the votes has found."""
+
+    number: int
+    served: Tally
+    before: Tally | None  # None: too few have voted on the one before, `usual` stands for it
+    usual: float  # share of sessions that disliked the one before
+    p: float  # chance of so many dislikes if it is no worse
+    level: float
+    worse: bool
+
+    @property
+    def says(self) -> str:
+        """The finding in words."""
+        told = f"{self.served.disliked} of {self.served.sessions} sessions disliked its pictures"
+        old = self.before and f"{self.before.disliked} of {self.before.sessions} those of the one before"
+        return f"{told}, {old or f'{self.usual:.0%} are taken as usual'} (look {self.number}, p = {self.p:.2g})"
+
+
+def judge(served: Sequence[Vote], before: Sequence[Vote], spec: GuardSpec) -> VoteTest | None:
+    """The look at which a generation is found worse than the one before, else the last; None before the first.
+
+    Args:
+        served: the votes on what is served, as they were given, in the order of time.
+        before: those on what was served before it; of these count the ones that are older than all of `served`.
+        spec: level, number of sessions, and what stands for `before` when fewer sessions than that gave it.
+    """
+    found = None
+    old = tally(vote for vote in before if served and vote.time < served[0].time)
+    for number, votes in enumerate(_looks(served, spec.min_sessions), 1):
+        found = _look(number, tally(votes), old if old.sessions >= spec.min_sessions else None, spec)
+        if found.worse:
+            break
+    return found
+
+
+def tally(votes: Iterable[Vote]) -> Tally:
+    """Count sessions (of an address that is not trusted: all of its sessions as one), not votes."""
+    said: dict[str, list[bool]] = defaultdict(list)
+    for vote in last_words(votes):
+        said[vote.counts_as].append(vote.liked)
+    return Tally(sessions=len(said), disliked=sum(2 * sum(liked) < len(liked) for liked in said.values()))
+
+
+def _looks(votes: Sequence[Vote], wanted: int) -> Iterator[Sequence[Vote]]:
+    """The votes up to each moment at which they are looked at."""
+    seen = set[str]()
+    for place, vote in enumerate(votes, 1):
+        seen.add(vote.counts_as)
+        if len(seen) == wanted:
+            yield votes[:place]
+            wanted *= 2
+
+
+def _look(number: int, served: Tally, before: Tally | None, spec: GuardSpec) -> VoteTest:
+    usual = before.disliked / before.sessions if before else spec.usual_dislikes
+    p = fisher_tail(served, before) if before else binomial_tail(served, usual)
+    level = spec.alpha / 2**number
+    risen = served.disliked / served.sessions - usual >= spec.min_rise
+    return VoteTest(
+        number=number, served=served, before=before, usual=usual, p=p, level=level, worse=p <= level and risen
+    )
+
+
+def fisher_tail(served: Tally, before: Tally) -> float:
+    """Chance of at least so many dislikes, when all dislikes fall on sessions by chance.
+
+    Fisher's exact test, one-sided: the upper tail of the hypergeometric distribution (Fisher 1935, The Design of
+    Experiments, section 21.1 on). Whole numbers, so that no rounding adds up.
+    """
+    n, m, dislikes = served.sessions, before.sessions, served.disliked + before.disliked
+    term = math.comb(n, served.disliked) * math.comb(m, before.disliked)
+    tail = 0
+    for i in range(served.disliked, min(n, dislikes) + 1):
+        tail += term
+        term = term * (n - i) * (dislikes - i) // ((i + 1) * (m - dislikes + i + 1))
+    return tail / math.comb(n + m, dislikes)
+
+
+def binomial_tail(served: Tally, usual: float) -> float:
+    """Chance of at least so many dislikes, when each session dislikes with the chance `usual`."""
+    share = Fraction(str(usual))
+    top, rest = share.numerator, share.denominator - share.numerator
+    n, first = served.sessions, served.disliked
+    term = math.comb(n, first) * int(top**first) * int(rest ** (n - first))
+    tail = 0
+    for i in range(first, n + 1):
+        tail += term
+        term = term * (n - i) * top // ((i + 1) * rest)
+    return tail / int(share.denominator**n)
