@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from tasks.core.config.installation import Settings, get_settings
 from tasks.core.errors import SettingError
-from tasks.core.outbox import Event, queue, send_all
+from tasks.core.events import Event
+from tasks.core.outbox import queue, send_all
 from tasks.core.store import Store, open_store
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.context import announce, everywhere, open_context
 from tasks.core.config.requests import PublishRequest
 from tasks.core.lifecycle.announcements import publication_event
-from tasks.core.publishing.run import distribute, serve
+from tasks.core.lifecycle.publish import distribute, serve
 from tasks.core.registry.channel import Channel
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.results import PublishResult

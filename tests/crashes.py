@@ -20,7 +20,7 @@ from tasks.core.config.installation import ROOT, Settings
 from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ResultMissing
 from tasks.core.lifecycle.promote import promote
-from tasks.core.publishing.run import publish
+from tasks.core.lifecycle.publish import publish
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from deployments.exposure import ExposureGuard
 from deployments.storefront.engine import RenderedPicture
+from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
 from deployments.storefront.page import CSS, build_page, is_crowded
 from deployments.storefront.request_filter import RequestFilter, problems
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
@@ -26,7 +27,7 @@ from deployments.storefront.service import StorefrontService, encode
 from deployments.storefront.sessions import Sessions
 from tasks.core.config.installation import Settings, get_settings
 from tasks.core.config.presets import load_preset
-from tasks.core.errors import ObjectMissing, PictureUnknown, RenderUnavailable, VotesExhausted
+from tasks.core.errors import ObjectMissing
 from tasks.core.reporting.metrics import CONTENT_TYPE, metrics_key
 from tasks.core.store import open_store
 from tasks.core.traffic.feedback import Vote

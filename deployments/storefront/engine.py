@@ -14,12 +14,12 @@ from functools import partial
 import torch
 from PIL import Image
 
+from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.follower import Follower, Served
 from tasks.core.config.installation import Settings
-from tasks.core.errors import RenderUnavailable
+from tasks.core.events import Unhealthy
 from tasks.core.models.images import image_fault
 from tasks.core.models.rendering import Renderer
-from tasks.core.outbox import Unhealthy
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")

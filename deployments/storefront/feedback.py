@@ -5,8 +5,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from deployments.storefront.errors import PictureUnknown, VotesExhausted
 from tasks.core import clock
-from tasks.core.errors import PictureUnknown, VotesExhausted
 from tasks.core.traffic.feedback import Vote
 
 CHANGES = 10  # votes on one picture, so that a picture that was drawn costs a bounded part of the logs

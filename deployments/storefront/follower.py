@@ -17,8 +17,8 @@ from tasks.core.errors import (
     ReleaseWithdrawn,
     StoreUnusable,
 )
+from tasks.core.events import Unhealthy
 from tasks.core.models.rendering import Renderer
-from tasks.core.outbox import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release

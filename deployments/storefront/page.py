@@ -11,8 +11,8 @@ from gradio.utils import LRUCache
 from pydantic import ValidationError
 
 from deployments.storefront.engine import WAITING, RenderedPicture
+from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
 from deployments.storefront.requests import LONGEST, RenderRequest
-from tasks.core.errors import PictureUnknown, RenderUnavailable, VotesExhausted
 
 Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, RenderedPicture]]]  # request, host -> request id, picture
 Encode = Callable[[RenderedPicture], Awaitable[bytes]]  # WebP

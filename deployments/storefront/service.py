@@ -12,6 +12,7 @@ from functools import partial
 from PIL import Image
 
 from deployments.storefront.engine import Engine, RenderedPicture
+from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.requests import RenderRequest
@@ -20,7 +21,6 @@ from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.presets import GuardSpec
-from tasks.core.errors import RenderUnavailable
 from tasks.core.store import Store
 from tasks.core.traffic.feedback import Vote, write_votes
 from tasks.core.traffic.prompt_log import PromptLine, hash_session, write_lines

@@ -13,7 +13,8 @@ from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.presets import GuardSpec
 from tasks.core.errors import EventRefused, EventUndelivered
-from tasks.core.outbox import Event, Unhealthy, flush, is_known, is_waiting, make_event
+from tasks.core.events import Event, Unhealthy, make_event
+from tasks.core.outbox import flush, is_known, is_waiting
 from tasks.core.outbox import queue as put_into_outbox
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history

@@ -18,11 +18,12 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 
 from deployments.exposure import ExposureGuard
-from deployments.webhook.notifications import Reading, StoreLocation, read_notification
+from deployments.webhook.notifications import NotificationUnusable, Reading, StoreLocation, read_notification
 from deployments.webhook.sender import Sender
 from tasks.core.config.installation import Settings, get_settings
-from tasks.core.errors import DyeworksError, NotificationUnusable, ObjectExists
-from tasks.core.outbox import Uploaded, make_event, queue
+from tasks.core.errors import DyeworksError, ObjectExists
+from tasks.core.events import Uploaded, make_event
+from tasks.core.outbox import queue
 from tasks.core.store import Store, open_store
 from tasks.core.store.documents import digest
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from pydantic_core import from_json
 
-from tasks.core.errors import BadKey, NotificationUnusable
+from tasks.core.errors import BadKey, DyeworksError
 from tasks.core.store.base import check_key
 from tasks.core.store.documents import digest
 
@@ -21,6 +21,13 @@ WRITTEN = {"create", "update", "rename"}  # of SeaweedFS
 FORM_ENCODED = re.compile(r"(?:[\w.\-*/+~!'(),:;=@$&]|%[0-9A-Fa-f]{2})*", re.ASCII)
 LONGEST_KEY = 1024
 LONGEST_WORD = 100  # of a sender's words in an answer or a log
+
+
+class NotificationUnusable(DyeworksError):
+    """A body that was posted to the webhook is no notification of an object store."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the body is no notification of an object store: {problem}")
 
 
 class Upload(NamedTuple):

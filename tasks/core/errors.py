@@ -65,48 +65,6 @@ class StoreUnusable(DyeworksError):
         self.url = url
 
 
-class BadEmbeddings(DyeworksError):
-    """Embeddings, or the groups or blocks that go with them, cannot be used."""
-
-    def __init__(self, name: str, problem: str, rows: int | None = None) -> None:
-        super().__init__(f"{name}: {problem}" + ("" if rows is None else f" ({rows} bad rows)"))
-        self.name = name
-        self.rows = rows
-
-
-class EncoderMismatch(DyeworksError):
-    """Embeddings of one encoder were compared with those of another."""
-
-    def __init__(self, expected: str, found: str) -> None:
-        super().__init__(f"the profile was made with encoder {expected}, the window with {found}: fit a new profile")
-        self.expected = expected
-        self.found = found
-
-
-class ReferenceTooSmall(DyeworksError):
-    """There is too little reference traffic to fit a drift profile."""
-
-    def __init__(self, rows: int, needed: int, what: str = "reference rows after the cap on rows a group") -> None:
-        super().__init__(f"{rows} {what}, {needed} are needed: wait for traffic, or import a history")
-        self.rows = rows
-        self.needed = needed
-
-
-class ProfileUnusable(DyeworksError):
-    """A drift profile cannot be read."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"drift profile {path} cannot be used: {problem}; fit it again")
-        self.path, self.problem = path, problem
-
-
-class StateUnusable(DyeworksError):
-    """A state of a stretch of traffic cannot be read, or belongs to another profile."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"drift state cannot be used: {problem}; delete it, and the next check makes it again")
-
-
 class EmbeddingsDamaged(DyeworksError):
     """A segment of kept embeddings cannot be read."""
 
@@ -143,15 +101,6 @@ class HistoryUnusable(DyeworksError):
             'time, such as {"prompt": "rings", "time": "2026-01-31T12:00:00Z", "session": "visitor 7"}'
         )
         self.name, self.faults = name, faults
-
-
-class NullMismatch(DyeworksError):
-    """A null table for other sizes was given to a drift check."""
-
-    def __init__(self, wanted: tuple[int, int, int], given: tuple[int, int, int]) -> None:
-        super().__init__(f"the check needs the null table of (n_eff, reference_eff, bins) {wanted}, not {given}")
-        self.wanted = wanted
-        self.given = given
 
 
 class DocumentInvalid(DyeworksError):
@@ -304,13 +253,6 @@ class EventRefused(DyeworksError):
         self.event, self.key = event, key
 
 
-class NotificationUnusable(DyeworksError):
-    """A body that was posted to the webhook is no notification of an object store."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"the body is no notification of an object store: {problem}")
-
-
 class PromotionLost(DyeworksError):
     """Another promotion took the generation first."""
 
@@ -345,30 +287,6 @@ class ReleaseAbandoned(DyeworksError):
             "with spec.actor and spec.reason"
         )
         self.release, self.generation = release, generation
-
-
-class PictureUnknown(DyeworksError):
-    """Feedback names a picture that this storefront did not draw, or drew too long ago."""
-
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"no picture {request_id!r} was drawn here lately; send the X-Request-Id of one that was")
-        self.request_id = request_id
-
-
-class VotesExhausted(DyeworksError):
-    """The vote on a picture was changed too often."""
-
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"the vote on picture {request_id!r} was changed too often; the last one stays")
-        self.request_id = request_id
-
-
-class RenderUnavailable(DyeworksError):
-    """The storefront cannot draw a picture now; the same request may succeed later."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"no picture can be drawn now: {reason}; try again in a moment")
-        self.reason = reason
 
 
 class NotificationUndelivered(DyeworksError):

@@ -1,4 +1,4 @@
-"""Events: their names, their payloads, and a durable outbox.
+"""The outbox: events are durable before they are sent.
 
 An event is first written to the store's outbox, then posted to the Prefect server, then moved to `events/`;
 what could not be posted is sent again by the next flow that flushes the outbox. Prefect's own `emit_event` loses events
@@ -8,16 +8,16 @@ silently when the server is away.
 import logging
 import os
 import time
-import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import httpx
 from pydantic import Field
 
 from tasks.core import clock
 from tasks.core.errors import DocumentInvalid, EventRefused, EventUndelivered, ObjectMissing
+from tasks.core.events import Event
 from tasks.core.http import RetryTransport
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, read_document, render
@@ -35,74 +35,6 @@ EVERYONE = {  # answers that are about the server, or who asks it, not about the
 }
 log = logging.getLogger("dyeworks.events")
 
-Name = Literal[
-    "dyeworks.data.uploaded",
-    "dyeworks.dataset.ready",
-    "dyeworks.drift.detected",
-    "dyeworks.champion.promoted",
-    "dyeworks.champion.published",
-    "dyeworks.champion.unhealthy",
-    "dyeworks.retrain.declined",
-]
-
-
-class Payload(Document):
-    """What all events say."""
-
-    reason: str
-
-
-class Uploaded(Payload):
-    """New data lies in the uploads."""
-
-    dataset: str
-
-
-class DatasetReady(Payload):
-    """A new dataset version exists."""
-
-    dataset: str
-    version: str
-    new_pictures: int
-    decision: str
-
-
-class DriftDetected(Payload):
-    """The policy has decided to retrain."""
-
-    psi: float
-    report: str
-    decision: str
-
-
-class Champion(Payload):
-    """A generation was promoted or published."""
-
-    generation: int
-    release: str
-
-
-class Unhealthy(Champion):
-    """A guard of the storefront wants a generation taken back: it does not draw, or visitors dislike it."""
-
-    kind: Literal["health", "feedback"]
-
-
-class Declined(Payload):
-    """The policy has decided not to retrain though there was a cause."""
-
-    decision: str
-
-
-class Event(Document):
-    """An event as the Prefect server takes it."""
-
-    id: str
-    event: Name
-    occurred: datetime
-    resource: dict[str, str]
-    payload: dict[str, object]
-
 
 class Outbox(Document):
     """An event waiting to be sent, and how often the server has refused it."""
@@ -111,15 +43,6 @@ class Outbox(Document):
     queued: datetime = Field(default_factory=clock.now)
     attempts: int = 0
     reason: str = ""
-
-
-def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] | None = None, key: str = "") -> Event:
-    """An event about a model; the same `key` gives the same id, so that it is counted once."""
-    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
-    resource = {"prefect.resource.id": f"dyeworks.model.{model}", "prefect.resource.name": model, **(labels or {})}
-    content = payload.model_dump(mode="json")
-    # The server keeps real time, whatever the time of the data is.
-    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=content)
 
 
 def emit(store: Store, event: Event) -> None:

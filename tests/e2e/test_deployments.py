@@ -27,9 +27,10 @@ from tasks.core.config.presets import EvaluationSpec, IngestSpec
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import SettingError
+from tasks.core.events import Unhealthy, make_event
 from tasks.core.http import LOCAL_SECONDS, RetryTransport
 from tasks.core.lifecycle.promote import promote
-from tasks.core.outbox import Unhealthy, emit, make_event
+from tasks.core.outbox import emit
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.registry.results import EvaluationResult, save_result
 from tasks.core.retraining.decisions import make_decision, record_decision

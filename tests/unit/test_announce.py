@@ -13,9 +13,9 @@ from tasks.core.config.installation import Settings
 from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import MonitorRequest
 from tasks.core.data.dataset import Manifest, ingest
+from tasks.core.events import Uploaded, make_event
 from tasks.core.lifecycle.announcements import lost_events
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.outbox import Uploaded, make_event
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import FolderStore
 from tasks.ingest import announce_dataset

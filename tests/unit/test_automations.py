@@ -17,7 +17,7 @@ from deployments.watch import automations
 from flows.roll_back import roll_back
 from tasks.core.config.installation import ROOT
 from tasks.core.config.requests import RetrainRequest, RollBackRequest, TrainRequest
-from tasks.core.outbox import Unhealthy, make_event
+from tasks.core.events import Unhealthy, make_event
 from tasks.promote import append_roll_back, name_what_it_leaves
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

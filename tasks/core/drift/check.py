@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.installation import get_settings
+from tasks.core.drift.errors import BadEmbeddings, EncoderMismatch, NullMismatch
 from tasks.core.drift.features import Placed
 from tasks.core.drift.groups import grouped
 from tasks.core.drift.null import NullTable, null_statistics, on_grid
@@ -30,7 +31,6 @@ from tasks.core.drift.rows import (
 )
 from tasks.core.drift.score import Ruler, make_ruler, measure, new_traffic_share, psi
 from tasks.core.drift.state import WindowState, placed_state
-from tasks.core.errors import BadEmbeddings, EncoderMismatch, NullMismatch
 
 Verdict = Literal["insufficient_data", "provisional", "stable", "warn", "retrain"]
 EDGES = np.linspace(-4, 6, 41)  # of the plot, in the reference's deviations

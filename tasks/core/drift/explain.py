@@ -11,10 +11,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.drift.check import Scan, scan
+from tasks.core.drift.errors import BadEmbeddings
 from tasks.core.drift.kmeans import kmeans, nearest
 from tasks.core.drift.profile import DriftProfile
 from tasks.core.drift.rows import Floats, Ints, Rows, matrix, unit_rows
-from tasks.core.errors import BadEmbeddings
 
 MOST_TOPICS = 8
 ROWS_A_TOPIC = 10  # the fewest by which a topic is told from chance

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.core.config.drift import DEFAULT_SPEC, DriftSpec
+from tasks.core.drift.errors import BadEmbeddings, ReferenceTooSmall
 from tasks.core.drift.features import FeatureMap, Placed, fit_features
 from tasks.core.drift.groups import Seen, grouped
 from tasks.core.drift.profile import DriftProfile, ProfileCard
@@ -24,7 +25,6 @@ from tasks.core.drift.rows import (
     unit_rows,
 )
 from tasks.core.drift.score import pooled_counts
-from tasks.core.errors import BadEmbeddings, ReferenceTooSmall
 
 logger = logging.getLogger(__name__)
 FEWEST = 200  # rows of a reference, with which it says something at all

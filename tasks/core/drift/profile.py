@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tasks.core.config.drift import DriftSpec
+from tasks.core.drift.errors import ProfileUnusable
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.groups import Seen
 from tasks.core.drift.rows import Floats, Ints, Mask
-from tasks.core.errors import ProfileUnusable
 
 HEADER = "dyeworks"
 

@@ -6,7 +6,7 @@ from tempfile import TemporaryFile
 import numpy as np
 import numpy.typing as npt
 
-from tasks.core.errors import BadEmbeddings
+from tasks.core.drift.errors import BadEmbeddings
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]

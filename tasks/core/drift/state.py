@@ -7,9 +7,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from tasks.core.drift.errors import StateUnusable
 from tasks.core.drift.features import CLUSTER_WEIGHT, DISTANCE_WEIGHT, SQUARE_WEIGHT, FeatureMap, Placed
 from tasks.core.drift.rows import Doubles, Ints
-from tasks.core.errors import StateUnusable
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import ResultMissing, SettingError
 from tasks.core.evaluation.extra_seeds import take_extra_seeds
 from tasks.core.evaluation.grid import Thumbnails, grids, samples
-from tasks.core.evaluation.measures import Findings, Measurer
+from tasks.core.evaluation.measures import Findings, Measurer, refusals
 from tasks.core.evaluation.plan import EvaluationPlan
 from tasks.core.evaluation.references import References, find_references
-from tasks.core.evaluation.refusals import refusals
 from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.session import ComparedModels, EvaluatedModel, RenderSession
 from tasks.core.gate.evidence import Evidence

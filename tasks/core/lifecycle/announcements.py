@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from tasks.core import clock
 from tasks.core.config.installation import Settings
-from tasks.core.outbox import Champion, DatasetReady, Declined, DriftDetected, Event, known, make_event
+from tasks.core.events import Champion, DatasetReady, Declined, DriftDetected, Event, make_event
+from tasks.core.outbox import known
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from tasks.core.drift.errors import BadEmbeddings
 from tasks.core.drift.rows import Floats
-from tasks.core.errors import BadEmbeddings, EmbeddingsDamaged, ObjectExists, ObjectMissing
+from tasks.core.errors import EmbeddingsDamaged, ObjectExists, ObjectMissing
 from tasks.core.store import Store
 
 MOST_SEGMENTS = 64  # from which they are merged into one

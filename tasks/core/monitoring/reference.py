@@ -11,15 +11,9 @@ from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.presets import MonitorSpec
 from tasks.core.drift import DriftProfile, fit_profile
+from tasks.core.drift.errors import ProfileUnusable, ReferenceTooSmall
 from tasks.core.drift.rows import Ints
-from tasks.core.errors import (
-    ObjectExists,
-    ObjectMissing,
-    ProfileMissing,
-    ProfileUnusable,
-    ReferenceForeign,
-    ReferenceTooSmall,
-)
+from tasks.core.errors import ObjectExists, ObjectMissing, ProfileMissing, ReferenceForeign
 from tasks.core.monitoring.embeddings import EmbeddingCache, Encode
 from tasks.core.monitoring.log_cache import newest_lines
 from tasks.core.registry.ledger import Entry, profile_generation

@@ -1,9 +1,10 @@
 """States of hours that were added up before: a check adds them, and counts only what is new."""
 
 from tasks.core.drift import DriftProfile, WindowState
+from tasks.core.drift.errors import StateUnusable
 from tasks.core.drift.rows import Floats, Ints, fold_of
 from tasks.core.drift.state import placed_state
-from tasks.core.errors import ObjectMissing, StateUnusable
+from tasks.core.errors import ObjectMissing
 from tasks.core.monitoring.log_cache import Hour
 from tasks.core.store import Store
 

@@ -8,13 +8,7 @@ from pydantic import Field
 
 from tasks.core.config.presets import PolicySpec
 from tasks.core.registry.ledger import Entry
-from tasks.core.retraining.decisions import (
-    Action,
-    Cause,
-    Details,
-    RetrainDecision,
-    make_decision,
-)
+from tasks.core.retraining.decisions import Action, Cause, Details, RetrainDecision, make_decision
 from tasks.core.store.documents import Document
 
 RECENT = 5  # retrains whose mean cost is what the next is expected to take

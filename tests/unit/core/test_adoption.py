@@ -13,8 +13,8 @@ from tasks.core.config.requests import AdoptRequest, PromoteRequest, PublishRequ
 from tasks.core.errors import AdoptionRefused, ModelUnusable
 from tasks.core.lifecycle.adopt import adopt
 from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.publish import publish
 from tasks.core.models.rendering import Renderer
-from tasks.core.publishing.run import publish
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS, fetch_release
 from tasks.core.store import FolderStore

@@ -24,13 +24,7 @@ from tasks.core.drift import (
     fit_profile,
     new_traffic_share,
 )
-from tasks.core.drift.fit import stretches
-from tasks.core.drift.groups import Seen, grouped
-from tasks.core.drift.null import linear_contrast, null_statistics, on_grid, shared_variance
-from tasks.core.drift.rows import capped, constant_columns, fold_of, half_of_groups, row_hashes
-from tasks.core.drift.score import psi, share_to_psi
-from tasks.core.drift.state import placed_state
-from tasks.core.errors import (
+from tasks.core.drift.errors import (
     BadEmbeddings,
     EncoderMismatch,
     NullMismatch,
@@ -38,6 +32,12 @@ from tasks.core.errors import (
     ReferenceTooSmall,
     StateUnusable,
 )
+from tasks.core.drift.fit import stretches
+from tasks.core.drift.groups import Seen, grouped
+from tasks.core.drift.null import linear_contrast, null_statistics, on_grid, shared_variance
+from tasks.core.drift.rows import capped, constant_columns, fold_of, half_of_groups, row_hashes
+from tasks.core.drift.score import psi, share_to_psi
+from tasks.core.drift.state import placed_state
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

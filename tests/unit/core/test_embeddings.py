@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from tasks.core.drift.errors import BadEmbeddings
 from tasks.core.drift.rows import Floats
-from tasks.core.errors import BadEmbeddings, EmbeddingsDamaged
+from tasks.core.errors import EmbeddingsDamaged
 from tasks.core.monitoring import embeddings
 from tasks.core.monitoring.embeddings import EmbeddingCache, text_key
 from tasks.core.store import FolderStore, S3Store, Store

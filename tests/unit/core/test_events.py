@@ -9,23 +9,8 @@ import pytest
 
 from tasks.core import clock, http
 from tasks.core.errors import EventRefused, EventUndelivered
-from tasks.core.outbox import (
-    ATTEMPTS,
-    PATIENCE,
-    Champion,
-    Declined,
-    Event,
-    Outbox,
-    Uploaded,
-    emit,
-    flush,
-    is_known,
-    known,
-    make_event,
-    queue,
-    replay,
-    send_all,
-)
+from tasks.core.events import Champion, Declined, Event, Uploaded, make_event
+from tasks.core.outbox import ATTEMPTS, PATIENCE, Outbox, emit, flush, is_known, known, queue, replay, send_all
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import render
 from tests.events_server import EventsServer

@@ -10,10 +10,10 @@ from tasks.core.config.installation import Settings
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PublishRefused
 from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
-from tasks.core.publishing.run import publish
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS

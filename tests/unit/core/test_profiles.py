@@ -8,7 +8,8 @@ import pytest
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core import clock
 from tasks.core.config.installation import Settings
-from tasks.core.errors import ProfileMissing, ProfileUnusable, ReferenceForeign, ReferenceTooSmall
+from tasks.core.drift.errors import ProfileUnusable, ReferenceTooSmall
+from tasks.core.errors import ProfileMissing, ReferenceForeign
 from tasks.core.models.clip import Clip
 from tasks.core.monitoring.check import Monitor
 from tasks.core.monitoring.records import DriftRecord

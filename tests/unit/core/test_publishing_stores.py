@@ -15,7 +15,7 @@ from tasks.core.config.installation import Settings
 from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, StoreConflict, StoreUnusable
 from tasks.core.lifecycle.promote import promote
-from tasks.core.publishing.run import publish
+from tasks.core.lifecycle.publish import publish
 from tasks.core.publishing.stores import publish_to_store
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history

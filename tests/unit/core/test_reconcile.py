@@ -11,11 +11,11 @@ from tasks.core.config.requests import AdoptRequest, PromoteRequest, PublishRequ
 from tasks.core.errors import PublishRefused, ReconcileFailed, ReleaseCorrupt
 from tasks.core.lifecycle.adopt import adopt
 from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.publishing.mlflow_registry import RegisteredModel, sync_mlflow_registry
-from tasks.core.publishing.run import publish
 from tasks.core.registry.channel import Channel, point, read_channel
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import WEIGHTS, prefix

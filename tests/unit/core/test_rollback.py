@@ -12,10 +12,10 @@ from tasks.core.data.dataset import ingest
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.evaluation.plan import won_with
 from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import _channel
 from tasks.core.lifecycle.roll_back import NothingToRollBack, repeatable, roll_back
 from tasks.core.lifecycle.withdraw import withdraw
-from tasks.core.publishing.run import publish
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import Entry, history, profile_generation
 from tasks.core.registry.releases import MANIFEST, WEIGHTS, prefix

@@ -15,11 +15,11 @@ from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishR
 from tasks.core.errors import ObjectMissing, ReleaseUnknown, ReleaseWithdrawn, SettingError
 from tasks.core.evaluation.plan import plan_evaluation
 from tasks.core.lifecycle.promote import promote
+from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.monitoring.reference import reference_begin
-from tasks.core.publishing.run import publish
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history, profile_generation
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix

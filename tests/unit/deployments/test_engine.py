@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from deployments.storefront.engine import WAITING, Engine
+from deployments.storefront.errors import RenderUnavailable
 from tasks.core.config.installation import Settings
-from tasks.core.errors import RenderUnavailable
-from tasks.core.outbox import Unhealthy
+from tasks.core.events import Unhealthy
 from tasks.core.store import FolderStore
 
 

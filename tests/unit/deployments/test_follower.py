@@ -13,14 +13,15 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from deployments.storefront.engine import Engine, Job
+from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.follower import Follower, Served
 from tasks.core.config.installation import Settings
-from tasks.core.errors import ObjectUnreadable, RenderUnavailable, StoreUnusable
+from tasks.core.errors import ObjectUnreadable, StoreUnusable
+from tasks.core.events import Unhealthy
 from tasks.core.models.families import family_of
 from tasks.core.models.images import image_fault
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
-from tasks.core.outbox import Unhealthy
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.storefront.errors import PictureUnknown
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.presets import GuardSpec
-from tasks.core.errors import PictureUnknown
-from tasks.core.outbox import Unhealthy
+from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.store import FolderStore

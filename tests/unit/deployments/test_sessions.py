@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.storefront.errors import VotesExhausted
 from deployments.storefront.feedback import CHANGES, Feedback, ServedPicture
 from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, place_of
 from tasks.core.config.presets import GuardSpec
-from tasks.core.errors import SettingError, VotesExhausted
+from tasks.core.errors import SettingError
 from tasks.core.serving.rollback_test import judge, tally
 from tasks.core.traffic.feedback import Vote
 

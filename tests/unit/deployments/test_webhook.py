@@ -18,7 +18,8 @@ from deployments.webhook.app import MOST_BYTES, app
 from deployments.webhook.notifications import StoreLocation
 from tasks.core.config.installation import get_settings
 from tasks.core.errors import ObjectMissing
-from tasks.core.outbox import Uploaded, make_event, queue
+from tasks.core.events import Uploaded, make_event
+from tasks.core.outbox import queue
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
 from tests.s3_server import s3_server

@@ -1,0 +1,84 @@
+"""Events: their names, their payloads, and the resource that each is about."""
+
+import uuid
+from datetime import datetime
+from typing import Literal
+
+from tasks.core.store.documents import Document
+
+Name = Literal[
+    "dyeworks.data.uploaded",
+    "dyeworks.dataset.ready",
+    "dyeworks.drift.detected",
+    "dyeworks.champion.promoted",
+    "dyeworks.champion.published",
+    "dyeworks.champion.unhealthy",
+    "dyeworks.retrain.declined",
+]
+
+
+class Payload(Document):
+    """What all events say."""
+
+    reason: str
+
+
+class Uploaded(Payload):
+    """New data lies in the uploads."""
+
+    dataset: str
+
+
+class DatasetReady(Payload):
+    """A new dataset version exists."""
+
+    dataset: str
+    version: str
+    new_pictures: int
+    decision: str
+
+
+class DriftDetected(Payload):
+    """The policy has decided to retrain."""
+
+    psi: float
+    report: str
+    decision: str
+
+
+class Champion(Payload):
+    """A generation was promoted or published."""
+
+    generation: int
+    release: str
+
+
+class Unhealthy(Champion):
+    """A guard of the storefront wants a generation taken back: it does not draw, or visitors dislike it."""
+
+    kind: Literal["health", "feedback"]
+
+
+class Declined(Payload):
+    """The policy has decided not to retrain though there was a cause."""
+
+    decision: str
+
+
+class Event(Document):
+    """An event as the Prefect server takes it."""
+
+    id: str
+    event: Name
+    occurred: datetime
+    resource: dict[str, str]
+    payload: dict[str, object]
+
+
+def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] | None = None, key: str = "") -> Event:
+    """An event about a model; the same `key` gives the same id, so that it is counted once."""
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
+    resource = {"prefect.resource.id": f"dyeworks.model.{model}", "prefect.resource.name": model, **(labels or {})}
+    content = payload.model_dump(mode="json")
+    # The server keeps real time, whatever the time of the data is.
+    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=content)
