@@ -38,7 +38,7 @@ from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
 from tests.candidates import measured, trained
 from tests.events_server import EventsServer
-from tests.unit.core.test_adoption import DIFFUSERS
+from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
 
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")

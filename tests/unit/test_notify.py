@@ -18,7 +18,7 @@ from tasks.core.errors import NotificationUndelivered
 from tasks.core.notifications import withdrawal_notification
 from tasks.notify import notify, send_by_block, send_by_webhook, tell_roll_back
 from tests.events_server import EventsServer
-from tests.unit.core.test_notices import rolled_back
+from tests.unit.core.test_notifications import rolled_back
 
 NOTICE = withdrawal_notification("adire", "ab12", "ada", 'it shows "me@example.com"')
 

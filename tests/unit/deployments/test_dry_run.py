@@ -15,7 +15,7 @@ from tasks.core.registry import ledger
 from tasks.core.retraining.decisions import Action, make_decision, record_decision
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import render
-from tests.unit.core.test_dry_run import FIRST, at, seen
+from tests.unit.core.retraining.test_replay import FIRST, at, seen
 
 
 @pytest.fixture

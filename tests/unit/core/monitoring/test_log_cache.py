@@ -11,7 +11,7 @@ from tasks.core.monitoring.log_cache import Hour, forget_hours, newest_lines, re
 from tasks.core.store import S3Store, Store
 from tasks.core.traffic.prompt_log import read_lines, write_lines
 from tests.shop import MODEL, NOW, CountingStore, ago, line
-from tests.unit.core.test_store import bucket, client
+from tests.unit.core.store.test_store import bucket, client
 
 __all__ = ["bucket", "client"]
 LOG, FILES = f"prompts/{MODEL}/", f"drift/{MODEL}/hours/"

@@ -16,7 +16,7 @@ from tasks.core.errors import EmbeddingsDamaged
 from tasks.core.monitoring import embeddings
 from tasks.core.monitoring.embeddings import EmbeddingCache, text_key
 from tasks.core.store import FolderStore, S3Store, Store
-from tests.unit.core.test_store import bucket, client
+from tests.unit.core.store.test_store import bucket, client
 
 __all__ = ["bucket", "client"]
 D = 7

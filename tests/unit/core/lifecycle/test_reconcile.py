@@ -22,7 +22,7 @@ from tasks.core.registry.releases import WEIGHTS, prefix
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
 from tasks.core.store import FolderStore, open_store
 from tests.candidates import evaluated, measured, trained
-from tests.unit.core.test_adoption import DIFFUSERS
+from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -16,7 +16,7 @@ from tasks.core.training.checkpoints import newest_checkpoint
 from tasks.core.training.objective import draw_noise, snr_weights, target_of
 from tasks.core.training.trainer import Trainer
 from tests.tiny import Cut, Diary
-from tests.unit.core.test_training import SPEC, drawn_in_training, rendered, trainer
+from tests.unit.core.training.test_training import SPEC, drawn_in_training, rendered, trainer
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Any folder is ingested, or refused by an error of ours: no caption is another picture's, and each file has its fate.
 
-`FOLDERS=2000 python -m pytest tests/unit/core/test_random_folders.py` draws more of them.
+`FOLDERS=2000 python -m pytest tests/unit/core/data/test_random_folders.py` draws more of them.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
 from tasks.core.training.trainer import Trainer
 from tests.tiny import Diary
-from tests.unit.core.test_training import SPEC, rendered, trainer
+from tests.unit.core.training.test_training import SPEC, rendered, trainer
 
 TARGETS = tuple({*load_preset("embedded").train.targets, "to_q", "to_k", "to_v", "to_out.0"})
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.core.traffic.redaction import MARGIN, MOST, redact
 
-HARMLESS = (Path(__file__).parents[2] / "harmless_prompts.txt").read_text(encoding="utf-8").splitlines()
+HARMLESS = (Path(__file__).parents[3] / "harmless_prompts.txt").read_text(encoding="utf-8").splitlines()
 BASE62 = string.ascii_letters + string.digits
 
 

@@ -20,7 +20,7 @@ from tasks.core.training.launch import fit_in_processes
 from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.run import train
 from tests.tiny import Diary
-from tests.unit.core.test_training import SPEC
+from tests.unit.core.training.test_training import SPEC
 
 SHORT = SPEC.model_copy(update={"steps": 3, "batch": 3, "dropout": 0.0})
 
