@@ -11,6 +11,7 @@ from tasks.core.gate.statistics import Scores, Values
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
 from tasks.core.store import Store
+from tests.adire import NAME
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PROMPTS = tuple(f"prompt {i}" for i in range(12))
@@ -31,12 +32,13 @@ def scores(fidelity: float) -> Scores:
     }
 
 
-def trained(store: Store, key: str, run: str = "run") -> None:
+def trained(store: Store, key: str, run: str = "run", model: str = NAME) -> None:
     """A training and its adapter."""
     adapter = f"checkpoints/{key}/adapter/"
     store.write(adapter + WEIGHTS, key.encode())
     result = TrainResult(
         key=key,
+        model=model,
         finished=NOW,
         dataset="cloth",
         dataset_version="v1",
@@ -50,11 +52,20 @@ def trained(store: Store, key: str, run: str = "run") -> None:
     save_result(store, result)
 
 
-def measured(store: Store, training: str, against: int, better: float = 0.2, bare: bool = False, name: str = "") -> str:
+def measured(
+    store: Store,
+    training: str,
+    against: int,
+    better: float = 0.2,
+    bare: bool = False,
+    name: str = "",
+    model: str = NAME,
+) -> str:
     """An evaluation of a training against a generation; its key."""
     key = name or f"evaluation-{training}-{against}"
     result = EvaluationResult(
         key=key,
+        model=model,
         finished=NOW + timedelta(hours=against),
         training=training,
         champion_generation=against,
@@ -72,7 +83,9 @@ def measured(store: Store, training: str, against: int, better: float = 0.2, bar
     return key
 
 
-def evaluated(store: Store, training: str, against: int, better: float = 0.2, bare: bool = False) -> str:
+def evaluated(
+    store: Store, training: str, against: int, better: float = 0.2, bare: bool = False, model: str = NAME
+) -> str:
     """A training, and its evaluation against a generation; the key of that."""
-    trained(store, training)
-    return measured(store, training, against, better, bare)
+    trained(store, training, model=model)
+    return measured(store, training, against, better, bare, model=model)

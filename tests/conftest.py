@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
+from tasks.core.installation import Installation
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.events_server import EventsServer
 from tests.hub_repos import Account
 from tests.hub_server import TOKEN, HubServer
@@ -21,25 +24,34 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [n for n in os.environ if n.startswith(("DYEWORKS_", "PREFECT_API_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("DYEWORKS_CACHE", str(tmp_path / "cache"))
-    get_settings.cache_clear()
-    yield
-    get_settings.cache_clear()
 
 
 @pytest.fixture
 def settings(own_settings: None) -> Settings:
-    return get_settings()
+    return Settings()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> FolderStore:
     """The folder store that the settings name."""
     return FolderStore(tmp_path / "store")
+
+
+@pytest.fixture
+def model() -> ModelConfig:
+    """The example model."""
+    return adire()
+
+
+@pytest.fixture
+def installation(settings: Settings, folder: FolderStore) -> Installation:
+    """The installation of the settings; no model is applied in its store yet."""
+    return Installation(settings, folder)
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ from types import FrameType
 
 import boto3
 
-from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.installation import ROOT
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ResultMissing
+from tasks.core.installation import Installation
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.registry.channel import read_channel
@@ -26,38 +28,44 @@ from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release
 from tasks.core.store import Store, open_store
 from tasks.core.store.probe import require_conditions
+from tests.adire import NAME, adire, installed
 from tests.candidates import QUICK, evaluated
 
 CODE = str(ROOT / "tasks/core")
 
 
-def advance(settings: Settings) -> None:
+def opened(store: str, public: str) -> tuple[Installation, ModelConfig]:
+    """An installation with a model that is published to another store."""
+    return installed(open_store(store)), adire(publishing={"store": public})
+
+
+def advance(installation: Installation, model: ModelConfig) -> None:
     """Promote the second challenger, and publish it."""
     request = PromoteRequest(evaluation="evaluation-b-1", gate=QUICK)
-    store = open_store(settings.store)
-    publish(store, settings, PublishRequest(generation=promote(store, settings, request).generation))
+    installation = installed(open_store(installation.settings.store))
+    publish(installation, model, PublishRequest(generation=promote(installation, model, request).generation))
 
 
 def prepared() -> dict[str, bytes]:
     """A store in which one generation is published and a challenger waits; every object of it."""
     with tempfile.TemporaryDirectory() as place:
-        settings = Settings(store=f"{place}/store", publish_store=f"{place}/public")
-        store = open_store(settings.store)
-        promote(store, settings, PromoteRequest(evaluation=evaluated(store, "a", 0), gate=QUICK))
-        publish(store, settings, PublishRequest())
+        installation, model = opened(f"{place}/store", f"{place}/public")
+        store = installation.store
+        promote(installation, model, PromoteRequest(evaluation=evaluated(store, "a", 0), gate=QUICK))
+        publish(installation, model, PublishRequest())
         evaluated(store, "b", 1)
-        public = open_store(settings.publish_store)
+        public = open_store(model.publishing.store)
         found = {f"store/{key}": store.read(key) for key in store.list("")}
         return found | {f"public/{key}": public.read(key) for key in public.list("models/")}
 
 
-def seen(store: Store, settings: Settings) -> int:
+def seen(store: Store) -> int:
     """What a reader of the channel gets: the generation, whose release is whole and right."""
-    channel, _ = read_channel(store, settings.model)
+    channel, _ = read_channel(store, NAME)
     if channel is None:
         raise ResultMissing("publish", "")
     with tempfile.TemporaryDirectory() as place:
-        fetch_release(store, settings.model, channel.release, Path(place))
+        fetch_release(store, NAME, channel.release, Path(place))
     return channel.generation
 
 
@@ -94,9 +102,9 @@ def forked(act: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def fill(settings: Settings, objects: dict[str, bytes]) -> None:
+def fill(installation: Installation, model: ModelConfig, objects: dict[str, bytes]) -> None:
     """Put the prepared objects into the two stores, which are tried: that is done once a process, and never killed."""
-    stores = {"store": open_store(settings.store), "public": open_store(settings.publish_store)}
+    stores = {"store": installation.store, "public": open_store(model.publishing.store)}
     for store in stores.values():
         require_conditions(store)
     for key, data in objects.items():
@@ -109,12 +117,12 @@ def main() -> None:
     root, public, moments = sys.argv[1], sys.argv[2], int(sys.argv[3])
     share_session()
     objects = prepared()
-    settings = Settings(store=f"{root}/whole", publish_store=f"{public}/whole")
-    fill(settings, objects)
-    total = traced(lambda: advance(settings))
+    whole = opened(f"{root}/whole", f"{public}/whole")
+    fill(*whole, objects)
+    total = traced(lambda: advance(*whole))
     for moment in range(moments):
-        settings = Settings(store=f"{root}/{moment}", publish_store=f"{public}/{moment}")
-        forked(partial(attempt, settings, objects, 1 + moment * (total - 1) // (moments - 1)))
+        installation, model = opened(f"{root}/{moment}", f"{public}/{moment}")
+        forked(partial(attempt, installation, model, objects, 1 + moment * (total - 1) // (moments - 1)))
     print(json.dumps({"lines": total}))
 
 
@@ -125,21 +133,21 @@ def share_session() -> None:
     boto3.session.Session = lambda: session  # type: ignore[assignment,misc]
 
 
-def attempt(settings: Settings, objects: dict[str, bytes], kill_at: int) -> None:
+def attempt(installation: Installation, model: ModelConfig, objects: dict[str, bytes], kill_at: int) -> None:
     """One moment."""
-    fill(settings, objects)
-    ended = forked(lambda: traced(lambda: advance(settings), kill_at))
-    store, public = open_store(settings.store), open_store(settings.publish_store)
-    before = [seen(store, settings), seen(public, settings)]
-    advance(settings)
+    fill(installation, model, objects)
+    ended = forked(lambda: traced(lambda: advance(installation, model), kill_at))
+    store, public = installation.store, open_store(model.publishing.store)
+    before = [seen(store), seen(public)]
+    advance(installation, model)
     found = {
         "line": kill_at,
         "killed": os.WIFSIGNALED(ended) and os.WTERMSIG(ended) == signal.SIGKILL,
         "before": before,
-        "after": [seen(store, settings), seen(public, settings)],
-        "ledger": [entry.generation for entry in history(store, settings.model)],
-        "releases": sorted({key.split("/")[3] for key in store.list(f"models/{settings.model}/releases/")}),
-        "named": sorted(entry.release for entry in history(store, settings.model)),
+        "after": [seen(store), seen(public)],
+        "ledger": [entry.generation for entry in history(store, NAME)],
+        "releases": sorted({key.split("/")[3] for key in store.list(f"models/{NAME}/releases/")}),
+        "named": sorted(entry.release for entry in history(store, NAME)),
     }
     print(json.dumps(found), flush=True)
 

@@ -4,11 +4,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.errors import PromotionLost
 from tasks.core.lifecycle.promote import promote
 from tasks.core.store import Store, open_store
+from tests.adire import adire, installed
 from tests.candidates import QUICK
 
 
@@ -21,7 +21,7 @@ def work(orders: Connection, together: Barrier) -> None:
         request = PromoteRequest(evaluation=evaluation, gate=QUICK)
         together.wait()
         try:
-            orders.send(promote(store, Settings(store=url, model=model), request).generation)
+            orders.send(promote(installed(store), adire(name=model), request).generation)
         except PromotionLost:
             orders.send(0)
 

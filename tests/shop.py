@@ -8,7 +8,7 @@ import numpy as np
 
 from infra.base.visitors import log_lines
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import MonitorSpec
 from tasks.core.drift.rows import Floats
 from tasks.core.models.clip import Clip
@@ -49,8 +49,8 @@ class CountingStore(FolderStore):
 class CountingClip(Clip):
     """The embedded encoder; counts how often it was asked for a text, and does no text twice."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__(model)
         self.asked: Counter[str] = Counter()
         self.known: dict[str, Floats] = {}
 
@@ -65,7 +65,7 @@ class TurnedClip(Clip):
     """Another encoder: the first one's vectors, projected to half as many dimensions by chance."""
 
     def __init__(self, first: Clip) -> None:
-        super().__init__(first.settings)
+        super().__init__(first.model)
         self.first, self.hash = first, "turned-1"
 
     def encode_texts(self, texts: list[str]) -> Floats:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.training import TrainSpec, ValidationSpec
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.training.dataset import Lesson, drawn
@@ -70,10 +69,9 @@ def lesson(wide: bool = False) -> Lesson:
     return Lesson(named[:4], np.full(4, 0.25), named[4:])
 
 
-def tiny(base: Path, settings: Settings, spec: TrainSpec = SPEC, given: Lesson | None = None) -> Trainer:
+def tiny(base: Path, cache: Path, spec: TrainSpec = SPEC, given: Lesson | None = None) -> Trainer:
     """A trainer on one of the tiny pipelines."""
-    local = settings.model_copy(update={"base_model": str(base), "device": "cpu"})
-    return Trainer(load_pipeline(local), given or lesson(), spec, local)
+    return Trainer(load_pipeline(str(base), "cpu"), given or lesson(), spec, cache, "adire_style")
 
 
 def asking(**options: object) -> TrainSpec:

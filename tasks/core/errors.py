@@ -111,6 +111,26 @@ class DocumentInvalid(DyeworksError):
         self.key = key
 
 
+class ModelUnknown(DyeworksError):
+    """No model, or no single one, is meant."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        there = f"there are {', '.join(known)}" if known else "none was applied yet: dyeworks models apply FILE"
+        super().__init__(f"no model {name!r}; {there}" if name else f"name a model; {there}")
+        self.name, self.known = name, known
+
+
+class PlanMismatch(DyeworksError):
+    """A stage does not find what its parent has planned: code, base model, scorer or data differ between machines."""
+
+    def __init__(self, stage: str, planned: str, found: str, inputs: str) -> None:
+        super().__init__(
+            f"{stage} was planned as {planned}, this machine makes {found} of the same request ({inputs}): "
+            "run the same version of dyeworks, with the same base model and scorer, on both machines"
+        )
+        self.stage, self.planned, self.found = stage, planned, found
+
+
 class DatasetUnusable(DyeworksError):
     """No dataset version can be made or found."""
 

@@ -18,7 +18,7 @@ Name = Literal[
 
 
 class Payload(Document):
-    """What all events say."""
+    """What all events say; those about a model also carry its name."""
 
     reason: str
 
@@ -77,8 +77,20 @@ class Event(Document):
 
 def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] | None = None, key: str = "") -> Event:
     """An event about a model; the same `key` gives the same id, so that it is counted once."""
-    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
     resource = {"prefect.resource.id": f"dyeworks.model.{model}", "prefect.resource.name": model, **(labels or {})}
-    content = payload.model_dump(mode="json")
-    # The server keeps real time, whatever the time of the data is.
-    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=content)
+    return _event(name, resource, {"model": model} | payload.model_dump(mode="json"), key)
+
+
+def upload_event(payload: Uploaded, key: str = "") -> Event:
+    """An event about a dataset: which models subscribe to it is not known where uploads are noticed."""
+    resource = {
+        "prefect.resource.id": f"dyeworks.dataset.{payload.dataset}",
+        "prefect.resource.name": payload.dataset,
+    }
+    return _event("dyeworks.data.uploaded", resource, payload.model_dump(mode="json"), key)
+
+
+def _event(name: Name, resource: dict[str, str], payload: dict[str, object], key: str) -> Event:
+    identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
+    # The server records real time, whatever the time of the data is.
+    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=payload)

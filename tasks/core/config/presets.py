@@ -11,7 +11,6 @@ from pydantic import Field, ValidationError, model_validator
 
 from tasks.core.config.base import Spec, explain
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.installation import get_settings
 from tasks.core.config.prompts import FULL, Prompts, load_prompts
 from tasks.core.config.training import TrainSpec
 from tasks.core.errors import SettingError
@@ -26,7 +25,11 @@ class IngestSpec(Spec):
     max_bytes: int = Field(256_000_000, ge=1, description="Largest file that is read, in bytes.")
     max_pixels: int = Field(64_000_000, ge=1, description="Largest picture that is decoded, in pixels.")
     max_aspect: float = Field(8.0, ge=1, description="How many times as long as wide a picture may be.")
-    instance_prompt: str = Field("a picture of cloth in adire_style", description="Caption of a picture without one.")
+    instance_prompt: str = Field("a picture of cloth in {trigger}", description="Caption of a picture without one.")
+
+    def filled(self, trigger: str) -> Self:
+        """The specification with the model's trigger word in the instance prompt."""
+        return self.model_copy(update={"instance_prompt": self.instance_prompt.replace("{trigger}", trigger)})
 
 
 class EvaluationSpec(Spec):
@@ -133,7 +136,7 @@ class GuardSpec(Spec):
 
 
 class Preset(Spec):
-    """All specifications of an installation, as one YAML file holds them."""
+    """All specifications of a model, as one YAML file holds them."""
 
     ingest: IngestSpec = IngestSpec()
     train: TrainSpec = TrainSpec()
@@ -144,16 +147,31 @@ class Preset(Spec):
     guard: GuardSpec = GuardSpec()
 
 
-def load_preset(name: str = "") -> Preset:
-    """The named preset, that of the settings by default; raises SettingError with every fault of the file."""
-    asked, name = ("preset" if name else "DYEWORKS_PRESET"), name or get_settings().preset
-    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
+def load_preset(name: str) -> Preset:
+    """The named preset, or that of a YAML file; raises SettingError with every fault of the file."""
+    try:
+        return Preset.model_validate(preset_values(name))
+    except ValidationError as error:
+        raise SettingError(name, explain(error, Preset)) from error
+
+
+def preset_values(name: str) -> dict[str, object]:
+    """What a preset's file says, unchecked; raises SettingError where there is none."""
+    if name.endswith((".yaml", ".yml")):
+        return read_yaml(Path(name))
+    path = PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise SettingError(asked, f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
+        raise SettingError("preset", f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
+    return read_yaml(path)
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """The mapping in a YAML file; raises SettingError."""
     try:
-        return Preset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except ValidationError as error:
-        raise SettingError(str(path), explain(error, Preset)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(str(path), f"is not YAML: {error}") from error
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(str(path), f"cannot be read as YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingError(str(path), "is no mapping of names to values")
+    return values

@@ -1,4 +1,8 @@
-"""What each deployment is asked: one specification each, unknown keys refused, every field with a default."""
+"""What each deployment is asked: one specification each, unknown keys refused, every field with a default.
+
+A request names its model; one that names none is about the only model. What a parent asks of a stage is resolved, and
+carries the key that the stage must arrive at: see `PlanMismatch`.
+"""
 
 from typing import Literal
 
@@ -9,68 +13,77 @@ from tasks.core.config.presets import EvaluationSpec, GateSpec, IngestSpec, Moni
 from tasks.core.config.training import TrainSpec
 
 
+class ModelRequest(Spec):
+    """A request about one model."""
+
+    model: str = Field("", description="Model; empty: the only one.")
+
+
 class IngestRequest(Spec):
-    """Make a dataset version of the uploads."""
+    """Make a dataset version of the uploads; every model that subscribes to the dataset hears of it."""
 
-    dataset: str = Field("", description="Dataset; empty means that of the settings.")
-    ingest: IngestSpec | None = Field(None, description="Empty means the preset's.")
+    dataset: str = Field("", description="Dataset; empty: the only one that models subscribe to.")
+    ingest: IngestSpec | None = Field(None, description="Empty: the model's.")
 
 
-class TrainRequest(Spec):
+class TrainRequest(ModelRequest):
     """Train a LoRA on a dataset version."""
 
-    dataset: str = Field("", description="Dataset; empty means that of the settings.")
-    version: str = Field("", description="Dataset version; empty means the newest.")
-    base: str = Field("", description="Base of the Hub, ID@COMMIT; empty means that of the settings.")
+    dataset: str = Field("", description="Dataset; empty: the model's first.")
+    version: str = Field("", description="Dataset version; empty: the newest.")
+    base: str = Field("", description="Base of the Hub, ID@COMMIT; empty: the model's.")
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
-    train: TrainSpec | None = Field(None, description="Empty means the preset's.")
+    train: TrainSpec | None = Field(None, description="Empty: the model's.")
+    key: str = Field("", description="Key that the plan must have, as its parent has planned it; empty: any.")
     dry_run: bool = Field(False, description="Only tell what would be trained, and what a real step says of time.")
     attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
-class EvaluateRequest(Spec):
+class EvaluateRequest(ModelRequest):
     """Compare a trained LoRA with the champion."""
 
-    training: str = Field("", description="Key of the training; empty means the newest.")
+    training: str = Field("", description="Key of the training; empty: the newest.")
     drifted: tuple[str, ...] = Field((), description="Prompts of drifted traffic, beside the fixed ones.")
     report: str = Field("", description="Drift report that the retrain answers; its window begins the new reference.")
-    evaluation: EvaluationSpec | None = Field(None, description="Empty means the preset's.")
-    gate: GateSpec | None = Field(None, description="For which guards get further looks; empty means the preset's.")
+    evaluation: EvaluationSpec | None = Field(None, description="Empty: the model's.")
+    gate: GateSpec | None = Field(None, description="For which guards get further looks; empty: the model's.")
+    key: str = Field("", description="Key that the plan must have, as its parent has planned it; empty: any.")
 
 
-class PromoteRequest(Spec):
+class PromoteRequest(ModelRequest):
     """Gate an evaluated LoRA and record its promotion."""
 
-    evaluation: str = Field("", description="Key of the evaluation; empty means the newest.")
-    gate: GateSpec | None = Field(None, description="Empty means the preset's.")
+    evaluation: str = Field("", description="Key of the evaluation; empty: the newest.")
+    gate: GateSpec | None = Field(None, description="Empty: the model's.")
     actor: str = Field("", description="A person who overrules the gate; needs a reason.")
     reason: str = Field("", description="Why the gate is overruled.")
+    key: str = Field("", description="Key that the plan must have, as its parent has planned it; empty: any.")
 
 
-class PublishRequest(Spec):
+class PublishRequest(ModelRequest):
     """Point the champion channel at a generation."""
 
     generation: int = Field(0, ge=0, description="Generation; 0 means the newest of the ledger.")
 
 
-class RetrainRequest(Spec):
+class RetrainRequest(ModelRequest):
     """Train, evaluate, promote and publish."""
 
     cause: str = Field("manual", description="What started it: drift, data or manual.")
-    dataset: str = Field("", description="Dataset; empty means that of the settings.")
+    dataset: str = Field("", description="Dataset; empty: the model's first.")
     decision: str = Field("", description="Id of the decision that started it.")
     report: str = Field("", description="Drift report that started it.")
     attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
-class MonitorRequest(Spec):
+class MonitorRequest(ModelRequest):
     """Check the last window of the prompt log for drift."""
 
-    monitor: MonitorSpec | None = Field(None, description="Empty means the preset's.")
-    policy: PolicySpec | None = Field(None, description="Empty means the preset's.")
+    monitor: MonitorSpec | None = Field(None, description="Empty: the model's.")
+    policy: PolicySpec | None = Field(None, description="Empty: the model's.")
 
 
-class RollBackRequest(Spec):
+class RollBackRequest(ModelRequest):
     """Serve an older generation again."""
 
     generation: int = Field(0, ge=0, description="Generation to go back to; 0 means the one before the champion.")
@@ -80,7 +93,7 @@ class RollBackRequest(Spec):
     attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
-class AdoptRequest(Spec):
+class AdoptRequest(ModelRequest):
     """Make an existing LoRA generation 1."""
 
     source: str = Field("", description="Folder under the store that holds its files, such as adopted/adire.")
@@ -88,7 +101,7 @@ class AdoptRequest(Spec):
     reason: str = Field("adopted by hand", min_length=1, description="Why.")
 
 
-class WithdrawRequest(Spec):
+class WithdrawRequest(ModelRequest):
     """Take a release back for good: it cannot be promoted, served or rolled back to any more."""
 
     generation: int = Field(0, ge=0, description="Generation whose release it is; 0 means `release` names it.")
@@ -98,19 +111,19 @@ class WithdrawRequest(Spec):
     reason: str = Field("", description="Why; needed.")
 
 
-class ReconcileRequest(Spec):
+class ReconcileRequest(ModelRequest):
     """Put everything that follows from the ledger right: channels, aliases, the Hub."""
 
 
-class CalibrateRequest(Spec):
+class CalibrateRequest(ModelRequest):
     """Compare a model with itself on other seeds, and propose the gate's margins."""
 
-    release: str = Field("", description="The release; empty means the champion, or the bare base before there is one.")
-    evaluation: EvaluationSpec | None = Field(None, description="Empty means the preset's.")
-    gate: GateSpec | None = Field(None, description="Empty means the preset's.")
+    release: str = Field("", description="The release; empty: the champion, or the bare base before there is one.")
+    evaluation: EvaluationSpec | None = Field(None, description="Empty: the model's.")
+    gate: GateSpec | None = Field(None, description="Empty: the model's.")
 
 
-class SteerRequest(Spec):
+class SteerRequest(ModelRequest):
     """Pause retraining, or let it go on."""
 
     action: Literal["pause", "resume"] = Field("pause", description="resume also ends the hold after a roll-back.")

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.installation import get_settings
 from tasks.core.drift.errors import BadEmbeddings, EncoderMismatch, NullMismatch
 from tasks.core.drift.features import Placed
 from tasks.core.drift.groups import grouped
@@ -93,7 +92,7 @@ def check(
 
     `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` names what embedded the window. `state`
     is the sum of the states of all n rows by their `groups`, where it is known already. The null distribution is
-    `null`, or comes from `null_statistics` and the folder `null_cache` (that of the settings by default).
+    `null`, or comes from `null_statistics` and the folder `null_cache` (None: it is drawn in memory).
     Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
     """
     if encoder != profile.card.encoder:
@@ -187,8 +186,7 @@ _kept_table = lru_cache(maxsize=64)(null_statistics)
 
 def _table(spec: DriftSpec, n: float, m: float, null: NullTable | None, cache: Path | None) -> NullTable:
     if null is None:
-        place = cache or get_settings().cache / "null"
-        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, folds=spec.folds, draws=spec.draws, cache=place)
+        return _kept_table(on_grid(n), on_grid(m), bins=spec.bins, folds=spec.folds, draws=spec.draws, cache=cache)
     wanted, given = (on_grid(n), on_grid(m), spec.bins), (null.n_eff, null.reference_eff, null.bins)
     if wanted != given:
         raise NullMismatch(wanted, given)

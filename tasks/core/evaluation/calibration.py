@@ -4,8 +4,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import EvaluationSpec, load_preset
+from tasks.core.config.model import ModelConfig
+from tasks.core.config.presets import EvaluationSpec
 from tasks.core.config.requests import CalibrateRequest
 from tasks.core.data.dataset import load_manifest
 from tasks.core.evaluation.measures import Measurer
@@ -14,38 +14,43 @@ from tasks.core.evaluation.references import find_references
 from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.session import EvaluatedModel, RenderSession
 from tasks.core.gate.statistics import Scores
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.models.rendering import Renderer, Renders
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import fetch_release
-from tasks.core.store import Store
 
 
 def calibration_scores(
-    store: Store,
-    settings: Settings,
+    installation: Installation,
+    model: ModelConfig,
     request: CalibrateRequest,
     clip: Clip,
-    make: Callable[[Settings], Renders] = Renderer,
+    make: Callable[[str, str], Renders] = Renderer,
 ) -> tuple[Scores, Scores]:
     """The scores of one model twice, with the seeds of an evaluation and with as many others."""
-    preset = load_preset()
-    spec = request.evaluation or preset.evaluation
-    current = champion(store, settings.model)
+    spec, side = request.evaluation or model.preset.evaluation, model.preset.train.resolution
+    current = champion(installation.store, model.name)
     release = request.release or (current.release if current else "")
     with tempfile.TemporaryDirectory() as place:
-        model, dataset, version = EvaluatedModel(), settings.dataset, ""
+        measured, dataset, version = EvaluatedModel(), model.dataset, ""
         if release:
-            about = fetch_release(store, settings.model, release, Path(place))
-            model = EvaluatedModel.of(Path(place))
+            about = fetch_release(installation.store, model.name, release, Path(place))
+            measured = EvaluatedModel.of(Path(place))
             dataset, version = about.dataset or dataset, about.dataset_version  # those of an adopted one may be unknown
-        side = preset.train.resolution
-        originals = find_references(store, load_manifest(store, dataset, version), side, spec, clip)
-        cache = RenderCache(store, way_of(settings, spec, side))
-        measurer = Measurer(RenderSession(cache, lambda: make(settings)), clip, originals, spec.copy_bits)
-        asked = ask(settings, spec)
+        originals = find_references(
+            installation.store, load_manifest(installation.store, dataset, version), side, spec, clip
+        )
+        cache = RenderCache(installation.store, way_of(model.base, installation.settings.device, spec, side))
+        measurer = Measurer(
+            RenderSession(cache, lambda: make(model.base, installation.settings.device)),
+            clip,
+            originals,
+            spec.copy_bits,
+        )
+        asked = ask(model, spec)
         everything = wanted(asked["trigger"], (), asked["class_noun"] + asked["general"])
-        first, second = (measurer.measure(model, everything, s).scores for s in (spec.seeds, other_seeds(spec)))
+        first, second = (measurer.measure(measured, everything, s).scores for s in (spec.seeds, other_seeds(spec)))
     return first, second
 
 

@@ -1,15 +1,15 @@
 """What an evaluation depends on, and the key that follows from it."""
 
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import EvaluationSpec, GateSpec, load_preset
+from tasks.core.config.model import ModelConfig
+from tasks.core.config.presets import EvaluationSpec, GateSpec
 from tasks.core.config.requests import EvaluateRequest
-from tasks.core.errors import SettingError
+from tasks.core.errors import PlanMismatch, SettingError
 from tasks.core.gate.statistics import Measure
+from tasks.core.installation import Installation
 from tasks.core.models.identity import scorer_fingerprint
 from tasks.core.registry.ledger import champion, history, served
 from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result
 from tasks.core.registry.withdrawals import refuse_training
-from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest
 
 VERSION = "3"
@@ -21,6 +21,7 @@ class EvaluationPlan(Document):
     """An evaluation with everything it depends on."""
 
     key: str
+    model: str
     training: str
     champion_release: str  # empty: the bare base
     champion_generation: int
@@ -52,26 +53,31 @@ def wanted(fixed: Prompts, drifted: Prompts, plain: Prompts) -> Wanted:
     }
 
 
-def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) -> EvaluationPlan:
+def plan_evaluation(installation: Installation, model: ModelConfig, request: EvaluateRequest) -> EvaluationPlan:
     """Resolve what is left open.
 
     Raises:
         ResultMissing: nothing was trained.
         ReleaseWithdrawn: what was trained was taken back.
         SettingError: there is no prompt by which forgetting could be measured.
+        PlanMismatch: the parent has planned another evaluation.
     """
-    training = request.training or get_result(store, TrainResult).key
-    refuse_training(store, settings.model, training)
-    preset, scorer = load_preset(), scorer_fingerprint(settings)
+    training = request.training or get_result(installation.store, model.name, TrainResult).key
+    refuse_training(installation.store, model.name, training)
+    preset, scorer = model.preset, scorer_fingerprint(model.scorer)
     spec, gate = request.evaluation or preset.evaluation, request.gate or preset.gate
-    asked = ask(settings, spec)
+    asked = ask(model, spec)
     drifted = tuple(p for p in dict.fromkeys(request.drifted) if p not in asked["trigger"])
-    current = champion(store, settings.model)
+    current = champion(installation.store, model.name)
     release, generation = (current.release, current.generation) if current else ("", 0)
-    words = (settings.trigger, settings.class_noun)
+    words = (model.trigger, model.class_noun)
     key = digest(training, release, str(generation), spec, gate, scorer, VERSION, *words, request.report, *drifted)
+    if request.key not in {"", key}:
+        inputs = f"champion generation {generation}, scorer {scorer}, evaluation version {VERSION}"
+        raise PlanMismatch("evaluate-challenger", request.key, key, inputs)
     return EvaluationPlan(
         key=key,
+        model=model.name,
         training=training,
         champion_release=release,
         champion_generation=generation,
@@ -86,9 +92,9 @@ def plan_evaluation(store: Store, settings: Settings, request: EvaluateRequest) 
     )
 
 
-def ask(settings: Settings, spec: EvaluationSpec) -> dict[str, Prompts]:
+def ask(model: ModelConfig, spec: EvaluationSpec) -> dict[str, Prompts]:
     """The prompts of each kind, filled; raises SettingError when there are none without the trigger."""
-    words = {"trigger": settings.trigger, "class_noun": settings.class_noun, "general": ""}
+    words = {"trigger": model.trigger, "class_noun": model.class_noun, "general": ""}
     asked = {kind: spec.prompts.filled(kind, word) for kind, word in words.items()}
     if not asked["class_noun"] + asked["general"]:
         name = spec.prompts.version or "a list of prompts"
@@ -97,22 +103,22 @@ def ask(settings: Settings, spec: EvaluationSpec) -> dict[str, Prompts]:
     return asked
 
 
-def won_with(store: Store, settings: Settings, training: str) -> str:
+def won_with(installation: Installation, model: ModelConfig, training: str) -> str:
     """The evaluation by which this training became the champion that it still is; empty when it did not.
 
     A retrain that was cut off after its promotion finds it here: compared with itself it would be kept out.
     """
-    current = champion(store, settings.model)
+    current = champion(installation.store, model.name)
     if current is None or current.action != "promote":
         return ""
-    evaluation = get_result(store, EvaluationResult, current.evaluation)
+    evaluation = get_result(installation.store, model.name, EvaluationResult, current.evaluation)
     return evaluation.key if evaluation.training == training else ""
 
 
-def is_outdated(store: Store, settings: Settings, evaluation: str) -> bool:
+def is_outdated(installation: Installation, model: ModelConfig, evaluation: str) -> bool:
     """Whether an evaluation is not there, or compared with another release than the one that is served now."""
-    found = find_result(store, EvaluationResult, evaluation)
+    found = find_result(installation.store, model.name, EvaluationResult, evaluation)
     if found is None:  # the champion changed before it began, and so did its key
         return True
-    entries = history(store, settings.model)
+    entries = history(installation.store, model.name)
     return served(entries) != served(entries[: found.champion_generation])

@@ -11,7 +11,6 @@ from importlib.metadata import version
 import torch
 from PIL import Image, PngImagePlugin
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.presets import EvaluationSpec
 from tasks.core.errors import ObjectMissing
 from tasks.core.models.device import pick_device, pick_dtype
@@ -55,11 +54,11 @@ class Strip(Document):
 Shots = dict[int, tuple[Image.Image, float]]  # by seed: the picture, and the seconds that it took
 
 
-def way_of(settings: Settings, spec: EvaluationSpec, size: int) -> Way:
+def way_of(base: str, device_name: str, spec: EvaluationSpec, size: int) -> Way:
     """How this machine renders for an evaluation."""
-    device = pick_device(settings)
+    device = pick_device(device_name)
     return Way(
-        base=base_fingerprint(settings),
+        base=base_fingerprint(base),
         size=size,
         steps=spec.steps,
         guidance=spec.guidance,

@@ -8,9 +8,9 @@ from PIL import Image
 
 from tasks.core import clock
 from tasks.core.clock import Stopwatch
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.data.dataset import load_manifest
-from tasks.core.errors import ResultMissing, SettingError
+from tasks.core.errors import PlanMismatch, ResultMissing
 from tasks.core.evaluation.extra_seeds import take_extra_seeds
 from tasks.core.evaluation.grid import Thumbnails, grids, samples
 from tasks.core.evaluation.measures import Findings, Measurer, refusals
@@ -19,6 +19,7 @@ from tasks.core.evaluation.references import References, find_references
 from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.session import ComparedModels, EvaluatedModel, RenderSession
 from tasks.core.gate.evidence import Evidence
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.models.identity import pinned
 from tasks.core.models.images import png
@@ -32,17 +33,21 @@ from tasks.core.tracking import runs
 
 
 def save_evaluation(
-    store: Store, settings: Settings, result: EvaluationResult, grids: dict[str, Image.Image], samples: Image.Image
+    installation: Installation,
+    model: ModelConfig,
+    result: EvaluationResult,
+    grids: dict[str, Image.Image],
+    samples: Image.Image,
 ) -> EvaluationResult:
     """Write everything, the result itself last; it is returned with the places of its pictures."""
     places = {kind: f"results/evaluate/{result.key}-{kind}.png" for kind in grids}
     shown = f"results/evaluate/{result.key}-samples.png"
     result = result.model_copy(update={"grids": places, "pictures": places["fixed"], "samples": shown})
-    store.write(shown, png(samples))
+    installation.store.write(shown, png(samples))
     for kind, grid in grids.items():
-        store.write(places[kind], png(grid))
+        installation.store.write(places[kind], png(grid))
     about = {"training": result.training, "prompts": result.spec.prompts.version}
-    run = runs.open_run(f"{settings.model}-evaluate", result.key, result.key, about)
+    run = runs.open_run(f"{model.name}-evaluate", result.key, result.key, about)
     for kind, grid in grids.items():
         runs.log_picture(run, grid, f"grid-{kind}", 0)
     with tempfile.TemporaryDirectory() as place:
@@ -50,7 +55,7 @@ def save_evaluation(
         table.write_text(result.model_dump_json(indent=2), encoding="utf-8")
         runs.log_file(run, table)
     runs.close_run(run, _metrics(result))
-    save_result(store, result)
+    save_result(installation.store, result)
     return result
 
 
@@ -66,34 +71,39 @@ def _metrics(result: EvaluationResult) -> dict[str, float]:
     }
 
 
-Make = Callable[[Settings], Renders]
+Make = Callable[[str, str], Renders]  # of a base, on a device
 
 
 def evaluate(
-    store: Store, settings: Settings, plan: EvaluationPlan, clip: Clip, make: Make = Renderer
+    installation: Installation, model: ModelConfig, plan: EvaluationPlan, clip: Clip, make: Make = Renderer
 ) -> EvaluationResult:
     """Render and measure both models, or find the result; `make` makes what renders, once it is needed.
 
     Raises:
-        SettingError: the scorer is not the one that the plan was made for.
+        PlanMismatch: the scorer is not the one that the plan was made for.
         ResultMissing: the adapter was deleted.
     """
-    if done := find_result(store, EvaluationResult, plan.key):
+    if done := find_result(installation.store, model.name, EvaluationResult, plan.key):
         return done
     if clip.hash != plan.scorer:
-        raise SettingError("DYEWORKS_CLIP", f"this machine scores with {clip.hash}, the plan is for {plan.scorer}")
+        raise PlanMismatch("evaluate-challenger", plan.scorer, clip.hash, "the scorer")
     meter = Stopwatch()
-    training = get_result(store, TrainResult, plan.training)
-    settings = pinned(settings, training.base)
-    manifest, side = load_manifest(store, training.dataset, training.dataset_version), training.spec.resolution
-    originals = find_references(store, manifest, side, plan.spec, clip)
-    cache = RenderCache(store, way_of(settings, plan.spec, side))
-    measurer = Measurer(RenderSession(cache, lambda: make(settings)), clip, originals, plan.spec.copy_bits)
+    training = get_result(installation.store, model.name, TrainResult, plan.training)
+    base, device = pinned(model.base, training.base), installation.settings.device
+    manifest, side = (
+        load_manifest(installation.store, training.dataset, training.dataset_version),
+        training.spec.resolution,
+    )
+    originals = find_references(installation.store, manifest, side, plan.spec, clip)
+    cache = RenderCache(installation.store, way_of(base, device, plan.spec, side))
+    measurer = Measurer(RenderSession(cache, lambda: make(base, device)), clip, originals, plan.spec.copy_bits)
     with tempfile.TemporaryDirectory() as place:
-        pair = _fetch(store, settings, plan, training, Path(place))
-        result, album = _compare(store, plan, pair, measurer)
+        pair = _fetch(installation, model, plan, training, Path(place))
+        result, album = _compare(installation.store, plan, pair, measurer)
     result = result.model_copy(update={"seconds": meter.seconds(), "finished": clock.now(), "scoring": clip.scoring})
-    return save_evaluation(store, settings, result, grids(album, plan, _name(plan)), samples(album["challenger"], plan))
+    return save_evaluation(
+        installation, model, result, grids(album, plan, _name(plan)), samples(album["challenger"], plan)
+    )
 
 
 def _compare(
@@ -107,6 +117,7 @@ def _compare(
     report = read_document(store, DriftRecord, plan.report) if plan.report else None
     result = EvaluationResult(
         key=plan.key,
+        model=plan.model,
         finished=clock.now(),
         training=plan.training,
         champion_generation=plan.champion_generation,
@@ -144,14 +155,14 @@ def _name(plan: EvaluationPlan) -> str:
 
 
 def _fetch(
-    store: Store, settings: Settings, plan: EvaluationPlan, training: TrainResult, place: Path
+    installation: Installation, model: ModelConfig, plan: EvaluationPlan, training: TrainResult, place: Path
 ) -> ComparedModels:
-    download_folder(store, training.adapter, place / "challenger")
+    download_folder(installation.store, training.adapter, place / "challenger")
     if not (place / "challenger" / WEIGHTS).is_file():
         raise ResultMissing("train", plan.training)
     champion = EvaluatedModel()
     if plan.champion_release:
-        fetch_release(store, settings.model, plan.champion_release, place / "champion")
+        fetch_release(installation.store, model.name, plan.champion_release, place / "champion")
         champion = EvaluatedModel.of(place / "champion")
     size = (place / "challenger" / WEIGHTS).stat().st_size
     return ComparedModels(EvaluatedModel.of(place / "challenger"), champion, size)

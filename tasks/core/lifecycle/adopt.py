@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import AdoptRequest
 from tasks.core.data.dataset import newest_version
 from tasks.core.errors import AdoptionRefused, BadKey, LoraUnusable, ModelUnusable
+from tasks.core.installation import Installation
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.publishing.card import write_card
 from tasks.core.publishing.facts import facts_of
@@ -24,7 +25,7 @@ ADOPTED = "adopted"  # its name while it is tried
 CONFIG = "adapter_config.json"  # of PEFT: holds alpha where the weights are in its own format
 
 
-def adopt(store: Store, settings: Settings, request: AdoptRequest) -> ledger.Entry:
+def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest) -> ledger.Entry:
     """Load the LoRA onto the base and draw with it, write it as a release, then the ledger's first entry; repeatable.
 
     Raises:
@@ -32,41 +33,39 @@ def adopt(store: Store, settings: Settings, request: AdoptRequest) -> ledger.Ent
         ModelUnusable: the base model cannot be loaded.
         PromotionLost: a promotion took the generation in between.
     """
-    require_conditions(store)
-    entries = ledger.history(store, settings.model)
-    with _brought(store, request.source) as folder:
-        about = _about(settings)
-        write_card(folder, facts_of(settings, about))
+    require_conditions(installation.store)
+    entries = ledger.history(installation.store, model.name)
+    with _brought(installation.store, request.source) as folder:
+        about = _about(model)
+        write_card(folder, facts_of(model, about))
         manifest = describe(folder, about)
         if entries and entries[0].release == digest(manifest):
             return entries[0]
         if entries:
-            raise AdoptionRefused(
-                request.source, f"model {settings.model!r} has generations; adopt it as another model"
-            )
-        _require_drawing(settings, request.source, folder)
-        put_release(store, settings.model, manifest, lambda name: folder / name)
+            raise AdoptionRefused(request.source, f"model {model.name!r} has generations; adopt it as another model")
+        _require_drawing(installation, model, request.source, folder)
+        put_release(installation.store, model.name, manifest, lambda name: folder / name)
     entry = ledger.Entry(
         generation=1,
         action="adopt",
         release=digest(manifest),
-        dataset_version=newest_version(store, settings.dataset),
+        dataset_version=newest_version(installation.store, model.dataset),
         actor=request.actor,
         reason=request.reason,
         time=clock.now(),
     )
-    ledger.append(store, settings.model, entry)
+    ledger.append(installation.store, model.name, entry)
     return entry
 
 
-def _about(settings: Settings) -> ReleaseManifest:
+def _about(model: ModelConfig) -> ReleaseManifest:
     """What can be said of a LoRA that was trained elsewhere."""
     return ReleaseManifest(
-        base_model=base_fingerprint(settings),
+        base_model=base_fingerprint(model.base),
         dataset="",
         dataset_version="",
         training="",
-        trigger=settings.trigger,
+        trigger=model.trigger,
         files={},
     )
 
@@ -104,17 +103,17 @@ def _weights(source: str, names: list[str]) -> str:
     return WEIGHTS if WEIGHTS in found else found[0]
 
 
-def _require_drawing(settings: Settings, source: str, folder: Path) -> None:
+def _require_drawing(installation: Installation, model: ModelConfig, source: str, folder: Path) -> None:
     """Raise AdoptionRefused unless every module of the base gets what the LoRA holds, and it draws."""
     from tasks.core.models.lora_file import read_lora  # noqa: PLC0415  late: flows that adopt nothing do without torch
     from tasks.core.models.rendering import Renderer  # noqa: PLC0415
 
-    renderer = Renderer(settings)
+    renderer = Renderer(model.base, installation.settings.device)
     try:
         if not read_lora(folder / WEIGHTS).changes:
             raise AdoptionRefused(source, "the LoRA changes nothing: each of its products is zero")
         renderer.load(folder, ADOPTED)
         renderer.activate(ADOPTED)
-        renderer.try_out(settings)
+        renderer.try_out(model)
     except (LoraUnusable, ModelUnusable) as error:
         raise AdoptionRefused(source, f"the LoRA {error.problem}") from error

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
 from tasks.core.events import Champion, DatasetReady, Declined, DriftDetected, Event, make_event
 from tasks.core.outbox import known
 from tasks.core.registry.channel import read_channel
@@ -52,15 +51,15 @@ def publication_event(model: str, generation: int, release: str, reason: str) ->
     return make_event("dyeworks.champion.published", model, payload, key=f"{model}-{generation}")
 
 
-def lost_events(store: Store, settings: Settings) -> list[Event]:
+def lost_events(store: Store, model: str) -> list[Event]:
     """The events of the last day's records that neither wait, nor were sent or refused."""
-    events = list(_expected(store, settings))
+    events = list(_expected(store, model))
     ids = known(store) if events else set()
     return [event for event in events if event.id not in ids]
 
 
-def _expected(store: Store, settings: Settings) -> Iterator[Event]:
-    model, entries = settings.model, history(store, settings.model)
+def _expected(store: Store, model: str) -> Iterator[Event]:
+    entries = history(store, model)
     made = read_decisions(store, model, checks=OLD // timedelta(minutes=10))
     ended = {decision.outcome_of for decision in made}
     for decision in made:

@@ -4,13 +4,21 @@ import tempfile
 from pathlib import Path
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import GateSpec, load_preset
+from tasks.core.config.model import ModelConfig
+from tasks.core.config.presets import GateSpec
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.data.dataset import load_manifest
-from tasks.core.errors import DatasetUnusable, PromotionLost, ReleaseAbandoned, ReleaseWithdrawn, SettingError
+from tasks.core.errors import (
+    DatasetUnusable,
+    PlanMismatch,
+    PromotionLost,
+    ReleaseAbandoned,
+    ReleaseWithdrawn,
+    SettingError,
+)
 from tasks.core.gate.checks import refused
 from tasks.core.gate.decide import GateDecision, settle
+from tasks.core.installation import Installation
 from tasks.core.lifecycle.eligibility import require_eligible
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.publishing.card import SAMPLES, write_card
@@ -30,39 +38,43 @@ from tasks.core.store import Store, download_folder
 from tasks.core.store.probe import require_conditions
 
 
-def promote(store: Store, settings: Settings, request: PromoteRequest) -> PromotionResult:
+def promote(installation: Installation, model: ModelConfig, request: PromoteRequest) -> PromotionResult:
     """Gate an evaluation and, when it passes, write the release, then its ledger entry; repeatable.
 
     What was withdrawn or rolled back is kept out by itself, with that as the reason.
 
     Raises:
         PromotionLost: the champion changed since the evaluation, or another run took the generation.
+        PlanMismatch: the parent has planned another gate.
         ReleaseWithdrawn: a person asked for what was taken back for good.
     """
     if request.actor and not request.reason:
         raise SettingError("spec.reason", "overruling the gate needs a reason")
-    require_conditions(store)
-    evaluation = get_result(store, EvaluationResult, request.evaluation)
-    key = promotion_key(request, evaluation.key)
-    if done := find_result(store, PromotionResult, key):
+    require_conditions(installation.store)
+    evaluation = get_result(installation.store, model.name, EvaluationResult, request.evaluation)
+    key = promotion_key(request, model.preset.gate, evaluation.key)
+    if request.key not in {"", key}:
+        raise PlanMismatch("promote-champion", request.key, key, f"evaluation {evaluation.key}")
+    if done := find_result(installation.store, model.name, PromotionResult, key):
         return done
-    decision, entry = gate(evaluation, request.gate or load_preset().gate), None
+    decision, entry = gate(evaluation, request.gate or model.preset.gate), None
     if decision.verdict == "promote" or request.actor:
         try:
-            entry = _enter(store, settings, evaluation, decision, request)
+            entry = _enter(installation, model, evaluation, decision, request)
         except (ReleaseWithdrawn, ReleaseAbandoned) as refusal:
             if request.actor:
                 raise
             decision = _refused(decision, str(refusal))
     result = PromotionResult(
         key=key,
+        model=model.name,
         finished=clock.now(),
         evaluation=evaluation.key,
         decision=decision,
         generation=entry.generation if entry else 0,
         release=entry.release if entry else "",
     )
-    save_result(store, result)
+    save_result(installation.store, result)
     return result
 
 
@@ -78,21 +90,25 @@ def _refused(decision: GateDecision, reason: str) -> GateDecision:
 
 
 def _enter(
-    store: Store, settings: Settings, evaluation: EvaluationResult, decision: GateDecision, request: PromoteRequest
+    installation: Installation,
+    model: ModelConfig,
+    evaluation: EvaluationResult,
+    decision: GateDecision,
+    request: PromoteRequest,
 ) -> ledger.Entry:
     """Write the release, and the generation that it won or now wins."""
-    entries = ledger.history(store, settings.model)
+    entries = ledger.history(installation.store, model.name)
     if won := _won(entries, evaluation.key):
         return won
-    require_eligible(store, settings.model, entries, evaluation.training, asked=bool(request.actor))
+    require_eligible(installation.store, model.name, entries, evaluation.training, asked=bool(request.actor))
     generation = (entries[-1].generation if entries else 0) + 1
     if ledger.served(entries) != ledger.served(entries[: evaluation.champion_generation]):
         raise PromotionLost(evaluation.champion_generation + 1)
-    training = get_result(store, TrainResult, evaluation.training)
+    training = get_result(installation.store, model.name, TrainResult, evaluation.training)
     entry = ledger.Entry(
         generation=generation,
         action="promote",
-        release=_release(store, settings, training, evaluation, decision, request),
+        release=_release(installation, model, training, evaluation, decision, request),
         dataset_version=training.dataset_version,
         evaluation=evaluation.key,
         traffic_from=evaluation.traffic_from,
@@ -100,7 +116,7 @@ def _enter(
         reason=request.reason or decision.reason,
         time=clock.now(),
     )
-    ledger.append(store, settings.model, entry)
+    ledger.append(installation.store, model.name, entry)
     return entry
 
 
@@ -111,8 +127,8 @@ def _won(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:
 
 
 def _release(
-    store: Store,
-    settings: Settings,
+    installation: Installation,
+    model: ModelConfig,
     training: TrainResult,
     evaluation: EvaluationResult,
     decision: GateDecision,
@@ -120,29 +136,29 @@ def _release(
 ) -> str:
     """Write the trained LoRA as a release, with its card and samples; its name."""
     about = ReleaseManifest(
-        base_model=training.base or base_fingerprint(settings),
+        base_model=training.base or base_fingerprint(model.base),
         dataset=training.dataset,
         dataset_version=training.dataset_version,
         training=training.key,
-        trigger=settings.trigger,
+        trigger=model.trigger,
         files={},
     )
     with tempfile.TemporaryDirectory() as folder:
-        download_folder(store, training.adapter, Path(folder))
+        download_folder(installation.store, training.adapter, Path(folder))
         if evaluation.samples:
-            store.get_file(evaluation.samples, Path(folder) / SAMPLES)
+            installation.store.get_file(evaluation.samples, Path(folder) / SAMPLES)
         facts = facts_of(
-            settings,
+            model,
             about,
-            pictures=_pictures(store, training),
+            pictures=_pictures(installation.store, training),
             training=training,
             evaluation=evaluation,
             decision=decision,
-            spec=request.gate or load_preset().gate,
+            spec=request.gate or model.preset.gate,
             overruled=request.reason if request.actor else "",
         )
         write_card(Path(folder), facts)
-        return write_release(store, settings.model, Path(folder), about)
+        return write_release(installation.store, model.name, Path(folder), about)
 
 
 def _pictures(store: Store, training: TrainResult) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DyeworksError, ReconcileFailed, StoreConflict
+from tasks.core.installation import Installation
 from tasks.core.lifecycle.announcements import lost_events
 from tasks.core.lifecycle.roll_back import leave_withdrawn
 from tasks.core.lifecycle.withdraw import delete_weights, finish_records
@@ -19,21 +20,20 @@ from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import verify_release
 from tasks.core.registry.withdrawals import deletions, withdrawals
-from tasks.core.store import Store
 
-Projection = Callable[[Store, Settings], Iterator[str]]  # does it, and says what it did
+Projection = Callable[[Installation, ModelConfig], Iterator[str]]  # does it, and says what it did
 
 
-def reconcile(store: Store, settings: Settings) -> tuple[str, ...]:
+def reconcile(installation: Installation, model: ModelConfig) -> tuple[str, ...]:
     """Put all projections right, the channel first; in words what was changed.
 
     Raises:
         ReconcileFailed: some could not be put right; the others were.
     """
     changes, faults = list[str](), list[DyeworksError]()
-    for project in _projections(store, settings):
+    for project in _projections(installation, model):
         try:
-            for said in project(store, settings):
+            for said in project(installation, model):
                 changes.append(said)
         except DyeworksError as error:
             faults.append(error)
@@ -42,65 +42,65 @@ def reconcile(store: Store, settings: Settings) -> tuple[str, ...]:
     return tuple(changes)
 
 
-def _projections(store: Store, settings: Settings) -> list[Projection]:
+def _projections(installation: Installation, model: ModelConfig) -> list[Projection]:
     """Each is tried by itself, and so is each place: one that is down keeps no other waiting."""
-    places = [partial(_place, door) for door in doors(store, settings)]
+    places = [partial(_place, door) for door in doors(installation, model)]
     return [_no_withdrawn_champion, _channel, _events, _weights, *places, _registry]
 
 
-def _no_withdrawn_champion(store: Store, settings: Settings) -> Iterator[str]:
+def _no_withdrawn_champion(installation: Installation, model: ModelConfig) -> Iterator[str]:
     """A release that was withdrawn while it was promoted is left, and one whose withdrawal was cut off."""
-    finish_records(store, settings)
-    if entry := leave_withdrawn(store, settings):
+    finish_records(installation, model)
+    if entry := leave_withdrawn(installation, model):
         yield f"generation {entry.generation}: {entry.reason}"
 
 
-def _channel(store: Store, settings: Settings) -> Iterator[str]:
+def _channel(installation: Installation, model: ModelConfig) -> Iterator[str]:
     """The champion channel, wherever it points: it is read first, so that it is never ahead of the ledger."""
     while True:
-        current, version = read_channel(store, settings.model)
-        entry = champion(store, settings.model)
+        current, version = read_channel(installation.store, model.name)
+        entry = champion(installation.store, model.name)
         if entry is None or points_at(current, entry):
             return
         if entry.release:
-            verify_release(store, settings.model, entry.release)
+            verify_release(installation.store, model.name, entry.release)
         with suppress(StoreConflict):
-            point(store, settings.model, entry, current, version)
+            point(installation.store, model.name, entry, current, version)
             yield f"the champion channel points at generation {entry.generation}"
 
 
-def _events(store: Store, settings: Settings) -> Iterator[str]:
+def _events(installation: Installation, model: ModelConfig) -> Iterator[str]:
     """Events that were lost after their record was made, and those that wait; and what people have to look at."""
-    for event in lost_events(store, settings):
-        queue(store, event)
+    for event in lost_events(installation.store, model.name):
+        queue(installation.store, event)
         yield f"event {event.event} of {event.id} was lost and is queued again"
-    for fault in send_all(store).faults.values():
+    for fault in send_all(installation.store).faults.values():
         yield str(fault)
-    if aside := len(list(store.list("refused/"))):
+    if aside := len(list(installation.store.list("refused/"))):
         yield f"{aside} events lie in refused/ and are not sent; delete them, or move them to outbox/ to send them"
 
 
-def _weights(store: Store, settings: Settings) -> Iterator[str]:
+def _weights(installation: Installation, model: ModelConfig) -> Iterator[str]:
     """Weights that were to be deleted with a withdrawal, and still are there."""
-    for withdrawal in deletions(store, settings.model):
-        if gone := delete_weights(store, settings, withdrawal):
+    for withdrawal in deletions(installation.store, model.name):
+        if gone := delete_weights(installation, model, withdrawal):
             yield f"release {withdrawal.release} was withdrawn: {gone} objects deleted"
 
 
-def _place(door: Callable[[], PublishingPlace], store: Store, settings: Settings) -> Iterator[str]:
+def _place(door: Callable[[], PublishingPlace], installation: Installation, model: ModelConfig) -> Iterator[str]:
     """Another place; what was withdrawn is marked there too."""
-    entry = champion(store, settings.model)
+    entry = champion(installation.store, model.name)
     if entry is None:
         return
     place = door()
     if not place.serves(entry):
         place.publish(entry)
         yield f"generation {entry.generation} published to {place.name}"
-    doomed = {withdrawal.release for withdrawal in deletions(store, settings.model)}
-    for withdrawal in withdrawals(store, settings.model):
+    doomed = {withdrawal.release for withdrawal in deletions(installation.store, model.name)}
+    for withdrawal in withdrawals(installation.store, model.name):
         place.withdraw(withdrawal, delete=withdrawal.release in doomed)
 
 
-def _registry(store: Store, settings: Settings) -> Iterator[str]:
+def _registry(installation: Installation, model: ModelConfig) -> Iterator[str]:
     """MLflow's versions and aliases."""
-    yield from mlflow_registry.sync_mlflow_registry(store, settings)
+    yield from mlflow_registry.sync_mlflow_registry(installation, model)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import RollBackRequest
 from tasks.core.data.dataset import newest_version
 from tasks.core.errors import (
@@ -15,6 +15,7 @@ from tasks.core.errors import (
     ReleaseCorrupt,
     ReleaseWithdrawn,
 )
+from tasks.core.installation import Installation
 from tasks.core.registry import ledger
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import made_from, verify_release
@@ -33,7 +34,7 @@ class NothingToRollBack(DyeworksError):
         self.generation = generation
 
 
-def roll_back(store: Store, settings: Settings, request: RollBackRequest) -> Entry:
+def roll_back(installation: Installation, model: ModelConfig, request: RollBackRequest) -> Entry:
     """Append an entry that names an older generation; the newest entry as it is where that is done already.
 
     Started again after a crash, a request that says neither where to nor what it leaves is not known to be undone: it
@@ -47,29 +48,31 @@ def roll_back(store: Store, settings: Settings, request: RollBackRequest) -> Ent
         ObjectMissing, ReleaseCorrupt: the release of the generation named is not whole.
         PromotionLost: another run took the next generation in between.
     """
-    require_conditions(store)
-    entries = ledger.history(store, settings.model)
+    require_conditions(installation.store)
+    entries = ledger.history(installation.store, model.name)
     if not entries:
         raise NothingToRollBack(request.generation)
     current = entries[-1]
     again = request.attempt > 1 and not (request.leaves or request.generation)
     if again or (request.leaves and current.generation != request.leaves):
         return current
-    chosen = _named(entries, request.generation) if request.generation else previous(store, settings.model, entries)
+    chosen = (
+        _named(entries, request.generation) if request.generation else previous(installation.store, model.name, entries)
+    )
     if chosen is None:
         raise NothingToRollBack(request.generation)
     if request.generation and chosen.release:
-        verify_release(store, settings.model, chosen.release)
+        verify_release(installation.store, model.name, chosen.release)
     if request.generation and current.restores == profile_of(chosen):
         return current
-    entry = back_to(chosen, entries, newest_version(store, settings.dataset), (request.actor, request.reason))
-    ledger.append(store, settings.model, entry)
+    entry = back_to(chosen, entries, newest_version(installation.store, model.dataset), (request.actor, request.reason))
+    ledger.append(installation.store, model.name, entry)
     return entry
 
 
-def repeatable(store: Store, settings: Settings, request: RollBackRequest) -> RollBackRequest:
+def repeatable(installation: Installation, model: ModelConfig, request: RollBackRequest) -> RollBackRequest:
     """The request as it can be tried twice: one that names nothing leaves the generation that is served now."""
-    current = ledger.champion(store, settings.model)
+    current = ledger.champion(installation.store, model.name)
     if not current or request.leaves or request.generation or request.attempt > 1:
         return request
     return request.model_copy(update={"leaves": current.generation})
@@ -134,16 +137,16 @@ def profile_of(entry: Entry) -> int:
     return entry.restores or entry.generation
 
 
-def leave_withdrawn(store: Store, settings: Settings) -> Entry | None:
+def leave_withdrawn(installation: Installation, model: ModelConfig) -> Entry | None:
     """While the champion is a release that was withdrawn, roll back; the new entry, None where there was no need."""
     done = None
-    while (entries := ledger.history(store, settings.model)) and (
-        taken := find_withdrawal(store, settings.model, entries[-1].release)
+    while (entries := ledger.history(installation.store, model.name)) and (
+        taken := find_withdrawal(installation.store, model.name, entries[-1].release)
     ):
         word = (taken.actor, f"release {taken.release} was withdrawn: {taken.reason}")
-        chosen = previous(store, settings.model, entries)
-        entry = back_to(chosen, entries, newest_version(store, settings.dataset), word)
+        chosen = previous(installation.store, model.name, entries)
+        entry = back_to(chosen, entries, newest_version(installation.store, model.dataset), word)
         with suppress(PromotionLost):
-            ledger.append(store, settings.model, entry)
+            ledger.append(installation.store, model.name, entry)
             done = entry
     return done

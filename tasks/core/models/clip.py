@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tasks.core.config.installation import EMBEDDED, Settings
+from tasks.core.config.model import EMBEDDED, ModelConfig
 from tasks.core.models.identity import LOCAL, scorer_fingerprint
 from tasks.core.store.documents import Document
 
@@ -34,20 +34,20 @@ class Clip:
     """A text and an image encoder with a common space; the model is loaded when it is first needed.
 
     Raises:
-        ModelUnusable: at the first use, open_clip cannot load the model that the settings name.
+        ModelUnusable: at the first use, open_clip cannot load the scorer of the model.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.hash = scorer_fingerprint(settings)
-        self.scoring = _scoring(settings, self.hash)
+    def __init__(self, model: ModelConfig, device: str = "") -> None:
+        self.model, self.device = model, device
+        self.hash = scorer_fingerprint(model.scorer)
+        self.scoring = _scoring(model, self.hash)
 
     @cached_property
     def encoder(self) -> "Encoder":
         """The loaded model."""
         from tasks.core.models.encoder import Encoder  # noqa: PLC0415  late: a check with nothing to do stays cheap
 
-        return Encoder(self.settings)
+        return Encoder(self.model.scorer, self.device)
 
     def encode_texts(self, texts: list[str]) -> Embeddings:
         """L2-normalised float32 [n, d]; equal texts are embedded once."""
@@ -74,12 +74,12 @@ class Clip:
     def _read(self, prompt: str) -> str:
         """The prompt as the scorer reads it."""
         stands = self.scoring.trigger_as
-        return self.scoring.prefix + (prompt.replace(self.settings.trigger, stands) if stands else prompt)
+        return self.scoring.prefix + (prompt.replace(self.model.trigger, stands) if stands else prompt)
 
 
-def _scoring(settings: Settings, encoder: str) -> Scoring:
-    address = settings.clip.startswith(("hf-hub:", LOCAL))
-    backbone, _, tag = (settings.clip, "", "") if address else settings.clip.partition("/")
-    if settings.clip == EMBEDDED:  # it was trained with the trigger word, and with no prefix
+def _scoring(model: ModelConfig, encoder: str) -> Scoring:
+    address = model.scorer.startswith(("hf-hub:", LOCAL))
+    backbone, _, tag = (model.scorer, "", "") if address else model.scorer.partition("/")
+    if model.scorer == EMBEDDED:  # it was trained with the trigger word, and with no prefix
         return Scoring(backbone=backbone, encoder=encoder)
-    return Scoring(backbone=backbone, tag=tag, prefix=PREFIX, trigger_as=settings.class_noun, encoder=encoder)
+    return Scoring(backbone=backbone, tag=tag, prefix=PREFIX, trigger_as=model.class_noun, encoder=encoder)

@@ -2,12 +2,10 @@
 
 import torch
 
-from tasks.core.config.installation import Settings
 
-
-def pick_device(settings: Settings) -> torch.device:
-    """The device of the settings, else the GPU where there is one."""
-    return torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+def pick_device(name: str = "") -> torch.device:
+    """The device of this name, else the GPU where there is one."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def pick_dtype(device: torch.device) -> torch.dtype:

@@ -8,9 +8,10 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torch import Tensor
 
-from tasks.core.config.installation import EMBEDDED, EMBEDDED_FOLDER, Settings
+from tasks.core.config.model import EMBEDDED
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.device import pick_device
+from tasks.core.models.identity import EMBEDDED_FOLDER
 
 BATCH = 64
 
@@ -18,16 +19,16 @@ BATCH = 64
 class Encoder:
     """A text and an image tower with a common space; all embeddings are L2-normalised float32 on the CPU."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.device = pick_device(settings)
-        embedded = settings.clip == EMBEDDED
+    def __init__(self, scorer: str, device: str = "") -> None:
+        self.device = pick_device(device)
+        embedded = scorer == EMBEDDED
         folder = EMBEDDED_FOLDER / "clip"
-        name, tag = (f"local-dir:{folder}", None) if embedded else _name_and_tag(settings.clip)
+        name, tag = (f"local-dir:{folder}", None) if embedded else _name_and_tag(scorer)
         try:
             model, _, self.preprocess = open_clip.create_model_and_transforms(name, pretrained=tag)
             self.tokenizer = _embedded_tokenizer(folder) if embedded else open_clip.get_tokenizer(name)
         except (OSError, RuntimeError, ValueError) as error:
-            raise ModelUnusable(settings.clip, f"open_clip cannot load it: {error}; check DYEWORKS_CLIP") from error
+            raise ModelUnusable(scorer, f"open_clip cannot load it: {error}; check the model's scorer") from error
         self.model = model.eval().to(self.device)
 
     @torch.inference_mode()
@@ -56,7 +57,7 @@ def _name_and_tag(clip: str) -> tuple[str, str | None]:
         return clip, None
     name, _, tag = clip.partition("/")
     if not tag:
-        raise ModelUnusable(clip, "it names no weights; DYEWORKS_CLIP is MODEL/TAG, such as ViT-L-14/openai")
+        raise ModelUnusable(clip, "it names no weights; a scorer is MODEL/TAG, such as ViT-L-14/openai")
     return name, tag
 
 

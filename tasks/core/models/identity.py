@@ -5,47 +5,49 @@ import re
 from functools import cache
 from pathlib import Path
 
-from tasks.core.config.installation import EMBEDDED, EMBEDDED_FOLDER, Settings
+from tasks.core.config.installation import ROOT
+from tasks.core.config.model import EMBEDDED
 from tasks.core.errors import ModelUnusable
 
+EMBEDDED_FOLDER = ROOT / "infra" / "base" / "model"
 LOCAL = "local-dir:"  # open_clip's address of a folder
 FOLDER_NAME = re.compile(r"(embedded|local)-[0-9a-f]{16}")  # of a base that lies in a folder
 CONTENT = (".safetensors", ".json", ".txt")  # files that a base is named by: weights, configurations, vocabularies
 SECONDS = 10.0  # to wait for the Hub
 
 
-def locate(settings: Settings) -> tuple[str, str | None]:
+def locate(base: str) -> tuple[str, str | None]:
     """Where the base model is: a folder or a Hub id, and its revision.
 
     Without a revision it is the Hub's newest commit, asked for once in a process; while the Hub cannot be reached the
     newest one in the local cache, and None where there is none.
     """
-    if settings.base_model == EMBEDDED:
+    if base == EMBEDDED:
         return str(EMBEDDED_FOLDER / "pipeline"), None
-    if Path(settings.base_model).is_dir():
-        return settings.base_model, None
-    name, _, revision = settings.base_model.partition("@")
+    if Path(base).is_dir():
+        return base, None
+    name, _, revision = base.partition("@")
     return name, revision or _commit(name)
 
 
-def base_fingerprint(settings: Settings) -> str:
+def base_fingerprint(base: str) -> str:
     """Names the base model: a folder by its content, wherever it lies; one of the Hub by its id and revision."""
-    name, revision = locate(settings)
-    if settings.base_model == EMBEDDED:
+    name, revision = locate(base)
+    if base == EMBEDDED:
         return _fingerprint(Path(name), suffixes=CONTENT)
     if Path(name).is_dir():
         return _fingerprint(Path(name), "local", CONTENT)
     return f"{name}@{revision}" if revision else name
 
 
-def is_hub_name(base: str) -> bool:
-    """Whether a base's name is an id of the Hub, not that of a folder's content."""
-    return bool(base) and not FOLDER_NAME.fullmatch(base)
+def is_hub_name(fingerprint: str) -> bool:
+    """Whether a base's fingerprint is an id of the Hub, not that of a folder's content."""
+    return bool(fingerprint) and not FOLDER_NAME.fullmatch(fingerprint)
 
 
-def pinned(settings: Settings, base: str) -> Settings:
-    """Settings that load the base of this name; a folder's is that of the settings."""
-    return settings.model_copy(update={"base_model": base}) if is_hub_name(base) else settings
+def pinned(base: str, fingerprint: str) -> str:
+    """The base to load for what was made with the base of this fingerprint: its commit where it is of the Hub."""
+    return fingerprint if is_hub_name(fingerprint) else base
 
 
 def _commit(name: str) -> str | None:
@@ -60,7 +62,7 @@ def _commit(name: str) -> str | None:
         return Path(found).parent.name if isinstance(found, str) else None
     except ValueError as error:
         raise ModelUnusable(
-            name, f"is neither a folder nor an id of the Hub: {error}; check DYEWORKS_BASE_MODEL"
+            name, f"is neither a folder nor an id of the Hub: {error}; check the model's base"
         ) from error
 
 
@@ -72,13 +74,13 @@ def _asked(name: str) -> str | None:
     return HfApi().model_info(name, timeout=SECONDS).sha
 
 
-def scorer_fingerprint(settings: Settings) -> str:
+def scorer_fingerprint(scorer: str) -> str:
     """Names the encoder: embeddings of different ones are never compared."""
-    if settings.clip == EMBEDDED:
+    if scorer == EMBEDDED:
         return _fingerprint(EMBEDDED_FOLDER / "clip")
-    if settings.clip.startswith(LOCAL):
-        return _fingerprint(Path(settings.clip.removeprefix(LOCAL)), "local")
-    return settings.clip
+    if scorer.startswith(LOCAL):
+        return _fingerprint(Path(scorer.removeprefix(LOCAL)), "local")
+    return scorer
 
 
 def _fingerprint(folder: Path, kind: str = "embedded", suffixes: tuple[str, ...] = (".safetensors",)) -> str:

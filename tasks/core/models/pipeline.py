@@ -7,7 +7,6 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging as diffusers_logging
 
-from tasks.core.config.installation import Settings
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.device import pick_device, pick_dtype
 from tasks.core.models.identity import locate
@@ -23,15 +22,15 @@ OPTIONS: dict[str, dict[str, Any]] = {  # by class, what it is loaded with
 }
 
 
-def load_pipeline(settings: Settings, dtype: torch.dtype | None = None) -> Pipeline:
+def load_pipeline(base: str, device_name: str = "", dtype: torch.dtype | None = None) -> Pipeline:
     """The base model with a DDIM scheduler, on its device, in its precision or in `dtype`; raises ModelUnusable."""
-    name, revision = locate(settings)
-    device = pick_device(settings)
+    name, revision = locate(base)
+    device = pick_device(device_name)
     told = {"revision": revision, "dtype": dtype or pick_dtype(device), "use_safetensors": True}
     try:
         pipe = DiffusionPipeline.from_pretrained(name, **told, **_options(name, revision))
     except (OSError, ValueError) as error:
-        raise ModelUnusable(name, f"cannot be loaded: {error}; check DYEWORKS_BASE_MODEL") from error
+        raise ModelUnusable(name, f"cannot be loaded: {error}; check the model's base") from error
     # Latents are never clipped, but DDIM does so where the config of another scheduler says nothing of it.
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     pipe.set_progress_bar_config(disable=True)
@@ -42,5 +41,5 @@ def _options(name: str, revision: str | None) -> dict[str, Any]:
     """What the pipeline's class is loaded with; a class that is not known here is not loaded."""
     kind = str(DiffusionPipeline.load_config(name, revision=revision).get("_class_name"))
     if kind not in OPTIONS:
-        raise ModelUnusable(name, f"is a {kind}, not a {' or a '.join(OPTIONS)}; check DYEWORKS_BASE_MODEL")
+        raise ModelUnusable(name, f"is a {kind}, not a {' or a '.join(OPTIONS)}; check the model's base")
     return OPTIONS[kind]

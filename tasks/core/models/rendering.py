@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.models.adapters import forget_adapter, load_adapter
 from tasks.core.models.images import NAN, image_fault
@@ -35,8 +35,8 @@ class Renders(Protocol):
 class Renderer:
     """Renders with the active adapter. Not safe for threads: `set_adapters` is global to a pipeline."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.pipe = load_pipeline(settings)
+    def __init__(self, base: str, device: str = "") -> None:
+        self.pipe = load_pipeline(base, device)
         self.active = ""  # empty: the bare base
 
     def load(self, folder: Path, name: str) -> None:
@@ -75,16 +75,16 @@ class Renderer:
         elif self.pipe.get_list_adapters():
             self.pipe.disable_lora()
 
-    def try_out(self, settings: Settings) -> None:
+    def try_out(self, model: ModelConfig) -> None:
         """Draw as for a visitor with the active adapter.
 
         Raises:
             ModelUnusable: that fails, or the picture shows nothing.
             torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
         """
-        prompt = f"a picture in {settings.trigger}"
+        prompt = f"a picture in {model.trigger}"
         try:
-            (picture,), _ = self.render([prompt], [0], settings.render_steps, settings.render_guidance)
+            (picture,), _ = self.render([prompt], [0], model.serving.steps, model.serving.guidance)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:

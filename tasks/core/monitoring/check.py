@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import MonitorSpec
 from tasks.core.data.dataset import load_manifest
 from tasks.core.drift import DriftProfile, DriftReport, check
 from tasks.core.drift.rows import Floats, Ints
 from tasks.core.errors import DatasetUnusable
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.explanation import WindowExplanation, explain_window, largest_share, session_advice
@@ -28,7 +30,6 @@ from tasks.core.monitoring.reference import (
 )
 from tasks.core.monitoring.states import window_state
 from tasks.core.registry.ledger import Entry, history
-from tasks.core.store import Store
 from tasks.core.store.documents import render
 from tasks.core.traffic.prompt_log import PromptLine
 
@@ -56,57 +57,75 @@ class Finding:
 
     profile: DriftProfile | None = None
     report: DriftReport | None = None
-    news: WindowExplanation = field(default_factory=WindowExplanation)
+    explanation: WindowExplanation = field(default_factory=WindowExplanation)
 
 
-class Monitor:
-    """The parts that a check needs; one for a run."""
+class DriftCheck:
+    """One check. The window ends when it is first looked at, and is read once; so is the reference in force."""
 
-    def __init__(self, store: Store, settings: Settings, spec: MonitorSpec, clip: Clip) -> None:
-        self.store, self.settings, self.spec, self.clip = store, settings, spec, clip
-        self.cache = EmbeddingCache(store, clip.hash, settings.cache)
+    def __init__(self, installation: Installation, model: ModelConfig, spec: MonitorSpec, clip: Clip) -> None:
+        self.installation, self.model, self.spec, self.clip = installation, model, spec, clip
+        self.store = installation.store
+        self.cache = EmbeddingCache(self.store, clip.hash, installation.settings.cache)
 
+    @cached_property
     def window(self) -> Window:
-        """The window that ends now."""
+        """The hours of the prompt log up to now."""
         end = clock.now()
         start = end - timedelta(hours=self.spec.window_hours)
-        forget_hours(self.store, self.settings.model, start - REMEMBERED)
-        hours = read_hours(self.store, self.settings.model, start, end)
-        return Window(start, end, hours, history(self.store, self.settings.model))
+        forget_hours(self.store, self.model.name, start - REMEMBERED)
+        hours = read_hours(self.store, self.model.name, start, end)
+        return Window(start, end, hours, history(self.store, self.model.name))
 
-    def window_of(self, record: DriftRecord) -> Window:
-        """The window of an earlier check."""
-        hours = read_hours(self.store, self.settings.model, record.start, record.end)
-        return Window(record.start, record.end, hours, history(self.store, self.settings.model))
-
-    def new_prompts(self, window: Window) -> list[str]:
-        """The distinct texts that a check of this window will look at and that were never embedded."""
+    @cached_property
+    def reference(self) -> tuple[DriftProfile | None, bool]:
+        """The reference in force and whether it is frozen, as it is once its traffic suffices; None: there is none."""
+        window = self.window
         if not window.entries:
+            return None, False
+        generation = generation_in_force(self.store, self.model.name, window.entries)
+        if record := find_record(self.store, self.model.name, generation, self.clip.hash):
+            return load_profile(self.store, record), True
+        lines = self._reference_lines(generation)
+        profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
+        if profile is None or not suffices(profile, lines, self.spec):
+            return profile, False
+        return freeze(self.store, self.model.name, profile, generation, (lines[0].time, window.start))[0], True
+
+    def new_prompts(self) -> list[str]:
+        """The distinct texts that this check looks at and that were never embedded."""
+        if not self.window.entries:
             return []
-        texts = [line.prompt for line in window.lines] + self._captions()
-        generation = generation_in_force(self.store, self.settings.model, window.entries)
-        if find_record(self.store, self.settings.model, generation, self.clip.hash) is None:
-            texts += [line.prompt for line in self._reference(window, generation)]
+        texts = [line.prompt for line in self.window.lines] + self._captions()
+        generation = generation_in_force(self.store, self.model.name, self.window.entries)
+        if find_record(self.store, self.model.name, generation, self.clip.hash) is None:
+            texts += [line.prompt for line in self._reference_lines(generation)]
         return self.cache.missing(texts)
 
-    def run(self, window: Window, sample: int) -> DriftRecord:
-        """Check a window and keep the record; at most `sample` new prompts are picked.
+    def run(self) -> DriftRecord:
+        """Compare the window with the reference, and store the record.
 
         Raises:
             ReferenceForeign: the reference was embedded by another encoder.
         """
-        record = self._record(window, self._find(window, sample))
+        self.cache.refresh()  # other machines may have embedded the new prompts
+        record = self._record(self._find(self.model.preset.evaluation.drifted))
         self.store.write(record.key, render(record))
         return record
 
-    def _find(self, window: Window, sample: int) -> Finding:
-        profile, frozen = self.profile(window) if window.entries else (None, False)
+    def embed(self, texts: list[str]) -> Floats:
+        """float32 [n, d]; each distinct text is embedded once, ever."""
+        return self.cache.embed(texts, self.clip.encode_texts)
+
+    def _find(self, sample: int) -> Finding:
+        """What is found; of the new prompts at most `sample` are picked."""
+        profile, frozen = self.reference
         if profile is None:
             return Finding()
-        texts = [line.prompt for line in window.lines]
+        texts = [line.prompt for line in self.window.lines]
         rows = self.embed(texts).reshape(-1, profile.card.dimension)
-        groups = session_groups(window.lines)
-        report = self._check(profile, window, rows, groups)
+        groups = session_groups(self.window.lines)
+        report = self._compare(profile, rows, groups)
         if not frozen:
             report = report.model_copy(update={"verdict": "provisional"})
         if report.verdict not in ("warn", "retrain"):
@@ -114,52 +133,38 @@ class Monitor:
         captions = self.embed(self._captions()).reshape(-1, profile.card.dimension)
         return Finding(profile, report, explain_window(profile, rows, texts, groups, captions, sample))
 
-    def _check(self, profile: DriftProfile, window: Window, rows: Floats, groups: Ints) -> DriftReport:
+    def _compare(self, profile: DriftProfile, rows: Floats, groups: Ints) -> DriftReport:
         return check(
             profile,
             rows,
             groups=groups,
             encoder=self.clip.hash,
-            state=window_state(self.store, self.settings.model, profile, window.hours, rows, groups),
-            null_cache=self.settings.cache / "null",
+            state=window_state(self.store, self.model.name, profile, self.window.hours, rows, groups),
+            null_cache=self.installation.settings.cache / "null",
         )
 
-    def embed(self, texts: list[str]) -> Floats:
-        """float32 [n, d]; each distinct text is embedded once, ever."""
-        return self.cache.embed(texts, self.clip.encode_texts)
-
-    def profile(self, window: Window) -> tuple[DriftProfile | None, bool]:
-        """The profile in force and whether it is frozen, as it is once its traffic suffices; None where it has none."""
-        generation = generation_in_force(self.store, self.settings.model, window.entries)
-        if record := find_record(self.store, self.settings.model, generation, self.clip.hash):
-            return load_profile(self.store, record), True
-        lines = self._reference(window, generation)
-        profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
-        if profile is None or not suffices(profile, lines, self.spec):
-            return profile, False
-        return freeze(self.store, self.settings, profile, generation, (lines[0].time, window.start))[0], True
-
-    def _reference(self, window: Window, generation: int) -> list[PromptLine]:
-        begin = reference_begin(window.entries, generation)
-        return reference_lines(self.store, self.settings.model, begin, window.start)
+    def _reference_lines(self, generation: int) -> list[PromptLine]:
+        begin = reference_begin(self.window.entries, generation)
+        return reference_lines(self.store, self.model.name, begin, self.window.start)
 
     def _captions(self) -> list[str]:
         try:
-            manifest = load_manifest(self.store, self.settings.dataset)
+            manifest = load_manifest(self.store, self.model.dataset)
         except DatasetUnusable:
             return []
         return list(dict.fromkeys(item.caption for item in manifest.items))
 
-    def _record(self, window: Window, found: Finding) -> DriftRecord:
-        card = found.profile.card if found.profile else None
+    def _record(self, found: Finding) -> DriftRecord:
+        window, card = self.window, found.profile.card if found.profile else None
         entries, lines = window.entries, window.lines
         verdict = found.report.verdict if found.report else "provisional"
         is_open = bool(entries) and verdict in {"insufficient_data", "provisional"}
         advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
         says = _says(window, found, self.spec)
-        in_force = generation_in_force(self.store, self.settings.model, entries) if entries else 0
+        in_force = generation_in_force(self.store, self.model.name, entries) if entries else 0
         return DriftRecord(
-            key=f"drift/{self.settings.model}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
+            key=f"drift/{self.model.name}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
+            model=self.model.name,
             time=window.end,
             start=window.start,
             end=window.end,
@@ -170,9 +175,9 @@ class Monitor:
             requests=len(lines),
             reference_requests=card.rows_a + card.rows_b if card else 0,
             drift=found.report,
-            fresh=found.news.sample,
-            topics=found.news.topics,
-            coverage_near=found.news.coverage_near,
+            fresh=found.explanation.sample,
+            topics=found.explanation.topics,
+            coverage_near=found.explanation.coverage_near,
             largest_session=round(largest_share(lines), 4),
             advice=advice,
             unreadable=tuple(key for hour in window.hours for key in hour.unreadable),

@@ -12,6 +12,7 @@ class DriftRecord(Document):
     """A check: what was looked at, what was found, and which prompts are new."""
 
     key: str
+    model: str = ""
     time: datetime
     start: datetime
     end: datetime

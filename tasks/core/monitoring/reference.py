@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
 from tasks.core.config.presets import MonitorSpec
 from tasks.core.drift import DriftProfile, fit_profile
 from tasks.core.drift.errors import ProfileUnusable, ReferenceTooSmall
@@ -148,10 +147,10 @@ def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: Mo
 
 
 def freeze(
-    store: Store, settings: Settings, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
+    store: Store, model: str, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
 ) -> tuple[DriftProfile, ReferenceRecord]:
     """Keep a profile for good; the one in force is that of the monitor that was first."""
-    arrays = f"{_prefix(settings.model)}arrays/{generation:06d}-{profile.digest}.safetensors"
+    arrays = f"{_prefix(model)}arrays/{generation:06d}-{profile.digest}.safetensors"
     with tempfile.TemporaryDirectory() as place:
         profile.save(Path(place) / "profile.safetensors")
         store.write(arrays, (Path(place) / "profile.safetensors").read_bytes())
@@ -165,7 +164,7 @@ def freeze(
         fitted=clock.now(),
         arrays=arrays,
     )
-    key = f"{_prefix(settings.model)}frozen/{generation:06d}-{_name(profile.card.encoder)}.json"
+    key = f"{_prefix(model)}frozen/{generation:06d}-{_name(profile.card.encoder)}.json"
     try:
         store.create(key, render(record))
     except ObjectExists:
@@ -175,23 +174,28 @@ def freeze(
 
 
 def refit(
-    store: Store, settings: Settings, spec: MonitorSpec, cache: EmbeddingCache, encode: Encode, entries: list[Entry]
+    store: Store,
+    model: str,
+    spec: MonitorSpec,
+    cache: EmbeddingCache,
+    encode: Encode,
+    entries: list[Entry],
 ) -> ReferenceRecord:
-    """Embed the reference in force again, with the encoder of the settings, over the very time it was fitted on.
+    """Embed the reference in force again, with the encoder of the cache, over the very time it was fitted on.
 
     Raises:
         ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder by themselves.
     """
-    generation = generation_in_force(store, settings.model, entries) if entries else 0
-    mine = [record for record in reference_records(store, settings.model) if record.generation == generation]
+    generation = generation_in_force(store, model, entries) if entries else 0
+    mine = [record for record in reference_records(store, model) if record.generation == generation]
     if not mine:
-        raise ProfileMissing(generation, settings.model)
+        raise ProfileMissing(generation, model)
     span = mine[0].begin, mine[0].end
-    profile = fit(reference_lines(store, settings.model, *span), cache, encode, spec)
+    profile = fit(reference_lines(store, model, *span), cache, encode, spec)
     if profile is None or profile.card.provisional:
         rows = profile.card.rows_a + profile.card.rows_b if profile else 0
         raise ReferenceTooSmall(rows, spec.drift.min_reference)
-    return freeze(store, settings, profile, generation, span)[1]
+    return freeze(store, model, profile, generation, span)[1]
 
 
 def session_groups(lines: list[PromptLine]) -> Ints:

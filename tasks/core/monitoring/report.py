@@ -7,7 +7,7 @@ import numpy as np
 from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
 from tasks.core.errors import DocumentInvalid, ObjectMissing
-from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.reporting.metrics import Metric, metrics_key, prometheus_text
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
@@ -18,41 +18,41 @@ MOST_FITTED = 5000  # rows by which the components are found
 MOST_PAST = 200  # checks in the plot, the newest
 
 
-def write_pages(monitor: Monitor, record: DriftRecord, decision: RetrainDecision) -> list[str]:
+def write_pages(check: DriftCheck, record: DriftRecord, decision: RetrainDecision) -> list[str]:
     """Write report.html, and evidently.html where the specification asks for it; their keys."""
     from tasks.core.reporting.drift_page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
 
     folder = record.key.rpartition("/")[0]
-    recent = _recent(monitor, record)
-    monitor.store.write(recent_key(monitor.settings.model), render(Recent(checks=tuple(map(_light, recent)))))
+    recent = _recent(check, record)
+    check.store.write(recent_key(check.model.name), render(Recent(checks=tuple(map(_light, recent)))))
     past = _until(record, recent)
     before = past[-2] if len(past) > 1 else None
     news = decision.action == "retrain" or before is None or before.verdict != record.verdict
-    evidently = _evidently(monitor, record) if wants_evidently(monitor.spec.evidently, record.verdict, news) else ""
+    evidently = _evidently(check, record) if wants_evidently(check.spec.evidently, record.verdict, news) else ""
     page = drift_page(
         record,
         past,
-        monitor.spec.drift,
-        model=monitor.settings.model,
+        check.spec.drift,
+        model=check.model.name,
         evidently="evidently.html" if evidently else "",
         decision=f"{decision.action}: {decision.reason}",
     )
     pages = {"evidently.html": evidently, "report.html": page}
     for name, text in pages.items():
         if text:
-            monitor.store.write(f"{folder}/{name}", text.encode())
+            check.store.write(f"{folder}/{name}", text.encode())
     return [f"{folder}/{name}" for name, text in pages.items() if text]
 
 
-def drawings(monitor: Monitor, record: DriftRecord) -> dict[str, tuple[str, bytes]]:
+def drawings(check: DriftCheck, record: DriftRecord) -> dict[str, tuple[str, bytes]]:
     """The plots of a check: for each its description and its PNG."""
     if record.drift is None or record.drift.distribution is None:
         return {}
     from tasks.core.reporting import plots  # noqa: PLC0415  late: matplotlib takes a second
 
-    past = _until(record, _recent(monitor, record))
+    past = _until(record, _recent(check, record))
     found = {
-        "drift-history": ("PSI of each check over time", plots.history_plot(past, monitor.spec.drift)),
+        "drift-history": ("PSI of each check over time", plots.history_plot(past, check.spec.drift)),
         "drift-scores": (
             "How unlike the reference the requests are",
             plots.distribution_plot(record.drift.distribution),
@@ -74,13 +74,13 @@ class Recent(Document):
     checks: tuple[DriftRecord, ...]
 
 
-def _recent(monitor: Monitor, record: DriftRecord) -> list[DriftRecord]:
+def _recent(check: DriftCheck, record: DriftRecord) -> list[DriftRecord]:
     """The newest checks, this one among them, oldest first."""
-    model = monitor.settings.model
+    model = check.model.name
     try:
-        known = read_document(monitor.store, Recent, recent_key(model)).checks
+        known = read_document(check.store, Recent, recent_key(model)).checks
     except (ObjectMissing, DocumentInvalid):
-        known = tuple(read_records(monitor.store, model, MOST_PAST))
+        known = tuple(read_records(check.store, model, MOST_PAST))
     found = {check.key: check for check in (*known, _light(record))}
     return sorted(found.values(), key=lambda check: check.time)[-MOST_PAST:]
 
@@ -102,17 +102,16 @@ def wants_evidently(when: str, verdict: str, news: bool) -> bool:
     return when == "always" or (when == "drift" and verdict in ("warn", "retrain") and news)
 
 
-def _evidently(monitor: Monitor, record: DriftRecord) -> str:
+def _evidently(check: DriftCheck, record: DriftRecord) -> str:
     """Evidently's page; empty where there is nothing to compare."""
-    window = monitor.window_of(record)
-    profile = monitor.profile(window)[0] if window.entries else None
-    if profile is None or not profile.texts or not window.lines:
+    profile, lines = check.reference[0], check.window.lines
+    if profile is None or not profile.texts or not lines:
         return ""
     from tasks.core.reporting.evidently_page import evidently_page  # noqa: PLC0415  late: Evidently takes seconds
 
-    texts = [line.prompt for line in window.lines]
+    texts = [line.prompt for line in lines]
     axes = principal_axes(profile)
-    return evidently_page(profile.texts, texts, profile.reference @ axes, monitor.embed(texts) @ axes)
+    return evidently_page(profile.texts, texts, profile.reference @ axes, check.embed(texts) @ axes)
 
 
 def principal_axes(profile: DriftProfile) -> Floats:
@@ -122,25 +121,25 @@ def principal_axes(profile: DriftProfile) -> Floats:
     return np.asarray(axes[:, : -COMPONENTS - 1 : -1], dtype=np.float32)
 
 
-def write_metrics(monitor: Monitor, record: DriftRecord) -> None:
+def write_metrics(check: DriftCheck, record: DriftRecord) -> None:
     """Write the text that `GET /metrics` of the storefront serves."""
-    model = monitor.settings.model
-    outcomes = [d for d in read_decisions(monitor.store, model, 0) if d.cause == "outcome"]
+    model = check.model.name
+    outcomes = [d for d in read_decisions(check.store, model, 0) if d.cause == "outcome"]
     counts = Counter(str(decision.outcome) for decision in outcomes)
     ended = Metric("dyeworks_retrains_total", "Retrains by outcome.", counts, "outcome", kind="counter")
     hours = sum(d.gpu_hours for d in outcomes)
     spent = Metric("dyeworks_retrain_gpu_hours_total", "GPU-hours of all retrains.", hours, kind="counter")
     text = prometheus_text(record, model, [ended, spent])
-    monitor.store.write(metrics_key(model), text.encode())
+    check.store.write(metrics_key(model), text.encode())
 
 
-def track(monitor: Monitor, record: DriftRecord) -> None:
+def track(check: DriftCheck, record: DriftRecord) -> None:
     """Log the check's figures to MLflow: a run for each reference, a step for each check."""
     if record.drift is None:
         return
     from tasks.core.tracking import runs  # noqa: PLC0415  late: MLflow takes seconds
 
-    model = monitor.settings.model
+    model = check.model.name
     name = f"reference of generation {record.reference_generation}"
     run = runs.open_run(f"{model}-drift", name, f"{model}-{record.reference_generation}", {})
     figures = record.drift.model_dump(include={"psi", "p_value", "new_traffic_share", "n", "n_effective", "threshold"})

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.core.config.installation import EMBEDDED, Settings
+from tasks.core.config.model import EMBEDDED, ModelConfig
 from tasks.core.config.presets import GateSpec
 from tasks.core.config.training import TrainSpec
 from tasks.core.gate.checks import interval
@@ -68,7 +68,7 @@ class CardFacts:
 
 
 def facts_of(
-    settings: Settings,
+    model: ModelConfig,
     manifest: ReleaseManifest,
     *,
     pictures: int = 0,
@@ -87,14 +87,14 @@ def facts_of(
     """
     local = not is_hub_name(manifest.base_model)
     name, _, revision = manifest.base_model.partition("@")
-    sample = training.spec.sample_prompt.format(trigger=settings.trigger) if training else ""
-    evaluated = _evaluated(settings, evaluation, decision, spec, overruled) if evaluation and decision else None
+    sample = training.spec.sample_prompt.format(trigger=model.trigger) if training else ""
+    evaluated = _evaluated(model, evaluation, decision, spec, overruled) if evaluation and decision else None
     return CardFacts(
-        model=settings.model,
-        repo=settings.hub_repo,
+        model=model.name,
+        repo=model.publishing.hub_repo,
         trigger=manifest.trigger,
-        class_noun=settings.class_noun,
-        licence=settings.licence,
+        class_noun=model.class_noun,
+        licence=model.licence,
         base="" if local else name,
         base_revision="" if local else revision,
         base_name=manifest.base_model if local else "",
@@ -110,7 +110,7 @@ def facts_of(
 
 
 def _evaluated(
-    settings: Settings, evaluation: EvaluationResult, decision: GateDecision, spec: GateSpec, overruled: str
+    model: ModelConfig, evaluation: EvaluationResult, decision: GateDecision, spec: GateSpec, overruled: str
 ) -> Evaluated:
     figures = (_figure(m, evaluation.challenger, evaluation.champion, spec) for m in MEASURES)
     return Evaluated(
@@ -123,7 +123,7 @@ def _evaluated(
         steps=evaluation.spec.steps,
         guidance=evaluation.spec.guidance,
         scorer=evaluation.scorer,
-        prefix="" if settings.clip == EMBEDDED else PREFIX,
+        prefix="" if model.scorer == EMBEDDED else PREFIX,
         decision=decision,
         overruled=overruled,
         held=evaluation.evidence.held,

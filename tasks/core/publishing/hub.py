@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig, PublishingSpec
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
+from tasks.core.installation import Installation
 from tasks.core.publishing.access import check_access, check_name, check_token
 from tasks.core.publishing.repository import HUB, Refs, Remote, Repository
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import MANIFEST, ReleaseManifest, fetch_release, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal
-from tasks.core.store import Store
 from tasks.core.store.documents import render
 
 T = TypeVar("T")
@@ -140,11 +141,11 @@ class Hub:
             self.repository.commit(f"Withdrawn: release {release}", notice, sorted(set(there) - {CARD}), main)
 
 
-def open_hub(settings: Settings) -> Hub:
-    """The model that the settings name, with their token, else that of HF_TOKEN."""
+def open_hub(settings: Settings, publishing: PublishingSpec) -> Hub:
+    """The Hub's model that a model is published to, with the token of the settings, else that of HF_TOKEN."""
     found = settings.hub_token.get_secret_value() or os.environ.get("HF_TOKEN", "")
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
-    return Hub(settings.hub_repo, found.strip(), private=settings.hub_private, endpoint=endpoint)
+    return Hub(publishing.hub_repo, found.strip(), private=publishing.hub_private, endpoint=endpoint)
 
 
 def _release_files(folder: Path, release: str, manifest: ReleaseManifest) -> dict[str, Local]:
@@ -184,9 +185,9 @@ def _notice(release: str, reason: str) -> bytes:
 class HubPlace:
     """The model that the settings name; raises PublishRefused unless it can be published to."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.store, self.model = store, settings.model
-        self.hub = open_hub(settings)
+    def __init__(self, installation: Installation, model: ModelConfig) -> None:
+        self.store, self.model = installation.store, model.name
+        self.hub = open_hub(installation.settings, model.publishing)
         self.hub.check()
         self.name = self.hub.repository.url
 

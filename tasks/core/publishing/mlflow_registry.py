@@ -11,9 +11,10 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.errors import ReleaseWithdrawn, ResultMissing
+from tasks.core.installation import Installation
 from tasks.core.registry.ledger import Entry, history, served
 from tasks.core.registry.releases import fetch_release
 from tasks.core.registry.results import (
@@ -95,17 +96,17 @@ class RegisteredModel:
             self.changes.append(f"MLflow: {alias} is {f'version {number}' if number else 'nothing'}")
 
 
-def sync_mlflow_registry(store: Store, settings: Settings) -> list[str]:
+def sync_mlflow_registry(installation: Installation, model: ModelConfig) -> list[str]:
     """Bring versions, tags and aliases in line with the ledger; what was changed."""
-    entries = history(store, settings.model)
-    shelf = RegisteredModel(settings.model)
+    entries = history(installation.store, model.name)
+    shelf = RegisteredModel(model.name)
     for entry in {e.release: e for e in entries if e.action != "roll_back"}.values():
-        _show(store, settings, shelf, entry)
-    for taken in withdrawals(store, settings.model):
+        _show(installation, model, shelf, entry)
+    for taken in withdrawals(installation.store, model.name):
         if number := shelf.of_release(taken.release):
             shelf.describe(number, {"withdrawn": f"{taken.actor}: {taken.reason}"})
     champion, previous = (shelf.of_release(release) for release in _served(entries))
-    challenger = _challenger(store, shelf, champion)
+    challenger = _challenger(installation, model, shelf, champion)
     shelf.point(dict(zip(ALIASES, (champion, previous, challenger), strict=True)))
     return shelf.changes
 
@@ -121,15 +122,15 @@ def _served(entries: Sequence[Entry]) -> tuple[str, str]:
     return champion, next((e.release for e in reversed(entries) if e.release != champion), "")
 
 
-def _show(store: Store, settings: Settings, shelf: RegisteredModel, entry: Entry) -> None:
+def _show(installation: Installation, model: ModelConfig, shelf: RegisteredModel, entry: Entry) -> None:
     """The version of a release; that of its challenger becomes it."""
     number = shelf.of_release(entry.release)
     if "training" not in shelf.tags.get(number, ()):  # never shown, or cut off while it was
-        training = _training(store, entry.evaluation) if entry.evaluation else None
+        training = _training(installation.store, model.name, entry.evaluation) if entry.evaluation else None
         key = training.key if training else ""
         number = number or shelf.of_training(key)
         if not number:
-            run = (training.mlflow_run if training else "") or _adoption(store, settings, entry)
+            run = (training.mlflow_run if training else "") or _adoption(installation, model, entry)
             number = shelf.make(run, {"release": entry.release})
         shelf.describe(number, {"release": entry.release, "training": key}, entry.reason)
     shelf.describe(number, _told(entry), entry.reason)
@@ -147,25 +148,26 @@ def _told(entry: Entry) -> dict[str, str]:
     }
 
 
-def _training(store: Store, evaluation: str) -> TrainResult:
-    return get_result(store, TrainResult, get_result(store, EvaluationResult, evaluation).training)
+def _training(store: Store, model: str, evaluation: str) -> TrainResult:
+    return get_result(store, model, TrainResult, get_result(store, model, EvaluationResult, evaluation).training)
 
 
-def _adoption(store: Store, settings: Settings, entry: Entry) -> str:
+def _adoption(installation: Installation, model: ModelConfig, entry: Entry) -> str:
     """A run of its own for a LoRA that was trained elsewhere, or while MLflow was away, with its files."""
     parameters = {"release": entry.release, "actor": entry.actor}
-    run = runs.open_run(f"{settings.model}-adopt", entry.release, f"adopt-{entry.release}", parameters)
+    run = runs.open_run(f"{model.name}-adopt", entry.release, f"adopt-{entry.release}", parameters)
     with tempfile.TemporaryDirectory() as folder, suppress(ReleaseWithdrawn):
-        for name in fetch_release(store, settings.model, entry.release, Path(folder)).files:
+        for name in fetch_release(installation.store, model.name, entry.release, Path(folder)).files:
             runs.log_file(run, Path(folder) / name, "adapter")
     runs.close_run(run, {})
     return run
 
 
-def _challenger(store: Store, shelf: RegisteredModel, champion: str) -> str:
+def _challenger(installation: Installation, model: ModelConfig, shelf: RegisteredModel, champion: str) -> str:
     """The version of what was evaluated last, unless that is the champion; empty where there is none."""
+    store = installation.store
     try:
-        evaluation = get_result(store, EvaluationResult)
+        evaluation = get_result(store, model.name, EvaluationResult)
     except ResultMissing:
         return ""
     released = next(
@@ -173,8 +175,10 @@ def _challenger(store: Store, shelf: RegisteredModel, champion: str) -> str:
     )
     if released:
         return "" if released == champion or "withdrawn" in shelf.tags[released] else released
-    training = get_result(store, TrainResult, evaluation.training)
-    done = find_result(store, PromotionResult, promotion_key(PromoteRequest(), evaluation.key))
+    training = get_result(store, model.name, TrainResult, evaluation.training)
+    done = find_result(
+        store, model.name, PromotionResult, promotion_key(PromoteRequest(), model.preset.gate, evaluation.key)
+    )
     number = shelf.of_training(training.key)
     if not number and not training.mlflow_run:  # MLflow was away while it was trained
         return ""

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
+from tasks.core.installation import Installation
 from tasks.core.publishing.hub import HubPlace
 from tasks.core.publishing.stores import StorePlace
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.withdrawals import Withdrawal
-from tasks.core.store import Store
 
 
 class PublishingPlace(Protocol):
@@ -27,21 +27,21 @@ class PublishingPlace(Protocol):
         """Mark a release there as withdrawn, and delete its files if asked to."""
 
 
-def doors(store: Store, settings: Settings) -> list[Callable[[], PublishingPlace]]:
+def doors(installation: Installation, model: ModelConfig) -> list[Callable[[], PublishingPlace]]:
     """What opens each place, so that one can be tried without the others; each raises PublishRefused."""
     found: list[Callable[[], PublishingPlace]] = []
-    if settings.publish_store:
-        found.append(partial(StorePlace, store, settings.publish_store, settings.model))
-    if settings.hub_repo:
-        found.append(partial(HubPlace, store, settings))
+    if model.publishing.store:
+        found.append(partial(StorePlace, installation.store, model.publishing.store, model.name))
+    if model.publishing.hub_repo:
+        found.append(partial(HubPlace, installation, model))
     return found
 
 
-def open_places(store: Store, settings: Settings) -> list[PublishingPlace]:
+def open_places(installation: Installation, model: ModelConfig) -> list[PublishingPlace]:
     """All places, each tried before anything is sent to any; raises PublishRefused."""
-    return [door() for door in doors(store, settings)]
+    return [door() for door in doors(installation, model)]
 
 
-def publish_elsewhere(store: Store, settings: Settings, entry: Entry) -> dict[str, str]:
+def publish_elsewhere(installation: Installation, model: ModelConfig, entry: Entry) -> dict[str, str]:
     """Publish a generation to every place; its version in each."""
-    return {place.name: place.publish(entry) for place in open_places(store, settings)}
+    return {place.name: place.publish(entry) for place in open_places(installation, model)}

@@ -14,6 +14,7 @@ class Entry(Document):
     """One generation: a promotion, or a roll-back that names an older release."""
 
     generation: int
+    model: str = ""  # set when it is appended
     action: Literal["promote", "adopt", "roll_back"]
     release: str  # empty: the bare base
     dataset_version: str
@@ -58,7 +59,7 @@ def _entry(store: Store, key: str) -> Entry:
 def append(store: Store, model: str, entry: Entry) -> None:
     """Add the next generation; raises PromotionLost when another run was first."""
     try:
-        store.create(f"{_prefix(model)}{entry.generation:06d}.json", render(entry))
+        store.create(f"{_prefix(model)}{entry.generation:06d}.json", render(entry.model_copy(update={"model": model})))
     except ObjectExists as error:
         raise PromotionLost(entry.generation) from error
 

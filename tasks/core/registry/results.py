@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from pydantic import Field
 
-from tasks.core.config.presets import EvaluationSpec, load_preset
+from tasks.core.config.presets import EvaluationSpec, GateSpec
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.errors import ObjectMissing, ResultMissing
@@ -21,6 +21,7 @@ class Result(Document):
     """What all results hold."""
 
     key: str
+    model: str
     finished: datetime
 
 
@@ -113,21 +114,21 @@ def save_result(store: Store, result: Result) -> None:
     store.write(_place(type(result), result.key), render(result))
 
 
-def find_result(store: Store, kind: type[R], key: str) -> R | None:
-    """The result of this key, if the stage has completed."""
+def find_result(store: Store, model: str, kind: type[R], key: str) -> R | None:
+    """The result of this key of a model, if the stage has completed."""
     try:
         return parse(kind, store.read(_place(kind, key)), _place(kind, key))
     except ObjectMissing:
         return None
 
 
-def get_result(store: Store, kind: type[R], key: str = "") -> R:
-    """The result of this key, the newest if empty; raises ResultMissing."""
+def get_result(store: Store, model: str, kind: type[R], key: str = "") -> R:
+    """The result of this key of a model, its newest one if empty; raises ResultMissing."""
     if key:
-        found = find_result(store, kind, key)
+        found = find_result(store, model, kind, key)
     else:
-        everything = sorted(read_documents(store, kind, f"results/{STAGES[kind]}/"), key=lambda r: r.finished)
-        found = everything[-1] if everything else None
+        mine = (r for r in read_documents(store, kind, f"results/{STAGES[kind]}/") if r.model == model)
+        found = max(mine, key=lambda r: r.finished, default=None)
     if found is None:
         raise ResultMissing(STAGES[kind], key)
     return found
@@ -138,6 +139,6 @@ def publication_key(model: str, generation: int) -> str:
     return digest(model, str(generation))
 
 
-def promotion_key(request: PromoteRequest, evaluation: str) -> str:
+def promotion_key(request: PromoteRequest, gate: GateSpec, evaluation: str) -> str:
     """The key of a promotion's result."""
-    return digest(evaluation, request.gate or load_preset().gate, request.actor, request.reason)
+    return digest(evaluation, request.gate or gate, request.actor, request.reason)

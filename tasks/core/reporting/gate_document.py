@@ -4,14 +4,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import load_preset
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Scoring
 from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, get_result
 from tasks.core.reporting.gate_page import gate_markdown, gate_page
 from tasks.core.reporting.gate_text import About
-from tasks.core.store import Store
 from tasks.core.tracking import runs
 
 TITLES = {"fixed": "The fixed prompts", "drifted": "Prompts of drifted traffic", "general": "Without the trigger"}
@@ -26,15 +25,20 @@ class Written:
     grids: dict[str, bytes]  # PNGs by what they show
 
 
-def write_document(store: Store, settings: Settings, request: PromoteRequest, result: PromotionResult) -> Written:
+def write_document(
+    installation: Installation, model: ModelConfig, request: PromoteRequest, result: PromotionResult
+) -> Written:
     """Keep the page beside the result, and page and JSON with the evaluation in MLflow; repeatable."""
-    evaluation = get_result(store, EvaluationResult, result.evaluation)
-    about = _about(store, settings, request, result, evaluation)
-    grids = {f"{TITLES[kind]}: champion left, challenger right": store.read(k) for kind, k in evaluation.grids.items()}
+    evaluation = get_result(installation.store, model.name, EvaluationResult, result.evaluation)
+    about = _about(installation, model, request, result, evaluation)
+    grids = {
+        f"{TITLES[kind]}: champion left, challenger right": installation.store.read(k)
+        for kind, k in evaluation.grids.items()
+    }
     page = gate_page(result.decision, about, grids).encode()
     key = f"results/promote/{result.key}.html"
-    store.write(key, page)
-    run = runs.open_run(f"{settings.model}-evaluate", evaluation.key, evaluation.key, {})
+    installation.store.write(key, page)
+    run = runs.open_run(f"{model.name}-evaluate", evaluation.key, evaluation.key, {})
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / f"decision-{result.key}.html"
         path.write_bytes(page)
@@ -44,11 +48,15 @@ def write_document(store: Store, settings: Settings, request: PromoteRequest, re
 
 
 def _about(
-    store: Store, settings: Settings, request: PromoteRequest, result: PromotionResult, evaluation: EvaluationResult
+    installation: Installation,
+    model: ModelConfig,
+    request: PromoteRequest,
+    result: PromotionResult,
+    evaluation: EvaluationResult,
 ) -> About:
-    training, spec = get_result(store, TrainResult, evaluation.training), evaluation.spec
+    training, spec = get_result(installation.store, model.name, TrainResult, evaluation.training), evaluation.spec
     return About(
-        model=settings.model,
+        model=model.name,
         training=training.key,
         release=result.release,
         champion_generation=evaluation.champion_generation,
@@ -60,7 +68,7 @@ def _about(
         prompts={kind: len(prompts) for kind, prompts in evaluation.kinds.items()},
         seeds=spec.seeds,
         held=evaluation.evidence.held,
-        confidence=(request.gate or load_preset().gate).confidence,
+        confidence=(request.gate or model.preset.gate).confidence,
         generation=result.generation,
         actor=request.actor,
         reason=request.reason,

@@ -9,12 +9,12 @@ from tasks.core.store.documents import read_documents
 from tasks.core.training.checkpoints import device_seconds
 
 
-def costs_of(store: Store, training: str, history: Sequence[RetrainDecision]) -> dict[str, float]:
+def costs_of(store: Store, model: str, training: str, history: Sequence[RetrainDecision]) -> dict[str, float]:
     """GPU-hours by key of all that was computed for this training, less what earlier outcomes have told.
 
     A training that was cut off counts up to its newest checkpoint.
     """
-    trained = find_result(store, TrainResult, training)
+    trained = find_result(store, model, TrainResult, training)
     seconds = {training: trained.seconds if trained else device_seconds(store, training)}
     for result in read_documents(store, EvaluationResult, "results/evaluate/"):
         if result.training == training:

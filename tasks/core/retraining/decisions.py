@@ -18,6 +18,7 @@ class RetrainDecision(Document):
     """A decision to retrain or not, how a retrain ended, or an operator's word, with its reasons."""
 
     id: str
+    model: str = Field("", description="Whose decision it is; set when it is recorded.")
     time: datetime
     cause: Cause
     action: Action
@@ -68,8 +69,9 @@ def decision_id(cause: Cause, action: Action, time: datetime, *parts: str) -> st
 
 
 def record_decision(store: Store, model: str, decision: RetrainDecision) -> None:
-    """Keep a decision; the same one twice is kept once."""
-    store.write(f"decisions/{model}/{decision.id}.json", render(decision))
+    """Store a decision; the same one twice is stored once."""
+    named = decision.model_copy(update={"model": model})
+    store.write(f"decisions/{model}/{decision.id}.json", render(named))
 
 
 def read_decisions(store: Store, model: str, checks: int | None = None) -> list[RetrainDecision]:

@@ -25,6 +25,7 @@ class Line(Document):
     """What happened to a request, and when."""
 
     request_id: str
+    model: str = ""
     time: AwareDatetime
 
 

@@ -16,13 +16,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.core.config.base import explain
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import Preset, load_preset
 from tasks.core.config.requests import TrainRequest
 from tasks.core.data.dataset import ingest, remarks
 from tasks.core.errors import DyeworksError, Terminated
+from tasks.core.installation import Installation
 from tasks.core.registry.results import TrainResult
-from tasks.core.store import FolderStore, Store, download_folder
+from tasks.core.store import FolderStore, download_folder
 from tasks.core.training.checkpoints import newest_step
 from tasks.core.training.forecast import forecast, lines
 from tasks.core.training.local import bring, check_folders, claim, local_settings, track_locally
@@ -84,26 +85,26 @@ def run(spec: str, data: Path, out: Path, dry: bool = False) -> None:
     say(summary(result, out / "adapter"))
 
 
-def course(store: Store, settings: Settings, plan: TrainPlan, out: Path) -> TrainResult:
+def course(installation: Installation, model: ModelConfig, plan: TrainPlan, out: Path) -> TrainResult:
     """Train; raises Terminated with the step of the newest checkpoint."""
     try:
         with progress(plan.spec.steps, out / "samples") as shown:
-            return train(store, settings, plan, shown)
+            return train(installation, model, plan, shown)
     except Terminated as error:
-        raise Terminated(newest_step(store, plan.key)) from error
+        raise Terminated(newest_step(installation.store, plan.key)) from error
 
 
-def prepare(store: Store, settings: Settings, preset: Preset, data: Path, out: Path) -> TrainPlan:
+def prepare(installation: Installation, model: ModelConfig, preset: Preset, data: Path, out: Path) -> TrainPlan:
     """Make a dataset version of the folder, tell what is not in it, and plan the training."""
-    count, left_out = bring(store, settings.dataset, data, out)
+    count, left_out = bring(installation.store, model.dataset, data, out)
     for line in left_out:
         say(line)
-    manifest, _ = ingest(store, settings.dataset, preset.ingest, settings.trigger)
-    for line in remarks(store, manifest):
+    manifest, _ = ingest(installation.store, model.dataset, preset.ingest, model.trigger)
+    for line in remarks(installation.store, manifest):
         say(line)
     say(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
-    request = TrainRequest(dataset=settings.dataset, version=manifest.version, train=preset.train)
-    plan = plan_training(store, settings, request)
+    request = TrainRequest(dataset=model.dataset, version=manifest.version, train=preset.train)
+    plan = plan_training(installation, model, request)
     say(f"training {plan.key}: {plan.spec.steps} steps, dataset version {plan.version}, base {plan.base}")
     return plan
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from tasks.core.config.installation import Settings
 from tasks.core.models.device import pick_device
 
 
@@ -27,10 +26,10 @@ class Ranks:
 class ManyRanks(Ranks):
     """One of the processes that `launch` has started."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, device: str) -> None:
         from accelerate import Accelerator  # noqa: PLC0415  late: one process alone does without
 
-        self.accelerator = Accelerator(cpu=pick_device(settings).type == "cpu")
+        self.accelerator = Accelerator(cpu=pick_device(device).type == "cpu")
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
         self.device = str(self.accelerator.device)
 

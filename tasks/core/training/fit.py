@@ -7,16 +7,16 @@ from typing import Any
 import torch
 
 from tasks.core.clock import Stopwatch
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Item, Manifest, load_manifest
 from tasks.core.data.remarks import remark
 from tasks.core.data.split import split
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.models.device import pick_device
 from tasks.core.models.identity import pinned
 from tasks.core.models.pipeline import load_pipeline
-from tasks.core.store import Store
 from tasks.core.training.dataset import Lesson, stored
 from tasks.core.training.distributed import Ranks
 from tasks.core.training.learner import AUTOCAST, check_processes
@@ -27,17 +27,18 @@ from tasks.core.training.trainer import Observer, Trainer
 
 
 def fit(
-    store: Store, settings: Settings, plan: TrainPlan, observer: Observer, folder: Path, ranks: Ranks
+    installation: Installation, model: ModelConfig, plan: TrainPlan, observer: Observer, folder: Path, ranks: Ranks
 ) -> dict[str, float]:
     """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
     meter = Stopwatch(ranks.count)
-    manifest = load_manifest(store, plan.dataset, plan.version)
-    lesson = lesson_of(store, settings, manifest, plan.demand)
-    pipe = load_pipeline(pinned(settings, plan.base), dtype_of(plan.spec, settings))
-    trainer = Trainer(pipe, lesson, plan.spec, settings, meter, ranks)
+    manifest = load_manifest(installation.store, plan.dataset, plan.version)
+    lesson = lesson_of(installation, model, manifest, plan.demand)
+    settings = installation.settings
+    pipe = load_pipeline(pinned(model.base, plan.base), settings.device, dtype_of(plan.spec, settings.device))
+    trainer = Trainer(pipe, lesson, plan.spec, settings.cache, model.trigger, meter, ranks)
     for line in cut_captions(trainer.pipe.tokenizer, manifest.items):
         observer.told(line)
-    trainer.run(store, plan.key, observer)
+    trainer.run(installation.store, plan.key, observer)
     if ranks.rank == 0:
         trainer.save(folder)
     return trainer.figures() | {"seconds": meter.seconds()}
@@ -49,9 +50,9 @@ def check(spec: TrainSpec) -> None:
     check_optimiser(spec)
 
 
-def dtype_of(spec: TrainSpec, settings: Settings) -> torch.dtype:
+def dtype_of(spec: TrainSpec, device: str) -> torch.dtype:
     """Of the base's weights: what is computed in on a GPU, else float32."""
-    return AUTOCAST[spec.precision] if pick_device(settings).type == "cuda" else torch.float32
+    return AUTOCAST[spec.precision] if pick_device(device).type == "cuda" else torch.float32
 
 
 def cut_captions(tokenizer: Any, items: Sequence[Item]) -> list[str]:
@@ -62,9 +63,11 @@ def cut_captions(tokenizer: Any, items: Sequence[Item]) -> list[str]:
     return remark(longer, "caption", f"of more than the {most} tokens that the base reads, cut")
 
 
-def lesson_of(store: Store, settings: Settings, manifest: Manifest, demand: tuple[str, ...]) -> Lesson:
+def lesson_of(installation: Installation, model: ModelConfig, manifest: Manifest, demand: tuple[str, ...]) -> Lesson:
     """The pictures to train on, weighted by demand, and those held out; none is read yet."""
-    parts = split(store, manifest)
-    weights = demand_weights(Clip(settings), [item.caption for item in parts.train], demand)
-    pictures, validated = ([stored(store, manifest.dataset, i) for i in part] for part in (parts.train, parts.held))
+    parts = split(installation.store, manifest)
+    weights = demand_weights(Clip(model, installation.settings.device), [item.caption for item in parts.train], demand)
+    pictures, validated = (
+        [stored(installation.store, manifest.dataset, i) for i in part] for part in (parts.train, parts.held)
+    )
     return Lesson(pictures, weights, validated)

@@ -3,13 +3,13 @@
 import time
 from collections import Counter
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.training import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.data.dataset import load_manifest
 from tasks.core.data.split import split
+from tasks.core.installation import Installation
 from tasks.core.models.identity import pinned
 from tasks.core.models.pipeline import load_pipeline
-from tasks.core.store import Store
 from tasks.core.store.documents import Document
 from tasks.core.training.dataset import Lesson
 from tasks.core.training.fit import check, cut_captions, dtype_of, lesson_of
@@ -43,7 +43,7 @@ class Forecast(Document):
     remarks: tuple[str, ...] = ()
 
 
-def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
+def forecast(installation: Installation, model: ModelConfig, plan: TrainPlan) -> Forecast:
     """Encode a step's pictures and do a few real steps with them; nothing is kept but what the cache keeps.
 
     Raises:
@@ -51,13 +51,14 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
     """
     spec = plan.spec
     check(spec)
-    manifest = load_manifest(store, plan.dataset, plan.version)
-    whole = lesson_of(store, settings, manifest, plan.demand)
+    manifest = load_manifest(installation.store, plan.dataset, plan.version)
+    whole = lesson_of(installation, model, manifest, plan.demand)
     few = whole.pictures[: spec.effective]
     lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())
-    pipe = load_pipeline(pinned(settings, plan.base), dtype_of(spec, settings))
+    settings = installation.settings
+    pipe = load_pipeline(pinned(model.base, plan.base), settings.device, dtype_of(spec, settings.device))
     begun = time.perf_counter()
-    trainer = Trainer(pipe, lesson, _probing(spec), settings)
+    trainer = Trainer(pipe, lesson, _probing(spec), settings.cache, model.trigger)
     encoding = (time.perf_counter() - begun) / len(few) * (len(whole.pictures) + len(whole.held))
     each = _step_seconds(trainer)
     figures = trainer.figures()
@@ -82,7 +83,7 @@ def forecast(store: Store, settings: Settings, plan: TrainPlan) -> Forecast:
         encoding_seconds=round(encoding, 1),
         step_seconds=round(each, 4),
         expected_seconds=round(encoding + each * spec.steps, 1),
-        remarks=(*split(store, manifest).remarks(), *cut_captions(pipe.tokenizer, manifest.items)),
+        remarks=(*split(installation.store, manifest).remarks(), *cut_captions(pipe.tokenizer, manifest.items)),
     )
 
 

@@ -14,28 +14,31 @@ from PIL import Image
 from pydantic import SecretStr
 
 from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import TrainingFailed
 from tasks.core.store.documents import render
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.termination import Termination, termination
 from tasks.core.training.trainer import Observer
-from tasks.core.training.worker import MARK
+from tasks.core.training.worker import MARK, MODEL, PLAN
 
 LOOK = 0.5  # seconds between two looks at whether to stop
 
 
-def fit_in_processes(settings: Settings, plan: TrainPlan, observer: Observer, folder: Path) -> dict[str, float]:
+def fit_in_processes(
+    settings: Settings, model: ModelConfig, plan: TrainPlan, observer: Observer, folder: Path
+) -> dict[str, float]:
     """Do what `fit` does in as many processes as the plan says; the adapter is in `folder`/adapter.
 
     Raises:
         TrainingFailed: with the reason that a process gave.
         Terminated: SIGTERM came; it was passed on, and a checkpoint was written.
     """
-    path = folder / "plan.json"
-    path.write_bytes(render(plan))
+    (folder / PLAN).write_bytes(render(plan))
+    (folder / MODEL).write_text(model.model_dump_json(), encoding="utf-8")
     count = plan.spec.compute.processes
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    command = [*run, "-m", "tasks.core.training.worker", str(path), str(folder)]
+    command = [*run, "-m", "tasks.core.training.worker", str(folder)]
     heard = _Heard(observer)
     with (
         termination() as term,

@@ -8,12 +8,15 @@ from urllib.parse import quote
 import mlflow
 
 from tasks.core.config.base import differences
-from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig, read_model
+from tasks.core.config.presets import load_preset
+from tasks.core.installation import Installation
 from tasks.core.data.pictures import SUFFIXES
 from tasks.core.data.remarks import grouped
 from tasks.core.data.uploads import sort_uploads
 from tasks.core.errors import SettingError
-from tasks.core.store import Store, delete_prefix, is_key, walk
+from tasks.core.store import FolderStore, Store, delete_prefix, is_key, walk
 from tasks.core.store.documents import parse, render
 from tasks.core.training.plan import TrainPlan
 
@@ -29,11 +32,11 @@ def check_folders(data: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
-def local_settings(out: Path) -> Settings:
-    """The settings with the store, and a cache that nobody has named, under `out`."""
-    settings = get_settings()
+def local_installation(settings: Settings, out: Path) -> Installation:
+    """An installation with the store, and a cache that nobody has named, under `out`."""
     cache = settings.cache if "cache" in settings.model_fields_set else out / "cache"
-    return settings.model_copy(update={"store": str(out / "store"), "cache": cache})
+    local = settings.model_copy(update={"store": str(out / "store"), "cache": cache})
+    return Installation(local, FolderStore(out / "store"))
 
 
 def track_locally(out: Path) -> None:

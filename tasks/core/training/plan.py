@@ -1,13 +1,13 @@
 """What a training depends on, and the key that follows from it."""
 
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import load_preset
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import load_manifest
 from tasks.core.data.split import split
+from tasks.core.errors import PlanMismatch
+from tasks.core.installation import Installation
 from tasks.core.models.identity import base_fingerprint
-from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest
 
 VERSION = "4"  # raise it when the same plan trains another model
@@ -17,6 +17,7 @@ class TrainPlan(Document):
     """A training with everything it depends on; `key` is the hash of that."""
 
     key: str
+    model: str
     dataset: str
     version: str
     demand: tuple[str, ...]
@@ -26,17 +27,23 @@ class TrainPlan(Document):
     held: int | None = None  # pictures that are held out; None: not recorded
 
 
-def plan_training(store: Store, settings: Settings, request: TrainRequest) -> TrainPlan:
-    """Resolve what is left open; raises DatasetUnusable when there is no version, or no picture, to train on.
+def plan_training(installation: Installation, model: ModelConfig, request: TrainRequest) -> TrainPlan:
+    """Resolve what is left open. What is held out is recorded here, before any training starts.
 
-    What is held out is recorded here, before any training has begun.
+    Raises:
+        DatasetUnusable: there is no version, or no picture, to train on.
+        PlanMismatch: the parent has planned another training.
     """
-    manifest = load_manifest(store, request.dataset or settings.dataset, request.version)
-    spec = request.train or load_preset().train
-    base, parts = request.base or base_fingerprint(settings), split(store, manifest)
+    manifest = load_manifest(installation.store, request.dataset or model.dataset, request.version)
+    spec = request.train or model.preset.train
+    base, parts = request.base or base_fingerprint(model.base), split(installation.store, manifest)
     key = digest(manifest.version, parts.digest, spec.identity(), base, VERSION, *request.demand)
+    if request.key not in {"", key}:
+        inputs = f"dataset version {manifest.version}, split {parts.digest}, base {base}, trainer version {VERSION}"
+        raise PlanMismatch("train-lora", request.key, key, inputs)
     return TrainPlan(
         key=key,
+        model=model.name,
         dataset=manifest.dataset,
         version=manifest.version,
         demand=request.demand,

@@ -8,11 +8,12 @@ from PIL import Image
 
 from tasks.core import clock
 from tasks.core.config.base import flat
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.data.dataset import Manifest, load_manifest, manifest_key
 from tasks.core.data.split import split
+from tasks.core.installation import Installation
 from tasks.core.registry.results import TrainResult, find_result, save_result
-from tasks.core.store import Store, upload_folder
+from tasks.core.store import upload_folder
 from tasks.core.tracking import runs
 from tasks.core.tracking.provenance import provenance
 from tasks.core.training.distributed import Ranks
@@ -23,41 +24,42 @@ from tasks.core.training.progress import Speed
 from tasks.core.training.trainer import Observer
 
 
-def open_training(settings: Settings, plan: TrainPlan, manifest: Manifest) -> str:
+def open_training(plan: TrainPlan, manifest: Manifest) -> str:
     """The id of the plan's run, with its parameters, specification, dataset and code."""
     spec = plan.spec.model_dump(mode="json")
     parameters = {"dataset": manifest.version, "held_out": plan.held, "base": plan.base, **flat(plan.spec)}
-    run = runs.open_run(f"{settings.model}-train", plan.key, plan.key, parameters, provenance())
+    run = runs.open_run(f"{plan.model}-train", plan.key, plan.key, parameters, provenance())
     runs.log_document(run, spec, "spec.json")
     key = manifest_key(manifest.dataset, manifest.version)
     runs.log_dataset(run, manifest.dataset, manifest.version, key, len(manifest.items))
     return run
 
 
-def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer) -> TrainResult:
+def train(installation: Installation, model: ModelConfig, plan: TrainPlan, observer: Observer) -> TrainResult:
     """Run the plan, or find its result; resumes from the newest checkpoint. What MLflow missed is told at the end."""
-    if done := find_result(store, TrainResult, plan.key):
+    if done := find_result(installation.store, model.name, TrainResult, plan.key):
         return done
     check(plan.spec)
-    manifest = load_manifest(store, plan.dataset, plan.version)
-    tracker = runs.Tracker(lambda: open_training(settings, plan, manifest))
+    manifest = load_manifest(installation.store, plan.dataset, plan.version)
+    tracker = runs.Tracker(lambda: open_training(plan, manifest))
     tracker.send()  # begins the run; where that fails, it is begun later
     course = _Course(observer, tracker)
-    for line in split(store, manifest).remarks():
+    for line in split(installation.store, manifest).remarks():
         course.told(line)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
         adapter.mkdir()
         try:
-            figures = _fit(store, settings, plan, course, Path(folder))
+            figures = _fit(installation, model, plan, course, Path(folder))
         finally:
             tracker.send()
-        upload_folder(store, adapter, prefix)
+        upload_folder(installation.store, adapter, prefix)
         for path in sorted(adapter.iterdir()):
             tracker.log(path.name, partial(runs.log_file, path=path, folder="adapter"))
     result = TrainResult(
         key=plan.key,
+        model=plan.model,
         finished=clock.now(),
         dataset=plan.dataset,
         dataset_version=plan.version,
@@ -74,16 +76,18 @@ def train(store: Store, settings: Settings, plan: TrainPlan, observer: Observer)
     )
     ended = {"steps_per_second_mean": result.steps_per_second, **result.figures}
     tracker.log("the final figures", partial(runs.close_run, metrics=ended))
-    save_result(store, result)
+    save_result(installation.store, result)
     if loss := tracker.loss():
         observer.told(loss)
     return result
 
 
-def _fit(store: Store, settings: Settings, plan: TrainPlan, course: Observer, folder: Path) -> dict[str, float]:
+def _fit(
+    installation: Installation, model: ModelConfig, plan: TrainPlan, course: Observer, folder: Path
+) -> dict[str, float]:
     if plan.spec.compute.processes > 1:
-        return fit_in_processes(settings, plan, course, folder)
-    return fit(store, settings, plan, course, folder / "adapter", Ranks())
+        return fit_in_processes(installation.settings, model, plan, course, folder)
+    return fit(installation, model, plan, course, folder / "adapter", Ranks())
 
 
 class _Course:

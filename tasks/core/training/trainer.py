@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from tasks.core.clock import Stopwatch
-from tasks.core.config.installation import Settings
 from tasks.core.config.training import TrainSpec
 from tasks.core.errors import Terminated, TrainingDiverged
 from tasks.core.models.families import family_of
@@ -92,7 +91,8 @@ class Trainer:
         pipe: Pipeline,
         lesson: Lesson,
         spec: TrainSpec,
-        settings: Settings,
+        cache: Path,
+        trigger: str = "",
         meter: Stopwatch | None = None,
         ranks: Ranks | None = None,
     ) -> None:
@@ -102,16 +102,16 @@ class Trainer:
         whole = spec.model_copy(update={"crop": "center", "flip": False})  # validation knows no chance
         chosen = lesson.held[: spec.validation.pictures] if spec.validation.every else ()
         with self.ranks.first():
-            self.material = prepare(self.family, lesson.pictures, spec, settings.cache)
-            held = prepare(self.family, chosen, whole, settings.cache)
+            self.material = prepare(self.family, lesson.pictures, spec, cache)
+            held = prepare(self.family, chosen, whole, cache)
             if spec.prior.prompts:
-                prior = prepare_prior(self.family, spec, settings.cache)
+                prior = prepare_prior(self.family, spec, cache)
         self.prior = prior
         self.learner = Learner(self.family, spec, self.ranks)
         times = self.learner.noise.config.num_train_timesteps
         self.draws = Draws(self.material, prior, lesson.weights, spec, times)
         self.held = validation_samples(held, spec.seed, times)
-        self.sample_prompt = spec.sample_prompt.replace("{trigger}", settings.trigger)
+        self.sample_prompt = spec.sample_prompt.replace("{trigger}", trigger)
         self.history: list[Validated] = []
         self.best: dict[str, Tensor] = {}
 

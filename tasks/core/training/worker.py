@@ -1,4 +1,4 @@
-"""One of several processes of a training: `python -m tasks.core.training.worker PLAN FOLDER`, started by `launch`.
+"""One of several processes of a training: `python -m tasks.core.training.worker FOLDER`, started by `launch`.
 
 The first of them tells on its standard output, in lines of JSON, how the training goes.
 """
@@ -11,7 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DyeworksError
+from tasks.core.installation import Installation
 from tasks.core.store import open_store
 from tasks.core.store.documents import parse
 from tasks.core.training.distributed import ManyRanks
@@ -19,6 +21,7 @@ from tasks.core.training.fit import fit
 from tasks.core.training.plan import TrainPlan
 
 MOST = 2000  # characters of an error: longer lines may be torn
+PLAN, MODEL = "plan.json", "model.json"  # what `launch` has left in the folder
 MARK = "dyeworks-training "  # begins the lines that are for `launch`: libraries print too
 
 
@@ -57,17 +60,19 @@ class Relay:
             tell(kind, value)
 
 
-def main(plan: Path, folder: Path) -> int:
+def main(folder: Path) -> int:
     """Do this process's part of the training; 0 when it is done."""
     settings = Settings()
-    ranks = ManyRanks(settings)
+    ranks = ManyRanks(settings.device)
     settings = settings.model_copy(update={"device": ranks.device})
-    asked = parse(TrainPlan, plan.read_bytes(), str(plan))
+    model = ModelConfig.model_validate_json((folder / MODEL).read_bytes())
+    plan = parse(TrainPlan, (folder / PLAN).read_bytes(), PLAN)
     adapter, pictures = folder / "adapter", folder / "samples"
     for made in (adapter, pictures):
         made.mkdir(exist_ok=True)
     try:
-        figures = fit(open_store(settings.store), settings, asked, Relay(ranks.rank == 0, pictures), adapter, ranks)
+        installation = Installation(settings, open_store(settings.store))
+        figures = fit(installation, model, plan, Relay(ranks.rank == 0, pictures), adapter, ranks)
     except DyeworksError as error:
         tell("failed", str(error)[:MOST])
         return 1
@@ -78,4 +83,4 @@ def main(plan: Path, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(main(Path(sys.argv[1])))

@@ -66,7 +66,7 @@ def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
 
 def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("deployments.storefront.engine.fault_of", lambda _: 1 / 0)
+        patch.setattr("deployments.storefront.engine.image_fault", lambda _: 1 / 0)
         assert engine.submit("rings", 1, 1).result(60).generation == 0
     with monkeypatch.context() as patch:
         patch.setattr(engine, "_answer", lambda *_: 1 / 0)

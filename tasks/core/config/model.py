@@ -1,0 +1,101 @@
+"""The configuration of a model: one YAML file, applied into the store with `dyeworks models apply FILE`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, model_validator
+
+from tasks.core.config.base import Spec, explain
+from tasks.core.config.presets import Preset, load_preset, preset_values, read_yaml
+from tasks.core.errors import SettingError
+
+EMBEDDED = "embedded"
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
+
+
+class ServingSpec(Spec):
+    """How the storefront renders."""
+
+    steps: int = Field(12, ge=1, le=100, description="Denoising steps of a picture.")
+    guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture.")
+
+
+class PublishingSpec(Spec):
+    """Where releases are published to, beside the store."""
+
+    store: str = Field("", description="Another store; empty: none.")
+    hub_repo: str = Field("", description="Hugging Face Hub model, OWNER/NAME; empty: none.")
+    hub_private: bool = Field(False, description="Whether that model is private when it is created.")
+
+
+class ModelConfig(Spec):
+    """All that belongs to one model. `preset` and `overrides` of the file are resolved into whole specifications."""
+
+    name: Name = Field(description="Name of the model: lower-case letters, digits and hyphens.")
+    datasets: tuple[Name, ...] = Field(
+        (), description="Datasets it subscribes to; the first is trained on where none is named. Empty: its own name."
+    )
+    base: str = Field(
+        EMBEDDED,
+        description="Base model, Stable Diffusion 1, 2 or XL: embedded, a diffusers folder, or a Hub id, optional "
+        "@revision.",
+    )
+    scorer: str = Field(
+        EMBEDDED,
+        description="Scorer, prompt encoder: embedded, open_clip's MODEL/TAG, hf-hub:NAME or local-dir:PATH.",
+    )
+    trigger: str = Field(min_length=1, description="Trigger word of the style.")
+    class_noun: str = Field(
+        min_length=1, description="Stands for the trigger where the scorer is a public CLIP, which does not know it."
+    )
+    preset: Preset = Field(
+        default_factory=lambda: load_preset(EMBEDDED),
+        description="Run specifications: embedded, founding, fast-gpu, sdxl, the path of a YAML file, or all of them.",
+    )
+    serving: ServingSpec = Field(ServingSpec(), description="How the storefront renders.")
+    publishing: PublishingSpec = Field(PublishingSpec(), description="Where releases are published to.")
+    licence: str = Field("creativeml-openrail-m", description="Licence of the adapters, as the Hub names it.")
+    notify_block: str = Field("", description="Prefect notification block, TYPE/NAME, that decisions are sent to.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, values: object) -> object:
+        """Merge `overrides` into the named preset, and name the dataset of a model that names none."""
+        if not isinstance(values, dict):
+            return values
+        values = {**values, "datasets": values.get("datasets") or (values.get("name", ""),)}
+        preset, overrides = values.get("preset", EMBEDDED), values.pop("overrides", None) or {}
+        if isinstance(preset, Preset):
+            preset = preset.model_dump()
+        try:
+            return values | {"preset": _merged(preset_values(preset) if isinstance(preset, str) else preset, overrides)}
+        except SettingError as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def dataset(self) -> str:
+        """The dataset that is trained on where a request names none."""
+        return self.datasets[0]
+
+
+def read_model(path: Path) -> ModelConfig:
+    """The configuration in a YAML file; a preset's path is relative to that file.
+
+    Raises:
+        SettingError: with every fault of the file, a misspelt key with the nearest right one.
+    """
+    values = read_yaml(path)
+    preset = values.get("preset")
+    if isinstance(preset, str) and preset.endswith((".yaml", ".yml")):
+        values["preset"] = str(path.parent / preset)
+    try:
+        return ModelConfig.model_validate(values)
+    except ValidationError as error:
+        raise SettingError(str(path), explain(error, ModelConfig)) from error
+
+
+def _merged(below: object, above: object) -> object:
+    """Mappings merged key by key; anything else is replaced."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _merged(below[key], value) if key in below else value for key, value in above.items()}

@@ -1,0 +1,44 @@
+"""An installation: its settings, its store and its models; made at the edge of a process and handed down."""
+
+from dataclasses import dataclass
+
+from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
+from tasks.core.errors import ModelUnknown
+from tasks.core.registry.models import configuration, model_names
+from tasks.core.store import Store, open_store
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What all of core is given; nothing in core reads settings from anywhere else."""
+
+    settings: Settings
+    store: Store
+
+    def model(self, name: str = "") -> ModelConfig:
+        """The configuration in force of a model, of the only one where none is named.
+
+        Raises:
+            ModelUnknown: there is no such model, or none is named and there is not just one.
+        """
+        if name:
+            return configuration(self.store, name).config
+        names = model_names(self.store)
+        if len(names) != 1:
+            raise ModelUnknown(name, names)
+        return configuration(self.store, names[0]).config
+
+    def models(self) -> list[ModelConfig]:
+        """The configurations in force of all models, by name."""
+        return [configuration(self.store, name).config for name in model_names(self.store)]
+
+    def subscribers(self, dataset: str) -> list[ModelConfig]:
+        """The models that subscribe to a dataset."""
+        return [model for model in self.models() if dataset in model.datasets]
+
+
+def open_installation(settings: Settings | None = None) -> Installation:
+    """The installation of these settings, of the environment's by default; raises StoreUnusable."""
+    settings = settings or Settings()
+    return Installation(settings, open_store(settings.store))

@@ -1,0 +1,56 @@
+"""The models of an installation: every configuration that was applied is kept, and the newest one is in force."""
+
+from contextlib import suppress
+from datetime import datetime
+
+from tasks.core import clock
+from tasks.core.config.model import ModelConfig
+from tasks.core.errors import ModelUnknown, ObjectExists
+from tasks.core.store import Store
+from tasks.core.store.documents import Document, read_document, render
+
+FOLDER = "models/"
+
+
+class AppliedConfig(Document):
+    """A configuration as it was applied; the newest number is in force."""
+
+    number: int
+    applied: datetime
+    config: ModelConfig
+
+
+def _prefix(model: str) -> str:
+    return f"{FOLDER}{model}/config/"
+
+
+def model_names(store: Store) -> list[str]:
+    """The models that have a configuration, sorted."""
+    keys = (key.split("/") for key in store.list(FOLDER))
+    return sorted({key[1] for key in keys if key[2:3] == ["config"]})
+
+
+def configurations(store: Store, model: str) -> list[AppliedConfig]:
+    """All configurations of a model, oldest first."""
+    return [read_document(store, AppliedConfig, key) for key in store.list(_prefix(model))]
+
+
+def configuration(store: Store, model: str) -> AppliedConfig:
+    """The configuration in force; raises ModelUnknown."""
+    keys = list(store.list(_prefix(model))) if model else []
+    if not keys:
+        raise ModelUnknown(model, model_names(store))
+    return read_document(store, AppliedConfig, keys[-1])
+
+
+def apply_config(store: Store, config: ModelConfig) -> AppliedConfig:
+    """Put a configuration in force; one that is in force already stays as it is."""
+    while True:
+        keys = list(store.list(_prefix(config.name)))
+        newest = read_document(store, AppliedConfig, keys[-1]) if keys else None
+        if newest and newest.config == config:
+            return newest
+        applied = AppliedConfig(number=newest.number + 1 if newest else 1, applied=clock.now(), config=config)
+        with suppress(ObjectExists):  # another process applied one in between
+            store.create(f"{_prefix(config.name)}{applied.number:06d}.json", render(applied))
+            return applied
