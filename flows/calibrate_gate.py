@@ -4,10 +4,11 @@ from prefect import flow
 
 from tasks.calibrate import calibrate
 from tasks.core.config.requests import CalibrateRequest
+from tasks.labels import label_run
 from tasks.timeouts import GPU_FLOW
 
 
-@flow(name="calibrate-gate", timeout_seconds=GPU_FLOW)
+@flow(name="calibrate-gate", on_running=[label_run], timeout_seconds=GPU_FLOW)
 def calibrate_gate(spec: CalibrateRequest = CalibrateRequest()) -> None:
     """Render and measure one model twice, on other seeds, and propose margins that are wider than the noise."""
     calibrate(spec)

@@ -4,10 +4,11 @@ from prefect import flow
 
 from tasks.core.config.requests import IngestRequest
 from tasks.ingest import announce_dataset, ingest_uploads
+from tasks.labels import label_run
 from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="ingest-upload", timeout_seconds=LONG_FLOW)
+@flow(name="ingest-upload", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def ingest_upload(spec: IngestRequest = IngestRequest()) -> None:
     """Validate the uploads, quarantine what is bad, write the version and announce it."""
     manifest = ingest_uploads(spec)

@@ -1,23 +1,33 @@
 """What people ask for is compared with what the champion was made for."""
 
-from prefect import flow
+from prefect import flow, unmapped
 
 from tasks.core.config.requests import MonitorRequest
-from tasks.ingest import reconsider_dataset
-from tasks.monitor import check_drift, decide_retrain, embed_prompts, find_new_prompts, flush_outbox, report_drift
+from tasks.ingest import reconsider_datasets
+from tasks.labels import label_run
+from tasks.monitor import (
+    check_drift,
+    decide_retrain,
+    embed_prompts,
+    find_new_prompts,
+    flush_outbox,
+    open_check,
+    report_drift,
+)
 from tasks.scale import task_runner
 from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="monitor-drift", task_runner=task_runner(), timeout_seconds=LONG_FLOW)
+@flow(name="monitor-drift", on_running=[label_run], task_runner=task_runner(), timeout_seconds=LONG_FLOW)
 def monitor_drift(spec: MonitorRequest = MonitorRequest()) -> None:
     """Check the last window for drift and decide whether to retrain; data that had to wait is looked at again."""
     flush_outbox()
-    reconsider_dataset()
-    embed_prompts.map(find_new_prompts(spec)).result()
-    record = check_drift(spec)
+    reconsider_datasets(spec)
+    check = open_check(spec)
+    embed_prompts.map(find_new_prompts(check), model=unmapped(check.model)).result()
+    record = check_drift(check)
     decision = decide_retrain(record, spec)
-    report_drift(record, decision, spec)
+    report_drift(check, record, decision)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,17 @@
 from prefect import flow
 
 from tasks.core.config.requests import ReconcileRequest
+from tasks.labels import label_run
 from tasks.outcomes import close_retrains
-from tasks.reconcile import put_right
+from tasks.reconcile import reconcile_projections
 from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="reconcile-champion", timeout_seconds=LONG_FLOW)
+@flow(name="reconcile-champion", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def reconcile_champion(spec: ReconcileRequest = ReconcileRequest()) -> None:
     """Bring outcomes, channels, other places and MLflow in line with what is recorded, after whatever was killed."""
-    close_retrains()
-    put_right()
+    close_retrains(spec)
+    reconcile_projections(spec)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from prefect import State, flow
 
 from tasks.core.config.requests import RetrainRequest
 from tasks.core.errors import StageCancelled
+from tasks.labels import label_run
 from tasks.outcomes import record_cancellation, record_failure, record_outcome
 from tasks.retrain import compete, is_done, publish_stage, request_training, train_stage
 from tasks.timeouts import RETRAIN
 
 
-@flow(name="retrain-model", on_failure=[record_failure], timeout_seconds=RETRAIN)
+@flow(name="retrain-model", on_running=[label_run], on_failure=[record_failure], timeout_seconds=RETRAIN)
 def retrain_model(spec: RetrainRequest = RetrainRequest()) -> State[None] | None:
     """Train, evaluate, promote and publish; a stage that has completed is not run again, nor one that is cancelled."""
     if is_done(spec):

@@ -3,11 +3,12 @@
 from prefect import flow
 
 from tasks.core.config.requests import SteerRequest
+from tasks.labels import label_run
 from tasks.steer import steer
 from tasks.timeouts import SHORT_FLOW
 
 
-@flow(name="steer-retraining", timeout_seconds=SHORT_FLOW)
+@flow(name="steer-retraining", on_running=[label_run], timeout_seconds=SHORT_FLOW)
 def steer_retraining(spec: SteerRequest = SteerRequest()) -> None:
     """Keep an operator's word, which the policy follows from the next cause on; what runs already runs to its end."""
     steer(spec)

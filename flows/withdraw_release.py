@@ -3,17 +3,18 @@
 from prefect import flow
 
 from tasks.core.config.requests import WithdrawRequest
-from tasks.lifecycle import tell_of_withdrawal, withdraw_generation
-from tasks.reconcile import put_right
+from tasks.labels import label_run
+from tasks.lifecycle import notify_withdrawal, withdraw_generation
+from tasks.reconcile import reconcile_projections
 from tasks.timeouts import LONG_FLOW
 
 
-@flow(name="withdraw-release", timeout_seconds=LONG_FLOW)
+@flow(name="withdraw-release", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def withdraw_release(spec: WithdrawRequest = WithdrawRequest()) -> None:
     """Withdraw it everywhere, serve what takes its place, and tell people even where a place is down."""
     done = withdraw_generation(spec)
-    tell_of_withdrawal(done)
-    put_right()
+    notify_withdrawal(spec, done)
+    reconcile_projections(spec)
 
 
 if __name__ == "__main__":

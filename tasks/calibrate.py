@@ -3,9 +3,8 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import open_context
+from tasks.context import artifact_key, open_model
 from tasks.core import clock
-from tasks.core.config.presets import load_preset
 from tasks.core.config.requests import CalibrateRequest
 from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.gate.calibration import Calibration, propose
@@ -18,16 +17,18 @@ from tasks.timeouts import ON_THE_GPU
 @task(timeout_seconds=ON_THE_GPU)
 def calibrate(request: CalibrateRequest) -> Calibration:
     """Measure the noise, keep it under `calibrations/`, and show the margins that follow."""
-    store, settings = open_context()
+    installation, model = open_model(request.model)
     with one_on_the_gpu():
-        first, second = calibration_scores(store, settings, request, Clip(settings))
-    found = propose(first, second, request.gate or load_preset().gate)
-    key = f"calibrations/{settings.model}/{clock.now():%Y%m%dT%H%M%S}.json"
-    store.write(key, render(found))
+        first, second = calibration_scores(installation, model, request, Clip(model, installation.settings.device))
+    found = propose(first, second, request.gate or model.preset.gate)
+    place = f"calibrations/{model.name}/{clock.now():%Y%m%dT%H%M%S}.json"
+    installation.store.write(place, render(found))
     for noise in found.noises:
         get_run_logger().info("%s; mean %.3f", noise.says, noise.level)
-    get_run_logger().info("%s/%s", store.url, key)
+    get_run_logger().info("%s/%s", installation.store.url, place)
     lines = "\n".join(f"- {noise.says}; mean {noise.level:.3f}" for noise in found.noises)
     text = f"{lines}\n\nThe least margins that make sense, for the preset:\n\n```yaml\ngate:\n{found.as_yaml()}```"
-    create_markdown_artifact(text, key="calibration", description="The noise of the gate's measures")
+    create_markdown_artifact(
+        text, key=artifact_key(model.name, "calibration"), description="The noise of the gate's measures"
+    )
     return found

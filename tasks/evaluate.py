@@ -5,10 +5,11 @@ import base64
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_table_artifact
 
-from tasks.context import open_context
+from tasks.context import artifact_key, open_model
 from tasks.core.config.requests import EvaluateRequest
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate
+from tasks.core.installation import open_installation
 from tasks.core.models.clip import Clip
 from tasks.core.models.images import light
 from tasks.core.registry.results import EvaluationResult, summary
@@ -19,16 +20,15 @@ from tasks.timeouts import LONG, ON_THE_GPU
 @task(timeout_seconds=LONG)
 def plan_evaluate(request: EvaluateRequest) -> EvaluationPlan:
     """Resolve the training, the champion and the prompts."""
-    store, settings = open_context()
-    return plan_evaluation(store, settings, request)
+    return plan_evaluation(*open_model(request.model), request)
 
 
 @task(timeout_seconds=ON_THE_GPU)
 def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
     """Render and measure challenger and champion, or find the result of the same plan; one at a time on the GPU."""
-    store, settings = open_context()
+    installation, model = open_model(plan.model)
     with one_on_the_gpu():
-        result = evaluate(store, settings, plan, Clip(settings))
+        result = evaluate(installation, model, plan, Clip(model, installation.settings.device))
     get_run_logger().info("evaluation %s: %s", result.key, summary(result.challenger, result.fixed))
     for refusal in result.evidence.refusals:
         get_run_logger().warning("the challenger is refused: %s", refusal)
@@ -38,14 +38,20 @@ def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
 @task(timeout_seconds=LONG)
 def show_evaluation(result: EvaluationResult) -> None:
     """Put the table and the picture grids on the run's page."""
-    store, _ = open_context()
+    store = open_installation().store
     rows = [
         {"prompts": kind, "model": model, **{k: round(v, 3) for k, v in summary(scores, prompts).items()}}
         for kind, prompts in result.kinds.items()
         for model, scores in (("champion", result.champion), ("challenger", result.challenger))
     ]
-    create_table_artifact(rows, key="evaluation", description="Means over prompts and seeds")
+    create_table_artifact(
+        rows, key=artifact_key(result.model, "evaluation"), description="Means over prompts and seeds"
+    )
     for kind, place in result.grids.items():
         grid = base64.b64encode(light(store.read(place))).decode()
         description = f"Champion left, challenger right: {kind} prompts"
-        create_image_artifact(f"data:image/webp;base64,{grid}", key=f"pictures-{kind}", description=description)
+        create_image_artifact(
+            f"data:image/webp;base64,{grid}",
+            key=artifact_key(result.model, f"pictures-{kind}"),
+            description=description,
+        )

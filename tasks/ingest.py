@@ -3,12 +3,13 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from tasks.context import announce, open_context
-from tasks.core.config.presets import load_preset
-from tasks.core.config.requests import IngestRequest
+from tasks.context import announce, artifact_key, open_model
+from tasks.core.config.model import ModelConfig
+from tasks.core.config.requests import IngestRequest, MonitorRequest
 from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
 from tasks.core.errors import DatasetUnusable
-from tasks.core.lifecycle import announcements
+from tasks.core.installation import Installation, open_installation
+from tasks.core.lifecycle.announcements import decision_events
 from tasks.core.retraining.decisions import record_decision
 from tasks.core.retraining.new_data import decide_on_new_data
 from tasks.timeouts import LONG, SHORT
@@ -18,52 +19,57 @@ MOST_ROWS = 200  # of an artifact
 
 @task(timeout_seconds=LONG)
 def ingest_uploads(request: IngestRequest) -> Manifest:
-    """Make a dataset version of all uploads and tell what was refused."""
-    store, settings = open_context()
-    name = request.dataset or settings.dataset
-    manifest, refusals = ingest(store, name, request.ingest or load_preset().ingest, settings.trigger)
+    """Make a dataset version of all uploads and log what was refused."""
+    installation = open_installation()
+    name = request.dataset or installation.only_dataset()
+    model, *_ = installation.subscribers(name)
+    spec = (request.ingest or model.preset.ingest).filled(model.trigger)
+    manifest, refusals = ingest(installation.store, name, spec, model.trigger)
     logger = get_run_logger()
     logger.info("dataset %s version %s: %d pictures", name, manifest.version, len(manifest.items))
     if refusals:
         rows = [{"name": r.name, "reason": r.reason} for r in refusals[:MOST_ROWS]]
         what = f"Uploads that are not in the dataset: {len(rows)} of {len(refusals)}, all are in the store's quarantine"
-        create_table_artifact(rows, key="quarantine", description=what)
-    lines = remarks(store, manifest)
+        create_table_artifact(rows, key=artifact_key(name, "quarantine"), description=what)
+    lines = remarks(installation.store, manifest)
     for line in lines:
         logger.info("%s", line)
     if lines:
         rows = [{"remark": line} for line in lines]
-        create_table_artifact(rows, key="remarks", description="What was refused, left out, changed or not used")
+        what = "What was refused, left out, changed or not used"
+        create_table_artifact(rows, key=artifact_key(name, "remarks"), description=what)
     text = (
         f"Dataset **{name}**, version `{manifest.version}`: {len(manifest.items)} pictures, {manifest.new} of them new."
     )
-    create_markdown_artifact(text, key="dataset", description="The dataset version")
+    create_markdown_artifact(text, key=artifact_key(name, "dataset"), description="The dataset version")
     return manifest
 
 
 @task(timeout_seconds=SHORT)
 def announce_dataset(manifest: Manifest) -> None:
-    """Decide by the policy whether the new pictures start a retrain, and emit the event."""
-    _announce(manifest, again=False)
+    """For each model that subscribes: decide by its policy whether the new pictures start a retrain; emit the event."""
+    installation = open_installation()
+    for model in installation.subscribers(manifest.dataset):
+        _announce(installation, model, manifest, again=False)
 
 
 @task(timeout_seconds=SHORT)
-def reconsider_dataset() -> None:
-    """Look again at the newest version if its retrain was declined: what stood in the way may be over."""
-    store, settings = open_context()
-    try:
-        manifest = load_manifest(store, settings.dataset)
-    except DatasetUnusable:  # nothing was uploaded yet
-        return
-    _announce(manifest, again=True)
+def reconsider_datasets(request: MonitorRequest) -> None:
+    """Look again at the newest versions if their retrain was declined: what stood in the way may be over."""
+    installation, model = open_model(request.model)
+    for dataset in model.datasets:
+        try:
+            manifest = load_manifest(installation.store, dataset)
+        except DatasetUnusable:  # nothing was uploaded yet
+            continue
+        _announce(installation, model, manifest, again=True)
 
 
-def _announce(manifest: Manifest, again: bool) -> None:
-    store, settings = open_context()
-    decision = decide_on_new_data(store, settings, manifest, load_preset().policy, again)
+def _announce(installation: Installation, model: ModelConfig, manifest: Manifest, again: bool) -> None:
+    decision = decide_on_new_data(installation.store, model, manifest, again)
     if decision is None:
-        get_run_logger().info("nothing new to say of version %s", manifest.version)
+        get_run_logger().info("model %s: nothing new about version %s", model.name, manifest.version)
         return
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
-    record_decision(store, settings.model, decision)
-    announce(store, *announcements.decision_events(settings.model, decision))
+    record_decision(installation.store, model.name, decision)
+    announce(installation.store, *decision_events(model.name, decision))

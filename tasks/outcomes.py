@@ -12,9 +12,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled
 from pydantic import ValidationError
 
-from tasks.context import open_context
+from tasks.context import artifact_key, open_model
 from tasks.core import clock
-from tasks.core.config.requests import RetrainRequest, TrainRequest
+from tasks.core.config.requests import ReconcileRequest, RetrainRequest, TrainRequest
 from tasks.core.errors import DyeworksError, StageCancelled
 from tasks.core.registry.results import PromotionResult
 from tasks.core.retraining.decisions import Outcome, RetrainDecision, make_decision, read_decisions, record_decision
@@ -31,7 +31,7 @@ def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, pr
     outcome: Outcome = "promote" if verdict == "promote" else "keep"
     decision = _record(request, outcome, reason, training.version, promotion.generation, key)
     text = f"**{verdict}** (started by {request.cause}, {decision.gpu_hours:.2g} GPU-hours): {reason}"
-    create_markdown_artifact(text, key="retrain", description="How the retrain ended")
+    create_markdown_artifact(text, key=artifact_key(training.model, "retrain"), description="How the retrain ended")
 
 
 def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
@@ -45,9 +45,8 @@ def _training_key(request: RetrainRequest) -> str:
     from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile does not wait for torch
     from tasks.retrain import training_of  # noqa: PLC0415
 
-    store, settings = open_context()
     try:
-        return plan_training(store, settings, training_of(request)).key
+        return plan_training(*open_model(request.model), training_of(request)).key
     except DyeworksError:
         return ""
 
@@ -57,8 +56,9 @@ def _record(
 ) -> RetrainDecision:
     from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile does not wait for torch
 
-    store, settings = open_context()
-    costs = costs_of(store, training, read_decisions(store, settings.model)) if training else {}
+    installation, model = open_model(request.model)
+    store = installation.store
+    costs = costs_of(store, model.name, training, read_decisions(store, model.name)) if training else {}
     decision = make_decision(
         "outcome",
         clock.now(),
@@ -71,7 +71,7 @@ def _record(
         costs=costs,
         gpu_hours=sum(costs.values()),
     )
-    record_decision(store, settings.model, decision)
+    record_decision(store, model.name, decision)
     return decision
 
 
@@ -82,16 +82,16 @@ def record_cancellation(request: RetrainRequest, stopped: StageCancelled) -> Sta
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=SHORT)
-def close_retrains() -> None:
+def close_retrains(request: ReconcileRequest) -> None:
     """Record how retrains ended whose run is over without an outcome: cancelled, or cut off for good."""
-    store, settings = open_context()
-    runs = _runs() if (waiting := list(_without_outcome(read_decisions(store, settings.model)))) else []
+    installation, model = open_model(request.model)
+    runs = _runs() if (waiting := list(_without_outcome(read_decisions(installation.store, model.name)))) else []
     for decision in waiting:
         mine = [run for run in runs if _request(run).decision == decision.id]
         if mine and (found := _ended(mine)):
             outcome, reason = found
-            request = _request(mine[0])
-            _record(request, outcome, reason, "", 0, _training_key(request))
+            asked = _request(mine[0])
+            _record(asked, outcome, reason, "", 0, _training_key(asked))
             get_run_logger().warning("retrain %s: %s (%s)", decision.id, outcome, reason)
 
 

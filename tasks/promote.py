@@ -5,8 +5,9 @@ from base64 import b64encode
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
-from tasks.context import announce, open_context
-from tasks.core.config.requests import PromoteRequest, RollBackRequest
+from tasks.context import announce, artifact_key, open_model
+from tasks.core.config.requests import ModelRequest, PromoteRequest, RollBackRequest
+from tasks.core.installation import open_installation
 from tasks.core.lifecycle.announcements import promotion_event
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.roll_back import repeatable, roll_back
@@ -19,8 +20,7 @@ from tasks.timeouts import LONG, SHORT
 @task(timeout_seconds=LONG)
 def gate_and_promote(request: PromoteRequest) -> PromotionResult:
     """Gate the evaluation and record a promotion in the ledger."""
-    store, settings = open_context()
-    result = promote(store, settings, request)
+    result = promote(*open_model(request.model), request)
     get_run_logger().info("gate: %s (%s)", result.decision.verdict, result.decision.reason)
     return result
 
@@ -30,24 +30,25 @@ def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
     """Keep the decision's document, and put it on the run's page with the picture grids."""
     from tasks.core.reporting.gate_document import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
 
-    store, settings = open_context()
-    document = write_document(store, settings, request, result)
-    get_run_logger().info("%s/%s", store.url, document.key)
-    create_markdown_artifact(document.markdown, key="decision", description="The gate's decision")
+    installation, model = open_model(result.model)
+    document = write_document(installation, model, request, result)
+    get_run_logger().info("%s/%s", installation.store.url, document.key)
+    create_markdown_artifact(
+        document.markdown, key=artifact_key(model.name, "decision"), description="The gate's decision"
+    )
     rows = [check.model_dump(mode="json", exclude={"schema_version"}) for check in result.decision.checks]
-    create_table_artifact(rows, key="gate", description=f"Verdict: {result.decision.verdict}")
+    create_table_artifact(rows, key=artifact_key(model.name, "gate"), description=f"Verdict: {result.decision.verdict}")
     for number, (title, grid) in enumerate(document.grids.items(), 1):
         url = f"data:image/webp;base64,{b64encode(light(grid)).decode()}"
-        create_image_artifact(url, key=f"decision-pictures-{number}", description=title)
+        create_image_artifact(url, key=artifact_key(model.name, f"decision-pictures-{number}"), description=title)
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=SHORT)
 def announce_promotion(result: PromotionResult) -> None:
-    """Tell of a promotion."""
-    store, settings = open_context()
-    if not result.generation:
-        return
-    announce(store, promotion_event(settings.model, result.generation, result.release, result.decision.reason))
+    """Emit the event of a promotion."""
+    if result.generation:
+        event = promotion_event(result.model, result.generation, result.release, result.decision.reason)
+        announce(open_installation().store, event)
 
 
 def enter_roll_back(request: RollBackRequest) -> Entry:
@@ -58,25 +59,24 @@ def enter_roll_back(request: RollBackRequest) -> Entry:
 @task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=SHORT)
 def name_what_it_leaves(request: RollBackRequest) -> RollBackRequest:
     """Say which generation is left, where nothing is said of it, so that the next step can be repeated."""
-    return repeatable(*open_context(), request)
+    return repeatable(*open_model(request.model), request)
 
 
 @task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=LONG)
 def append_roll_back(request: RollBackRequest) -> Entry:
     """Append the roll-back to the ledger."""
-    store, settings = open_context()
-    entry = roll_back(store, settings, request)
+    installation, model = open_model(request.model)
+    entry = roll_back(installation, model, request)
     served = f"release `{entry.release}` of generation {entry.restores}" if entry.release else "the bare base"
     text = f"Generation {entry.generation} serves {served}: {entry.reason}"
-    create_markdown_artifact(text, key="roll-back", description="The roll-back")
+    create_markdown_artifact(text, key=artifact_key(model.name, "roll-back"), description="The roll-back")
     return entry
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
-def project_ledger() -> None:
+def project_ledger(request: ModelRequest) -> None:
     """Bring MLflow's versions and aliases in line with the ledger."""
     from tasks.core.publishing.mlflow_registry import sync_mlflow_registry  # noqa: PLC0415  late: a roll-back does not wait for mlflow
 
-    store, settings = open_context()
-    for change in sync_mlflow_registry(store, settings):
+    for change in sync_mlflow_registry(*open_model(request.model)):
         get_run_logger().info("%s", change)

@@ -3,8 +3,9 @@
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import announce, everywhere, open_context
+from tasks.context import announce, artifact_key, everywhere, open_model
 from tasks.core.config.requests import PublishRequest
+from tasks.core.installation import open_installation
 from tasks.core.lifecycle.announcements import publication_event
 from tasks.core.lifecycle.publish import distribute, serve
 from tasks.core.registry.channel import Channel
@@ -16,26 +17,26 @@ from tasks.timeouts import LONG, SHORT
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
     """Read the release back, and flip the champion channel."""
-    store, settings = open_context()
-    entry, channel = serve(store, settings, request)
+    installation, model = open_model(request.model)
+    entry, channel = serve(installation, model, request)
     told = f"release `{channel.release}`" if channel.release else "the bare base"
     get_run_logger().info("generation %d (%s) is served", channel.generation, told)
     text = f"Generation **{channel.generation}**, {told}, replaces `{channel.previous or 'the bare base'}`."
-    create_markdown_artifact(text, key="champion", description="What the storefront serves")
+    create_markdown_artifact(text, key=artifact_key(model.name, "champion"), description="What the storefront serves")
     return entry, channel
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=SHORT)
 def announce_publication(entry: Entry, channel: Channel) -> None:
-    """Tell of what is served now."""
-    store, settings = open_context()
-    announce(store, publication_event(settings.model, channel.generation, channel.release, entry.reason))
+    """Emit the event of what is served now."""
+    event = publication_event(entry.model, channel.generation, channel.release, entry.reason)
+    announce(open_installation().store, event)
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def distribute_generation(entry: Entry, channel: Channel) -> PublishResult:
     """Bring what is served to every other place."""
-    done = everywhere(lambda store, settings: distribute(store, settings, entry, channel))
+    done = everywhere(entry.model, lambda installation, model: distribute(installation, model, entry, channel))
     for place, version in done.places.items():
         get_run_logger().info("generation %d is at %s as %s", entry.generation, place, version or "the bare base")
     return done

@@ -3,16 +3,17 @@
 from prefect import get_run_logger, task
 
 from tasks.context import everywhere
+from tasks.core.config.requests import ModelRequest
 from tasks.core.errors import ReconcileFailed
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.timeouts import LONG
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
-def put_right() -> tuple[str, ...]:
-    """Bring every projection in line with the ledger, and tell what was not."""
+def reconcile_projections(request: ModelRequest) -> tuple[str, ...]:
+    """Bring every projection in line with the ledger, and log what was not."""
     try:
-        changes = everywhere(reconcile)
+        changes = everywhere(request.model, reconcile)
     except ReconcileFailed as error:
         _log(error.changes)
         raise

@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from tasks.core.config.installation import get_settings
+from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 
 
@@ -14,7 +14,7 @@ def task_runner() -> TaskRunner[Any]:
     Raises:
         SettingError: the setting is there, and prefect-dask is not.
     """
-    address = get_settings().dask
+    address = Settings().dask
     if not address:
         return ThreadPoolTaskRunner(max_workers=1)
     try:

@@ -8,8 +8,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempoten
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
-from tasks.core.config.base import Spec
+from tasks.core.config.requests import ModelRequest
 from tasks.core.errors import StageCancelled, StageFailed
+from tasks.labels import model_tag, stage_name
 from tasks.timeouts import STAGE
 
 MOST = 100  # attempts at the same stage, of all retrains together
@@ -17,7 +18,7 @@ OWN, FAILURES = 4, 2  # new attempts of one retrain that may end badly, and thos
 
 
 @task(task_run_name="{name}", timeout_seconds=STAGE)
-def run_stage(name: str, spec: Spec, key: str) -> None:
+def run_stage(name: str, spec: ModelRequest, key: str) -> None:
     """Run a stage's deployment to its end.
 
     The idempotency key is the stage's key and an attempt: an earlier attempt that is still running is
@@ -32,14 +33,15 @@ def run_stage(name: str, spec: Spec, key: str) -> None:
     attempts = [f"{name}-{key}-{number}" for number in range(1, MOST + 1)]
     made, failed = _made(attempts), list[bool]()
     message, run_id = "all attempts are used up", ""
-    for attempt in attempts:
+    for number, attempt in enumerate(attempts, 1):
         run = cast(
             FlowRun,
             run_deployment(
                 f"{name}/{name}",
                 parameters={"spec": spec.model_dump(mode="json")},
-                flow_run_name=attempt,  # by which automations know it
+                flow_run_name=stage_name(spec.model, name, key, number),  # by which automations know it
                 idempotency_key=attempt,
+                tags=[model_tag(spec.model)],
                 poll_interval=1,
             ),
         )

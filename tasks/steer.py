@@ -2,7 +2,7 @@
 
 from prefect import get_run_logger, task
 
-from tasks.context import open_context
+from tasks.context import open_model
 from tasks.core import clock
 from tasks.core.config.requests import SteerRequest
 from tasks.core.retraining.decisions import RetrainDecision, make_decision, record_decision
@@ -11,10 +11,10 @@ from tasks.timeouts import SHORT
 
 @task(timeout_seconds=SHORT)
 def steer(request: SteerRequest) -> RetrainDecision:
-    """Keep it among the decisions."""
-    store, settings = open_context()
+    """Record it among the decisions."""
+    installation, model = open_model(request.model)
     word = f"{request.actor}: {request.reason}"
     decision = make_decision("operator", clock.now(), (request.action, word), request.action)
-    record_decision(store, settings.model, decision)
+    record_decision(installation.store, model.name, decision)
     get_run_logger().info("%s by %s: %s", request.action, request.actor, request.reason)
     return decision

@@ -6,7 +6,7 @@ from PIL import Image
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 
-from tasks.context import open_context
+from tasks.context import artifact_key, open_model
 from tasks.core.clock import Throttle
 from tasks.core.config.requests import TrainRequest
 from tasks.core.errors import Terminated
@@ -24,8 +24,8 @@ LOG_SECONDS = 30.0  # between two lines of the log
 class _Progress:
     """Shows the course of a training on the run's page, and in its log; a server that is away is told at the end."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, key: str, steps: int) -> None:
+        self.key, self.steps = key, steps
         self.logger = get_run_logger()
         self.artifact: UUID | None = None
         self.fault = ""
@@ -46,7 +46,7 @@ class _Progress:
             if self.artifact:
                 update_progress_artifact(self.artifact, share, description=said)
             else:
-                made = create_progress_artifact(share, key="training-progress", description=said)
+                made = create_progress_artifact(share, key=self.key, description=said)
                 self.artifact = made if isinstance(made, UUID) else None
             self.fault = ""
         except Terminated:
@@ -67,8 +67,7 @@ class _Progress:
 @task(timeout_seconds=LONG)
 def plan_train(request: TrainRequest) -> TrainPlan:
     """Resolve the dataset version and the specification, before any training starts."""
-    store, settings = open_context()
-    plan = plan_training(store, settings, request)
+    plan = plan_training(*open_model(request.model), request)
     get_run_logger().info("training %s: dataset %s version %s", plan.key, plan.dataset, plan.version)
     return plan
 
@@ -76,23 +75,24 @@ def plan_train(request: TrainRequest) -> TrainPlan:
 @task(timeout_seconds=TRAINING)
 def run_training(plan: TrainPlan) -> TrainResult:
     """Train, or find the result of the same plan; when the process is told to end, there is a checkpoint first."""
-    store, settings = open_context()
-    progress = _Progress(plan.spec.steps)
-    result = interruptible(lambda: train(store, settings, plan, progress))
+    installation, model = open_model(plan.model)
+    progress = _Progress(artifact_key(plan.model, "training-progress"), plan.spec.steps)
+    result = interruptible(lambda: train(installation, model, plan, progress))
     if progress.fault:
         get_run_logger().warning("%s", progress.fault)
     text = (
         f"LoRA `{result.key}` on dataset version `{result.dataset_version}`: {plan.spec.steps} steps, "
         f"loss {result.loss:.4f}, {result.steps_per_second:.2f} steps/s, MLflow run `{result.mlflow_run or 'none'}`."
     )
-    create_markdown_artifact(text, key="training", description="The trained LoRA")
+    create_markdown_artifact(text, key=artifact_key(plan.model, "training"), description="The trained LoRA")
     return result
 
 
 @task(timeout_seconds=LONG)
 def forecast_training(plan: TrainPlan) -> Forecast:
     """Do a few real steps, and tell what the whole would be."""
-    store, settings = open_context()
-    found = forecast(store, settings, plan)
-    create_markdown_artifact("\n".join(f"- {line}" for line in lines(found)), key="training-forecast")
+    found = forecast(*open_model(plan.model), plan)
+    create_markdown_artifact(
+        "\n".join(f"- {line}" for line in lines(found)), key=artifact_key(plan.model, "training-forecast")
+    )
     return found

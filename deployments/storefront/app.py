@@ -25,11 +25,10 @@ from deployments.storefront.request_filter import RequestFilter, problems
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
 from deployments.storefront.service import StorefrontService, encode
 from deployments.storefront.sessions import Sessions
-from tasks.core.config.installation import Settings, get_settings
-from tasks.core.config.presets import load_preset
+from tasks.core.config.installation import Settings
 from tasks.core.errors import ObjectMissing
+from tasks.core.installation import open_installation
 from tasks.core.reporting.metrics import CONTENT_TYPE, metrics_key
-from tasks.core.store import open_store
 from tasks.core.traffic.feedback import Vote
 
 log = logging.getLogger("dyeworks.storefront")
@@ -38,24 +37,28 @@ SCRAPES = 2  # of /metrics at once, so that a store that hangs holds no more thr
 
 
 class Storefront:
-    """The API. The shop opens when the store can be opened; until then all is answered 503. Raises SettingError."""
+    """The API of one model. Until the store can be opened, and has the model, all is answered 503.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings, self.sessions, self.spec = settings, Sessions(settings.trusted_addresses), load_preset().guard
+    Raises:
+        SettingError: the trusted addresses are none.
+    """
+
+    def __init__(self, settings: Settings, model: str) -> None:
+        self.settings, self.model, self.sessions = settings, model, Sessions(settings.trusted_addresses)
         self.opened: StorefrontService | None = None
         self.closing = threading.Event()
         self.scrapes = threading.BoundedSemaphore(SCRAPES)
 
     @property
-    def shop(self) -> StorefrontService:
-        """The shop; raises RenderUnavailable while it is closed."""
+    def service(self) -> StorefrontService:
+        """What renders; raises RenderUnavailable while there is none."""
         if self.opened is None:
-            raise RenderUnavailable("the store cannot be opened; the log says why")
+            raise RenderUnavailable("the store cannot be opened, or has no such model; the log says why")
         return self.opened
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Run the shop beside the server."""
+        """Run the service beside the server."""
         opening = threading.Thread(target=self._open, name="opening", daemon=True)
         opening.start()
         yield
@@ -67,26 +70,27 @@ class Storefront:
     def _open(self) -> None:
         while not self.closing.is_set():
             try:
-                shop = StorefrontService(open_store(self.settings.store), self.settings, self.sessions, self.spec)
+                installation = open_installation(self.settings)
+                service = StorefrontService(installation, installation.model(self.model), self.sessions)
             except Exception as error:  # the thread's boundary: whatever a store's client raises, it is tried again
-                log.error("the store cannot be opened: %s", error)
+                log.error("the store cannot be served from: %s", error)
                 self.closing.wait(self.settings.poll_seconds)
             else:
-                shop.start()
-                self.opened = shop
+                service.start()
+                self.opened = service
                 return
 
     async def health(self) -> dict[str, object]:
         """Whether pictures can be rendered, and with what."""
-        return self.shop.health()
+        return self.service.health()
 
     def metrics(self) -> Response:
         """The last drift check and the retrains, for Prometheus; 404 before the first check."""
-        store = self.shop.store
+        store = self.service.store
         if not self.scrapes.acquire(blocking=False):
             raise HTTPException(503, "the store answers slowly; ask later", {"Retry-After": "30"})
         try:
-            text = store.read(metrics_key(self.settings.model))
+            text = store.read(metrics_key(self.service.model.name))
         except ObjectMissing as error:
             raise HTTPException(404, "no drift check has been made yet") from error
         except Exception as error:  # the request's boundary: whatever a store's client raises
@@ -117,11 +121,15 @@ class Storefront:
 
     async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
         """A picture, logged; its request's id, and the picture."""
-        return await self.shop.draw(request, host)
+        return await self.service.draw(request, host)
+
+    def trigger(self) -> str:
+        """The model's trigger word; empty while it is not known."""
+        return self.opened.model.trigger if self.opened else ""
 
     def vote(self, request_id: str, liked: bool) -> Vote:
         """Take a vote; raises PictureUnknown and VotesExhausted."""
-        return self.shop.feedback.vote(request_id, liked)
+        return self.service.feedback.vote(request_id, liked)
 
 
 async def unless_hung_up(http: Request, work: Coroutine[None, None, T]) -> T:
@@ -137,9 +145,9 @@ async def unless_hung_up(http: Request, work: Coroutine[None, None, T]) -> T:
         gone.cancel()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application of an installation."""
-    storefront = Storefront(settings)
+def create_app(settings: Settings, model: str = "") -> FastAPI:
+    """The application that serves a model of an installation, its only one where none is named."""
+    storefront = Storefront(settings, model)
     app = FastAPI(title="dyeworks storefront", lifespan=storefront.lifespan)
     app.get("/health")(storefront.health)
     app.get("/metrics", include_in_schema=False)(storefront.metrics)
@@ -151,7 +159,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(PictureUnknown, _refused_vote)
     app.add_exception_handler(VotesExhausted, _refused_vote)
     page = build_page(
-        settings.trigger,
+        storefront.trigger,
         settings.render_batch,
         storefront.draw,
         lambda picture: encode(picture.image, "WEBP"),
@@ -160,7 +168,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         RequestFilter,
         proxied=bool(settings.proxies),
-        functions=len(page.fns),
+        inputs=[len(function.inputs) for function in page.fns.values()],
         crowded=lambda session: is_crowded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
@@ -178,10 +186,3 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 def _refused_vote(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 429 if isinstance(error, VotesExhausted) else 404)
-
-
-def __getattr__(name: str) -> FastAPI:
-    """`app`, as a server asks for it; made only then, so that who imports `create_app` gets no other application."""
-    if name == "app":
-        return create_app(get_settings())
-    raise AttributeError(name)

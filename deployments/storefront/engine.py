@@ -16,11 +16,11 @@ from PIL import Image
 
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.follower import Follower, Served
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.events import Unhealthy
+from tasks.core.installation import Installation
 from tasks.core.models.images import image_fault
 from tasks.core.models.rendering import Renderer
-from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
 WAITING = 512  # requests that wait for the engine, and for the page, at most
@@ -56,13 +56,14 @@ class Engine:
 
     def __init__(
         self,
-        store: Store,
-        settings: Settings,
+        installation: Installation,
+        model: ModelConfig,
         failures: int,
         tell: Callable[[Unhealthy], None],
         died: Callable[[], None] | None = None,
     ) -> None:
-        self.store, self.settings, self.failures, self.tell, self.died = store, settings, failures, tell, died
+        self.installation, self.model, self.failures, self.tell, self.died = installation, model, failures, tell, died
+        self.settings = installation.settings
         self.jobs: queue.Queue[Job] = queue.Queue(maxsize=WAITING)
         self.stopping = threading.Event()
         self.ready = threading.Event()
@@ -106,7 +107,7 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            self.follower = Follower(self.store, self.settings, Renderer(self.settings), self.failures, self.tell)
+            self.follower = self._follower()
             while not self.stopping.is_set():
                 self._turn()
         except BaseException:  # the thread's boundary: whatever it is, the process must not go on without an engine
@@ -115,6 +116,10 @@ class Engine:
         self._refuse_waiting()
         if self.died and not self.stopping.is_set():
             self.died()
+
+    def _follower(self) -> Follower:
+        renderer = Renderer(self.model.base, self.settings.device)
+        return Follower(self.installation, self.model, renderer, self.failures, self.tell)
 
     def _turn(self) -> None:
         """Follow the champion and render a batch; whatever goes wrong is the end of that batch alone."""
@@ -182,7 +187,7 @@ class Engine:
         start, served = time.perf_counter(), follower.served
         prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
         try:
-            images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.settings.render_guidance)
+            images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.model.serving.guidance)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 follower.ailing = f"{served}: {error}"

@@ -26,8 +26,8 @@ class ServedPicture:
 class Feedback:
     """Remembers the newest pictures; a vote is one of the session that the picture was drawn for."""
 
-    def __init__(self, remembered: int, *takers: Callable[[Vote], None]) -> None:
-        self.remembered, self.takers = remembered, takers
+    def __init__(self, model: str, remembered: int, *takers: Callable[[Vote], None]) -> None:
+        self.model, self.remembered, self.takers = model, remembered, takers
         self.pictures: OrderedDict[str, ServedPicture] = OrderedDict()
         self.lock = threading.Lock()
 
@@ -43,6 +43,7 @@ class Feedback:
         drawn = self._count(request_id)
         vote = Vote(
             request_id=request_id,
+            model=self.model,
             time=clock.now(),
             liked=liked,
             release=drawn.release,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import (
     DocumentInvalid,
     ModelUnusable,
@@ -18,11 +18,11 @@ from tasks.core.errors import (
     StoreUnusable,
 )
 from tasks.core.events import Unhealthy
+from tasks.core.installation import Installation
 from tasks.core.models.rendering import Renderer
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release
-from tasks.core.store import Store
 from tasks.core.store.documents import digest
 
 log = logging.getLogger("dyeworks.storefront")
@@ -45,15 +45,15 @@ class Follower:
 
     def __init__(
         self,
-        store: Store,
-        settings: Settings,
+        installation: Installation,
+        model: ModelConfig,
         renderer: Renderer,
         failures: int,
         tell: Callable[[Unhealthy], None],
     ) -> None:
-        self.store, self.settings, self.renderer = store, settings, renderer
+        self.store, self.model, self.renderer = installation.store, model, renderer
         self.failures, self.tell = failures, tell
-        self.seen = settings.cache / "served" / digest(store.url, settings.model)
+        self.seen = installation.settings.cache / "served" / digest(self.store.url, model.name)
         self.served = Served()
         self.settled = False  # whether what the channel names, or what is served in its place, was ever found and drew
         self.channel: Channel | None = None
@@ -79,7 +79,7 @@ class Follower:
 
         Where the machine is at fault, what is served stays too, and the channel's generation is tried again next time.
         """
-        channel, _ = read_channel(self.store, self.settings.model)
+        channel, _ = read_channel(self.store, self.model.name)
         if channel is None:
             self._require_new()
             self.settled = True
@@ -112,7 +112,7 @@ class Follower:
             self._serve(Served(channel.release, channel.generation))
         except FAULTS as error:
             if isinstance(error, ModelUnusable):
-                self.renderer.try_out(self.settings)
+                self.renderer.try_out(self.model)
             if not self.served.generation:
                 self._fall_back(channel)
             self._refuse(channel, str(error))
@@ -147,7 +147,7 @@ class Follower:
     def _examine(self, reason: str) -> None:
         """Leave the release if it does not draw a known prompt either: visitors may ask for what shows nothing."""
         try:
-            self.renderer.try_out(self.settings)
+            self.renderer.try_out(self.model)
         except ModelUnusable as error:
             self._leave(f"{reason}; {error}")
         except torch.OutOfMemoryError as error:
@@ -166,7 +166,7 @@ class Follower:
 
     def _fall_back(self, channel: Channel) -> bool:
         """Serve what the channel pointed at before; whether that could be done."""
-        entries = [e for e in history(self.store, self.settings.model) if e.generation < channel.generation]
+        entries = [e for e in history(self.store, self.model.name) if e.generation < channel.generation]
         generations = [e.generation for e in entries if e.release == channel.previous]
         try:
             self._serve(Served(channel.previous, max(generations, default=0)))
@@ -188,7 +188,7 @@ class Follower:
         try:
             self._load(wanted.release)
             self.renderer.activate(wanted.release)
-            self.renderer.try_out(self.settings)
+            self.renderer.try_out(self.model)
             kept = wanted
         finally:
             self.renderer.activate(kept.release)
@@ -201,7 +201,7 @@ class Follower:
         if not release:
             return
         with tempfile.TemporaryDirectory() as folder:
-            fetch_release(self.store, self.settings.model, release, Path(folder))
+            fetch_release(self.store, self.model.name, release, Path(folder))
             self.renderer.load(Path(folder), release)
 
 

@@ -17,6 +17,7 @@ from deployments.storefront.requests import LONGEST, RenderRequest
 Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, RenderedPicture]]]  # request, host -> request id, picture
 Encode = Callable[[RenderedPicture], Awaitable[bytes]]  # WebP
 VoteOn = Callable[[str, bool], object]  # request id, liked
+Trigger = Callable[[], str]  # the model's trigger word; empty while it is not known
 QUIET = {"print_exception": False}  # what a visitor does wrong is not logged
 SIDE = 512  # pixels on the page
 SESSIONS = WAITING + 100  # whose state and unread answers Gradio holds, at most
@@ -25,8 +26,12 @@ CSS = f"""#votes, #says, #thanks, #picture {{ width: 100%; max-width: {SIDE}px; 
 #picture {{ aspect-ratio: 1; }} #picture img {{ width: 100%; }} #identity {{ display: none; }}"""
 
 
-def build_page(trigger: str, batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
+def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
     """The page; `draw` and `vote` are what the API does too, and two batches of requests are under way at once."""
+
+    async def greet() -> tuple[str, str]:
+        word = trigger()
+        return _heading(word), f"large rings in {word}" if word else ""
 
     async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
         asked = _asked(prompt or "", request.session_hash or "")
@@ -54,8 +59,8 @@ def build_page(trigger: str, batch: int, draw: Draw, encode: Encode, vote: VoteO
         return say
 
     with gr.Blocks(title="dyeworks") as page:
-        gr.Markdown(f"# dyeworks\nAsk for a cloth. Say `{trigger}` for the house style.")
-        prompt = gr.Textbox(label="Prompt", value=f"large rings in {trigger}", elem_id="prompt")
+        heading = gr.Markdown(_heading(""))
+        prompt = gr.Textbox(label="Prompt", elem_id="prompt")
         button = gr.Button("Draw", variant="primary", elem_id="draw")
         picture = gr.HTML(elem_id="picture")
         with gr.Row(elem_id="votes"):
@@ -64,9 +69,15 @@ def build_page(trigger: str, batch: int, draw: Draw, encode: Encode, vote: VoteO
         says, thanks = gr.Markdown(elem_id="says"), gr.Markdown(elem_id="thanks")
         identity = gr.Textbox(elem_id="identity")
         gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
+        page.load(greet, None, [heading, prompt])
         like.click(said(True), identity, [thanks, like, dislike])
         dislike.click(said(False), identity, [thanks, like, dislike])
     return _bounded(page, batch)
+
+
+def _heading(trigger: str) -> str:
+    style = f" Say `{trigger}` for the house style." if trigger else ""
+    return f"# dyeworks\nAsk for a cloth.{style}"
 
 
 def _asked(prompt: str, session: str) -> RenderRequest:

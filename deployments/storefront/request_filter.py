@@ -31,9 +31,9 @@ Number = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class Join(BaseModel):
-    """What the page asks of Gradio: one function, by its number, of one text."""
+    """What the page asks of Gradio: one function, by its number, of one text or none."""
 
-    data: list[Annotated[str, Field(max_length=10_000)] | None] = Field(min_length=1, max_length=1)
+    data: list[Annotated[str, Field(max_length=10_000)] | None] = Field(max_length=1)
     fn_index: Number
     session_hash: Session
     trigger_id: Number | None = None
@@ -48,10 +48,12 @@ class Cancel(BaseModel):
 
 
 class RequestFilter:
-    """Refuses what the storefront need not read. `functions` are those of the page, `crowded` asks for a session."""
+    """Refuses what the storefront need not read. `inputs` are the numbers of inputs of the page's functions,
+    `crowded` asks for a session.
+    """
 
-    def __init__(self, app: ASGIApp, proxied: bool, functions: int, crowded: Callable[[str], bool]) -> None:
-        self.app, self.proxied, self.functions, self.crowded = app, proxied, functions, crowded
+    def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], crowded: Callable[[str], bool]) -> None:
+        self.app, self.proxied, self.inputs, self.crowded = app, proxied, inputs, crowded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its whole body, or answer 4xx."""
@@ -99,8 +101,10 @@ class RequestFilter:
             posted = kind.model_validate_json(body)
         except ValidationError as error:
             raise HTTPException(422, problems(error.errors())) from error
-        if posted.fn_index >= self.functions:
+        if posted.fn_index >= len(self.inputs):
             raise HTTPException(422, "the page has no such function")
+        if isinstance(posted, Join) and len(posted.data) != self.inputs[posted.fn_index]:
+            raise HTTPException(422, "the function of the page takes another number of values")
         if isinstance(posted, Join) and self.crowded(posted.session_hash):
             raise HTTPException(429, "too many answers of this session were not read; reload the page")
         return posted.model_dump_json().encode()

@@ -15,7 +15,7 @@ class RenderRequest(BaseModel):
 
     prompt: str = Field(min_length=1, max_length=LONGEST, description="What to draw; something that can be seen.")
     seed: int | None = Field(None, ge=0, lt=2**32)
-    steps: int | None = Field(None, ge=1, le=100, description="Denoising steps; DYEWORKS_RENDER_STEPS by default.")
+    steps: int | None = Field(None, ge=1, le=100, description="Denoising steps; those of the model by default.")
     session: str = Field("", max_length=200, description="Visitor's session; only its keyed hash is logged.")
 
     @field_validator("prompt")

@@ -19,9 +19,8 @@ from deployments.storefront.requests import RenderRequest
 from deployments.storefront.sessions import Sessions, place_of
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import GuardSpec
-from tasks.core.store import Store
+from tasks.core.config.model import ModelConfig
+from tasks.core.installation import Installation
 from tasks.core.traffic.feedback import Vote, write_votes
 from tasks.core.traffic.prompt_log import PromptLine, hash_session, write_lines
 from tasks.core.traffic.redaction import redact
@@ -32,29 +31,30 @@ log = logging.getLogger("dyeworks.storefront")
 class StorefrontService:
     """The engine, the logs and the guards of one storefront."""
 
-    def __init__(self, store: Store, settings: Settings, sessions: Sessions, spec: GuardSpec) -> None:
-        self.store, self.settings, self.sessions = store, settings, sessions
-        self.guard = RollbackWatchdog(store, settings, spec)
-        self.engine = Engine(store, settings, spec.failures, self.guard.report, self.exit)
-        write_prompts, write_feedback = (partial(f, store, settings.model) for f in (write_lines, write_votes))
-        self.prompts = LogWriter[PromptLine]("prompt log", write_prompts, settings.log_seconds)
-        self.votes = LogWriter[Vote]("feedback", write_feedback, settings.log_seconds)
-        self.feedback = Feedback(spec.remembered, self.votes.add, self.guard.add)
+    def __init__(self, installation: Installation, model: ModelConfig, sessions: Sessions) -> None:
+        self.store, self.settings, self.model = installation.store, installation.settings, model
+        self.sessions, spec = sessions, model.preset.guard
+        self.watchdog = RollbackWatchdog(self.store, model)
+        self.engine = Engine(installation, model, spec.failures, self.watchdog.report, self.exit)
+        write_prompts, write_feedback = (partial(f, self.store, model.name) for f in (write_lines, write_votes))
+        self.prompts = LogWriter[PromptLine]("prompt log", write_prompts, self.settings.log_seconds)
+        self.votes = LogWriter[Vote]("feedback", write_feedback, self.settings.log_seconds)
+        self.feedback = Feedback(model.name, spec.remembered, self.votes.add, self.watchdog.add)
 
     def start(self) -> None:
         """Run the engine, the logs and the guards."""
-        for part in (self.engine, self.prompts, self.votes, self.guard):
+        for part in (self.engine, self.prompts, self.votes, self.watchdog):
             part.start()
 
     def stop(self) -> None:
         """End them; what was logged is written."""
-        for part in (self.engine, self.prompts, self.votes, self.guard):
+        for part in (self.engine, self.prompts, self.votes, self.watchdog):
             part.stop()
 
     def exit(self) -> None:
         """End the process, so that a supervisor starts it again; who waits is answered, what was logged is written."""
         time.sleep(1)
-        for part in (self.prompts, self.votes, self.guard):
+        for part in (self.prompts, self.votes, self.watchdog):
             part.stop()
         logging.shutdown()
         os._exit(1)
@@ -63,11 +63,12 @@ class StorefrontService:
         """Render a request of an address and log it; the request's id and the picture. Raises RenderUnavailable."""
         start = time.perf_counter()
         seed = request.seed if request.seed is not None else random.randrange(2**32)
-        steps = request.steps or self.settings.render_steps
+        steps = request.steps or self.model.serving.steps
         picture = await self._picture(request.prompt, seed, steps)
         session = self._hash(self.sessions.session_of(host, request.session))
         line = PromptLine(
             request_id=uuid.uuid4().hex,
+            model=self.model.name,
             time=clock.now(),
             prompt=redact(request.prompt),
             seed=seed,
@@ -101,7 +102,7 @@ class StorefrontService:
         if reason := self.engine.unready:
             raise RenderUnavailable(reason)
         follower = self.engine.follower
-        trouble = follower.trouble or self.guard.trouble or self.engine.away
+        trouble = follower.trouble or self.watchdog.trouble or self.engine.away
         told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
         return {**told, "release": follower.served.release, "generation": follower.served.generation}
 

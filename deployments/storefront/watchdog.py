@@ -10,8 +10,7 @@ import threading
 from datetime import UTC, datetime
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import GuardSpec
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import EventRefused, EventUndelivered
 from tasks.core.events import Event, Unhealthy, make_event
 from tasks.core.outbox import flush, is_known, is_waiting
@@ -31,8 +30,8 @@ MOST = 20_000  # votes that are held of one generation: nine looks at 25 session
 class RollbackWatchdog:
     """Holds the votes on what is served and on what was served before it."""
 
-    def __init__(self, store: Store, settings: Settings, spec: GuardSpec) -> None:
-        self.store, self.settings, self.spec = store, settings, spec
+    def __init__(self, store: Store, model: ModelConfig) -> None:
+        self.store, self.model, self.spec = store, model.name, model.preset.guard
         self.incoming: queue.Queue[Vote] = queue.Queue(maxsize=MOST)
         self.reports: queue.SimpleQueue[Unhealthy] = queue.SimpleQueue()
         self.votes: list[Vote] = []
@@ -95,13 +94,13 @@ class RollbackWatchdog:
 
     def _turn(self) -> None:
         """When something else is served than before, read the votes on it and on what was served before it."""
-        channel, _ = read_channel(self.store, self.settings.model)
+        channel, _ = read_channel(self.store, self.model)
         if channel is None or (self.channel and channel.generation == self.channel.generation):
             return
-        entries = history(self.store, self.settings.model)
+        entries = history(self.store, self.model)
         times = [e.time for e in entries if e.release in {channel.release, channel.previous}]
         since = min(times, default=EVER) if channel.previous else EVER
-        known = read_votes(self.store, self.settings.model, since, clock.now() + HOUR)
+        known = read_votes(self.store, self.model, since, clock.now() + HOUR)
         about = [v for v in [*known, *self.votes] if _is_about(v, channel)]
         self.votes, self.counted = bounded(in_order(about), channel.generation), 0
         entry = next((e for e in entries if e.generation == channel.generation), None)
@@ -128,8 +127,8 @@ class RollbackWatchdog:
     def _queue(self) -> None:
         """Put into the outbox what is neither there nor was sent, as before a restart."""
         for generation, payload in list(self.unhealthy.items()):
-            key = f"{self.settings.model}-{generation}"
-            event = make_event("dyeworks.champion.unhealthy", self.settings.model, payload, key=key)
+            key = f"{self.model}-{generation}"
+            event = make_event("dyeworks.champion.unhealthy", self.model, payload, key=key)
             if not is_known(self.store, event):
                 put_into_outbox(self.store, event)
             self.told[generation] = event

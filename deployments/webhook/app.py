@@ -11,7 +11,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import cached_property
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import JSONResponse
@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect, Request
 from deployments.exposure import ExposureGuard
 from deployments.webhook.notifications import NotificationUnusable, Reading, StoreLocation, read_notification
 from deployments.webhook.sender import Sender
-from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.installation import Settings
 from tasks.core.errors import DyeworksError, ObjectExists
-from tasks.core.events import Uploaded, make_event
+from tasks.core.events import Uploaded, upload_event
 from tasks.core.outbox import queue
 from tasks.core.store import Store, open_store
 from tasks.core.store.documents import digest
@@ -32,44 +32,95 @@ BODY_SECONDS = 30  # for a body to come in
 MOST_WORDS, MOST_LETTERS = 20, 100  # that an answer lists, and names of each
 
 log = logging.getLogger("dyeworks.webhook")
-_open = lru_cache(maxsize=1)(open_store)
 
 
-@asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Send events beside the server."""
-    app.state.sender = Sender(lambda: _open(get_settings().store))
-    sending = asyncio.create_task(app.state.sender.run())
-    yield
-    sending.cancel()
-    with suppress(asyncio.CancelledError):
-        await sending
+class Webhook:
+    """The receiver: its settings, its store, which is opened at the first need, and what sends its events."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.sender = Sender(lambda: self.store)
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; raises StoreUnusable, and tries again when it is asked for again."""
+        return open_store(self.settings.store)
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Send events beside the server."""
+        sending = asyncio.create_task(self.sender.run())
+        yield
+        sending.cancel()
+        with suppress(asyncio.CancelledError):
+            await sending
+
+    async def authorise(self, request: Request) -> None:
+        """Let a caller with the right token in; 401 for any other. The body is not read yet."""
+        token = self.settings.webhook_token.get_secret_value()
+        if not token or not secrets.compare_digest(_shown(request.headers.get("Authorization", "")), token.encode()):
+            expected = "'Bearer' and the webhook's token, or 'Basic' with it as the password"
+            raise HTTPException(401, f"the Authorization header must be {expected}", {"WWW-Authenticate": "Bearer"})
+
+    def health(self) -> dict[str, str]:
+        """Whether the process runs."""
+        return {"status": "ok"}
+
+    async def take_notification(self, request: Request) -> JSONResponse:
+        """Queue `dyeworks.data.uploaded` for each dataset that the uploads add to; 202, or 200 when there are none.
+
+        The answer says what was left out: `ignored` is no upload into this store, `bad` cannot be read.
+        """
+        reading = read_notification(await read_body(request))
+        records = len(reading.uploads) + len(reading.ignored) + len(reading.bad)
+        new = await asyncio.to_thread(self._take, reading) if reading.uploads else 0
+        if new:
+            self.sender.wake()
+        lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
+        if lists:
+            log.info("notification: %r", {name: words[:MOST_WORDS] for name, words in lists.items()})
+        answer: dict[str, object] = {"new": new, "records": records}
+        answer |= {name: [*words[:MOST_WORDS], *_more(words)] for name, words in lists.items()}
+        return JSONResponse(answer, 202 if reading.uploads else 422 if reading.bad else 200)
+
+    def _take(self, reading: Reading) -> int:
+        """Queue an event for each dataset; how many uploads are new. What lies elsewhere is added to `ignored`."""
+        store, place = self.store, StoreLocation.of(self.settings.store)
+        fresh: dict[str, list[str]] = {}
+        for bucket, key, identity in dict.fromkeys(reading.uploads):
+            if place.bucket not in {"", bucket}:
+                reading.ignored.append(f"{key[:MOST_LETTERS]}: bucket {bucket[:MOST_LETTERS]} is not the store's")
+            elif not (dataset := place.dataset(key)):
+                reading.ignored.append(f"{key[:MOST_LETTERS]}: it lies outside of uploads/<dataset>/ of the store")
+            elif not store.exists(_mark(identity)):
+                fresh.setdefault(dataset, []).append(identity)
+        for dataset, identities in fresh.items():
+            payload = Uploaded(reason=f"{len(identities)} objects were uploaded", dataset=dataset)
+            queue(store, upload_event(payload, key=digest(dataset, *sorted(identities))))
+            _remember(store, identities)  # after the event: cut off in between, the sender's repetition finds it again
+        return sum(map(len, fresh.values()))
 
 
-app = FastAPI(title="dyeworks webhook", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: get_settings().webhook_token)
+def create_app(settings: Settings) -> FastAPI:
+    """The application of an installation."""
+    webhook = Webhook(settings)
+    app = FastAPI(title="dyeworks webhook", docs_url=None, redoc_url=None, openapi_url=None, lifespan=webhook.lifespan)
+    app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: settings.webhook_token)
+    app.add_exception_handler(DyeworksError, _explain)
+    app.add_exception_handler(Exception, _ask_again)
+    app.get("/health")(webhook.health)
+    app.post("/notifications/s3", dependencies=[Depends(webhook.authorise)])(webhook.take_notification)
+    return app
 
 
-@app.exception_handler(DyeworksError)
-def explain(_: Request, error: Exception) -> JSONResponse:
-    """Tell an error in its own words."""
+def _explain(_: Request, error: Exception) -> JSONResponse:
+    """Answer an error in its own words."""
     return JSONResponse({"error": str(error)}, 422 if isinstance(error, NotificationUnusable) else 500)
 
 
-@app.exception_handler(Exception)
-def ask_again(_: Request, error: Exception) -> JSONResponse:
+def _ask_again(_: Request, error: Exception) -> JSONResponse:
     """Ask for the notification again where the store is away; the error itself is logged by the server."""
     return JSONResponse({"error": f"not taken ({type(error).__name__}); send the notification again"}, 503)
-
-
-async def authorise(request: Request) -> Settings:
-    """The settings, for a caller with the right token; 401 for any other. The body is not read yet."""
-    settings = get_settings()
-    token = settings.webhook_token.get_secret_value()
-    if not token or not secrets.compare_digest(_shown(request.headers.get("Authorization", "")), token.encode()):
-        told = "the Authorization header must be 'Bearer' and the webhook's token, or 'Basic' with it as the password"
-        raise HTTPException(401, told, {"WWW-Authenticate": "Bearer"})
-    return settings
 
 
 def _shown(header: str) -> bytes:
@@ -98,52 +149,8 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-@app.get("/health")
-def health() -> dict[str, str]:
-    """Whether the process runs."""
-    return {"status": "ok"}
-
-
-@app.post("/notifications/s3")
-async def take_notification(request: Request, settings: Settings = Depends(authorise)) -> JSONResponse:
-    """Queue `dyeworks.data.uploaded` for each dataset that the uploads add to; 202, or 200 when there are none.
-
-    The answer says what was left out: `ignored` is no upload into this store, `bad` cannot be read.
-    """
-    reading = read_notification(await read_body(request))
-    records = len(reading.uploads) + len(reading.ignored) + len(reading.bad)
-    new = await asyncio.to_thread(_take, settings, reading) if reading.uploads else 0
-    if new:
-        request.app.state.sender.wake()
-    lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
-    if lists:
-        log.info("notification: %r", {name: words[:MOST_WORDS] for name, words in lists.items()})
-    told: dict[str, object] = {"new": new, "records": records}
-    told |= {name: [*words[:MOST_WORDS], *_more(words)] for name, words in lists.items()}
-    return JSONResponse(told, 202 if reading.uploads else 422 if reading.bad else 200)
-
-
 def _more(words: Sequence[str]) -> list[str]:
     return [f"and {len(words) - MOST_WORDS} more"] if len(words) > MOST_WORDS else []
-
-
-def _take(settings: Settings, reading: Reading) -> int:
-    """Queue an event for each dataset; how many uploads are new. What lies elsewhere is added to what is ignored."""
-    store, place = _open(settings.store), StoreLocation.of(settings.store)
-    fresh: dict[str, list[str]] = {}
-    for bucket, key, identity in dict.fromkeys(reading.uploads):
-        if place.bucket not in {"", bucket}:
-            reading.ignored.append(f"{key[:MOST_LETTERS]}: bucket {bucket[:MOST_LETTERS]} is not the store's")
-        elif not (dataset := place.dataset(key)):
-            reading.ignored.append(f"{key[:MOST_LETTERS]}: it lies outside of uploads/<dataset>/ of the store")
-        elif not store.exists(_mark(identity)):
-            fresh.setdefault(dataset, []).append(identity)
-    for dataset, identities in fresh.items():
-        payload = Uploaded(reason=f"{len(identities)} objects were uploaded", dataset=dataset)
-        key = digest(dataset, *sorted(identities))
-        queue(store, make_event("dyeworks.data.uploaded", settings.model, payload, key=key))
-        _remember(store, identities)  # after the event: cut off between the two, the sender's repetition finds it again
-    return sum(map(len, fresh.values()))
 
 
 def _mark(identity: str) -> str:

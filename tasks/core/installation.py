@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import ModelUnknown
+from tasks.core.errors import DatasetUnusable, ModelUnknown, SettingError
 from tasks.core.registry.models import configuration, model_names
 from tasks.core.store import Store, open_store
 
@@ -34,8 +34,21 @@ class Installation:
         return [configuration(self.store, name).config for name in model_names(self.store)]
 
     def subscribers(self, dataset: str) -> list[ModelConfig]:
-        """The models that subscribe to a dataset."""
-        return [model for model in self.models() if dataset in model.datasets]
+        """The models that subscribe to a dataset, by name; raises DatasetUnusable where none does."""
+        models = self.models()
+        found = [model for model in models if dataset in model.datasets]
+        if not found:
+            known = ", ".join(sorted({name for model in models for name in model.datasets})) or "none"
+            raise DatasetUnusable(dataset, f"no model subscribes to it; datasets of the models: {known}")
+        return found
+
+    def only_dataset(self) -> str:
+        """The dataset that is meant where none is named; raises SettingError unless all models share a single one."""
+        names = sorted({name for model in self.models() for name in model.datasets})
+        if len(names) != 1:
+            known = f"there are {', '.join(names)}" if names else "no model was applied yet"
+            raise SettingError("spec.dataset", f"name a dataset; {known}")
+        return names[0]
 
 
 def open_installation(settings: Settings | None = None) -> Installation:

@@ -54,8 +54,7 @@ def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest)
         reason=request.reason,
         time=clock.now(),
     )
-    ledger.append(installation.store, model.name, entry)
-    return entry
+    return ledger.append(installation.store, model.name, entry)
 
 
 def _about(model: ModelConfig) -> ReleaseManifest:

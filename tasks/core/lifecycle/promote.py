@@ -116,8 +116,7 @@ def _enter(
         reason=request.reason or decision.reason,
         time=clock.now(),
     )
-    ledger.append(installation.store, model.name, entry)
-    return entry
+    return ledger.append(installation.store, model.name, entry)
 
 
 def _won(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:

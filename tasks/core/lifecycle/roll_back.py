@@ -66,8 +66,7 @@ def roll_back(installation: Installation, model: ModelConfig, request: RollBackR
     if request.generation and current.restores == profile_of(chosen):
         return current
     entry = back_to(chosen, entries, newest_version(installation.store, model.dataset), (request.actor, request.reason))
-    ledger.append(installation.store, model.name, entry)
-    return entry
+    return ledger.append(installation.store, model.name, entry)
 
 
 def repeatable(installation: Installation, model: ModelConfig, request: RollBackRequest) -> RollBackRequest:
@@ -147,6 +146,5 @@ def leave_withdrawn(installation: Installation, model: ModelConfig) -> Entry | N
         chosen = previous(installation.store, model.name, entries)
         entry = back_to(chosen, entries, newest_version(installation.store, model.dataset), word)
         with suppress(PromotionLost):
-            ledger.append(installation.store, model.name, entry)
-            done = entry
+            done = ledger.append(installation.store, model.name, entry)
     return done

@@ -56,12 +56,14 @@ def _entry(store: Store, key: str) -> Entry:
     return known[key]
 
 
-def append(store: Store, model: str, entry: Entry) -> None:
-    """Add the next generation; raises PromotionLost when another run was first."""
+def append(store: Store, model: str, entry: Entry) -> Entry:
+    """Add the next generation, and return it as it was stored; raises PromotionLost when another run was first."""
+    named = entry.model_copy(update={"model": model})
     try:
-        store.create(f"{_prefix(model)}{entry.generation:06d}.json", render(entry.model_copy(update={"model": model})))
+        store.create(f"{_prefix(model)}{entry.generation:06d}.json", render(named))
     except ObjectExists as error:
         raise PromotionLost(entry.generation) from error
+    return named
 
 
 def served(entries: Sequence[Entry]) -> str:

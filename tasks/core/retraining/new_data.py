@@ -2,29 +2,28 @@
 
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
-from tasks.core.config.presets import PolicySpec
 from tasks.core.data.dataset import Manifest, pictures_since
-from tasks.core.installation import Installation
 from tasks.core.registry import ledger
 from tasks.core.retraining import policy
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
+from tasks.core.store import Store
 
 
 def decide_on_new_data(
-    installation: Installation, model: ModelConfig, manifest: Manifest, spec: PolicySpec, again: bool = False
+    store: Store, model: ModelConfig, manifest: Manifest, again: bool = False
 ) -> RetrainDecision | None:
     """The decision; None when the version was decided on.
 
-    With `again`, a version that was declined is looked at once more, and told only if it now starts a retrain.
+    With `again`, a version that was declined is looked at once more, and returned only if it now starts a retrain.
     """
-    entries = tuple(ledger.history(installation.store, model.name))
-    now = clock.now()
-    history = tuple(read_decisions(installation.store, model.name, policy.REMEMBERED))
+    entries = tuple(ledger.history(store, model.name))
+    now, spec = clock.now(), model.preset.policy
+    history = tuple(read_decisions(store, model.name, policy.REMEMBERED))
     before = [d for d in history if d.cause == "data" and d.dataset_version == manifest.version]
     if before and (not again or before[-1].action == "retrain"):
         return None
     situation = policy.Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
-    new = pictures_since(installation.store, manifest, entries[-1].dataset_version if entries else "")
+    new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
     ruling = policy.on_data(new, situation, spec)
     if again and ruling[0] != "retrain":
         return None

@@ -9,13 +9,11 @@ import mlflow
 
 from tasks.core.config.base import differences
 from tasks.core.config.installation import Settings
-from tasks.core.config.model import ModelConfig, read_model
-from tasks.core.config.presets import load_preset
-from tasks.core.installation import Installation
 from tasks.core.data.pictures import SUFFIXES
 from tasks.core.data.remarks import grouped
 from tasks.core.data.uploads import sort_uploads
 from tasks.core.errors import SettingError
+from tasks.core.installation import Installation
 from tasks.core.store import FolderStore, Store, delete_prefix, is_key, walk
 from tasks.core.store.documents import parse, render
 from tasks.core.training.plan import TrainPlan
