@@ -14,7 +14,7 @@ import yaml
 from prefect import Flow
 from pydantic import BaseModel
 
-from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.installation import ROOT
 
 FLOWS = sorted(p for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__")
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -79,6 +79,28 @@ def test_no_import_against_the_arrows(folder: str, forbidden: set[str]) -> None:
 def test_core_imports_nothing_of_the_tasks_round_it() -> None:
     names = {name for path in (ROOT / "tasks/core").rglob("*.py") for name in imports(path)}
     assert not {n for n in names if n.startswith("tasks.") and not n.startswith("tasks.core")}
+
+
+def test_no_import_of_core_runs_back_up() -> None:
+    """Each room imports rooms that stand before it in ROOMS, and nothing else of core."""
+    found = [
+        f"{path.relative_to(CORE)}: {name}"
+        for path in sorted(CORE.rglob("*.py"))
+        for name in imports(path)
+        if name.startswith("tasks.core.") and room_of(name) not in ROOMS[: ROOMS.index(room(path)) + 1]
+    ]
+    assert {room(path) for path in CORE.rglob("*.py")} == {*ROOMS, "core"} - {"core"} | {"__init__"}
+    assert not found
+
+
+def room(path: Path) -> str:
+    """The room of a file of core: its folder, or itself where it lies in none."""
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def room_of(name: str) -> str:
+    """The room of an imported name: `tasks.core.gate.decide.settle` and `tasks.core.clock` name theirs third."""
+    return name.split(".")[2]
 
 
 @pytest.mark.parametrize("path", FLOWS, ids=lambda p: str(p.stem))
@@ -161,10 +183,6 @@ def test_flow_modules_load_without_torch(tmp_path: Path) -> None:
 def test_a_roll_back_does_not_wait_for_mlflow(tmp_path: Path) -> None:
     code = "import sys, flows.roll_back; print(*sys.modules)"
     assert "mlflow" not in in_a_process(code, tmp_path)
-
-
-def test_every_setting_is_described() -> None:
-    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
 def test_packages_of_the_card_import(tmp_path: Path) -> None:
