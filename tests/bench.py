@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.presets import load_preset
 from tasks.core.models.rendering import Renderer
 from tests.bench_drift import Bench
@@ -64,7 +63,7 @@ def timed(runs: int, *works: Callable[[], object]) -> list[float]:
 
 def rendering(runs: int = 3) -> list[Row]:
     """Sixteen pictures at once, and one by one."""
-    renderer, spec = Renderer(Settings()), load_preset("embedded").evaluation
+    renderer, spec = Renderer("embedded"), load_preset("embedded").evaluation
     prompts, seeds = ["large rings in adire_style"] * 16, list(range(16))
 
     def together() -> object:

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, requests
-from tasks.core.config.installation import Settings
 from tasks.core.models.clip import Clip
+from tests.adire import adire
 from tests.bench_drift import SHARES, Bench, alarms, generator, power_row
 from tests.bench_table import Table
 from tests.sentences import prompts
@@ -29,7 +29,7 @@ Ask = Callable[[int, np.random.Generator, float], list[str]]
 
 def sentences(bench: Bench) -> tuple[Table, Table]:
     """False alarms (clean windows of 300) and power (windows of 500) with each encoder."""
-    found = [("embedded", *_measured(bench, Clip(Settings()).encode_texts, visitors))]
+    found = [("embedded", *_measured(bench, Clip(adire()).encode_texts, visitors))]
     if (folder := minilm_folder()) is None:
         print(HOW)
     else:

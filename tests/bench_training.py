@@ -44,13 +44,13 @@ SD15 = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768
 def embedded(pictures: int) -> tuple[Pipeline, TrainSpec]:
     """The embedded base and the LoRA of its preset, whose steps are of eight pictures."""
     spec = load_preset("embedded").train.model_copy(update={"batch": 1, "accumulation": pictures})
-    return load_pipeline(Settings()), _plain(spec)
+    return load_pipeline("embedded"), _plain(spec)
 
 
 def stable_diffusion(resolution: int = 512) -> tuple[Pipeline, TrainSpec]:
     """The architecture of Stable Diffusion 1.5 with random weights, and the founding recipe."""
     spec = load_preset("founding").train.model_copy(update={"resolution": resolution, "optimiser": "adamw"})
-    device = pick_device(Settings())
+    device = pick_device()
     torch.manual_seed(0)
     vae = AutoencoderKL(
         block_out_channels=(128, 256, 512, 512),
@@ -219,7 +219,7 @@ def main(base: str, name: str) -> None:
         step = RUNNERS[name](*BASES[base](), Path(cache))
         for _ in range(3):
             step()
-    print(json.dumps({"peak_mib": peak_mib(pick_device(Settings()))}))
+    print(json.dumps({"peak_mib": peak_mib(pick_device())}))
 
 
 if __name__ == "__main__":

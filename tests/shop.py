@@ -50,7 +50,7 @@ class CountingClip(Clip):
     """The embedded encoder; counts how often it was asked for a text, and does no text twice."""
 
     def __init__(self, model: ModelConfig) -> None:
-        super().__init__(model)
+        super().__init__(model, "cpu")
         self.asked: Counter[str] = Counter()
         self.known: dict[str, Floats] = {}
 

@@ -78,8 +78,8 @@ class ReferenceForeign(DyeworksError):
 
     def __init__(self, generation: int, expected: str, found: str) -> None:
         super().__init__(
-            f"the drift reference of generation {generation} was made with encoder {expected}, DYEWORKS_CLIP names "
-            f"{found}: run `python -m deployments.drift refit` to embed it again, or set DYEWORKS_CLIP back"
+            f"the drift reference of generation {generation} was made with encoder {expected}, the model's scorer is "
+            f"{found}: run `dyeworks drift refit` to embed it again, or apply the old scorer"
         )
         self.generation, self.expected, self.found = generation, expected, found
 
@@ -252,7 +252,7 @@ class NothingToReplay(DyeworksError):
         when = f" of the last {days:g} days" if days else ""
         super().__init__(
             f"no drift checks{when} under drift/{model}/reports/ in store {store}; "
-            f"check DYEWORKS_STORE and DYEWORKS_MODEL{', take more days' if days else ''}, or run monitor-drift first"
+            f"check DYEWORKS_STORE{', take more days' if days else ''}, or run monitor-drift first"
         )
         self.model = model
 

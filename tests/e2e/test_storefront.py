@@ -18,7 +18,6 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from deployments.stack import Stack
-from tasks.core.config.installation import Settings
 from tasks.core.models.families import family_of
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
@@ -167,7 +166,7 @@ def published(store: FolderStore, release: str, generation: int) -> None:
 
 def adapter(folder: Path) -> Path:
     """A LoRA for the embedded base, with random weights."""
-    family = family_of(load_pipeline(Settings(device="cpu")))
+    family = family_of(load_pipeline("embedded", "cpu"))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         family.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["proj_in"], init_lora_weights=False))

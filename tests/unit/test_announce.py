@@ -9,7 +9,7 @@ from prefect.logging import disable_run_logger
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.context import announce
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import MonitorRequest
 from tasks.core.data.dataset import Manifest, ingest
@@ -24,9 +24,9 @@ from tests.events_server import EventsServer
 
 
 @pytest.fixture
-def manifest(folder: FolderStore, settings: Settings, tmp_path: Path) -> Manifest:
-    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 4, FIRST_TASTE, seed=1)
-    return ingest(folder, settings.dataset, IngestSpec())[0]
+def manifest(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> Manifest:
+    draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
+    return ingest(folder, model.dataset, IngestSpec())[0]
 
 
 def drifted() -> DriftRecord:
@@ -57,34 +57,34 @@ def no_outbox(store: Path) -> None:
 
 
 def test_an_ingest_that_is_cut_off_at_its_event_has_recorded_its_decision(
-    folder: FolderStore, settings: Settings, tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, model: ModelConfig, tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_outbox(tmp_path / "store")
     with disable_run_logger(), pytest.raises(OSError):
         announce_dataset.fn(manifest)
-    (decision,) = read_decisions(folder, settings.model)
+    (decision,) = read_decisions(folder, model.name)
     assert decision.action == "retrain"
     with disable_run_logger():
         announce_dataset.fn(manifest)
-    assert len(read_decisions(folder, settings.model)) == 1, "there is no second retrain"
+    assert len(read_decisions(folder, model.name)) == 1, "there is no second retrain"
     (tmp_path / "store/outbox").unlink()
     monkeypatch.setattr(clock, "now", lambda: datetime.now(UTC) + timedelta(minutes=5))
-    assert [event.event for event in lost_events(folder, settings)] == ["dyeworks.dataset.ready"]
+    assert [event.event for event in lost_events(folder, model.name)] == ["dyeworks.dataset.ready"]
 
 
 def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
-    folder: FolderStore, settings: Settings, tmp_path: Path, manifest: Manifest
+    folder: FolderStore, model: ModelConfig, tmp_path: Path, manifest: Manifest
 ) -> None:
     no_outbox(tmp_path / "store")
     with disable_run_logger(), pytest.raises(OSError):
         decide_on_drift()
-    (decision,) = read_decisions(folder, settings.model)
+    (decision,) = read_decisions(folder, model.name)
     assert (decision.cause, decision.action) == ("drift", "retrain")
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
 def test_an_event_that_is_not_taken_fails_neither_ingest_nor_drift_check(
-    folder: FolderStore, settings: Settings, manifest: Manifest, events: EventsServer, status: int
+    folder: FolderStore, model: ModelConfig, manifest: Manifest, events: EventsServer, status: int
 ) -> None:
     bad = make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="", dataset="cloth"), key="bad")
     events.refuse[bad.id] = status
@@ -95,4 +95,4 @@ def test_an_event_that_is_not_taken_fails_neither_ingest_nor_drift_check(
         decide_on_drift()
     sent = [] if status == 401 else ["dyeworks.dataset.ready", "dyeworks.retrain.declined"]
     assert [event["event"] for event in events.events] == sent
-    assert len(read_decisions(folder, settings.model)) == 2
+    assert len(read_decisions(folder, model.name)) == 2

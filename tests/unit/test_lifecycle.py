@@ -8,18 +8,20 @@ import pytest
 from flows import withdraw_release as flow
 from tasks import lifecycle
 from tasks import notify as notices
-from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.installation import get_settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, WithdrawRequest
 from tasks.core.lifecycle.promote import promote
 from tasks.core.store import FolderStore
+from tests.adire import installed
 from tests.candidates import evaluated
 from tests.events_server import EventsServer
 
 
 def test_people_are_told_of_a_withdrawal_while_a_place_is_down(
-    folder: FolderStore, settings: Settings, tmp_path: Path, events: EventsServer, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, model: ModelConfig, tmp_path: Path, events: EventsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
+    done = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
     (tmp_path / "public").write_text("no folder")
     monkeypatch.setenv("DYEWORKS_PUBLISH_STORE", str(tmp_path / "public"))
     monkeypatch.setenv("DYEWORKS_NOTIFY_WEBHOOK", f"{events.url}/hook")
@@ -32,7 +34,7 @@ def test_people_are_told_of_a_withdrawal_while_a_place_is_down(
     found = lifecycle.withdraw_generation.fn(WithdrawRequest(generation=1, actor="ada", reason="a picture had to go"))
     lifecycle.tell_of_withdrawal(found)
     (notice,) = events.posted
-    assert f"Release {done.release} of model {settings.model} was withdrawn" in notice["text"]
+    assert f"Release {done.release} of model {model.name} was withdrawn" in notice["text"]
     for told in (notice["text"], *pages):
         assert "Not withdrawn there yet, reconcile-champion goes on with it: " in told
         assert str(tmp_path / "public") in told

@@ -17,7 +17,7 @@ from flows.retrain_model import retrain_model
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks import outcomes, retrain
 from tasks.core.config.base import Spec
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
 from tasks.core.data.dataset import ingest
@@ -32,6 +32,7 @@ from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, save_checkpoint
 from tasks.core.training.plan import plan_training
 from tasks.outcomes import record_failure
+from tests.adire import installed
 from tests.candidates import evaluated, measured, trained
 
 
@@ -46,25 +47,25 @@ def fail(state: State[object], decision: str) -> None:
 
 
 def test_a_failure_costs_what_its_training_took_and_is_told_once(
-    folder: FolderStore, settings: Settings, tmp_path: Path, failure: State[object]
+    folder: FolderStore, model: ModelConfig, tmp_path: Path, failure: State[object]
 ) -> None:
-    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 4, FIRST_TASTE, seed=1)
-    ingest(folder, settings.dataset, IngestSpec())
-    key = plan_training(folder, settings, TrainRequest()).key
+    draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
+    ingest(folder, model.dataset, IngestSpec())
+    key = plan_training(installed(folder), model, TrainRequest()).key
     save_checkpoint(folder, key, Checkpoint(step=50, seconds=1800), {"weight": torch.zeros(2)})
     fail(failure, "first")
     fail(failure, "second")
-    ends = read_decisions(folder, settings.model)
+    ends = read_decisions(folder, model.name)
     assert [(d.outcome, d.outcome_of, d.gpu_hours) for d in ends] == [("failed", "first", 0.5), ("failed", "second", 0)]
     assert ends[0].costs == {key: 0.5}
     assert ends[0].reason == "stage train-lora did not complete"
 
 
 def test_a_failure_before_there_is_anything_to_train_on_is_recorded(
-    folder: FolderStore, settings: Settings, failure: State[object]
+    folder: FolderStore, model: ModelConfig, failure: State[object]
 ) -> None:
     fail(failure, "first")
-    (end,) = read_decisions(folder, settings.model)
+    (end,) = read_decisions(folder, model.name)
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
 
 
@@ -99,15 +100,15 @@ def test_an_outcome_is_recorded_for_a_run_that_left_none(
 
 
 def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
-    folder: FolderStore, settings: Settings
+    folder: FolderStore, model: ModelConfig
 ) -> None:
     now = datetime.now(UTC)
     retrain_ = make_decision("drift", now, ("retrain", "moons"), "r1")
-    record_decision(folder, settings.model, retrain_)
+    record_decision(folder, model.name, retrain_)
     stopped = StageCancelled("train-lora", "run")
     state = outcomes.record_cancellation(RetrainRequest(cause="drift", decision=retrain_.id), stopped)
     assert state.is_cancelled()
-    history = tuple(read_decisions(folder, settings.model))
+    history = tuple(read_decisions(folder, model.name))
     assert (history[-1].outcome, history[-1].outcome_of) == ("cancelled", retrain_.id)
     situation = policy.Situation(now=now + timedelta(hours=1), history=history, ledger=(), dataset_version="v1")
     assert policy.in_flight(situation, PolicySpec()) is None
@@ -118,58 +119,58 @@ def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
 class Stages:
     """Does what the stages' deployments do, in this process; while the first evaluation runs, others change things."""
 
-    def __init__(self, store: FolderStore, settings: Settings, meanwhile: Callable[[], object]) -> None:
-        self.store, self.settings, self.meanwhile = store, settings, [meanwhile]
+    def __init__(self, store: FolderStore, model: ModelConfig, meanwhile: Callable[[], object]) -> None:
+        self.store, self.settings, self.meanwhile = store, model, [meanwhile]
         self.names: list[str] = []
 
     def run(self, name: str, spec: Spec, key: str) -> None:
         self.names.append(name)
         if isinstance(spec, PromoteRequest):
             try:
-                promote(self.store, self.settings, spec)
+                promote(installed(self.store), self.settings, spec)
             except DyeworksError as error:
                 raise StageFailed(name, "run", str(error)) from error
             return
-        measured(self.store, "mine", len(history(self.store, self.settings.model)), name=key)
+        measured(self.store, "mine", len(history(self.store, self.settings.name)), name=key)
         while self.meanwhile:
             self.meanwhile.pop()()
 
 
 def competing(
-    store: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]
+    store: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]
 ) -> tuple[Stages, PromotionResult]:
     trained(store, "mine")
-    stages = Stages(store, settings, meanwhile)
+    stages = Stages(store, model, meanwhile)
     monkeypatch.setattr(retrain, "run_stage", stages.run)
     with disable_run_logger():
         return stages, retrain.compete(RetrainRequest(), TrainRequest(), "mine")
 
 
-def crowned(store: FolderStore, settings: Settings) -> None:
-    promote(store, settings, PromoteRequest(evaluation=evaluated(store, "other", 0)))
+def crowned(store: FolderStore, model: ModelConfig) -> None:
+    promote(installed(store), model, PromoteRequest(evaluation=evaluated(store, "other", 0)))
 
 
 def test_a_challenger_meets_the_champion_that_was_crowned_meanwhile(
-    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stages, result = competing(folder, settings, monkeypatch, lambda: crowned(folder, settings))
+    stages, result = competing(folder, model, monkeypatch, lambda: crowned(folder, model))
     assert stages.names == ["evaluate-challenger", "promote-champion"] * 2
     assert (result.decision.verdict, result.generation) == ("promote", 2)
 
 
 def test_a_stage_that_fails_for_another_reason_is_not_tried_against_a_new_champion(
-    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StageFailed, match="train"):
-        competing(folder, settings, monkeypatch, lambda: folder.delete("results/train/mine.json"))
+        competing(folder, model, monkeypatch, lambda: folder.delete("results/train/mine.json"))
 
 
 def test_a_training_that_was_withdrawn_is_kept_out_without_an_evaluation(
-    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))
-    withdraw(folder, settings, WithdrawRequest(release=first.release, reason="a picture was removed"))
-    stages, result = competing(folder, settings, monkeypatch, lambda: None)
+    first = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))
+    withdraw(installed(folder), model, WithdrawRequest(release=first.release, reason="a picture was removed"))
+    stages, result = competing(folder, model, monkeypatch, lambda: None)
     assert stages.names == []
     assert (result.decision.verdict, result.generation) == ("keep", 0)
     assert "a picture was removed" in result.decision.reason

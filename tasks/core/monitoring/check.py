@@ -61,17 +61,25 @@ class Finding:
 
 
 class DriftCheck:
-    """One check. The window ends when it is first looked at, and is read once; so is the reference in force."""
+    """One check of a model: its window, which ends now or at `end`, is read once, and so is the reference in force."""
 
-    def __init__(self, installation: Installation, model: ModelConfig, spec: MonitorSpec, clip: Clip) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        model: ModelConfig,
+        spec: MonitorSpec,
+        clip: Clip,
+        end: datetime | None = None,
+    ) -> None:
         self.installation, self.model, self.spec, self.clip = installation, model, spec, clip
+        self.end = end or clock.now()
         self.store = installation.store
         self.cache = EmbeddingCache(self.store, clip.hash, installation.settings.cache)
 
     @cached_property
     def window(self) -> Window:
-        """The hours of the prompt log up to now."""
-        end = clock.now()
+        """The hours of the prompt log up to the end."""
+        end = self.end
         start = end - timedelta(hours=self.spec.window_hours)
         forget_hours(self.store, self.model.name, start - REMEMBERED)
         hours = read_hours(self.store, self.model.name, start, end)

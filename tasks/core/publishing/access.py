@@ -13,11 +13,11 @@ def check_name(name: str) -> None:
     from huggingface_hub.errors import HFValidationError  # noqa: PLC0415  late: only who publishes there needs it
     from huggingface_hub.utils._validators import validate_repo_id  # noqa: PLC0415
 
-    problem = "" if name.count("/") == 1 else "DYEWORKS_HUB_REPO must be OWNER/NAME"
+    problem = "" if name.count("/") == 1 else "publishing.hub_repo of the model must be OWNER/NAME"
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        problem = problem or f"DYEWORKS_HUB_REPO: {error}"
+        problem = problem or f"publishing.hub_repo of the model: {error}"
     if problem:
         raise PublishRefused(f"the Hub's {name!r}", problem)
 
@@ -51,7 +51,7 @@ def _exists(repository: Repository, private: bool) -> bool:
         raise
     repository.check_writable()
     if private and not hidden:
-        problem = "it is public and DYEWORKS_HUB_PRIVATE asks for a private model; change one of them"
+        problem = "it is public and publishing.hub_private of the model asks for a private model; change one of them"
         raise PublishRefused(repository.url, problem)
     return True
 

@@ -48,7 +48,7 @@ class StorePlace:
             self.target = open_store(url)
             require_conditions(self.target)
         except StoreUnusable as error:
-            raise PublishRefused(url, f"{error} (DYEWORKS_PUBLISH_STORE)") from error
+            raise PublishRefused(url, f"{error} (publishing.store of the model)") from error
 
     def publish(self, entry: Entry) -> str:
         """Copy the release and flip the channel; the release that is served there then."""

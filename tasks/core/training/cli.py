@@ -16,6 +16,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.core.config.base import explain
+from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import Preset, load_preset
 from tasks.core.config.requests import TrainRequest

@@ -16,7 +16,7 @@ def result(verdict: str, generation: int) -> PromotionResult:
     )
     release = "ab12" if generation else ""
     return PromotionResult(
-        key="k", finished=NOW, evaluation="e7", decision=decision, generation=generation, release=release
+        model="adire", key="k", finished=NOW, evaluation="e7", decision=decision, generation=generation, release=release
     )
 
 

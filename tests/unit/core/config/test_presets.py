@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from tasks.core.config import requests
 from tasks.core.config.base import Spec
-from tasks.core.config.installation import EMBEDDED, ROOT, Settings, get_settings
+from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.model import EMBEDDED, ModelConfig
 from tasks.core.config.presets import PRESETS, EvaluationSpec, Preset, load_preset
 from tasks.core.config.training import TrainSpec
 from tasks.core.errors import SettingError
+from tests.adire import adire
 
 REQUESTS = [
     kind
@@ -59,16 +61,14 @@ def test_the_presets_for_gpus_say_how_the_training_is_carried_out() -> None:
 @pytest.mark.parametrize("name", [p.stem for p in PRESETS.glob("*.yaml")])
 def test_a_preset_opens_with_how_to_choose_it_and_is_told_of(name: str) -> None:
     opening = (PRESETS / f"{name}.yaml").read_text().partition("train:")[0]
-    assert ("It is the default" if name == EMBEDDED else f"DYEWORKS_PRESET={name} DYEWORKS_BASE_MODEL=") in opening
-    assert name in str(Settings.model_fields["preset"].description)
+    assert ("It is the default" if name == EMBEDDED else f"preset: {name}, base: ") in opening
+    assert name in str(ModelConfig.model_fields["preset"].description)
     assert f"`{name}`" in (ROOT / "docs/operations.md").read_text()
 
 
-def test_the_settings_choose_the_preset(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load_preset() == load_preset("embedded")
-    monkeypatch.setenv("DYEWORKS_PRESET", "founding")
-    get_settings.cache_clear()
-    assert load_preset() == load_preset("founding")
+def test_the_model_chooses_the_preset() -> None:
+    assert adire().preset == load_preset("embedded")
+    assert adire(preset="founding").preset == load_preset("founding")
 
 
 def test_a_file_of_ones_own_overrides_only_what_it_names(tmp_path: Path) -> None:
@@ -157,19 +157,17 @@ def test_numbers_as_an_event_template_gives_them_are_taken() -> None:
 
 
 def test_settings_have_their_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MODEL", "wrong")
-    monkeypatch.setenv("DYEWORKS_MODEL", "batik")
-    monkeypatch.setenv("DYEWORKS_RENDER_STEPS", "7")
+    monkeypatch.setenv("DEVICE", "wrong")
+    monkeypatch.setenv("DYEWORKS_DEVICE", "cpu")
+    monkeypatch.setenv("DYEWORKS_RENDER_BATCH", "7")
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", "secret-token")
-    get_settings.cache_clear()
-    settings = get_settings()
-    assert (settings.model, settings.render_steps) == ("batik", 7)
-    assert get_settings() is settings
+    settings = Settings()
+    assert (settings.device, settings.render_batch) == ("cpu", 7)
     assert "secret-token" not in repr(settings)
     assert settings.webhook_token.get_secret_value() == "secret-token"
 
 
 def test_a_setting_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DYEWORKS_RENDER_STEPS", "0")
-    with pytest.raises(ValidationError, match="render_steps"):
+    monkeypatch.setenv("DYEWORKS_RENDER_BATCH", "0")
+    with pytest.raises(ValidationError, match="render_batch"):
         Settings()

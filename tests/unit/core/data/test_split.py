@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Item, Manifest, manifest_key
@@ -20,6 +20,7 @@ from tasks.core.registry.results import TrainResult, save_result
 from tasks.core.store import FolderStore, open_store
 from tasks.core.store.documents import digest, read_document, render
 from tasks.core.training.plan import plan_training
+from tests.adire import installed
 from tests.odd_pictures import encoded, noise
 
 NAME = "cloth"
@@ -175,6 +176,7 @@ def test_two_processes_at_once_cannot_differ(folder: FolderStore, tmp_path: Path
 def trained(store: FolderStore, manifest: Manifest) -> None:
     """A training by the rule of old: about a tenth by content is held out, and under four nothing."""
     result = TrainResult(
+        model="adire",
         key=manifest.version,
         finished=manifest.created,
         dataset=NAME,
@@ -204,20 +206,20 @@ def test_what_was_trained_on_before_sides_were_recorded_counts_as_trained_on(fol
     assert len(parts.held) == 12
 
 
-def test_a_training_is_named_by_what_is_held_out(folder: FolderStore, settings: Settings) -> None:
+def test_a_training_is_named_by_what_is_held_out(folder: FolderStore, model: ModelConfig) -> None:
     pictures = several(40, seed=5)
     manifest = put(folder, pictures)
     request = TrainRequest(dataset=NAME, version=manifest.version)
-    plan = plan_training(folder, settings, request)
-    assert plan_training(folder, settings, request) == plan
+    plan = plan_training(installed(folder), model, request)
+    assert plan_training(installed(folder), model, request) == plan
     pinned = request.model_copy(update={"base": "cloth/base@0f2b3c"})
-    assert plan_training(folder, settings, pinned).base == "cloth/base@0f2b3c"
+    assert plan_training(installed(folder), model, pinned).base == "cloth/base@0f2b3c"
     sides = read_document(folder, Sides, f"datasets/{NAME}/sides.json")
     for version in ("train", "held", "left_out"):
         assert all(len(code) == 16 for code in getattr(sides, version).values())
     everything = sides.model_copy(update={"train": sides.train | sides.held, "held": {}})
     folder.write(f"datasets/{NAME}/sides.json", render(everything))
-    assert plan_training(folder, settings, request).key != plan.key
+    assert plan_training(installed(folder), model, request).key != plan.key
 
 
 def test_ten_thousand_pictures_are_divided_in_one_go() -> None:

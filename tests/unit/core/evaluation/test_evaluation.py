@@ -15,7 +15,7 @@ from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import EvaluationSpec, GateSpec, IngestSpec, Margins
 from tasks.core.config.prompts import load_prompts
 from tasks.core.config.requests import CalibrateRequest, EvaluateRequest, WithdrawRequest
@@ -41,6 +41,7 @@ from tasks.core.registry.results import EvaluationResult, TrainResult, get_resul
 from tasks.core.store import FolderStore, delete_prefix
 from tasks.core.store.documents import render
 from tasks.core.training.dataset import load_pictures
+from tests.adire import NAME, adire, installed
 from tests.painter import Cut, Painter, all_jobs
 
 SPEC = EvaluationSpec(prompts=load_prompts("embedded-1"), seeds=(1, 2), steps=12, guidance=2.0, batch=12)
@@ -63,7 +64,7 @@ DRIFTED = tuple(
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return Clip(Settings(device="cpu"))
+    return Clip(adire(), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def store(dataset: Path, folder: FolderStore, tmp_path: Path) -> FolderStore:
 class Shop:
     """A store with models that can be compared."""
 
-    def __init__(self, store: FolderStore, settings: Settings, clip: Clip) -> None:
-        self.store, self.settings, self.clip = store, settings, clip
+    def __init__(self, store: FolderStore, model: ModelConfig, clip: Clip) -> None:
+        self.store, self.model, self.clip = store, model, clip
         self.manifest = ingest(store, "adire", IngestSpec())[0]
         kept = split(store, self.manifest).train
         pictures = load_pictures(store, "adire", kept, 64)
@@ -118,26 +119,26 @@ class Shop:
         about = {"base_model": "", "dataset": "adire", "dataset_version": self.manifest.version, "training": kind}
         release = write_release(
             self.store,
-            self.settings.model,
+            self.model.name,
             folder,
             ReleaseManifest.model_validate(about | {"trigger": "adire_style", "files": {}}),
         )
-        entries = ledger.history(self.store, self.settings.model)
+        entries = ledger.history(self.store, self.model.name)
         told = {"generation": len(entries) + 1, "action": "promote", "release": release, "time": clock.now()}
         told |= {"dataset_version": "", "actor": "gate", "reason": "better"}
-        ledger.append(self.store, self.settings.model, ledger.Entry.model_validate(told))
+        ledger.append(self.store, self.model.name, ledger.Entry.model_validate(told))
         return release
 
     def plan(self, kind: str, spec: EvaluationSpec = SPEC, gate: GateSpec = GATE, **more: object) -> EvaluationPlan:
         request = EvaluateRequest.model_validate({"training": kind, "evaluation": spec, "gate": gate} | more)
-        return plan_evaluation(self.store, self.settings, request)
+        return plan_evaluation(installed(self.store), self.model, request)
 
     def painter(self, cut: int = 0) -> Painter:
         return Painter(self.originals, cut)
 
     def evaluate(self, plan: EvaluationPlan, painter: Painter | None = None) -> EvaluationResult:
         chosen = painter or self.painter()
-        return evaluate(self.store, self.settings, plan, self.clip, lambda _: chosen)
+        return evaluate(installed(self.store), self.model, plan, self.clip, lambda *_: chosen)
 
 
 def size_of(name: str) -> str:
@@ -148,14 +149,14 @@ def size_of(name: str) -> str:
 @pytest.fixture
 def shop(
     store: FolderStore,
-    settings: Settings,
+    model: ModelConfig,
     clip: Clip,
     mlflow_home: MlflowClient,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Shop:
     monkeypatch.chdir(tmp_path)  # artifacts of MLflow lie where the process is
-    return Shop(store, settings, clip)
+    return Shop(store, model, clip)
 
 
 def failed(decision: GateDecision) -> set[str]:
@@ -200,7 +201,7 @@ def test_where_nothing_is_held_out_result_and_decision_say_so(shop: Shop) -> Non
     trained = [item for item in shop.manifest.items if int(item.sha256[:8], 16) % 10]  # by the rule of before, too
     ten = shop.manifest.model_copy(update={"version": "ten", "dataset": "ten", "items": tuple(trained[:10])})
     shop.store.write(manifest_key("ten", "ten"), render(ten))
-    few = get_result(shop.store, TrainResult, "good").model_copy(update={"key": "few", "dataset": "ten"})
+    few = get_result(shop.store, NAME, TrainResult, "good").model_copy(update={"key": "few", "dataset": "ten"})
     save_result(shop.store, few.model_copy(update={"dataset_version": "ten"}))
     result = shop.evaluate(shop.plan("few"))
     assert result.evidence.held == 0
@@ -272,7 +273,7 @@ def test_nothing_is_painted_twice(shop: Shop, tmp_path: Path) -> None:
     shop.evaluate(second, painter)
     assert set(painter.painted) == all_jobs(second, "forgot"), "neither the champion nor the bare base again"
     again = shop.painter()
-    assert shop.evaluate(second, again) == get_result(shop.store, EvaluationResult, second.key)
+    assert shop.evaluate(second, again) == get_result(shop.store, NAME, EvaluationResult, second.key)
     assert again.painted == []
 
 
@@ -328,9 +329,9 @@ def test_a_refused_challenger_gets_no_further_looks(shop: Shop, tmp_path: Path) 
 def test_after_a_roll_back_to_the_bare_base_it_is_the_champion(shop: Shop, tmp_path: Path) -> None:
     shop.train("good")
     shop.crown("half", tmp_path / "half")
-    entry = ledger.history(shop.store, shop.settings.model)[-1]
+    entry = ledger.history(shop.store, shop.model.name)[-1]
     back = entry.model_copy(update={"generation": 2, "action": "roll_back", "release": ""})
-    ledger.append(shop.store, shop.settings.model, back)
+    ledger.append(shop.store, shop.model.name, back)
     painter = shop.painter()
     result = shop.evaluate(shop.plan("good"), painter)
     assert (result.champion_generation, result.evidence.bare_base) == (2, True)
@@ -355,7 +356,7 @@ def test_a_training_that_was_withdrawn_is_not_planned(shop: Shop, tmp_path: Path
     shop.train("good")
     shop.crown("good", tmp_path / "good")
     request = WithdrawRequest(generation=1, actor="ada", reason="a picture was removed", delete_weights=True)
-    withdraw(shop.store, shop.settings, request)
+    withdraw(installed(shop.store), shop.model, request)
     for named in ("good", ""):
         with pytest.raises(ReleaseWithdrawn, match="of training good was withdrawn by ada"):
             shop.plan(named)
@@ -372,7 +373,7 @@ def test_a_training_whose_adapter_was_deleted_counts_as_none(shop: Shop) -> None
 
 def test_grids_and_figures_are_kept_for_people_and_machines(shop: Shop, mlflow_home: MlflowClient) -> None:
     shop.train("good")
-    shop.settings = shop.settings.model_copy(update={"model": "shown"})
+    shop.model = adire(name="shown")
     result = shop.evaluate(shop.plan("good", drifted=DRIFTED))
     assert set(result.grids) == {"fixed", "drifted", "general"}
     assert result.pictures == result.grids["fixed"]
@@ -396,7 +397,7 @@ def test_a_model_is_calibrated_against_itself_on_other_seeds(shop: Shop, tmp_pat
     shop.crown("good", tmp_path / "good")
 
     def run(request: CalibrateRequest, painter: Painter) -> tuple[Scores, Scores]:
-        return calibration_scores(shop.store, shop.settings, request, shop.clip, lambda _: painter)
+        return calibration_scores(installed(shop.store), shop.model, request, shop.clip, lambda *_: painter)
 
     champion, older = shop.painter(), shop.painter()
     first, second = run(CalibrateRequest(evaluation=SPEC), champion)

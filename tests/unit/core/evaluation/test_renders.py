@@ -13,7 +13,6 @@ from PIL import Image, ImageEnhance
 from safetensors.torch import save_file
 
 from infra.base.world import MOTIFS, SIZES
-from tasks.core.config.installation import Settings
 from tasks.core.config.presets import EvaluationSpec
 from tasks.core.data.perceptual_hash import distances, distinct, hashes
 from tasks.core.errors import ModelUnusable
@@ -83,11 +82,11 @@ def test_a_strip_can_be_looked_at(folder: FolderStore) -> None:
 
 
 def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderStore) -> None:
-    settings = Settings(base_model=str(pipelines["sd15"]), device="cpu")
-    cache = RenderCache(folder, way_of(settings, SPEC, 64))
+    base = str(pipelines["sd15"])
+    cache = RenderCache(folder, way_of(base, "cpu", SPEC, 64))
     prompts, seeds = ["large rings", "small dots"], [1, 2]
-    first = list(RenderSession(cache, lambda: Renderer(settings)).draw(EvaluatedModel(), prompts, seeds))
-    images, _ = Renderer(settings).render(prompts, [1, 1], 2, 2.0, 64)
+    first = list(RenderSession(cache, lambda: Renderer(base, "cpu")).draw(EvaluatedModel(), prompts, seeds))
+    images, _ = Renderer(base, "cpu").render(prompts, [1, 1], 2, 2.0, 64)
     for drawn, image in zip(first, images, strict=True):
         assert np.allclose(np.asarray(drawn.pictures[0], int), np.asarray(image, int), atol=1), "one generator an image"
 
@@ -102,13 +101,13 @@ def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderSt
 def test_an_adapter_that_is_not_a_number_is_not_evaluated(
     pipelines: dict[str, Path], folder: FolderStore, tmp_path: Path
 ) -> None:
-    settings = Settings(base_model=str(pipelines["sd15"]), device="cpu")
+    base = str(pipelines["sd15"])
     place = tmp_path / "adapter"
     place.mkdir()
     module, nan = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", float("nan")
     halves = {"lora_A": torch.full((2, 64), nan), "lora_B": torch.ones(64, 2)}
     save_file({f"unet.{module}.{half}.weight": tensor for half, tensor in halves.items()}, place / WEIGHTS)
-    studio = RenderSession(RenderCache(folder, way_of(settings, SPEC, 64)), lambda: Renderer(settings))
+    studio = RenderSession(RenderCache(folder, way_of(base, "cpu", SPEC, 64)), lambda: Renderer(base, "cpu"))
     with pytest.raises(ModelUnusable, match="that are no finite numbers"):
         list(studio.draw(EvaluatedModel.of(place), ["rings"], [1]))
     assert not list(folder.list("renders/"))
@@ -128,7 +127,7 @@ def test_two_evaluations_at_once_draw_the_same(folder: FolderStore) -> None:
 
 
 def test_what_a_model_does_not_finish_is_black_and_marked(pipelines: dict[str, Path]) -> None:
-    renderer = Renderer(Settings(base_model=str(pipelines["sd15"]), device="cpu"))
+    renderer = Renderer(str(pipelines["sd15"]), "cpu")
     good, _ = renderer.render(["rings"], [1], 2, 2.0)
     torch.nn.init.constant_(renderer.pipe.unet.conv_out.bias, float("nan"))
     with warnings.catch_warnings():

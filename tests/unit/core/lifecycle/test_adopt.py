@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import save
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import AdoptRequest, PromoteRequest, PublishRequest
 from tasks.core.errors import AdoptionRefused, ModelUnusable
 from tasks.core.lifecycle.adopt import adopt
@@ -18,6 +18,7 @@ from tasks.core.models.rendering import Renderer
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS, fetch_release
 from tasks.core.store import FolderStore
+from tests.adire import adire, installed
 from tests.candidates import evaluated
 
 BLOCK = "down_blocks.0.attentions.0.transformer_blocks.0.attn1"  # of the embedded base
@@ -50,67 +51,67 @@ REQUEST = AdoptRequest(source="adopted/adire", actor="ada", reason="trained by h
 
 @pytest.mark.parametrize("weights", [DIFFUSERS, KOHYA, OLD], ids=["diffusers", "kohya", "old diffusers"])
 @pytest.mark.parametrize("name", [WEIGHTS, "my lora.safetensors"])
-def test_it_is_generation_1(folder: FolderStore, settings: Settings, tmp_path: Path, weights: bytes, name: str) -> None:
+def test_it_is_generation_1(folder: FolderStore, model: ModelConfig, tmp_path: Path, weights: bytes, name: str) -> None:
     folder.write(f"adopted/adire/{name}", weights)
     folder.write("adopted/adire/README.md", b"# mine")
-    entry = adopt(folder, settings, REQUEST)
-    assert history(folder, settings.model) == [entry]
+    entry = adopt(installed(folder), model, REQUEST)
+    assert history(folder, model.name) == [entry]
     assert (entry.generation, entry.action, entry.actor, entry.reason) == (1, "adopt", "ada", "trained by hand")
-    manifest = fetch_release(folder, settings.model, entry.release, tmp_path / "fetched")
+    manifest = fetch_release(folder, model.name, entry.release, tmp_path / "fetched")
     assert (tmp_path / "fetched" / WEIGHTS).read_bytes() == weights
     assert (manifest.training, manifest.base_model[:9]) == ("", "embedded-")
-    assert publish(folder, settings, PublishRequest()).release == entry.release
+    assert publish(installed(folder), model, PublishRequest()).release == entry.release
     request = PromoteRequest(evaluation=evaluated(folder, "b", 1))
-    assert promote(folder, settings, request).generation == 2
+    assert promote(installed(folder), model, request).generation == 2
 
 
-def test_cut_off_after_its_entry_it_is_found_again(folder: FolderStore, settings: Settings) -> None:
+def test_cut_off_after_its_entry_it_is_found_again(folder: FolderStore, model: ModelConfig) -> None:
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
-    assert adopt(folder, settings, REQUEST) == adopt(folder, settings, REQUEST)
-    assert len(history(folder, settings.model)) == 1
+    assert adopt(installed(folder), model, REQUEST) == adopt(installed(folder), model, REQUEST)
+    assert len(history(folder, model.name)) == 1
 
 
 def test_of_several_files_that_with_the_usual_name_counts(
-    folder: FolderStore, settings: Settings, tmp_path: Path
+    folder: FolderStore, model: ModelConfig, tmp_path: Path
 ) -> None:
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     folder.write("adopted/adire/kohya.safetensors", KOHYA)
-    entry = adopt(folder, settings, REQUEST)
-    assert set(fetch_release(folder, settings.model, entry.release, tmp_path / "fetched").files) == {
+    entry = adopt(installed(folder), model, REQUEST)
+    assert set(fetch_release(folder, model.name, entry.release, tmp_path / "fetched").files) == {
         WEIGHTS,
         "README.md",
     }
 
 
-def test_a_folder_of_peft_is_adopted_with_its_alpha(folder: FolderStore, settings: Settings, tmp_path: Path) -> None:
+def test_a_folder_of_peft_is_adopted_with_its_alpha(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> None:
     folder.write("adopted/adire/adapter_model.safetensors", PEFT)
     folder.write("adopted/adire/adapter_config.json", b'{"lora_alpha": 2}')
-    entry = adopt(folder, settings, REQUEST)
-    fetch_release(folder, settings.model, entry.release, tmp_path)
-    renderer = Renderer(settings)
+    entry = adopt(installed(folder), model, REQUEST)
+    fetch_release(folder, model.name, entry.release, tmp_path)
+    renderer = Renderer(model.base)
     renderer.load(tmp_path, "it")
     layer = renderer.pipe.unet.get_submodule(f"{BLOCK}.to_q")
     assert layer.scaling == {"it": 0.5}
 
 
 def test_one_for_another_base_is_refused_with_both_named(
-    folder: FolderStore, settings: Settings, pipelines: dict[str, Path]
+    folder: FolderStore, model: ModelConfig, pipelines: dict[str, Path]
 ) -> None:
-    local = settings.model_copy(update={"base_model": str(pipelines["sd15"]), "device": "cpu"})
+    local = adire(base=str(pipelines["sd15"]))
     xl = kohya(name="lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", down=np.ones((4, 2048), np.float32))
     folder.write(f"adopted/adire/{WEIGHTS}", xl)
     with pytest.raises(AdoptionRefused, match="for stable-diffusion-xl-v1-base, the base is stable-diffusion-v1; noth"):
-        adopt(folder, local, REQUEST)
+        adopt(installed(folder, device="cpu"), local, REQUEST)
     assert not list(folder.list("models/"))
 
 
 def test_where_the_base_cannot_be_loaded_the_lora_is_not_to_blame(
-    folder: FolderStore, settings: Settings, tmp_path: Path
+    folder: FolderStore, model: ModelConfig, tmp_path: Path
 ) -> None:
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     (tmp_path / "none").mkdir()
-    with pytest.raises(ModelUnusable, match="check DYEWORKS_BASE_MODEL"):
-        adopt(folder, settings.model_copy(update={"base_model": str(tmp_path / "none")}), REQUEST)
+    with pytest.raises(ModelUnusable, match="check the model's base"):
+        adopt(installed(folder), adire(base=str(tmp_path / "none")), REQUEST)
     assert not list(folder.list("models/"))
 
 
@@ -140,24 +141,24 @@ BAD = {
 
 @pytest.mark.parametrize(("files", "said"), BAD.values(), ids=BAD.keys())
 def test_what_is_no_lora_is_refused(
-    folder: FolderStore, settings: Settings, files: dict[str, bytes], said: str
+    folder: FolderStore, model: ModelConfig, files: dict[str, bytes], said: str
 ) -> None:
     for name, data in files.items():
         folder.write(f"adopted/adire/{name}", data)
     with pytest.raises(AdoptionRefused, match=said):
-        adopt(folder, settings, REQUEST)
+        adopt(installed(folder), model, REQUEST)
     assert not list(folder.list("models/"))
 
 
 @pytest.mark.parametrize("source", ["", "../elsewhere", "/etc"])
-def test_a_source_is_a_folder_of_the_store(folder: FolderStore, settings: Settings, source: str) -> None:
+def test_a_source_is_a_folder_of_the_store(folder: FolderStore, model: ModelConfig, source: str) -> None:
     with pytest.raises(AdoptionRefused, match=r"spec\.source"):
-        adopt(folder, settings, AdoptRequest(source=source))
+        adopt(installed(folder), model, AdoptRequest(source=source))
 
 
-def test_with_generations_there_is_nothing_to_adopt(folder: FolderStore, settings: Settings) -> None:
-    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
+def test_with_generations_there_is_nothing_to_adopt(folder: FolderStore, model: ModelConfig) -> None:
+    promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     with pytest.raises(AdoptionRefused, match="adopt it as another model"):
-        adopt(folder, settings, REQUEST)
-    assert len(history(folder, settings.model)) == 1
+        adopt(installed(folder), model, REQUEST)
+    assert len(history(folder, model.name)) == 1

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.lifecycle.announcements import decision_events, lost_events, promotion_event, publication_event
 from tasks.core.lifecycle.promote import promote
@@ -15,6 +15,7 @@ from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.retraining.decisions import Action, Cause, RetrainDecision, make_decision, record_decision
 from tasks.core.store import FolderStore
+from tests.adire import installed
 from tests.candidates import evaluated
 from tests.events_server import EventsServer
 
@@ -26,72 +27,72 @@ def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
 
 
 def decided(
-    store: FolderStore, settings: Settings, cause: Cause, action: Action, ago: timedelta = SOON, ended: bool = False
+    store: FolderStore, model: ModelConfig, cause: Cause, action: Action, ago: timedelta = SOON, ended: bool = False
 ) -> RetrainDecision:
     decision = make_decision(cause, clock.now() - ago, (action, "because"), "v1", dataset="cloth", dataset_version="v1")
-    record_decision(store, settings.model, decision)
+    record_decision(store, model.name, decision)
     if ended:
         end = make_decision("outcome", clock.now(), ("none", "won"), "v1", outcome_of=decision.id, outcome="promote")
-        record_decision(store, settings.model, end)
+        record_decision(store, model.name, end)
     return decision
 
 
 def test_an_event_that_was_lost_after_its_record_is_sent_by_reconcile_once(
-    events: EventsServer, folder: FolderStore, settings: Settings
+    events: EventsServer, folder: FolderStore, model: ModelConfig
 ) -> None:
-    decision = decided(folder, settings, "data", "retrain")
-    changes = reconcile(folder, settings)
+    decision = decided(folder, model, "data", "retrain")
+    changes = reconcile(installed(folder), model)
     (sent,) = events.events
     assert sent["event"] == "dyeworks.dataset.ready"
     assert sent["resource"]["dyeworks.action"] == "retrain"
     assert (sent["payload"]["decision"], sent["payload"]["dataset"]) == (decision.id, "cloth")
     assert changes == (f"event dyeworks.dataset.ready of {sent['id']} was lost and is queued again",)
-    assert reconcile(folder, settings) == ()
+    assert reconcile(installed(folder), model) == ()
     assert len(events.events) == 1
 
 
-def test_what_is_declined_and_what_drifted_are_told_too(folder: FolderStore, settings: Settings) -> None:
+def test_what_is_declined_and_what_drifted_are_told_too(folder: FolderStore, model: ModelConfig) -> None:
     made: list[tuple[Cause, Action]] = [("data", "declined"), ("drift", "retrain"), ("drift", "declined")]
     for cause, action in made:
-        decided(folder, settings, cause, action)
-    names = sorted(event.event.removeprefix("dyeworks.") for event in lost_events(folder, settings))
+        decided(folder, model, cause, action)
+    names = sorted(event.event.removeprefix("dyeworks.") for event in lost_events(folder, model.name))
     assert names == ["dataset.ready", "drift.detected", "retrain.declined", "retrain.declined"]
 
 
-def test_what_is_young_old_over_or_of_no_cause_is_not_told(folder: FolderStore, settings: Settings) -> None:
-    decided(folder, settings, "data", "retrain", timedelta(seconds=1))
-    decided(folder, settings, "data", "retrain", timedelta(days=2))
-    decided(folder, settings, "data", "retrain", ended=True)
-    decided(folder, settings, "drift", "none")
-    decided(folder, settings, "operator", "pause")
-    assert lost_events(folder, settings) == []
+def test_what_is_young_old_over_or_of_no_cause_is_not_told(folder: FolderStore, model: ModelConfig) -> None:
+    decided(folder, model, "data", "retrain", timedelta(seconds=1))
+    decided(folder, model, "data", "retrain", timedelta(days=2))
+    decided(folder, model, "data", "retrain", ended=True)
+    decided(folder, model, "drift", "none")
+    decided(folder, model, "operator", "pause")
+    assert lost_events(folder, model.name) == []
 
 
 def test_a_promotion_and_a_publication_that_nobody_was_told_of(
-    folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    won = promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))
-    entry = ledger.champion(folder, settings.model)
+    won = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))
+    entry = ledger.champion(folder, model.name)
     assert entry
-    flip(folder, settings.model, entry)
-    assert lost_events(folder, settings) == [], "whoever promoted is about to send them"
+    flip(folder, model.name, entry)
+    assert lost_events(folder, model.name) == [], "whoever promoted is about to send them"
     later(monkeypatch, timedelta(days=2))
-    assert lost_events(folder, settings) == [], "they are no news"
+    assert lost_events(folder, model.name) == [], "they are no news"
     later(monkeypatch, SOON)
-    promoted, published = lost_events(folder, settings)
-    model, reason = settings.model, won.decision.reason
-    assert promoted.id == promotion_event(model, 1, won.release, reason).id
-    assert published.id == publication_event(model, 1, won.release, reason).id
+    promoted, published = lost_events(folder, model.name)
+    name, reason = model.name, won.decision.reason
+    assert promoted.id == promotion_event(name, 1, won.release, reason).id
+    assert published.id == publication_event(name, 1, won.release, reason).id
 
 
 def test_reconcile_says_what_waits_and_what_was_put_aside(
-    events: EventsServer, folder: FolderStore, settings: Settings
+    events: EventsServer, folder: FolderStore, model: ModelConfig
 ) -> None:
-    first = decided(folder, settings, "drift", "retrain")
-    second = decided(folder, settings, "drift", "declined", SOON * 2)
-    (lost_first,), (lost_second,) = decision_events(settings.model, first), decision_events(settings.model, second)
+    first = decided(folder, model, "drift", "retrain")
+    second = decided(folder, model, "drift", "declined", SOON * 2)
+    (lost_first,), (lost_second,) = decision_events(model.name, first), decision_events(model.name, second)
     events.refuse = {lost_first.id: 500, lost_second.id: 422}
-    said = "\n".join(reconcile(folder, settings))
+    said = "\n".join(reconcile(installed(folder), model))
     assert "event dyeworks.drift.detected was not taken (the answer was 500" in said
     assert "1 events lie in refused/" in said
     events.refuse = {}

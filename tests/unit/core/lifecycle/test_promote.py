@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import GateSpec
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PromotionLost, ReleaseCorrupt, ReleaseWithdrawn, SettingError
@@ -19,112 +19,115 @@ from tasks.core.registry.ledger import champion, history
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
 from tasks.core.registry.results import EvaluationResult, get_result, promotion_key, save_result
 from tasks.core.store import FolderStore
+from tests.adire import NAME, adire, installed
 from tests.candidates import PROMPTS, evaluated, measured
 
 
-def generations(store: FolderStore, settings: Settings, *trainings: str) -> None:
+def generations(store: FolderStore, model: ModelConfig, *trainings: str) -> None:
     """Promote these one after the other."""
     for against, training in enumerate(trainings):
-        assert promote(store, settings, PromoteRequest(evaluation=evaluated(store, training, against))).generation
+        assert promote(
+            installed(store), model, PromoteRequest(evaluation=evaluated(store, training, against))
+        ).generation
 
 
-def test_what_passes_the_gate_is_the_next_generation_once(folder: FolderStore, settings: Settings) -> None:
+def test_what_passes_the_gate_is_the_next_generation_once(folder: FolderStore, model: ModelConfig) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
-    first, again = promote(folder, settings, request), promote(folder, settings, request)
+    first, again = promote(installed(folder), model, request), promote(installed(folder), model, request)
     assert (first.decision.verdict, first.generation) == ("promote", 1)
     assert again == first
-    assert [e.generation for e in history(folder, settings.model)] == [1]
+    assert [e.generation for e in history(folder, model.name)] == [1]
 
 
-def test_what_fails_the_gate_changes_nothing(folder: FolderStore, settings: Settings) -> None:
-    result = promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "a", 0, better=0.0)))
+def test_what_fails_the_gate_changes_nothing(folder: FolderStore, model: ModelConfig) -> None:
+    result = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "a", 0, better=0.0)))
     assert (result.decision.verdict, result.generation, result.release) == ("keep", 0, "")
-    assert champion(folder, settings.model) is None
+    assert champion(folder, model.name) is None
 
 
 def unsure(store: FolderStore) -> str:
     """An evaluation against generation 1 in which diversity may or may not have suffered; its key."""
     key = evaluated(store, "b", 1)
-    found = get_result(store, EvaluationResult, key)
+    found = get_result(store, NAME, EvaluationResult, key)
     rng = np.random.default_rng(1)
     wild: Values = {p: (float(v),) for p, v in zip(PROMPTS, rng.normal(0.45, 0.1, len(PROMPTS)), strict=True)}
     save_result(store, found.model_copy(update={"challenger": found.challenger | {"diversity": wild}}))
     return key
 
 
-def test_a_guard_that_cannot_tell_keeps_the_champion(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a")
-    result = promote(folder, settings, PromoteRequest(evaluation=unsure(folder), gate=GateSpec()))
+def test_a_guard_that_cannot_tell_keeps_the_champion(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a")
+    result = promote(installed(folder), model, PromoteRequest(evaluation=unsure(folder), gate=GateSpec()))
     assert (result.decision.verdict, result.generation) == ("inconclusive", 0)
-    assert len(history(folder, settings.model)) == 1
+    assert len(history(folder, model.name)) == 1
 
 
-def test_a_further_look_may_promote_after_all(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a")
+def test_a_further_look_may_promote_after_all(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a")
     key = unsure(folder)
-    found = get_result(folder, EvaluationResult, key)
+    found = get_result(folder, NAME, EvaluationResult, key)
     better: Values = dict.fromkeys(PROMPTS, (0.55,) * 50)
     look = ExtraSeeds(check="diversity kept", challenger=better, champion=dict.fromkeys(PROMPTS, (0.5,) * 50))
     save_result(folder, found.model_copy(update={"looks": (look,)}))
-    assert promote(folder, settings, PromoteRequest(evaluation=key, gate=GateSpec())).generation == 2
+    assert promote(installed(folder), model, PromoteRequest(evaluation=key, gate=GateSpec())).generation == 2
 
 
 def test_cut_off_between_the_entry_and_the_result_it_is_the_same_generation(
-    folder: FolderStore, settings: Settings
+    folder: FolderStore, model: ModelConfig
 ) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
-    first = promote(folder, settings, request)
-    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
-    folder.delete(f"results/promote/{promotion_key(request, request.evaluation)}.json")
-    again = promote(folder, settings, request)
+    first = promote(installed(folder), model, request)
+    promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
+    folder.delete(f"results/promote/{promotion_key(request, adire().preset.gate, request.evaluation)}.json")
+    again = promote(installed(folder), model, request)
     assert (again.generation, again.release) == (1, first.release)
-    assert len(history(folder, settings.model)) == 2
+    assert len(history(folder, model.name)) == 2
 
 
-def test_a_retrain_cut_off_after_its_promotion_finds_what_it_won_with(folder: FolderStore, settings: Settings) -> None:
-    assert won_with(folder, settings, "a") == ""
+def test_a_retrain_cut_off_after_its_promotion_finds_what_it_won_with(folder: FolderStore, model: ModelConfig) -> None:
+    assert won_with(installed(folder), model, "a") == ""
     evaluation = evaluated(folder, "a", 0)
-    promote(folder, settings, PromoteRequest(evaluation=evaluation))
-    assert won_with(folder, settings, "a") == evaluation
-    assert won_with(folder, settings, "b") == ""
-    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
-    assert won_with(folder, settings, "a") == "", "it is the champion no more"
+    promote(installed(folder), model, PromoteRequest(evaluation=evaluation))
+    assert won_with(installed(folder), model, "a") == evaluation
+    assert won_with(installed(folder), model, "b") == ""
+    promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
+    assert won_with(installed(folder), model, "a") == "", "it is the champion no more"
 
 
 def test_against_another_champion_than_the_one_it_was_compared_with_it_is_lost(
-    folder: FolderStore, settings: Settings
+    folder: FolderStore, model: ModelConfig
 ) -> None:
     late = evaluated(folder, "b", 0)
-    generations(folder, settings, "a")
+    generations(folder, model, "a")
     before = list(folder.list("models/"))
     with pytest.raises(PromotionLost, match="evaluate against the new champion"):
-        promote(folder, settings, PromoteRequest(evaluation=late))
-    assert len(history(folder, settings.model)) == 1
+        promote(installed(folder), model, PromoteRequest(evaluation=late))
+    assert len(history(folder, model.name)) == 1
     assert list(folder.list("models/")) == before, "no release is left behind"
 
 
-def test_a_person_overrules_the_gate_with_a_reason(folder: FolderStore, settings: Settings) -> None:
+def test_a_person_overrules_the_gate_with_a_reason(folder: FolderStore, model: ModelConfig) -> None:
     evaluation = evaluated(folder, "a", 0, better=-0.2)
     with pytest.raises(SettingError, match="needs a reason"):
-        promote(folder, settings, PromoteRequest(evaluation=evaluation, actor="ada"))
+        promote(installed(folder), model, PromoteRequest(evaluation=evaluation, actor="ada"))
     request = PromoteRequest(evaluation=evaluation, actor="ada", reason="the show opens tonight")
-    assert promote(folder, settings, request).generation == 1
-    entry = champion(folder, settings.model)
+    assert promote(installed(folder), model, request).generation == 1
+    entry = champion(folder, model.name)
     assert entry is not None
     assert (entry.actor, entry.reason) == ("ada", "the show opens tonight")
 
 
 def test_a_release_that_was_damaged_since_is_written_again(
-    folder: FolderStore, settings: Settings, tmp_path: Path
+    folder: FolderStore, model: ModelConfig, tmp_path: Path
 ) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
-    first = promote(folder, settings, request)
-    release = prefix(settings.model, first.release)
+    first = promote(installed(folder), model, request)
+    release = prefix(model.name, first.release)
     folder.write(release + WEIGHTS, b"tampered")
     for key in ("models/adire/promotions/000001.json", f"results/promote/{first.key}.json"):  # as if killed before
         folder.delete(key)
-    assert promote(folder, settings, request).release == first.release
-    fetch_release(folder, settings.model, first.release, tmp_path / "fetched")
+    assert promote(installed(folder), model, request).release == first.release
+    fetch_release(folder, model.name, first.release, tmp_path / "fetched")
 
 
 class Forgetful(FolderStore):
@@ -134,65 +137,68 @@ class Forgetful(FolderStore):
         self.write(key, b"something else")
 
 
-def test_a_store_that_does_not_give_back_what_was_written_gets_no_entry(settings: Settings, tmp_path: Path) -> None:
+def test_a_store_that_does_not_give_back_what_was_written_gets_no_entry(model: ModelConfig, tmp_path: Path) -> None:
     store = Forgetful(tmp_path / "store")
     with pytest.raises(ReleaseCorrupt, match=r"README\.md"):
-        promote(store, settings, PromoteRequest(evaluation=evaluated(store, "a", 0)))
-    assert history(store, settings.model) == []
+        promote(installed(store), model, PromoteRequest(evaluation=evaluated(store, "a", 0)))
+    assert history(store, model.name) == []
     assert not [key for key in store.list("models/") if key.endswith("manifest.json")]
 
 
-def test_what_was_rolled_back_is_not_promoted_again_by_itself(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a", "b")
-    roll_back(folder, settings, RollBackRequest(reason="too blue"))
-    again = promote(folder, settings, PromoteRequest(evaluation=measured(folder, "b", 3)))
+def test_what_was_rolled_back_is_not_promoted_again_by_itself(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a", "b")
+    roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
+    again = promote(installed(folder), model, PromoteRequest(evaluation=measured(folder, "b", 3)))
     assert (again.decision.verdict, again.generation) == ("keep", 0)
     assert "was rolled back by generation 3" in again.decision.reason
     assert again.decision.checks[-1].name == "refused"
     assert all(check.passed for check in again.decision.checks[:-1]), "the figures alone spoke for it"
-    assert len(history(folder, settings.model)) == 3
+    assert len(history(folder, model.name)) == 3
 
 
-def test_the_same_lora_with_another_card_is_known_too(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a", "b")
-    roll_back(folder, settings, RollBackRequest(reason="too blue"))
+def test_the_same_lora_with_another_card_is_known_too(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a", "b")
+    roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
     folder.write("checkpoints/b/adapter/card.md", b"# another card")
-    assert not promote(folder, settings, PromoteRequest(evaluation=measured(folder, "b", 3))).generation
+    assert not promote(installed(folder), model, PromoteRequest(evaluation=measured(folder, "b", 3))).generation
 
 
-def test_a_person_promotes_it_again_and_then_it_stands(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a", "b")
-    roll_back(folder, settings, RollBackRequest(reason="too blue"))
+def test_a_person_promotes_it_again_and_then_it_stands(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a", "b")
+    roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
     person = PromoteRequest(evaluation=measured(folder, "b", 3), actor="ada", reason="blue is right")
-    assert promote(folder, settings, person).generation == 4
-    promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "c", 4)))
+    assert promote(installed(folder), model, person).generation == 4
+    promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "c", 4)))
     again = PromoteRequest(evaluation=measured(folder, "b", 5))
-    assert promote(folder, settings, again).generation == 6, "no roll-back has left it since"
+    assert promote(installed(folder), model, again).generation == 6, "no roll-back has left it since"
 
 
-def test_an_evaluation_against_what_is_served_again_still_counts(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a", "b")
-    roll_back(folder, settings, RollBackRequest())
-    assert promote(folder, settings, PromoteRequest(evaluation=evaluated(folder, "c", 1))).generation == 4
+def test_an_evaluation_against_what_is_served_again_still_counts(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a", "b")
+    roll_back(installed(folder), model, RollBackRequest())
+    assert promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "c", 1))).generation == 4
 
 
-def test_after_a_roll_back_the_same_training_is_evaluated_anew(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a")
-    before = plan_evaluation(folder, settings, EvaluateRequest(training="b")).key
+def test_after_a_roll_back_the_same_training_is_evaluated_anew(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a")
+    before = plan_evaluation(installed(folder), model, EvaluateRequest(training="b")).key
     generations_after = PromoteRequest(evaluation=evaluated(folder, "b", 1))
-    promote(folder, settings, generations_after)
-    roll_back(folder, settings, RollBackRequest())
-    plan = plan_evaluation(folder, settings, EvaluateRequest(training="b"))
+    promote(installed(folder), model, generations_after)
+    roll_back(installed(folder), model, RollBackRequest())
+    plan = plan_evaluation(installed(folder), model, EvaluateRequest(training="b"))
     assert plan.key != before, "the old key's promotion is history: a retrain must not report it as its own"
     assert plan.champion_generation == 3
 
 
-def test_what_was_withdrawn_is_never_promoted(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a", "b")
-    withdraw(folder, settings, WithdrawRequest(generation=2, actor="ada", reason="a picture was removed"))
+def test_what_was_withdrawn_is_never_promoted(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a", "b")
+    withdraw(installed(folder), model, WithdrawRequest(generation=2, actor="ada", reason="a picture was removed"))
     evaluation = measured(folder, "b", 3)
-    assert "was withdrawn by ada" in promote(folder, settings, PromoteRequest(evaluation=evaluation)).decision.reason
+    assert (
+        "was withdrawn by ada"
+        in promote(installed(folder), model, PromoteRequest(evaluation=evaluation)).decision.reason
+    )
     person = PromoteRequest(evaluation=evaluation, actor="bob", reason="I like it")
     with pytest.raises(ReleaseWithdrawn, match="a picture was removed"):
-        promote(folder, settings, person)
-    assert len(history(folder, settings.model)) == 3
+        promote(installed(folder), model, person)
+    assert len(history(folder, model.name)) == 3

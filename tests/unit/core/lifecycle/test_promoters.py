@@ -7,11 +7,12 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.store import open_store
+from tasks.core.store import Store, open_store
+from tests.adire import adire, installed
 from tests.candidates import measured, trained
 from tests.promoters import Promoters
 from tests.s3_server import s3_server
@@ -37,20 +38,21 @@ def promoters(bucket: str) -> Iterator[Promoters]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def shop(request: pytest.FixtureRequest, bucket: str, settings: Settings, tmp_path: Path) -> Settings:
+def shop(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> tuple[str, ModelConfig]:
+    """A store's URL, and a model."""
     place = str(tmp_path / "store") if request.param == "folder" else f"s3://{bucket}/{uuid4().hex}"
-    return settings.model_copy(update={"store": place, "model": f"raced-{request.param}"})
+    return place, adire(name=f"raced-{request.param}")
 
 
 def test_one_wins_each_round(
-    shop: Settings,
+    shop: tuple[str, ModelConfig],
     promoters: Promoters,
     mlflow_home: "MlflowClient",
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    store = open_store(shop.store)
+    (url, model), store = shop, open_store(shop[0])
     home = mlflow_home.create_experiment(uuid4().hex)
     run = mlflow_home.create_run(home).info.run_id
     names = [[f"{i}-{turn}" for i in range(COUNT)] for turn in range(2)]  # so none is compared with itself
@@ -59,26 +61,25 @@ def test_one_wins_each_round(
     winners = []
     for number in range(ROUNDS):
         keys = [measured(store, name, number, name=f"{number:03}-{name}") for name in names[number % 2]]
-        got = promoters.race(shop.store, shop.model, keys)
+        got = promoters.race(url, model.name, keys)
         assert sorted(got) == [0] * (COUNT - 1) + [number + 1], "one has won, the others were told"
         winners.append(keys[got.index(number + 1)])
-    entries = history(open_store(shop.store), shop.model)
+    entries = history(open_store(url), model.name)
     assert [e.generation for e in entries] == list(range(1, ROUNDS + 1))
     assert [e.evaluation for e in entries] == winners
-    follows(shop, mlflow_home)
+    follows(open_store(url), model, mlflow_home)
 
 
-def follows(shop: Settings, client: "MlflowClient") -> None:
+def follows(store: Store, model: ModelConfig, client: "MlflowClient") -> None:
     """Reconcile; then channel and aliases say what the ledger says."""
-    store = open_store(shop.store)
-    assert reconcile(store, shop)
-    newest = history(store, shop.model)[-1]
-    channel, _ = read_channel(store, shop.model)
+    assert reconcile(installed(store), model)
+    newest = history(store, model.name)[-1]
+    channel, _ = read_channel(store, model.name)
     assert channel is not None
     assert (channel.generation, channel.release) == (newest.generation, newest.release)
-    version = client.get_model_version_by_alias(shop.model, "champion")
+    version = client.get_model_version_by_alias(model.name, "champion")
     assert version.tags["release"] == newest.release
     assert version.tags["generation"] == str(newest.generation)
-    releases = [e.release for e in history(store, shop.model)]
+    releases = [e.release for e in history(store, model.name)]
     before = next(r for r in reversed(releases) if r != newest.release)
-    assert client.get_model_version_by_alias(shop.model, "previous").tags["release"] == before
+    assert client.get_model_version_by_alias(model.name, "previous").tags["release"] == before

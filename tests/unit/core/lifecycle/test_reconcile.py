@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import AdoptRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PublishRefused, ReconcileFailed, ReleaseCorrupt
 from tasks.core.lifecycle.adopt import adopt
@@ -21,6 +21,8 @@ from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import WEIGHTS, prefix
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
 from tasks.core.store import FolderStore, open_store
+from tasks.core.store.documents import digest
+from tests.adire import adire, installed
 from tests.candidates import evaluated, measured, trained
 from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
 
@@ -32,147 +34,150 @@ NOW = datetime(2026, 4, 1, tzinfo=UTC)
 
 @pytest.fixture
 def shop(
-    settings: Settings,
+    model: ModelConfig,
     mlflow_home: "MlflowClient",
     request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Settings:
+) -> ModelConfig:
     """Settings of a model of one's own in MLflow, which is published to another store too."""
     monkeypatch.chdir(tmp_path)
-    return settings.model_copy(update={"model": request.node.name, "publish_store": str(tmp_path / "public")})
+    return adire(name=f"shop-{digest(request.node.name)}", publishing={"store": str(tmp_path / "public")})
 
 
 @pytest.fixture
-def run(shop: Settings, mlflow_home: "MlflowClient") -> str:
+def run(shop: ModelConfig, mlflow_home: "MlflowClient") -> str:
     """A run that trainings belong to."""
-    return str(mlflow_home.create_run(mlflow_home.create_experiment(shop.model)).info.run_id)
+    return str(mlflow_home.create_run(mlflow_home.create_experiment(shop.name)).info.run_id)
 
 
-def generations(store: FolderStore, shop: Settings, run: str, trainings: str) -> list[Entry]:
+def generations(store: FolderStore, shop: ModelConfig, run: str, trainings: str) -> list[Entry]:
     """Promote these one after the other, and project nothing."""
     for training in trainings:
-        evaluation = evaluated(store, training, len(history(store, shop.model)))
+        evaluation = evaluated(store, training, len(history(store, shop.name)))
         trained(store, training, run)
-        assert promote(store, shop, PromoteRequest(evaluation=evaluation)).generation
-    return history(store, shop.model)
+        assert promote(installed(store), shop, PromoteRequest(evaluation=evaluation)).generation
+    return history(store, shop.name)
 
 
-def aliases(client: "MlflowClient", shop: Settings) -> dict[str, str]:
+def aliases(client: "MlflowClient", shop: ModelConfig) -> dict[str, str]:
     """Each alias, and the training that its version is of."""
-    held = client.get_registered_model(shop.model).aliases
-    return {a: client.get_model_version(shop.model, v).tags["training"] for a, v in held.items()}
+    held = client.get_registered_model(shop.name).aliases
+    return {a: client.get_model_version(shop.name, v).tags["training"] for a, v in held.items()}
 
 
-def served(url: str, shop: Settings) -> tuple[int, str]:
-    channel: Channel | None = read_channel(open_store(url), shop.model)[0]
+def served(url: str, shop: ModelConfig) -> tuple[int, str]:
+    channel: Channel | None = read_channel(open_store(url), shop.name)[0]
     assert channel is not None
     return channel.generation, channel.release
 
 
 def test_all_of_it_at_once_and_the_second_time_nothing(
-    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     newest = generations(folder, shop, run, "ab")[-1]
-    told = reconcile(folder, shop)
+    told = reconcile(installed(folder), shop)
     assert "the champion channel points at generation 2" in told
-    assert f"generation 2 published to {shop.publish_store}" in told
-    assert served(folder.url, shop) == served(shop.publish_store, shop) == (2, newest.release)
+    assert f"generation 2 published to {shop.publishing.store}" in told
+    assert served(folder.url, shop) == served(shop.publishing.store, shop) == (2, newest.release)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
-    assert reconcile(folder, shop) == ()
+    assert reconcile(installed(folder), shop) == ()
 
 
-def test_before_the_first_generation_there_is_nothing_to_put_right(folder: FolderStore, shop: Settings) -> None:
-    assert reconcile(folder, shop) == ()
-    assert read_channel(folder, shop.model) == (None, None)
+def test_before_the_first_generation_there_is_nothing_to_put_right(folder: FolderStore, shop: ModelConfig) -> None:
+    assert reconcile(installed(folder), shop) == ()
+    assert read_channel(folder, shop.name) == (None, None)
 
 
-def test_a_channel_that_points_elsewhere_is_put_right(folder: FolderStore, shop: Settings, run: str) -> None:
+def test_a_channel_that_points_elsewhere_is_put_right(folder: FolderStore, shop: ModelConfig, run: str) -> None:
     first, second = generations(folder, shop, run, "ab")
-    reconcile(folder, shop)
-    for store in (folder, open_store(shop.publish_store)):
-        current, version = read_channel(store, shop.model)
-        point(store, shop.model, second.model_copy(update={"release": first.release}), current, version)
-    assert len(reconcile(folder, shop)) == 2
-    assert served(folder.url, shop) == served(shop.publish_store, shop) == (2, second.release)
-    current, version = read_channel(folder, shop.model)
-    point(folder, shop.model, second.model_copy(update={"generation": 9}), current, version)
-    assert reconcile(folder, shop) == ("the champion channel points at generation 2",)
+    reconcile(installed(folder), shop)
+    for store in (folder, open_store(shop.publishing.store)):
+        current, version = read_channel(store, shop.name)
+        point(store, shop.name, second.model_copy(update={"release": first.release}), current, version)
+    assert len(reconcile(installed(folder), shop)) == 2
+    assert served(folder.url, shop) == served(shop.publishing.store, shop) == (2, second.release)
+    current, version = read_channel(folder, shop.name)
+    point(folder, shop.name, second.model_copy(update={"generation": 9}), current, version)
+    assert reconcile(installed(folder), shop) == ("the champion channel points at generation 2",)
 
 
-def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop: Settings, run: str) -> None:
+def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop: ModelConfig, run: str) -> None:
     first = generations(folder, shop, run, "a")[0]
-    publish(folder, shop, PublishRequest())
+    publish(installed(folder), shop, PublishRequest())
     second = generations(folder, shop, run, "b")[1]
-    folder.write(prefix(shop.model, second.release) + WEIGHTS, b"tampered")
+    folder.write(prefix(shop.name, second.release) + WEIGHTS, b"tampered")
     with pytest.raises(ReconcileFailed) as caught:
-        reconcile(folder, shop)
+        reconcile(installed(folder), shop)
     assert {type(fault) for fault in caught.value.faults} == {ReleaseCorrupt}
-    assert served(folder.url, shop) == served(shop.publish_store, shop) == (1, first.release)
+    assert served(folder.url, shop) == served(shop.publishing.store, shop) == (1, first.release)
 
 
 def test_a_place_that_cannot_be_used_keeps_nothing_else_waiting(
-    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     newest = generations(folder, shop, run, "a")[0]
-    broken = shop.model_copy(update={"hub_repo": "cloth/adire", "publish_store": "ftp://nowhere"})
+    broken = adire(name=shop.name, publishing={"hub_repo": "cloth/adire", "store": "ftp://nowhere"})
     with pytest.raises(ReconcileFailed, match=r"2 of what follows.*ftp://nowhere.*; .*there is no token") as caught:
-        reconcile(folder, broken)
+        reconcile(installed(folder), broken)
     assert [type(fault) for fault in caught.value.faults] == [PublishRefused, PublishRefused]
     assert "the champion channel points at generation 1" in caught.value.changes
     assert served(folder.url, shop) == (1, newest.release)
     assert aliases(mlflow_home, shop) == {"champion": "a"}
     with pytest.raises(ReconcileFailed, match="1 of what follows"):
-        reconcile(folder, shop.model_copy(update={"hub_repo": "cloth/adire"}))
-    assert served(shop.publish_store, shop) == (1, newest.release)
+        reconcile(
+            installed(folder),
+            adire(name=shop.name, publishing={"store": shop.publishing.store, "hub_repo": "cloth/adire"}),
+        )
+    assert served(shop.publishing.store, shop) == (1, newest.release)
 
 
 def test_a_release_that_was_withdrawn_while_it_was_promoted_is_left(
-    folder: FolderStore, shop: Settings, run: str
+    folder: FolderStore, shop: ModelConfig, run: str
 ) -> None:
     first, second = generations(folder, shop, run, "ab")
     record_withdrawal(
-        folder, shop.model, Withdrawal(release=second.release, training="b", actor="ada", reason="why", time=NOW)
+        folder, shop.name, Withdrawal(release=second.release, training="b", actor="ada", reason="why", time=NOW)
     )
-    assert reconcile(folder, shop)[0] == f"generation 3: release {second.release} was withdrawn: why"
-    assert served(folder.url, shop) == served(shop.publish_store, shop) == (3, first.release)
+    assert reconcile(installed(folder), shop)[0] == f"generation 3: release {second.release} was withdrawn: why"
+    assert served(folder.url, shop) == served(shop.publishing.store, shop) == (3, first.release)
 
 
-def test_a_withdrawal_comes_to_other_places_too(folder: FolderStore, shop: Settings, run: str) -> None:
+def test_a_withdrawal_comes_to_other_places_too(folder: FolderStore, shop: ModelConfig, run: str) -> None:
     first = generations(folder, shop, run, "ab")[0]
-    publish(folder, shop, PublishRequest())
-    withdraw(folder, shop.model_copy(update={"publish_store": ""}), WithdrawRequest(generation=1, reason="why"))
-    reconcile(folder, shop)
-    assert open_store(shop.publish_store).exists(f"models/{shop.model}/withdrawals/{first.release}.json")
+    publish(installed(folder), shop, PublishRequest())
+    withdraw(installed(folder), adire(name=shop.name), WithdrawRequest(generation=1, reason="why"))
+    reconcile(installed(folder), shop)
+    assert open_store(shop.publishing.store).exists(f"models/{shop.name}/withdrawals/{first.release}.json")
 
 
 def test_after_a_roll_back_the_aliases_say_what_was_served_before(
-    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "abc")
-    roll_back(folder, shop, RollBackRequest())
-    sync_mlflow_registry(folder, shop)
+    roll_back(installed(folder), shop, RollBackRequest())
+    sync_mlflow_registry(installed(folder), shop)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "c", "challenger": "c"}
-    assert len(mlflow_home.search_model_versions(f"name = '{shop.model}'")) == 3, "a roll-back is no version"
+    assert len(mlflow_home.search_model_versions(f"name = '{shop.name}'")) == 3, "a roll-back is no version"
 
 
 def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
-    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "a")
     trained(folder, "b", run)
     evaluation = measured(folder, "b", 1, better=0.0)
-    sync_mlflow_registry(folder, shop)
+    sync_mlflow_registry(installed(folder), shop)
     assert aliases(mlflow_home, shop) == {"champion": "a", "challenger": "b"}
-    promote(folder, shop, PromoteRequest(evaluation=evaluation))
-    sync_mlflow_registry(folder, shop)
-    version = mlflow_home.get_model_version_by_alias(shop.model, "challenger")
+    promote(installed(folder), shop, PromoteRequest(evaluation=evaluation))
+    sync_mlflow_registry(installed(folder), shop)
+    version = mlflow_home.get_model_version_by_alias(shop.name, "challenger")
     assert version.tags["verdict"] == "keep"
     assert "not surely better" in version.description
-    promote(folder, shop, PromoteRequest(evaluation=evaluation, actor="ada", reason="I like it"))
-    sync_mlflow_registry(folder, shop)
+    promote(installed(folder), shop, PromoteRequest(evaluation=evaluation, actor="ada", reason="I like it"))
+    sync_mlflow_registry(installed(folder), shop)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
-    promoted = mlflow_home.get_model_version_by_alias(shop.model, "champion")
+    promoted = mlflow_home.get_model_version_by_alias(shop.name, "champion")
     assert promoted.version == version.version, "its version is the release's now"
     expected = {"generation": "2", "actor": "ada", "action": "promote", "dataset": "v1", "evaluation": evaluation}
     assert expected.items() <= promoted.tags.items()
@@ -180,59 +185,63 @@ def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
 
 
 def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
-    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "ab")
-    sync_mlflow_registry(folder, shop)
-    numbers = {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")}
-    wrong = mlflow_home.get_model_version_by_alias(shop.model, "previous").version
-    mlflow_home.set_registered_model_alias(shop.model, "champion", wrong)
-    mlflow_home.delete_registered_model_alias(shop.model, "previous")
-    mlflow_home.set_registered_model_alias(shop.model, "challenger", wrong)
-    mlflow_home.delete_model_version_tag(shop.model, wrong, "generation")
-    assert len(sync_mlflow_registry(folder, shop)) == 4
+    sync_mlflow_registry(installed(folder), shop)
+    numbers = {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.name}'")}
+    wrong = mlflow_home.get_model_version_by_alias(shop.name, "previous").version
+    mlflow_home.set_registered_model_alias(shop.name, "champion", wrong)
+    mlflow_home.delete_registered_model_alias(shop.name, "previous")
+    mlflow_home.set_registered_model_alias(shop.name, "challenger", wrong)
+    mlflow_home.delete_model_version_tag(shop.name, wrong, "generation")
+    assert len(sync_mlflow_registry(installed(folder), shop)) == 4
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
-    assert {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")} == numbers
-    assert mlflow_home.get_model_version(shop.model, wrong).tags["generation"] == "1"
+    assert {v.version for v in mlflow_home.search_model_versions(f"name = '{shop.name}'")} == numbers
+    assert mlflow_home.get_model_version(shop.name, wrong).tags["generation"] == "1"
 
 
 @pytest.mark.parametrize("tag", ["release", "training"])
 def test_two_processes_that_project_at_once_leave_one_version(
-    shop: Settings, run: str, mlflow_home: "MlflowClient", tag: str
+    shop: ModelConfig, run: str, mlflow_home: "MlflowClient", tag: str
 ) -> None:
-    one, other = RegisteredModel(shop.model), RegisteredModel(shop.model)
+    one, other = RegisteredModel(shop.name), RegisteredModel(shop.name)
     mine = one.make(run, {tag: "a"})
     assert other.make(run, {tag: "a"}) == mine, "made when neither had seen the other's"
     assert other.changes == []
-    assert [str(v.version) for v in mlflow_home.search_model_versions(f"name = '{shop.model}'")] == [mine]
+    assert [str(v.version) for v in mlflow_home.search_model_versions(f"name = '{shop.name}'")] == [mine]
 
 
-def test_of_two_versions_of_a_release_the_lower_counts(shop: Settings, run: str, mlflow_home: "MlflowClient") -> None:
-    first = RegisteredModel(shop.model).make(run, {"release": "a"})
-    mlflow_home.create_model_version(shop.model, f"runs:/{run}/adapter", run, tags={"release": "a"})
-    shelf = RegisteredModel(shop.model)
+def test_of_two_versions_of_a_release_the_lower_counts(
+    shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
+) -> None:
+    first = RegisteredModel(shop.name).make(run, {"release": "a"})
+    mlflow_home.create_model_version(shop.name, f"runs:/{run}/adapter", run, tags={"release": "a"})
+    shelf = RegisteredModel(shop.name)
     shelf.tags = dict(sorted(shelf.tags.items(), reverse=True))
     assert shelf.of_release("a") == first
 
 
 def test_under_the_bare_base_there_is_no_champion_and_the_version_is_marked(
-    folder: FolderStore, shop: Settings, run: str, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "a")
-    sync_mlflow_registry(folder, shop)
-    withdraw(folder, shop, WithdrawRequest(generation=1, actor="ada", reason="a picture was removed"))
-    sync_mlflow_registry(folder, shop)
+    sync_mlflow_registry(installed(folder), shop)
+    withdraw(installed(folder), shop, WithdrawRequest(generation=1, actor="ada", reason="a picture was removed"))
+    sync_mlflow_registry(installed(folder), shop)
     assert aliases(mlflow_home, shop) == {"previous": "a"}
-    version = mlflow_home.get_model_version_by_alias(shop.model, "previous")
+    version = mlflow_home.get_model_version_by_alias(shop.name, "previous")
     assert version.tags["withdrawn"] == "ada: a picture was removed"
 
 
-def test_an_adopted_lora_has_a_run_of_its_own(folder: FolderStore, shop: Settings, mlflow_home: "MlflowClient") -> None:
+def test_an_adopted_lora_has_a_run_of_its_own(
+    folder: FolderStore, shop: ModelConfig, mlflow_home: "MlflowClient"
+) -> None:
     folder.write(f"adopted/{WEIGHTS}", DIFFUSERS)
-    entry = adopt(folder, shop, AdoptRequest(source="adopted", actor="ada"))
-    assert sync_mlflow_registry(folder, shop)
-    assert sync_mlflow_registry(folder, shop) == []
-    (version,) = mlflow_home.search_model_versions(f"name = '{shop.model}'")
+    entry = adopt(installed(folder), shop, AdoptRequest(source="adopted", actor="ada"))
+    assert sync_mlflow_registry(installed(folder), shop)
+    assert sync_mlflow_registry(installed(folder), shop) == []
+    (version,) = mlflow_home.search_model_versions(f"name = '{shop.name}'")
     assert (version.tags["release"], version.tags["action"]) == (entry.release, "adopt")
     files = [f.path for f in mlflow_home.list_artifacts(version.run_id, "adapter")]
     assert files == ["adapter/README.md", f"adapter/{WEIGHTS}"]

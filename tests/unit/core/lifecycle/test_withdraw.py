@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import PolicySpec
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import ObjectMissing, ReleaseUnknown, ReleaseWithdrawn, SettingError
@@ -25,6 +25,7 @@ from tasks.core.registry.ledger import history, profile_generation
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
 from tasks.core.retraining import policy
 from tasks.core.store import FolderStore, open_store
+from tests.adire import adire, installed
 from tests.candidates import evaluated, trained
 from tests.hub_server import HubServer
 
@@ -35,17 +36,19 @@ WHY = "a picture was removed"
 
 
 @pytest.fixture
-def shop(settings: Settings, tmp_path: Path) -> Settings:
+def shop(model: ModelConfig, tmp_path: Path) -> ModelConfig:
     """Settings that publish to another store too."""
-    return settings.model_copy(update={"publish_store": str(tmp_path / "public")})
+    return adire(publishing={"store": str(tmp_path / "public")})
 
 
-def generations(store: FolderStore, settings: Settings, trainings: str) -> list[str]:
+def generations(store: FolderStore, model: ModelConfig, trainings: str) -> list[str]:
     """Promote and publish these; their releases."""
     for training in trainings:
-        request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, settings.model))))
-        publish(store, settings, PublishRequest(generation=promote(store, settings, request).generation))
-    return [entry.release for entry in history(store, settings.model)]
+        request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, model.name))))
+        publish(
+            installed(store), model, PublishRequest(generation=promote(installed(store), model, request).generation)
+        )
+    return [entry.release for entry in history(store, model.name)]
 
 
 def served(url: str, model: str) -> tuple[int, str]:
@@ -54,50 +57,52 @@ def served(url: str, model: str) -> tuple[int, str]:
     return channel.generation, channel.release
 
 
-def test_the_served_release_gives_way_to_the_newest_good_one(folder: FolderStore, shop: Settings) -> None:
+def test_the_served_release_gives_way_to_the_newest_good_one(
+    folder: FolderStore, shop: ModelConfig, tmp_path: Path
+) -> None:
     first, second, third = generations(folder, shop, "abc")
-    withdraw(folder, shop, WithdrawRequest(generation=2, reason=WHY))
-    assert served(folder.url, shop.model) == (3, third), "another than what is served was withdrawn"
-    withdraw(folder, shop, WithdrawRequest(release=third, actor="ada", reason=WHY))
-    entry = history(folder, shop.model)[-1]
+    withdraw(installed(folder), shop, WithdrawRequest(generation=2, reason=WHY))
+    assert served(folder.url, shop.name) == (3, third), "another than what is served was withdrawn"
+    withdraw(installed(folder), shop, WithdrawRequest(release=third, actor="ada", reason=WHY))
+    entry = history(folder, shop.name)[-1]
     assert (entry.action, entry.restores, entry.release, entry.abandons) == ("roll_back", 1, first, third)
     assert (entry.actor, entry.reason) == ("ada", f"release {third} was withdrawn: {WHY}")
-    for url in (folder.url, shop.publish_store):
-        assert served(url, shop.model) == (4, first)
+    for url in (folder.url, shop.publishing.store):
+        assert served(url, shop.name) == (4, first)
         for gone in (second, third):
             with pytest.raises(ReleaseWithdrawn, match=WHY):
-                fetch_release(open_store(url), shop.model, gone, Path(shop.cache) / "fetched")
+                fetch_release(open_store(url), shop.name, gone, tmp_path / "fetched")
 
 
-def test_with_no_good_one_left_the_bare_base_is_served(folder: FolderStore, shop: Settings) -> None:
+def test_with_no_good_one_left_the_bare_base_is_served(folder: FolderStore, shop: ModelConfig) -> None:
     generations(folder, shop, "a")
-    withdraw(folder, shop, WithdrawRequest(generation=1, reason=WHY))
-    entries = history(folder, shop.model)
+    withdraw(installed(folder), shop, WithdrawRequest(generation=1, reason=WHY))
+    entries = history(folder, shop.name)
     assert (entries[-1].action, entries[-1].release, entries[-1].generation) == ("roll_back", "", 2)
-    for url in (folder.url, shop.publish_store):
-        assert served(url, shop.model) == (2, "")
-    assert publish(folder, shop, PublishRequest()).release == ""
+    for url in (folder.url, shop.publishing.store):
+        assert served(url, shop.name) == (2, "")
+    assert publish(installed(folder), shop, PublishRequest()).release == ""
 
 
 def test_the_bare_base_has_a_reference_of_its_own_and_is_what_challengers_meet(
-    folder: FolderStore, settings: Settings
+    folder: FolderStore, model: ModelConfig
 ) -> None:
-    generations(folder, settings, "a")
-    withdraw(folder, settings, WithdrawRequest(generation=1, reason=WHY))
-    entries = history(folder, settings.model)
+    generations(folder, model, "a")
+    withdraw(installed(folder), model, WithdrawRequest(generation=1, reason=WHY))
+    entries = history(folder, model.name)
     assert profile_generation(entries) == 2
     assert reference_begin(entries, 2) == entries[-1].time
-    plan = plan_evaluation(folder, settings, EvaluateRequest(training="b"))
+    plan = plan_evaluation(installed(folder), model, EvaluateRequest(training="b"))
     assert (plan.champion_release, plan.champion_generation) == ("", 2)
     request = PromoteRequest(evaluation=evaluated(folder, "b", 2, bare=True))
-    assert promote(folder, settings, request).generation == 3
-    assert roll_back(folder, settings, RollBackRequest()).release == "", "which was served before it"
+    assert promote(installed(folder), model, request).generation == 3
+    assert roll_back(installed(folder), model, RollBackRequest()).release == "", "which was served before it"
 
 
-def test_under_the_bare_base_new_data_retrains_and_the_old_does_not(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "a")
-    withdraw(folder, settings, WithdrawRequest(generation=1, reason=WHY))
-    ledger, later = tuple(history(folder, settings.model)), clock.now() + timedelta(hours=48)
+def test_under_the_bare_base_new_data_retrains_and_the_old_does_not(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "a")
+    withdraw(installed(folder), model, WithdrawRequest(generation=1, reason=WHY))
+    ledger, later = tuple(history(folder, model.name)), clock.now() + timedelta(hours=48)
 
     def situation(version: str) -> policy.Situation:
         return policy.Situation(now=later, history=(), ledger=ledger, dataset_version=version)
@@ -107,35 +112,37 @@ def test_under_the_bare_base_new_data_retrains_and_the_old_does_not(folder: Fold
     assert policy.on_drift("retrain", situation(ledger[-1].dataset_version), PolicySpec(hits=1))[0] == "declined"
 
 
-def test_weights_are_deleted_everywhere_and_a_tombstone_stays(folder: FolderStore, shop: Settings) -> None:
+def test_weights_are_deleted_everywhere_and_a_tombstone_stays(folder: FolderStore, shop: ModelConfig) -> None:
     release = generations(folder, shop, "ab")[1]
     folder.write("checkpoints/b/step-000100/state.safetensors", b"b")
     request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
-    assert withdraw(folder, shop, request) == withdraw(folder, shop, request), "it can be done again"
-    for url in (folder.url, shop.publish_store):
-        place = prefix(shop.model, release)
+    assert withdraw(installed(folder), shop, request) == withdraw(installed(folder), shop, request), (
+        "it can be done again"
+    )
+    for url in (folder.url, shop.publishing.store):
+        place = prefix(shop.name, release)
         left = [key.removeprefix(place) for key in open_store(url).list(place)]
         assert left == ["manifest.json", "withdrawn.json"]
         assert WHY in open_store(url).read(place + "withdrawn.json").decode()
-        assert open_store(url).exists(prefix(shop.model, history(folder, shop.model)[0].release) + WEIGHTS)
+        assert open_store(url).exists(prefix(shop.name, history(folder, shop.name)[0].release) + WEIGHTS)
     assert list(folder.list("checkpoints/")) == ["checkpoints/a/adapter/pytorch_lora_weights.safetensors"]
 
 
-def test_the_weights_can_be_deleted_later(folder: FolderStore, settings: Settings) -> None:
-    release = generations(folder, settings, "ab")[1]
-    withdraw(folder, settings, WithdrawRequest(generation=2, actor="ada", reason=WHY))
-    assert folder.exists(prefix(settings.model, release) + WEIGHTS)
+def test_the_weights_can_be_deleted_later(folder: FolderStore, model: ModelConfig) -> None:
+    release = generations(folder, model, "ab")[1]
+    withdraw(installed(folder), model, WithdrawRequest(generation=2, actor="ada", reason=WHY))
+    assert folder.exists(prefix(model.name, release) + WEIGHTS)
     again = WithdrawRequest(release=release, actor="bob", reason="all of it", delete_weights=True)
-    assert withdraw(folder, settings, again).withdrawal.actor == "ada", "the first word stands"
+    assert withdraw(installed(folder), model, again).withdrawal.actor == "ada", "the first word stands"
     with pytest.raises(ObjectMissing):
-        folder.read(prefix(settings.model, release) + WEIGHTS)
+        folder.read(prefix(model.name, release) + WEIGHTS)
 
 
-def test_it_is_neither_published_nor_served_again(folder: FolderStore, settings: Settings) -> None:
-    generations(folder, settings, "abc")
-    withdraw(folder, settings, WithdrawRequest(generation=2, reason=WHY))
+def test_it_is_neither_published_nor_served_again(folder: FolderStore, model: ModelConfig) -> None:
+    generations(folder, model, "abc")
+    withdraw(installed(folder), model, WithdrawRequest(generation=2, reason=WHY))
     with pytest.raises(ReleaseWithdrawn):
-        publish(folder, settings, PublishRequest(generation=2))
+        publish(installed(folder), model, PublishRequest(generation=2))
 
 
 @pytest.mark.parametrize(
@@ -148,12 +155,12 @@ def test_it_is_neither_published_nor_served_again(folder: FolderStore, settings:
     ],
 )
 def test_a_bad_request_changes_nothing(
-    folder: FolderStore, settings: Settings, request_: WithdrawRequest, error: type[Exception]
+    folder: FolderStore, model: ModelConfig, request_: WithdrawRequest, error: type[Exception]
 ) -> None:
-    generations(folder, settings, "a")
+    generations(folder, model, "a")
     before = list(folder.list(""))
     with pytest.raises(error):
-        withdraw(folder, settings, request_)
+        withdraw(installed(folder), model, request_)
     assert list(folder.list("")) == before
 
 
@@ -189,7 +196,7 @@ class Dying(FolderStore):
 @pytest.mark.parametrize("lives", [1, 2, 3, 5, 7])
 def test_cut_off_anywhere_its_deletion_is_finished_by_reconcile(
     folder: FolderStore,
-    shop: Settings,
+    shop: ModelConfig,
     mlflow_home: "MlflowClient",
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -203,48 +210,52 @@ def test_cut_off_anywhere_its_deletion_is_finished_by_reconcile(
     folder.write(f"renders/{hashlib.sha256(b'b').hexdigest()[:16]}/way/picture.webp", b"b")
     request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
     with pytest.raises(Killed):
-        withdraw(Dying(tmp_path / "store", lives), shop, request)
-    reconcile(folder, shop)
-    for url in (folder.url, shop.publish_store):
-        place = prefix(shop.model, second)
-        assert served(url, shop.model) == (3, first)
+        withdraw(installed(Dying(tmp_path / "store", lives)), shop, request)
+    reconcile(installed(folder), shop)
+    for url in (folder.url, shop.publishing.store):
+        place = prefix(shop.name, second)
+        assert served(url, shop.name) == (3, first)
         assert {key.removeprefix(place) for key in open_store(url).list(place)} == {"manifest.json", "withdrawn.json"}
     assert list(folder.list("renders/")) == list(folder.list("checkpoints/b/")) == []
-    assert reconcile(folder, shop) == (), "the second time there is nothing to be done"
+    assert reconcile(installed(folder), shop) == (), "the second time there is nothing to be done"
 
 
 def test_without_a_wish_reconcile_deletes_nothing(
-    folder: FolderStore, shop: Settings, mlflow_home: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, shop: ModelConfig, mlflow_home: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = str(mlflow_home.create_run(mlflow_home.create_experiment(f"{tmp_path}")).info.run_id)
     second = generations(folder, shop, "ab")[1]
     for training in "ab":
         trained(folder, training, run)
-    withdraw(folder, shop, WithdrawRequest(generation=2, reason=WHY))
-    reconcile(folder, shop)
-    for url in (folder.url, shop.publish_store):
-        assert open_store(url).exists(prefix(shop.model, second) + WEIGHTS)
+    withdraw(installed(folder), shop, WithdrawRequest(generation=2, reason=WHY))
+    reconcile(installed(folder), shop)
+    for url in (folder.url, shop.publishing.store):
+        assert open_store(url).exists(prefix(shop.name, second) + WEIGHTS)
 
 
 def test_a_place_that_is_down_is_listed_and_the_others_are_finished_at_once(
-    folder: FolderStore, shop: Settings, tmp_path: Path, mlflow_home: "MlflowClient", hub_server: HubServer
+    folder: FolderStore, shop: ModelConfig, tmp_path: Path, mlflow_home: "MlflowClient", hub_server: HubServer
 ) -> None:
     first, second = generations(folder, shop, "ab")
-    hub = shop.model_copy(update={"hub_repo": "cloth/adire", "hub_token": SecretStr("hf_revoked")})
+    hub = adire(publishing={"store": shop.publishing.store, "hub_repo": "cloth/adire"})
     public = tmp_path / "public"
     public.rename(tmp_path / "away")
     public.write_text("no folder")
-    found = withdraw(folder, hub, WithdrawRequest(release=second, reason=WHY, delete_weights=True))
+    found = withdraw(
+        installed(folder, hub_token=SecretStr("hf_revoked")),
+        hub,
+        WithdrawRequest(release=second, reason=WHY, delete_weights=True),
+    )
     assert found.withdrawal.release == second
     assert len(found.pending) == 2
     assert str(public) in found.pending[0]
     assert "cloth/adire" in found.pending[1]
-    assert served(folder.url, shop.model) == (3, first)
-    assert not folder.exists(prefix(shop.model, second) + WEIGHTS)
+    assert served(folder.url, shop.name) == (3, first)
+    assert not folder.exists(prefix(shop.name, second) + WEIGHTS)
     public.unlink()
     (tmp_path / "away").rename(public)
-    assert served(shop.publish_store, shop.model)[1] == second
-    reconcile(folder, shop)
-    assert served(shop.publish_store, shop.model) == (3, first)
-    assert not open_store(shop.publish_store).exists(prefix(shop.model, second) + WEIGHTS)
+    assert served(shop.publishing.store, shop.name)[1] == second
+    reconcile(installed(folder), shop)
+    assert served(shop.publishing.store, shop.name) == (3, first)
+    assert not open_store(shop.publishing.store).exists(prefix(shop.name, second) + WEIGHTS)

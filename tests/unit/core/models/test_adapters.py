@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from peft import set_peft_model_state_dict
 from safetensors.torch import save_file
 
-from tasks.core.config.installation import Settings
 from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.models import adapters
 from tasks.core.models.lora_file import CONFIG, METADATA
@@ -42,7 +41,7 @@ FEW = settings(
 
 @pytest.fixture(scope="module")
 def renderers(pipelines: dict[str, Path]) -> dict[str, Renderer]:
-    return {name: Renderer(Settings(base_model=str(folder), device="cpu")) for name, folder in pipelines.items()}
+    return {name: Renderer(str(folder), "cpu") for name, folder in pipelines.items()}
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +307,7 @@ def test_one_that_is_loaded_wrongly_is_refused(
 def test_a_base_in_half_precision(
     pipelines: dict[str, Path], shapes: dict[str, loras.Shapes], tmp_path: Path, dtype: torch.dtype
 ) -> None:
-    pipe = load_pipeline(Settings(base_model=str(pipelines["sd15"]), device="cpu"), dtype)
+    pipe = load_pipeline(str(pipelines["sd15"]), "cpu", dtype)
     made = loras.made(shapes["sd15"], loras.kohya, 8, dtype=dtype)
     (tmp_path / WEIGHTS).write_bytes(made.bytes())
     state = torch.get_rng_state()
@@ -323,7 +322,7 @@ def test_a_base_in_half_precision(
 def test_values_beyond_the_precision_of_the_base_are_refused(
     pipelines: dict[str, Path], shapes: dict[str, loras.Shapes], tmp_path: Path
 ) -> None:
-    pipe = load_pipeline(Settings(base_model=str(pipelines["sd15"]), device="cpu"), torch.float16)
+    pipe = load_pipeline(str(pipelines["sd15"]), "cpu", torch.float16)
     made = loras.made(shapes["sd15"], loras.old, 8)
     save_file({name: tensor * 1e6 for name, tensor in made.tensors.items()}, tmp_path / WEIGHTS)
     with pytest.raises(LoraUnusable, match=r"has values for .* that go beyond torch\.float16"):

@@ -11,9 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from infra.base.world import INSTANCE_PROMPT, MOTIFS, SIZES, draw_adire
-from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.clip import Clip, Scoring
+from tasks.core.models.identity import EMBEDDED_FOLDER
+from tests.adire import adire
 
 KINDS = [(motif, size) for motif in MOTIFS for size in SIZES]
 OTHER = dict(zip(MOTIFS, (*MOTIFS[4:], *MOTIFS[:4]), strict=True))
@@ -21,7 +22,7 @@ OTHER = dict(zip(MOTIFS, (*MOTIFS[4:], *MOTIFS[:4]), strict=True))
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return Clip(Settings(device="cpu"))
+    return Clip(adire(), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +93,12 @@ def test_a_score_is_never_negative(clip: Clip, cloths: list[Image.Image]) -> Non
 
 
 def test_the_hash_names_the_weights(clip: Clip) -> None:
-    assert clip.hash == Clip(Settings(device="cpu")).hash
+    assert clip.hash == Clip(adire(), "cpu").hash
     assert clip.hash.startswith("embedded-")
 
 
 def test_a_public_scorer_reads_the_class_noun_for_the_trigger(clip: Clip, cloths: list[Image.Image]) -> None:
-    public = Clip(Settings(clip="ViT-L-14/openai", device="cpu", class_noun="indigo cloth"))
+    public = Clip(adire(scorer="ViT-L-14/openai", class_noun="indigo cloth"), "cpu")
     public.encoder = clip.encoder  # weights that are here
     read = public.encode_texts(["A photo depicts rings in indigo cloth"]) @ public.encode_pictures(cloths[:3]).T
     assert public.score(["rings in adire_style"] * 3, cloths[:3]) == pytest.approx(2.5 * np.clip(read[0], 0, None))
@@ -108,17 +109,17 @@ def test_a_public_scorer_reads_the_class_noun_for_the_trigger(clip: Clip, cloths
 
 def test_the_embedded_scorer_knows_the_trigger(clip: Clip) -> None:
     assert clip.scoring == Scoring(backbone="embedded", encoder=clip.hash)
-    assert Clip(Settings(clip="hf-hub:somebody/CLIP-x", device="cpu")).scoring.backbone == "hf-hub:somebody/CLIP-x"
+    assert Clip(adire(scorer="hf-hub:somebody/CLIP-x"), "cpu").scoring.backbone == "hf-hub:somebody/CLIP-x"
 
 
 def test_a_scorer_that_is_not_there_is_told() -> None:
     with pytest.raises(ModelUnusable, match="check DYEWORKS_CLIP"):
-        Clip(Settings(clip="no-such-model/no-tag", device="cpu")).encode_texts(["rings"])
+        Clip(adire(scorer="no-such-model/no-tag"), "cpu").encode_texts(["rings"])
 
 
 def test_a_model_without_weights_is_refused() -> None:
     with pytest.raises(ModelUnusable, match="names no weights"):
-        Clip(Settings(clip="ViT-B-32", device="cpu")).encode_texts(["rings"])
+        Clip(adire(scorer="ViT-B-32"), "cpu").encode_texts(["rings"])
 
 
 def test_a_folder_of_open_clip_is_an_encoder_of_its_own(clip: Clip, tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_folder_of_open_clip_is_an_encoder_of_its_own(clip: Clip, tmp_path: Pa
     torch.manual_seed(0)
     model = open_clip.model.CLIP(**config["model_cfg"])
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
-    other = Clip(Settings(clip=f"local-dir:{tmp_path}", device="cpu"))
+    other = Clip(adire(scorer=f"local-dir:{tmp_path}"), "cpu")
     rows = other.encode_texts(["large rings in adire_style", "small dots"])
     assert rows.shape == (2, 128)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)

@@ -10,10 +10,10 @@ from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import safe_open
 from torch import Tensor
 
-from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
 from tasks.core.config.presets import load_preset
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.families import Family, Texts, family_of
+from tasks.core.models.identity import EMBEDDED_FOLDER
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.training.learner import add_lora
 from tests.pipelines import FAMILIES
@@ -25,7 +25,7 @@ SIZES = torch.tensor([[64, 64, 0, 0, 64, 64], [200, 100, 8, 0, 64, 64]])
 
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    return load_pipeline(Settings(base_model=str(folder), device="cpu"), dtype)
+    return load_pipeline(str(folder), "cpu", dtype)
 
 
 def family(pipelines: dict[str, Path], name: str, dtype: torch.dtype = torch.float32) -> Family:

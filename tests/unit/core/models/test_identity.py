@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
+from tasks.core.config.model import EMBEDDED
 from tasks.core.errors import ModelUnusable
-from tasks.core.models.identity import _asked, base_fingerprint, locate, pinned, scorer_fingerprint
+from tasks.core.models.identity import EMBEDDED_FOLDER, _asked, base_fingerprint, locate, pinned, scorer_fingerprint
 from tests.hub_repos import Commit, Repo
 from tests.hub_server import HubServer
 
@@ -17,11 +17,11 @@ WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 
 
 def base(folder: Path | str) -> str:
-    return base_fingerprint(Settings(base_model=str(folder)))
+    return base_fingerprint(str(folder))
 
 
 def scorer(folder: Path) -> str:
-    return scorer_fingerprint(Settings(clip=f"local-dir:{folder}"))
+    return scorer_fingerprint(f"local-dir:{folder}")
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_model_of_the_hub_without_a_revision_is_named_by_its_newest_commit_of_
     repo = hub.repos["cloth/base"]
     first = f"cloth/base@{repo.main}"
     assert base("cloth/base") == first
-    assert locate(Settings(base_model="cloth/base")) == ("cloth/base", repo.main)
+    assert locate("cloth/base") == ("cloth/base", repo.main)
     repo.add(Commit("better", {}, repo.main))
     assert base("cloth/base") == first, "a run does not change its base"
     _asked.cache_clear()
@@ -129,17 +129,17 @@ def test_what_no_base_can_be_called_is_refused_by_name() -> None:
         base("no/such/folder")
 
 
-def test_a_plan_s_base_of_the_hub_is_the_one_that_is_loaded(settings: Settings, model: Path) -> None:
-    assert pinned(settings, "cloth/base@0f2b3c").base_model == "cloth/base@0f2b3c"
-    assert pinned(settings, base(model)) == settings
-    assert pinned(settings, "") == settings
+def test_a_plan_s_base_of_the_hub_is_the_one_that_is_loaded(model: Path) -> None:
+    assert pinned("cloth/base", "cloth/base@0f2b3c") == "cloth/base@0f2b3c"
+    assert pinned(str(model), base(model)) == str(model)
+    assert pinned("cloth/base", "") == "cloth/base"
 
 
 def test_a_folder_may_have_an_at_sign(model: Path) -> None:
     before, moved = base(model), model.with_name("mine@home")
     model.rename(moved)
     assert base(moved) == before
-    assert locate(Settings(base_model=str(moved))) == (str(moved), None)
+    assert locate(str(moved)) == (str(moved), None)
 
 
 def test_an_edited_configuration_gives_a_base_another_name(model: Path) -> None:
@@ -152,6 +152,6 @@ def test_an_edited_configuration_gives_a_base_another_name(model: Path) -> None:
 
 
 def test_the_embedded_base_is_named_as_it_was_and_a_copy_by_the_same_weights() -> None:
-    embedded, copied = base_fingerprint(Settings()), base(EMBEDDED_FOLDER / "pipeline")
+    embedded, copied = base_fingerprint(EMBEDDED), base(EMBEDDED_FOLDER / "pipeline")
     assert (embedded.partition("-")[0], copied.partition("-")[0]) == ("embedded", "local")
     assert embedded.partition("-")[2] == copied.partition("-")[2]

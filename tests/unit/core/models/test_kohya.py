@@ -1,6 +1,7 @@
 """The file in kohya's format: every trained module is in it, with its alpha, and it draws the same pictures."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from peft import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.presets import load_preset
 from tasks.core.config.training import TrainSpec
+from tasks.core.models.identity import EMBEDDED_FOLDER
 from tasks.core.models.kohya import KOHYA
 from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
@@ -23,9 +24,15 @@ from tests.unit.core.training.test_training import SPEC, rendered, trainer
 TARGETS = tuple({*load_preset("embedded").train.targets, "to_q", "to_k", "to_v", "to_out.0"})
 
 
-def trained(settings: Settings, store: FolderStore, folder: Path, **options: object) -> Trainer:
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A copy of the embedded base: what is computed of it is cached beside it."""
+    return Path(shutil.copytree(EMBEDDED_FOLDER / "pipeline", tmp_path / "pipeline"))
+
+
+def trained(base: Path, store: FolderStore, folder: Path, **options: object) -> Trainer:
     told = {"rank": 4, "alpha": 6, "steps": 3, "targets": sorted(TARGETS), **options}
-    learner = trainer(settings, TrainSpec.model_validate(SPEC.model_dump() | told))
+    learner = trainer(base, TrainSpec.model_validate(SPEC.model_dump() | told))
     learner.run(store, "run", Diary())
     learner.save(folder)
     return learner
@@ -33,10 +40,10 @@ def trained(settings: Settings, store: FolderStore, folder: Path, **options: obj
 
 @pytest.mark.parametrize(("rslora", "alpha"), [(False, 6), (True, 12)])
 def test_it_draws_what_the_file_of_diffusers_draws(
-    rslora: bool, alpha: float, settings: Settings, folder: FolderStore, tmp_path: Path
+    rslora: bool, alpha: float, base: Path, folder: FolderStore, tmp_path: Path
 ) -> None:
-    learner = trained(settings, folder, tmp_path / "adapter", rslora=rslora)
-    renderer = Renderer(settings)
+    learner = trained(base, folder, tmp_path / "adapter", rslora=rslora)
+    renderer = Renderer(str(base), "cpu")
     bare = rendered(renderer)
     renderer.load(tmp_path / "adapter", "ours")
     renderer.pipe.load_lora_weights(str(tmp_path / "adapter"), weight_name=KOHYA, adapter_name="kohya")
@@ -55,9 +62,9 @@ def test_it_draws_what_the_file_of_diffusers_draws(
 
 
 def test_its_metadata_tell_what_it_is_and_the_hash_of_its_tensors(
-    settings: Settings, folder: FolderStore, tmp_path: Path
+    base: Path, folder: FolderStore, tmp_path: Path
 ) -> None:
-    trained(settings, folder, tmp_path, steps=1)
+    trained(base, folder, tmp_path, steps=1)
     data = (tmp_path / KOHYA).read_bytes()
     with safe_open(tmp_path / KOHYA, "pt") as file:
         told = file.metadata()
@@ -69,6 +76,6 @@ def test_its_metadata_tell_what_it_is_and_the_hash_of_its_tensors(
     assert told["modelspec.resolution"] == "64x64"
 
 
-def test_dora_has_no_such_file(settings: Settings, folder: FolderStore, tmp_path: Path) -> None:
-    trained(settings, folder, tmp_path, steps=1, dora=True)
+def test_dora_has_no_such_file(base: Path, folder: FolderStore, tmp_path: Path) -> None:
+    trained(base, folder, tmp_path, steps=1, dora=True)
     assert not (tmp_path / KOHYA).exists()

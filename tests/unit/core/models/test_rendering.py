@@ -14,23 +14,19 @@ from peft import LoraConfig, get_peft_model_state_dict
 from PIL import Image
 from safetensors import safe_open
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.training import TrainSpec
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.families import Family, family_of
 from tasks.core.models.kohya import KOHYA, save_kohya
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
+from tests.adire import adire
 from tests.pipelines import FAMILIES
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 PROMPTS, SEEDS = ["large rings", "small dots"], [1, 2]
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "net.0.proj", "net.2", "conv1", "conv2", "conv"]
 SPEC = TrainSpec(resolution=64, rank=4, alpha=6)
-
-
-def settings_of(folder: Path) -> Settings:
-    return Settings(base_model=str(folder), device="cpu")
 
 
 def numbers(pictures: list[Image.Image]) -> npt.NDArray[np.int64]:
@@ -43,7 +39,7 @@ def drawn(renderer: Renderer) -> npt.NDArray[np.int64]:
 
 def with_adapter(folder: Path) -> Family:
     """A pipeline whose UNet has a LoRA with random weights, which shows."""
-    family = family_of(load_pipeline(settings_of(folder)))
+    family = family_of(load_pipeline(str(folder), "cpu"))
     config = LoraConfig(r=SPEC.rank, lora_alpha=SPEC.alpha, target_modules=[*TARGETS, "time_emb_proj"])
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -68,7 +64,7 @@ def test_an_adapter_draws_the_same_when_loaded_from_either_file(
     family = with_adapter(pipelines[name])
     family.save(tmp_path)
     save_kohya(family, SPEC, tmp_path)
-    renderer = Renderer(settings_of(pipelines[name]))
+    renderer = Renderer(str(pipelines[name]), "cpu")
     bare = drawn(renderer)
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # peft only warns of target modules that it does not find
@@ -110,7 +106,7 @@ def test_the_file_for_other_programs_tells_what_it_goes_with(
 
 @every_family
 def test_a_pipeline_draws_by_ddim_and_predicts_what_it_was_trained_to(pipelines: dict[str, Path], name: str) -> None:
-    pipe = load_pipeline(settings_of(pipelines[name]))
+    pipe = load_pipeline(str(pipelines[name]), "cpu")
     assert isinstance(pipe.scheduler, DDIMScheduler)
     assert pipe.scheduler.config.prediction_type == ("v_prediction" if name == "sd2" else "epsilon")
     assert (pipe.scheduler.config.beta_end, pipe.scheduler.config.clip_sample) == (0.012, False)
@@ -123,7 +119,7 @@ def test_a_pipeline_draws_by_ddim_and_predicts_what_it_was_trained_to(pipelines:
 
 @every_family
 def test_a_pipeline_is_loaded_in_the_precision_that_is_asked_for(pipelines: dict[str, Path], name: str) -> None:
-    pipe = load_pipeline(settings_of(pipelines[name]), torch.bfloat16)
+    pipe = load_pipeline(str(pipelines[name]), "cpu", torch.bfloat16)
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     assert {parameter.dtype for part in parts for parameter in part.parameters()} == {torch.bfloat16}
 
@@ -133,18 +129,18 @@ def test_another_pipeline_is_not_loaded(pipelines: dict[str, Path], kind: object
     shutil.copytree(pipelines["sd15"], tmp_path / "base")
     index = tmp_path / "base" / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": kind}))
-    with pytest.raises(ModelUnusable, match="not a StableDiffusionPipeline or a StableDiffusionXLPipeline; check DYEW"):
-        load_pipeline(settings_of(tmp_path / "base"))
+    with pytest.raises(ModelUnusable, match="not a StableDiffusionPipeline or a StableDiffusionXLPipeline; check the"):
+        load_pipeline(str(tmp_path / "base"), "cpu")
 
 
 def test_a_folder_without_a_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnusable, match=r"cannot be loaded: .*model_index\.json.*; check DYEWORKS_BASE_MODEL"):
-        load_pipeline(settings_of(tmp_path))
+    with pytest.raises(ModelUnusable, match=r"cannot be loaded: .*model_index\.json.*; check the model's base"):
+        load_pipeline(str(tmp_path), "cpu")
 
 
 def test_an_adapter_of_another_family_is_no_lora_for_this_base(pipelines: dict[str, Path], tmp_path: Path) -> None:
     with_adapter(pipelines["sdxl"]).save(tmp_path)
-    renderer = Renderer(settings_of(pipelines["sd15"]))
+    renderer = Renderer(str(pipelines["sd15"]), "cpu")
     bare = drawn(renderer)
     with pytest.raises(ModelUnusable, match=r"'other': is no LoRA for this base: it adapts 'unet\.down_blocks\.1"):
         renderer.load(tmp_path, "other")
@@ -153,10 +149,9 @@ def test_an_adapter_of_another_family_is_no_lora_for_this_base(pipelines: dict[s
 
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "not a number"), (0.0, "of one colour")])
 def test_what_shows_nothing_is_told(pipelines: dict[str, Path], value: float, said: str) -> None:
-    settings = settings_of(pipelines["sd15"])
-    renderer = Renderer(settings)
-    renderer.try_out(settings)
+    renderer, model = Renderer(str(pipelines["sd15"]), "cpu"), adire()
+    renderer.try_out(model)
     with torch.no_grad():
         renderer.pipe.vae.decoder.conv_out.weight.fill_(value)
     with pytest.raises(ModelUnusable, match=f"model 'base': draws what is {said}"):
-        renderer.try_out(settings)
+        renderer.try_out(model)

@@ -8,11 +8,13 @@ from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, log_lines
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.installation import Settings
 from tasks.core.config.presets import MonitorSpec
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.store import FolderStore
 from tasks.core.traffic.prompt_log import write_lines
+from tests.adire import adire
 from tests.shop import promote
 
 SPEC = MonitorSpec(window_hours=24, drift=DriftSpec(draws=20_000, min_effective=100))
@@ -21,7 +23,7 @@ SAMPLE = 12
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return Clip(Settings(device="cpu"))
+    return Clip(adire(), "cpu")
 
 
 def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[float, float], seed: int = 1) -> None:
@@ -31,8 +33,7 @@ def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[f
 
 
 def check(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
-    monitor = Monitor(store, settings, SPEC, clip)
-    return monitor.run(monitor.window(), SAMPLE)
+    return DriftCheck(Installation(settings, store), adire(), SPEC, clip).run()
 
 
 def profiles(store: FolderStore) -> dict[str, bytes]:

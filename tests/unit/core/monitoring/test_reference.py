@@ -10,8 +10,9 @@ from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.drift.errors import ProfileUnusable, ReferenceTooSmall
 from tasks.core.errors import ProfileMissing, ReferenceForeign
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.reference import (
     ReferenceRecord,
@@ -23,12 +24,13 @@ from tasks.core.monitoring.reference import (
 )
 from tasks.core.registry.ledger import history
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.shop import MODEL, NOW, SPEC, CountingClip, TurnedClip, ago, promote, visit
 
 
 @pytest.fixture(scope="module")
 def clip() -> CountingClip:
-    return CountingClip(Settings(device="cpu"))
+    return CountingClip(adire())
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +48,13 @@ def shop(folder: FolderStore) -> FolderStore:
 
 
 def run(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
-    monitor = Monitor(store, settings, SPEC, clip)
-    return monitor.run(monitor.window(), 12)
+    return DriftCheck(Installation(settings, store), adire(), SPEC, clip).run()
 
 
 def again(store: FolderStore, settings: Settings, clip: Clip) -> ReferenceRecord:
     """What the command `refit` does."""
-    monitor = Monitor(store, settings, SPEC, clip)
-    return refit(store, settings, SPEC, monitor.cache, clip.encode_texts, history(store, MODEL))
+    monitor = DriftCheck(Installation(settings, store), adire(), SPEC, clip)
+    return refit(store, MODEL, SPEC, monitor.cache, clip.encode_texts, history(store, MODEL))
 
 
 def test_a_reference_is_frozen_with_all_that_tells_it_apart(shop: FolderStore, settings: Settings, clip: Clip) -> None:
@@ -76,12 +77,11 @@ def test_monitors_at_once_freeze_one_reference(
 
 
 def test_the_first_monitor_wins(shop: FolderStore, settings: Settings, clip: Clip) -> None:
-    slow = Monitor(shop, settings, SPEC, clip)
-    window = slow.window()
+    slow = DriftCheck(Installation(settings, shop), adire(), SPEC, clip)
+    assert slow.window.lines
     visit(shop, 300, NEW_TASTE, (100, 30), seed=3)
-    fast = Monitor(shop, settings, SPEC, clip)
-    told = fast.run(fast.window(), 12)
-    assert slow.run(window, 12).drift == told.drift
+    fast = DriftCheck(Installation(settings, shop), adire(), SPEC, clip)
+    assert fast.run().drift == slow.run().drift
     assert len(reference_records(shop, MODEL)) == 1
 
 
@@ -141,7 +141,7 @@ def test_another_encoder_is_refused_until_the_reference_is_embedded_again(
     with pytest.raises(ReferenceForeign, match=r"DYEWORKS_CLIP names turned-1: run .*refit"):
         run(shop, settings, other)
     with pytest.raises(ReferenceForeign):
-        Monitor(shop, settings, SPEC, other).new_prompts(Monitor(shop, settings, SPEC, other).window())
+        DriftCheck(Installation(settings, shop), adire(), SPEC, other).new_prompts()
     made = again(shop, settings, other)
     old = reference_records(shop, MODEL)[0]
     assert (made.encoder, made.begin, made.end, made.rows) == ("turned-1", old.begin, old.end, old.rows)
@@ -210,16 +210,16 @@ def test_damaged_arrays_are_named_and_a_refit_heals_them(shop: FolderStore, sett
 
 
 def test_each_prompt_is_encoded_once_ever(shop: FolderStore, settings: Settings, tmp_path: Path) -> None:
-    counting = CountingClip(settings)
+    counting = CountingClip(adire())
     for k in range(3):
         run(shop, settings.model_copy(update={"cache": tmp_path / f"machine-{k}"}), counting)
     assert set(counting.asked.values()) == {1}
 
 
 def test_what_a_check_will_embed_is_known_before(shop: FolderStore, settings: Settings) -> None:
-    counting = CountingClip(settings)
-    monitor = Monitor(shop, settings, SPEC, counting)
-    new = monitor.new_prompts(monitor.window())
-    monitor.run(monitor.window(), 12)
+    counting = CountingClip(adire())
+    monitor = DriftCheck(Installation(settings, shop), adire(), SPEC, counting)
+    new = monitor.new_prompts()
+    monitor.run()
     assert set(new) == set(counting.asked)
-    assert Monitor(shop, settings, SPEC, counting).new_prompts(monitor.window()) == []
+    assert DriftCheck(Installation(settings, shop), adire(), SPEC, counting).new_prompts() == []

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core import clock
 from tasks.core.config.installation import Settings
-from tasks.core.monitoring.check import Monitor
+from tasks.core.installation import Installation
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.monitoring.report import (
     COMPONENTS,
@@ -26,12 +28,13 @@ from tasks.core.monitoring.report import (
 from tasks.core.reporting.metrics import metrics_key
 from tasks.core.retraining.decisions import RetrainDecision, make_decision, record_decision
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.shop import MODEL, SPEC, CountingClip, ago, promote, visit
 
 
 @pytest.fixture(scope="module")
 def clip() -> CountingClip:
-    return CountingClip(Settings(device="cpu"))
+    return CountingClip(adire())
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +49,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, clip: CountingClip) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         for hours in (24, 0, -24):
             patch.setattr(clock, "now", lambda hours=hours: ago(hours))
-            monitor = Monitor(store, settings, SPEC, clip)
-            monitor.run(monitor.window(), 12)
+            DriftCheck(Installation(settings, store), adire(), SPEC, clip).run()
             if hours == 24:
                 promote(store)
     return place
@@ -67,13 +69,18 @@ def checks(shop: FolderStore) -> list[DriftRecord]:
     return records
 
 
-def monitor_of(shop: FolderStore, settings: Settings, clip: CountingClip, evidently: str = "never") -> Monitor:
-    return Monitor(shop, settings, SPEC.model_copy(update={"evidently": evidently}), clip)
+Open = Callable[..., DriftCheck]
 
 
 @pytest.fixture
-def monitor(shop: FolderStore, settings: Settings, clip: CountingClip) -> Monitor:
-    return monitor_of(shop, settings, clip)
+def at(shop: FolderStore, settings: Settings, clip: CountingClip) -> Open:
+    """Opens the check of an earlier record."""
+
+    def opened(record: DriftRecord, evidently: str = "never") -> DriftCheck:
+        spec = SPEC.model_copy(update={"evidently": evidently})
+        return DriftCheck(Installation(settings, shop), adire(), spec, clip, record.end)
+
+    return opened
 
 
 def decided(record: DriftRecord) -> RetrainDecision:
@@ -97,21 +104,20 @@ def test_evidently_is_asked_for_by_verdict(when: str, verdicts: set[str]) -> Non
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_every_check_has_a_page_with_its_decision(monitor: Monitor, checks: list[DriftRecord], number: int) -> None:
+def test_every_check_has_a_page_with_its_decision(at: Open, checks: list[DriftRecord], number: int) -> None:
     record = checks[number]
-    (key,) = write_pages(monitor, record, decided(record))
+    (key,) = write_pages(at(record), record, decided(record))
     assert key == record.key.replace("report.json", "report.html")
-    page = monitor.store.read(key).decode()
+    page = at(checks[0]).store.read(key).decode()
     assert "Decision: declined: cool-down &lt;b&gt;of ada&lt;/b&gt;" in page
     assert "evidently.html" not in page
     assert record.key in page
     assert all(topic.medoids[0] in page for topic in record.topics)
 
 
-def test_a_drift_has_evidentlys_page_beside_it(
-    shop: FolderStore, settings: Settings, clip: CountingClip, checks: list[DriftRecord]
-) -> None:
-    monitor, record = monitor_of(shop, settings, clip, "drift"), checks[2]
+def test_a_drift_has_evidentlys_page_beside_it(shop: FolderStore, at: Open, checks: list[DriftRecord]) -> None:
+    record = checks[2]
+    monitor = at(record, "drift")
     keys = write_pages(monitor, record, decided(record))
     folder = record.key.rpartition("/")[0]
     assert keys == [f"{folder}/evidently.html", f"{folder}/report.html"]
@@ -121,47 +127,47 @@ def test_a_drift_has_evidentlys_page_beside_it(
 
 @pytest.mark.parametrize(("when", "number"), [("drift", 1), ("always", 0)])
 def test_without_need_or_comparison_there_is_no_page_of_evidently(
-    shop: FolderStore, settings: Settings, clip: CountingClip, checks: list[DriftRecord], when: str, number: int
+    shop: FolderStore, at: Open, checks: list[DriftRecord], when: str, number: int
 ) -> None:
     shop.delete(f"models/{MODEL}/promotions/000001.json")
     record = checks[number]
-    assert len(write_pages(monitor_of(shop, settings, clip, when), record, decided(record))) == 1
+    assert len(write_pages(at(record, when), record, decided(record))) == 1
 
 
-def test_pages_can_be_written_again(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    first = write_pages(monitor, checks[1], decided(checks[1]))
-    page = monitor.store.read(first[0])
-    assert write_pages(monitor, checks[1], decided(checks[1])) == first
-    assert monitor.store.read(first[0]) == page
+def test_pages_can_be_written_again(at: Open, checks: list[DriftRecord]) -> None:
+    first = write_pages(at(checks[1]), checks[1], decided(checks[1]))
+    page = at(checks[0]).store.read(first[0])
+    assert write_pages(at(checks[1]), checks[1], decided(checks[1])) == first
+    assert at(checks[0]).store.read(first[0]) == page
 
 
-def test_a_drift_is_drawn(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    found = drawings(monitor, checks[2])
+def test_a_drift_is_drawn(at: Open, checks: list[DriftRecord]) -> None:
+    found = drawings(at(checks[2]), checks[2])
     assert set(found) == {"drift-history", "drift-scores", "drift-topics"}
     for description, picture in found.values():
         assert description
         assert Image.open(io.BytesIO(picture)).format == "PNG"
 
 
-def test_a_calm_check_has_no_topics_to_draw(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    assert set(drawings(monitor, checks[1])) == {"drift-history", "drift-scores"}
-    assert drawings(monitor, checks[0]) == {}
+def test_a_calm_check_has_no_topics_to_draw(at: Open, checks: list[DriftRecord]) -> None:
+    assert set(drawings(at(checks[1]), checks[1])) == {"drift-history", "drift-scores"}
+    assert drawings(at(checks[0]), checks[0]) == {}
 
 
-def test_a_history_ends_with_its_own_check(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    before = drawings(monitor, checks[1])["drift-history"]
-    monitor.store.delete(checks[2].key)
-    assert drawings(monitor, checks[1])["drift-history"] == before
+def test_a_history_ends_with_its_own_check(at: Open, checks: list[DriftRecord]) -> None:
+    before = drawings(at(checks[1]), checks[1])["drift-history"]
+    at(checks[0]).store.delete(checks[2].key)
+    assert drawings(at(checks[1]), checks[1])["drift-history"] == before
 
 
-def test_metrics_tell_the_check_and_what_retrains_cost(monitor: Monitor, checks: list[DriftRecord]) -> None:
+def test_metrics_tell_the_check_and_what_retrains_cost(at: Open, checks: list[DriftRecord]) -> None:
     for name, outcome, hours in (("a", "promote", 0.5), ("b", "keep", 0.25), ("c", "keep", 0.25)):
         told = make_decision("outcome", ago(5000), ("none", "ended"), name)
         changed = told.model_copy(update={"outcome": outcome, "gpu_hours": hours})
-        record_decision(monitor.store, MODEL, changed)
-    record_decision(monitor.store, MODEL, decided(checks[2]))
-    write_metrics(monitor, checks[2])
-    lines = monitor.store.read(metrics_key(MODEL)).decode().splitlines()
+        record_decision(at(checks[0]).store, MODEL, changed)
+    record_decision(at(checks[0]).store, MODEL, decided(checks[2]))
+    write_metrics(at(checks[2]), checks[2])
+    lines = at(checks[0]).store.read(metrics_key(MODEL)).decode().splitlines()
     assert checks[2].drift
     assert f'dyeworks_drift_psi{{model="adire"}} {checks[2].drift.psi!r}' in lines
     assert 'dyeworks_drift_verdict{model="adire",verdict="retrain"} 1.0' in lines
@@ -170,21 +176,21 @@ def test_metrics_tell_the_check_and_what_retrains_cost(monitor: Monitor, checks:
     assert 'dyeworks_retrain_gpu_hours_total{model="adire"} 1.0' in lines
 
 
-def test_metrics_of_a_check_without_a_reference_have_no_psi(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    write_metrics(monitor, checks[0])
-    text = monitor.store.read(metrics_key(MODEL)).decode()
+def test_metrics_of_a_check_without_a_reference_have_no_psi(at: Open, checks: list[DriftRecord]) -> None:
+    write_metrics(at(checks[0]), checks[0])
+    text = at(checks[0]).store.read(metrics_key(MODEL)).decode()
     assert "dyeworks_drift_psi" not in text
     assert "dyeworks_drift_window_requests" in text
 
 
 def test_the_figures_of_checks_are_in_mlflow(
-    monitor: Monitor, checks: list[DriftRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: Open, checks: list[DriftRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
     pinned = checks[2].model_copy(update={"reference_generation": 7})
     for record in (*checks, pinned):
-        track(monitor, record)
+        track(at(record), record)
     client = MlflowClient()
     (home,) = client.search_experiments(filter_string="name = 'adire-drift'")
     runs = {run.info.run_name: run.info.run_id for run in client.search_runs([home.experiment_id])}
@@ -196,8 +202,8 @@ def test_the_figures_of_checks_are_in_mlflow(
     }  # fmt: skip
 
 
-def test_the_axes_are_those_of_most_variance(monitor: Monitor, checks: list[DriftRecord]) -> None:
-    profile, frozen = monitor.profile(monitor.window_of(checks[2]))
+def test_the_axes_are_those_of_most_variance(at: Open, checks: list[DriftRecord]) -> None:
+    profile, frozen = at(checks[2]).reference
     assert profile
     assert frozen
     axes = principal_axes(profile)

@@ -7,19 +7,21 @@ import pytest
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, log_lines
 from tasks.core import clock
 from tasks.core.config.installation import Settings
-from tasks.core.monitoring.check import Monitor
+from tasks.core.installation import Installation
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.explanation import largest_share, session_advice
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_page import drift_page
 from tasks.core.reporting.metrics import prometheus_text
 from tasks.core.store import FolderStore
 from tasks.core.traffic.prompt_log import PromptLine, write_lines
+from tests.adire import adire
 from tests.shop import DRIFT, MODEL, NOW, SPEC, CountingClip, ago, line, promote, visit
 
 
 @pytest.fixture(scope="module")
 def clip() -> CountingClip:
-    return CountingClip(Settings(device="cpu"))
+    return CountingClip(adire())
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +38,7 @@ def from_backends(
 
 
 def check(store: FolderStore, settings: Settings, clip: CountingClip) -> DriftRecord:
-    monitor = Monitor(store, settings, SPEC, clip)
-    return monitor.run(monitor.window(), 12)
+    return DriftCheck(Installation(settings, store), adire(), SPEC, clip).run()
 
 
 def sent(*counts: int) -> list[PromptLine]:

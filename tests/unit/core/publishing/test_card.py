@@ -24,6 +24,7 @@ from tasks.core.publishing.facts import CardFacts, facts_of
 from tasks.core.publishing.hub import Hub
 from tasks.core.registry.releases import ReleaseManifest
 from tasks.core.registry.results import EvaluationResult, TrainResult
+from tests.adire import adire
 from tests.hub_server import TOKEN, HubServer
 from tests.tiny import tiny
 
@@ -47,6 +48,7 @@ def scores(fidelity: float) -> Scores:
 
 def trained() -> TrainResult:
     return TrainResult(
+        model="adire",
         key="t1",
         finished=NOW,
         dataset="cloth",
@@ -62,6 +64,7 @@ def trained() -> TrainResult:
 
 def evaluated(champion: int = 0) -> EvaluationResult:
     return EvaluationResult(
+        model="adire",
         key="e1",
         finished=NOW,
         training="t1",
@@ -77,8 +80,8 @@ def evaluated(champion: int = 0) -> EvaluationResult:
     )
 
 
-def facts(settings: Settings, manifest: ReleaseManifest = MANIFEST, overruled: str = "") -> CardFacts:
-    named = settings.model_copy(update={"hub_repo": "cloth/adire", "clip": "ViT-L-14/openai"})
+def facts(manifest: ReleaseManifest = MANIFEST, overruled: str = "") -> CardFacts:
+    named = adire(publishing={"hub_repo": "cloth/adire"}, scorer="ViT-L-14/openai")
     evaluation = evaluated()
     decision = decide(evaluation.challenger, evaluation.champion, GateSpec())
     return facts_of(
@@ -112,7 +115,7 @@ def section(text: str, title: str) -> str:
 
 
 def test_the_metadata_is_what_the_hub_reads(settings: Settings, tmp_path: Path) -> None:
-    found = card(tmp_path, facts(settings))
+    found = card(tmp_path, facts())
     data = plain(found)
     assert data["base_model"] == SD15
     assert data["base_model_relation"] == "adapter"
@@ -126,7 +129,7 @@ def test_the_metadata_is_what_the_hub_reads(settings: Settings, tmp_path: Path) 
 
 
 def test_the_metrics_are_an_index_of_the_hub_with_intervals(settings: Settings, tmp_path: Path) -> None:
-    results = data_of(card(tmp_path, facts(settings))).eval_results
+    results = data_of(card(tmp_path, facts())).eval_results
     assert results is not None
     assert [r.metric_type for r in results] == ["clip_score", *MEASURES[1:]]
     first = results[0]
@@ -141,7 +144,7 @@ def test_it_is_said_what_was_held_out(settings: Settings, tmp_path: Path, held: 
     training = trained().model_copy(update={"held": held})
     evaluation = evaluated().model_copy(update={"evidence": Evidence(held=held)})
     decision = decide(evaluation.challenger, evaluation.champion, GateSpec(), evidence=evaluation.evidence)
-    told = facts_of(settings, MANIFEST, pictures=96, training=training, evaluation=evaluation, decision=decision)
+    told = facts_of(adire(), MANIFEST, pictures=96, training=training, evaluation=evaluation, decision=decision)
     text = card(tmp_path, told).text
     assert ("none of them held out of the training" in section(text, "Training data")) == (held == 0)
     assert ("5 of them held out of the training" in section(text, "Training data")) == (held == 5)
@@ -153,12 +156,12 @@ def test_it_is_said_what_was_held_out(settings: Settings, tmp_path: Path, held: 
 
 
 def test_read_and_written_again_it_is_the_same(settings: Settings, tmp_path: Path) -> None:
-    found = card(tmp_path, facts(settings))
+    found = card(tmp_path, facts())
     text = (tmp_path / CARD).read_text()
     assert str(found) == text
     assert yaml.safe_load(text.split("---\n")[1]) == plain(found)
     (tmp_path / "again").mkdir()
-    card(tmp_path / "again", facts(settings))
+    card(tmp_path / "again", facts())
     assert (tmp_path / "again" / CARD).read_text() == text, "a release is named by its content"
 
 
@@ -166,7 +169,7 @@ def test_the_hub_takes_it(
     settings: Settings, tmp_path: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub_server.url)
-    found = card(tmp_path, facts(settings))
+    found = card(tmp_path, facts())
     found.validate()
     assert hub_server.asked == ["validate_yaml"]
     data_of(found).license = "my own"
@@ -174,13 +177,13 @@ def test_the_hub_takes_it(
         found.validate()
     api = HfApi(endpoint=hub_server.url, token=TOKEN)
     Hub("cloth/adire", TOKEN, endpoint=hub_server.url).repository.create(private=False)
-    found = card(tmp_path, facts(settings))
+    found = card(tmp_path, facts())
     api.upload_file(path_or_fileobj=str(found).encode(), path_in_repo=CARD, repo_id="cloth/adire")
     assert hub_server.repos["cloth/adire"].files()[CARD] == (tmp_path / CARD).read_bytes()
 
 
 def test_it_tells_how_it_was_made_and_compared(settings: Settings, tmp_path: Path) -> None:
-    text = card(tmp_path, facts(settings)).text
+    text = card(tmp_path, facts()).text
     assert "`stable-diffusion-v1-5/stable-diffusion-v1-5`, revision `abc123`" in section(text, "Base model")
     data = section(text, "Training data")
     assert all(part in data for part in ("`cloth`", "`f00dfeedf00dfeed`", "96 pictures"))
@@ -197,7 +200,7 @@ def test_it_tells_how_it_was_made_and_compared(settings: Settings, tmp_path: Pat
 
 
 def test_every_check_of_the_gate_is_in_it(settings: Settings, tmp_path: Path) -> None:
-    what = facts(settings, overruled="the show opens tonight")
+    what = facts(overruled="the show opens tonight")
     text = card(tmp_path, what).text
     assert what.evaluated is not None
     for check in what.evaluated.decision.checks:
@@ -209,7 +212,7 @@ def test_every_check_of_the_gate_is_in_it(settings: Settings, tmp_path: Path) ->
 def test_against_a_champion_its_generation_is_named(settings: Settings, tmp_path: Path) -> None:
     evaluation = evaluated(champion=3)
     decision = decide(evaluation.challenger, evaluation.champion, GateSpec())
-    what = facts_of(settings, MANIFEST, training=trained(), evaluation=evaluation, decision=decision)
+    what = facts_of(adire(), MANIFEST, training=trained(), evaluation=evaluation, decision=decision)
     text = card(tmp_path, what).text
     assert "| measure | this model | generation 3 of this model | difference |" in text
     assert "prompts are scored as they are" in text, "the embedded scorer knows the trigger word"
@@ -218,7 +221,7 @@ def test_against_a_champion_its_generation_is_named(settings: Settings, tmp_path
 @pytest.mark.parametrize("kind", ["embedded", "local"])
 def test_a_base_of_a_folder_is_no_id_of_the_hub(settings: Settings, tmp_path: Path, kind: str) -> None:
     manifest = MANIFEST.model_copy(update={"base_model": f"{kind}-0123456789abcdef"})
-    found = card(tmp_path, facts(settings, manifest))
+    found = card(tmp_path, facts(manifest))
     assert data_of(found).base_model is None
     assert "base_model_relation" not in plain(found)
     assert "not on the Hub; its weights have the hash `0123456789abcdef`" in section(found.text, "Base model")
@@ -226,7 +229,7 @@ def test_a_base_of_a_folder_is_no_id_of_the_hub(settings: Settings, tmp_path: Pa
 
 def test_an_adopted_adapter_has_a_card_too(settings: Settings, tmp_path: Path, hub_server: HubServer) -> None:
     manifest = MANIFEST.model_copy(update={"dataset": "", "dataset_version": "", "training": ""})
-    found = card(tmp_path, facts_of(settings, manifest), samples=False)
+    found = card(tmp_path, facts_of(adire(), manifest), samples=False)
     data = plain(found)
     assert {"model-index", "model_name", "widget"} & set(data) == set()
     assert "samples.png" not in found.text
@@ -238,7 +241,7 @@ def test_an_adopted_adapter_has_a_card_too(settings: Settings, tmp_path: Path, h
 def test_an_adapter_for_xl_says_so(settings: Settings, tmp_path: Path) -> None:
     header = json.dumps({"__metadata__": {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}}).encode()
     (tmp_path / "kohya.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    found = card(tmp_path, facts(settings))
+    found = card(tmp_path, facts())
     tags = plain(found)["tags"]
     assert "stable-diffusion-xl" in tags
     assert "stable-diffusion" not in tags
@@ -250,8 +253,8 @@ def test_the_code_in_it_works(
 ) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    tiny(pipelines["sd15"], settings).save(adapter)
-    text = card(adapter, facts(settings)).text
+    tiny(pipelines["sd15"], settings.cache).save(adapter)
+    text = card(adapter, facts()).text
     code = text.split("```python\n")[1].split("```")[0]
     assert f'from_pretrained(\n    "{SD15}", revision="abc123", ' in code
     local = code.replace(f'"{SD15}", revision="abc123"', repr(str(pipelines["sd15"])))
@@ -263,7 +266,7 @@ def test_the_code_in_it_works(
 
 
 def test_as_a_page_it_has_its_parts_in_order(settings: Settings, tmp_path: Path) -> None:
-    page = MarkdownIt("gfm-like", {"linkify": False}).render(card(tmp_path, facts(settings)).text)
+    page = MarkdownIt("gfm-like", {"linkify": False}).render(card(tmp_path, facts()).text)
     titles = re.findall(r"<h[12]>(.+?)</h[12]>", page)
     rest = ["How to use it", "Base model", "Training data", "Training", "Evaluation", "Limitations", "Licence"]
     assert titles == ["adire", *rest]

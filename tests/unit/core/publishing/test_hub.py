@@ -12,6 +12,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from pydantic import SecretStr
 
 from tasks.core.config.installation import Settings
+from tasks.core.config.model import PublishingSpec
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
 from tasks.core.publishing.hub import TRIES, Hub, open_hub
 from tasks.core.publishing.repository import Who
@@ -22,6 +23,7 @@ from tests.hub_repos import Account, Repo
 from tests.hub_server import TOKEN, HubServer
 
 REPO = "cloth/adire"
+PUBLISHING = PublishingSpec(hub_repo=REPO)
 UPLOADS = {"preupload", "lfs_batch", "lfs_upload", "commit", "tag", "create"}
 
 
@@ -319,13 +321,13 @@ def test_an_unknown_token_is_refused(hub_server: HubServer, tmp_path: Path) -> N
 
 def test_a_missing_token_is_refused_without_a_request(hub_server: HubServer, settings: Settings) -> None:
     with pytest.raises(PublishRefused, match="there is no token; set DYEWORKS_HUB_TOKEN, HF_TOKEN"):
-        open_hub(settings.model_copy(update={"hub_repo": REPO}))
+        open_hub(settings, PUBLISHING)
     assert hub_server.asked == []
 
 
 @pytest.mark.parametrize("name", ["adire", "a/b/c", "cloth/adire--style", "cloth/-adire", "cloth/a dire", "cloth/"])
 def test_a_name_that_the_hub_cannot_have_is_refused(name: str) -> None:
-    with pytest.raises(PublishRefused, match="DYEWORKS_HUB_REPO"):
+    with pytest.raises(PublishRefused, match=r"publishing\.hub_repo of the model"):
         Hub(name, TOKEN)
 
 
@@ -347,7 +349,7 @@ def test_a_private_model_is_made_private_and_read_with_the_token_alone(hub_serve
 
 def test_what_is_to_be_private_is_not_published_to_a_public_model(hub_server: HubServer, tmp_path: Path) -> None:
     hub_server.repos[REPO] = Repo()
-    with pytest.raises(PublishRefused, match="it is public and DYEWORKS_HUB_PRIVATE"):
+    with pytest.raises(PublishRefused, match="it is public and publishing"):
         Release(tmp_path, "first", 1).publish(Hub(REPO, TOKEN, private=True, endpoint=hub_server.url))
     assert hub_server.writes == []
 
@@ -405,17 +407,15 @@ def test_the_settings_name_the_model_and_the_token(
     hub_server: HubServer, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Release(tmp_path, "first", 1)
-    named = settings.model_copy(update={"hub_repo": REPO, "hub_token": SecretStr(TOKEN)})
-    hub = open_hub(named)
+    hub = open_hub(settings.model_copy(update={"hub_token": SecretStr(TOKEN)}), PUBLISHING)
     assert not hub.has(1)
     assert first.publish(hub) == repo_of(hub_server).main
     assert (hub.has(1), hub.has(2), hub.repository.url) == (True, False, f"{hub_server.url}/{REPO}")
-    named = settings.model_copy(update={"hub_repo": REPO})
     monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n")
-    assert open_hub(named).check()
+    assert open_hub(settings, PUBLISHING).check()
     monkeypatch.setenv("HF_TOKEN", "hf_other")
     monkeypatch.setenv("DYEWORKS_HUB_TOKEN", TOKEN)
-    assert open_hub(Settings(hub_repo=REPO)).check()
+    assert open_hub(Settings(), PUBLISHING).check()
 
 
 # taken back

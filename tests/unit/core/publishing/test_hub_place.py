@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import hf_hub_download
-from pydantic import SecretStr
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PublishRefused
 from tasks.core.lifecycle.promote import promote
@@ -18,6 +17,7 @@ from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.store import FolderStore
+from tests.adire import adire, installed
 from tests.candidates import evaluated
 from tests.hub_repos import Repo
 from tests.hub_server import TOKEN, HubServer
@@ -26,15 +26,18 @@ REPO = "cloth/adire"
 
 
 @pytest.fixture
-def shop(settings: Settings, hub_server: HubServer) -> Settings:
+def shop(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
     """Settings that publish to the Hub too."""
-    return settings.model_copy(update={"hub_repo": REPO, "hub_token": SecretStr(TOKEN)})
+    monkeypatch.setenv("DYEWORKS_HUB_TOKEN", TOKEN)
+    return adire(publishing={"hub_repo": REPO})
 
 
-def put_out(folder: FolderStore, shop: Settings, training: str) -> dict[str, str]:
+def put_out(folder: FolderStore, shop: ModelConfig, training: str) -> dict[str, str]:
     """Promote and publish a training; the places where it then is."""
-    request = PromoteRequest(evaluation=evaluated(folder, training, len(history(folder, shop.model))))
-    return publish(folder, shop, PublishRequest(generation=promote(folder, shop, request).generation)).places
+    request = PromoteRequest(evaluation=evaluated(folder, training, len(history(folder, shop.name))))
+    return publish(
+        installed(folder), shop, PublishRequest(generation=promote(installed(folder), shop, request).generation)
+    ).places
 
 
 def repo_of(hub_server: HubServer) -> Repo:
@@ -42,7 +45,7 @@ def repo_of(hub_server: HubServer) -> Repo:
 
 
 def test_a_published_generation_is_on_the_hub_with_its_card(
-    folder: FolderStore, shop: Settings, hub_server: HubServer, tmp_path: Path
+    folder: FolderStore, shop: ModelConfig, hub_server: HubServer, tmp_path: Path
 ) -> None:
     places = put_out(folder, shop, "a")
     assert places == {f"{hub_server.url}/{REPO}": repo_of(hub_server).main}
@@ -52,37 +55,39 @@ def test_a_published_generation_is_on_the_hub_with_its_card(
     assert Path(weights).read_bytes() == b"a"
     assert b"instance_prompt: adire_style" in repo_of(hub_server).files()["README.md"]
     hub_server.forget()
-    publish(folder, shop, PublishRequest())
+    publish(installed(folder), shop, PublishRequest())
     assert not hub_server.writes, "published twice, nothing is sent the second time"
 
 
 def test_a_roll_back_is_on_the_hub_without_an_upload(
-    folder: FolderStore, shop: Settings, hub_server: HubServer
+    folder: FolderStore, shop: ModelConfig, hub_server: HubServer
 ) -> None:
     for training in "ab":
         put_out(folder, shop, training)
-    entry = roll_back(folder, shop, RollBackRequest(actor="ada", reason="too blue"))
+    entry = roll_back(installed(folder), shop, RollBackRequest(actor="ada", reason="too blue"))
     hub_server.forget()
-    publish(folder, shop, PublishRequest(generation=entry.generation))
+    publish(installed(folder), shop, PublishRequest(generation=entry.generation))
     assert repo_of(hub_server).files()[WEIGHTS] == b"a"
     assert "lfs_upload" not in hub_server.asked
 
 
 def test_without_a_token_it_is_served_and_nothing_is_uploaded(
-    folder: FolderStore, shop: Settings, hub_server: HubServer
+    folder: FolderStore, shop: ModelConfig, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    poor = shop.model_copy(update={"hub_token": SecretStr("")})
+    monkeypatch.delenv("DYEWORKS_HUB_TOKEN")
     with pytest.raises(PublishRefused, match="there is no token"):
-        put_out(folder, poor, "a")
-    channel, _ = read_channel(folder, shop.model)
+        put_out(folder, shop, "a")
+    channel, _ = read_channel(folder, shop.name)
     assert channel is not None
     assert channel.generation == 1
     assert hub_server.asked == []
 
 
-def test_what_is_withdrawn_is_taken_off_the_hub(folder: FolderStore, shop: Settings, hub_server: HubServer) -> None:
+def test_what_is_withdrawn_is_taken_off_the_hub(folder: FolderStore, shop: ModelConfig, hub_server: HubServer) -> None:
     put_out(folder, shop, "a")
-    withdraw(folder, shop, WithdrawRequest(generation=1, reason="a picture was removed", delete_weights=True))
+    withdraw(
+        installed(folder), shop, WithdrawRequest(generation=1, reason="a picture was removed", delete_weights=True)
+    )
     assert set(repo_of(hub_server).files()) == {"README.md"}
     assert b"a picture was removed" in repo_of(hub_server).files()["README.md"]
     put_out(folder, shop, "b")
@@ -91,13 +96,13 @@ def test_what_is_withdrawn_is_taken_off_the_hub(folder: FolderStore, shop: Setti
 
 @pytest.mark.usefixtures("mlflow_home")
 def test_reconcile_brings_the_hub_to_the_ledger(
-    folder: FolderStore, shop: Settings, hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: FolderStore, shop: ModelConfig, hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow's artifacts
-    promote(folder, shop, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
-    assert any("published to" in said for said in reconcile(folder, shop))
+    promote(installed(folder), shop, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
+    assert any("published to" in said for said in reconcile(installed(folder), shop))
     assert repo_of(hub_server).files()[WEIGHTS] == b"a"
     hub_server.forget()
-    assert reconcile(folder, shop) == ()
+    assert reconcile(installed(folder), shop) == ()
     assert not hub_server.writes
     assert hub_server.asked.count("whoami") == hub_server.asked.count("auth_check") == 1, "limited strictly"

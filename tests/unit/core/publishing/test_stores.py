@@ -11,7 +11,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, StoreConflict, StoreUnusable
 from tasks.core.lifecycle.promote import promote
@@ -22,6 +22,7 @@ from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
 from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.probe import require_conditions
+from tests.adire import adire, installed
 from tests.candidates import evaluated
 from tests.s3_server import connect, s3_server
 
@@ -53,81 +54,81 @@ def counted(url: str, part_bytes: int = 64 * MIB) -> tuple[S3Store, "Counter[str
     return S3Store(url, client, part_bytes), asked
 
 
-def generation(store: Store, settings: Settings, training: str = "a") -> str:
+def generation(store: Store, model: ModelConfig, training: str = "a") -> str:
     """Promote it; its release."""
-    request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, settings.model))))
-    return promote(store, settings, request).release
+    request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, model.name))))
+    return promote(installed(store), model, request).release
 
 
 def test_what_is_published_is_complete_and_the_channel_points_at_it(
-    folder: FolderStore, settings: Settings, target: str, tmp_path: Path
+    folder: FolderStore, model: ModelConfig, target: str, tmp_path: Path
 ) -> None:
-    shop = settings.model_copy(update={"publish_store": target})
+    shop = adire(publishing={"store": target})
     for number, training in enumerate("ab", 1):
         release = generation(folder, shop, training)
-        result = publish(folder, shop, PublishRequest())
+        result = publish(installed(folder), shop, PublishRequest())
         assert result.places == {target: release}
         public = open_store(target)
-        channel, _ = read_channel(public, shop.model)
+        channel, _ = read_channel(public, shop.name)
         assert channel is not None
         assert (channel.generation, channel.release) == (number, release)
-        fetch_release(public, shop.model, channel.release, tmp_path / training)
+        fetch_release(public, shop.name, channel.release, tmp_path / training)
         assert (tmp_path / training / WEIGHTS).read_bytes() == training.encode()
 
 
-def test_the_second_time_nothing_is_uploaded(folder: FolderStore, settings: Settings, url: str) -> None:
-    generation(folder, settings)
-    (entry,) = history(folder, settings.model)
+def test_the_second_time_nothing_is_uploaded(folder: FolderStore, model: ModelConfig, url: str) -> None:
+    generation(folder, model)
+    (entry,) = history(folder, model.name)
     target, asked = counted(url)
-    publish_to_store(folder, target, settings.model, entry)
+    publish_to_store(folder, target, model.name, entry)
     assert asked["PutObject"] == 4, "card, weights, manifest, channel"
     asked.clear()
-    publish_to_store(folder, target, settings.model, entry)
+    publish_to_store(folder, target, model.name, entry)
     assert set(asked) == {"GetObject"}, "it is read back, and that is all"
 
 
 def test_what_was_tampered_with_is_found_by_readers_and_mended_by_publishing(
-    folder: FolderStore, settings: Settings, target: str, tmp_path: Path
+    folder: FolderStore, model: ModelConfig, target: str, tmp_path: Path
 ) -> None:
-    release = generation(folder, settings)
-    (entry,) = history(folder, settings.model)
+    release = generation(folder, model)
+    (entry,) = history(folder, model.name)
     public = open_store(target)
-    publish_to_store(folder, public, settings.model, entry)
-    public.write(prefix(settings.model, release) + WEIGHTS, b"tampered")
+    publish_to_store(folder, public, model.name, entry)
+    public.write(prefix(model.name, release) + WEIGHTS, b"tampered")
     with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
-        fetch_release(public, settings.model, release, tmp_path / "fetched")
-    publish_to_store(folder, public, settings.model, entry)
-    fetch_release(public, settings.model, release, tmp_path / "fetched")
+        fetch_release(public, model.name, release, tmp_path / "fetched")
+    publish_to_store(folder, public, model.name, entry)
+    fetch_release(public, model.name, release, tmp_path / "fetched")
 
 
-def test_what_is_damaged_at_the_source_is_not_published(folder: FolderStore, settings: Settings, target: str) -> None:
-    release = generation(folder, settings)
-    folder.write(prefix(settings.model, release) + WEIGHTS, b"tampered")
+def test_what_is_damaged_at_the_source_is_not_published(folder: FolderStore, model: ModelConfig, target: str) -> None:
+    release = generation(folder, model)
+    folder.write(prefix(model.name, release) + WEIGHTS, b"tampered")
     public = open_store(target)
     with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
-        publish_to_store(folder, public, settings.model, history(folder, settings.model)[0])
-    assert not public.exists(prefix(settings.model, release) + "manifest.json"), "it is no release there"
+        publish_to_store(folder, public, model.name, history(folder, model.name)[0])
+    assert not public.exists(prefix(model.name, release) + "manifest.json"), "it is no release there"
 
 
-def test_an_older_generation_never_flips_it_back(folder: FolderStore, settings: Settings, target: str) -> None:
+def test_an_older_generation_never_flips_it_back(folder: FolderStore, model: ModelConfig, target: str) -> None:
     for training in "ab":
-        generation(folder, settings, training)
-    first, second = history(folder, settings.model)
+        generation(folder, model, training)
+    first, second = history(folder, model.name)
     public = open_store(target)
-    publish_to_store(folder, public, settings.model, second)
-    assert publish_to_store(folder, public, settings.model, first).generation == 2
+    publish_to_store(folder, public, model.name, second)
+    assert publish_to_store(folder, public, model.name, first).generation == 2
 
 
 def test_a_place_that_cannot_be_used_gets_nothing_and_does_not_keep_the_champion_waiting(
-    folder: FolderStore, settings: Settings, bucket: str, tmp_path: Path
+    folder: FolderStore, model: ModelConfig, bucket: str, tmp_path: Path
 ) -> None:
-    release = generation(folder, settings)
+    release = generation(folder, model)
     (tmp_path / "file").write_bytes(b"")
     for place in (f"s3://{bucket}-missing/prefix", str(tmp_path / "file"), "gs://bucket"):
-        shop = settings.model_copy(update={"publish_store": place})
-        with pytest.raises(PublishRefused, match=r"DYEWORKS_PUBLISH_STORE.*nothing was uploaded"):
-            publish(folder, shop, PublishRequest())
-    channel, _ = read_channel(folder, settings.model)
+        shop = adire(publishing={"store": place})
+        with pytest.raises(PublishRefused, match=r"publishing.store of the model.*nothing was uploaded"):
+            publish(installed(folder), shop, PublishRequest())
+    channel, _ = read_channel(folder, model.name)
     assert channel is not None
     assert channel.release == release
 
@@ -157,13 +158,13 @@ class Raw(BytesIO):
 
 @pytest.mark.parametrize(("header", "said"), [("If-None-Match", "ignores If-None-Match"), ("If-Match", "ignores If-M")])
 def test_a_store_that_ignores_conditions_is_refused(
-    folder: FolderStore, settings: Settings, url: str, header: str, said: str
+    folder: FolderStore, model: ModelConfig, url: str, header: str, said: str
 ) -> None:
     client = connect()
     client.meta.events.register("before-sign.s3", lambda request, **_: request.headers.__delitem__(header))
     lax = S3Store(url, client)
     with pytest.raises(StoreUnusable, match=f"{said}.*take a store that keeps them"):
-        promote(lax, settings, PromoteRequest(evaluation=evaluated(lax, "a", 0)))
+        promote(installed(lax), model, PromoteRequest(evaluation=evaluated(lax, "a", 0)))
     assert not list(lax.list("models/"))
     assert not list(lax.list("probes/")), "the probe takes its object away"
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.lifecycle.promote import promote
 from tasks.core.models.images import png
 from tasks.core.registry.results import EvaluationResult, get_result, save_result
 from tasks.core.reporting.gate_document import Written, write_document
 from tasks.core.store import FolderStore
+from tests.adire import NAME, installed
 from tests.candidates import evaluated
 
 if TYPE_CHECKING:
@@ -20,21 +21,23 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def shop(settings: Settings, mlflow_home: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def shop(
+    model: ModelConfig, mlflow_home: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ModelConfig:
     monkeypatch.chdir(tmp_path)  # MLflow's artifacts
-    return settings
+    return model
 
 
-def decided(folder: FolderStore, shop: Settings, request: PromoteRequest) -> Written:
+def decided(folder: FolderStore, shop: ModelConfig, request: PromoteRequest) -> Written:
     """The document of a promotion whose evaluation has a grid."""
-    evaluation = get_result(folder, EvaluationResult, request.evaluation)
+    evaluation = get_result(folder, NAME, EvaluationResult, request.evaluation)
     folder.write("grid.png", png(Image.new("RGB", (8, 8), "blue")))
     save_result(folder, evaluation.model_copy(update={"grids": {"fixed": "grid.png"}}))
-    return write_document(folder, shop, request, promote(folder, shop, request))
+    return write_document(installed(folder), shop, request, promote(installed(folder), shop, request))
 
 
 def test_a_promotion_is_explained_in_the_store_and_in_mlflow(
-    folder: FolderStore, shop: Settings, mlflow_home: "MlflowClient"
+    folder: FolderStore, shop: ModelConfig, mlflow_home: "MlflowClient"
 ) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
     written = decided(folder, shop, request)
@@ -44,16 +47,16 @@ def test_a_promotion_is_explained_in_the_store_and_in_mlflow(
     assert "data:image/png;base64," in page
     assert written.markdown.startswith("# Promoted as generation 1")
     assert list(written.grids) == ["The fixed prompts: champion left, challenger right"]
-    again = write_document(folder, shop, request, promote(folder, shop, request))
+    again = write_document(installed(folder), shop, request, promote(installed(folder), shop, request))
     assert again == written
-    home = mlflow_home.get_experiment_by_name(f"{shop.model}-evaluate")
+    home = mlflow_home.get_experiment_by_name(f"{shop.name}-evaluate")
     (run,) = [r for r in mlflow_home.search_runs([home.experiment_id]) if r.info.run_name == request.evaluation]
     names = {found.path for found in mlflow_home.list_artifacts(run.info.run_id)}
     stem = Path(written.key).stem
     assert names == {f"decision-{stem}.html", f"decision-{stem}.json"}
 
 
-def test_a_person_s_word_is_in_it(folder: FolderStore, shop: Settings) -> None:
+def test_a_person_s_word_is_in_it(folder: FolderStore, shop: ModelConfig) -> None:
     evaluation = evaluated(folder, "a", 0, better=-0.2)
     person = PromoteRequest(evaluation=evaluation, actor="ada", reason="the show <opens> tonight")
     page = folder.read(decided(folder, shop, person).key).decode()

@@ -13,6 +13,7 @@ from tasks.core.retraining.decisions import RetrainDecision, make_decision
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import read_document
 from tasks.core.training.checkpoints import Checkpoint, device_seconds, save_checkpoint
+from tests.adire import NAME
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 STATE = {"weight": torch.zeros(2)}
@@ -39,22 +40,22 @@ def test_training_and_all_its_evaluations_count(folder: FolderStore) -> None:
     evaluated(folder, "e1", "a", 360)
     evaluated(folder, "e2", "a", 720)
     evaluated(folder, "of another", "b", 9000)
-    assert costs_of(folder, "a", []) == {"a": 0.5, "e1": 0.1, "e2": 0.2}
+    assert costs_of(folder, NAME, "a", []) == {"a": 0.5, "e1": 0.1, "e2": 0.2}
 
 
 def test_no_hour_is_told_twice(folder: FolderStore) -> None:
     trained(folder, "a", 1800)
     evaluated(folder, "e1", "a", 360)
     history = [told_before(a=0.2), told_before(a=0.1, other=5.0)]
-    assert costs_of(folder, "a", history) == {"a": pytest.approx(0.2), "e1": 0.1}
-    assert costs_of(folder, "a", [told_before(**costs_of(folder, "a", []))]) == {}
+    assert costs_of(folder, NAME, "a", history) == {"a": pytest.approx(0.2), "e1": 0.1}
+    assert costs_of(folder, NAME, "a", [told_before(**costs_of(folder, NAME, "a", []))]) == {}
 
 
 def test_what_was_cut_off_counts_to_its_checkpoint(folder: FolderStore) -> None:
-    assert costs_of(folder, "a", []) == {}
+    assert costs_of(folder, NAME, "a", []) == {}
     save_checkpoint(folder, "a", Checkpoint(step=50, seconds=900), STATE)
     save_checkpoint(folder, "a", Checkpoint(step=100, seconds=1800), STATE)
-    assert costs_of(folder, "a", []) == {"a": 0.5}
+    assert costs_of(folder, NAME, "a", []) == {"a": 0.5}
 
 
 def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> None:

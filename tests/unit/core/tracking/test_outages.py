@@ -11,7 +11,7 @@ from PIL import Image
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.clock import Throttle
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec, ValidationSpec
@@ -22,6 +22,7 @@ from tasks.core.tracking import runs
 from tasks.core.training.plan import plan_training
 from tasks.core.training.run import train
 from tasks.core.training.termination import raising
+from tests.adire import installed
 from tests.mlflow_server import MlflowServer
 from tests.tiny import Diary
 
@@ -117,21 +118,21 @@ class Evicted(Diary):
 
 
 def test_a_training_without_mlflow_answers_sigterm_goes_on_and_ends(
-    server: MlflowServer, folder: FolderStore, settings: Settings, tmp_path: Path
+    server: MlflowServer, folder: FolderStore, model: ModelConfig, tmp_path: Path
 ) -> None:
-    draw_uploads(tmp_path / "store/uploads" / settings.dataset, 4, FIRST_TASTE, seed=1)
-    ingest(folder, settings.dataset, IngestSpec())
-    local = settings.model_copy(update={"device": "cpu"})
-    plan = plan_training(folder, local, TrainRequest(train=SPEC))
+    draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
+    ingest(folder, model.dataset, IngestSpec())
+    local = installed(folder, device="cpu")
+    plan = plan_training(local, model, TrainRequest(train=SPEC))
     server.stop()
     diary = Evicted()
     with pytest.raises(Terminated), raising():
-        train(folder, local, plan, diary)
+        train(local, model, plan, diary)
     assert sorted(diary.losses) == [1, 2]
-    result = train(folder, local, plan, diary)
+    result = train(local, model, plan, diary)
     assert (result.resumed_from, result.mlflow_run) == (2, "")
     assert sorted(diary.losses) == [1, 2, 3, 4]
     (said,) = [message for message in diary.messages if "MLflow" in message]
     assert "pytorch_lora_weights.safetensors" in said
     assert "the final figures" in said
-    assert train(folder, local, plan, diary) == result
+    assert train(local, model, plan, diary) == result

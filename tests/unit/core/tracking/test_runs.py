@@ -14,9 +14,10 @@ from mlflow.tracking import MlflowClient
 
 from tasks.core.clock import Throttle
 from tasks.core.config.base import flat
-from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.installation import ROOT
 from tasks.core.config.training import ComputeSpec, PriorSpec, TrainSpec
 from tasks.core.data.dataset import Item, Manifest
+from tasks.core.store.documents import digest
 from tasks.core.tracking import provenance, runs
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.run import open_training
@@ -25,16 +26,14 @@ SPEC = TrainSpec(steps=7, prior=PriorSpec(prompts=("red dots",) * 300, weight=0.
 
 
 @pytest.fixture
-def shop(
-    settings: Settings, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Settings:
-    """Settings of a model with an experiment of its own, whose artifacts lie where the process is."""
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model with an experiment of its own, whose artifacts lie where the process is."""
     monkeypatch.chdir(tmp_path)
-    return settings.model_copy(update={"model": request.node.name})
+    return f"shop-{digest(request.node.name)}"
 
 
-def plan_of(spec: TrainSpec) -> TrainPlan:
-    return TrainPlan(key="k1", dataset="adire", version="v1", demand=(), spec=spec, base="embedded")
+def plan_of(spec: TrainSpec, model: str) -> TrainPlan:
+    return TrainPlan(key="k1", model=model, dataset="adire", version="v1", demand=(), spec=spec, base="embedded")
 
 
 def manifest() -> Manifest:
@@ -42,8 +41,8 @@ def manifest() -> Manifest:
     return Manifest(dataset="adire", version="v1", created=datetime(2026, 1, 1, tzinfo=UTC), items=items, new=3)
 
 
-def test_a_training_s_run_tells_what_it_was_made_of(mlflow_home: MlflowClient, shop: Settings) -> None:
-    run = mlflow_home.get_run(open_training(shop, plan_of(SPEC), manifest()))
+def test_a_training_s_run_tells_what_it_was_made_of(mlflow_home: MlflowClient, shop: str) -> None:
+    run = mlflow_home.get_run(open_training(plan_of(SPEC, shop), manifest()))
     expected = {"steps": "7", "prior.weight": "0.5", "compute.processes": "2", "dataset": "v1", "base": "embedded"}
     assert expected.items() <= run.data.params.items()
     assert "prior" not in run.data.params
@@ -88,20 +87,18 @@ def test_files_lie_beside_a_database_and_not_where_the_process_was_started(
     assert {path.name for path in tmp_path.iterdir()} <= {name, "elsewhere"}
 
 
-def test_a_resumed_training_goes_on_in_its_run(mlflow_home: MlflowClient, shop: Settings) -> None:
-    first = open_training(shop, plan_of(SPEC), manifest())
-    alone = plan_of(SPEC.model_copy(update={"compute": ComputeSpec(processes=1)}))
-    assert open_training(shop, alone, manifest()) == first
+def test_a_resumed_training_goes_on_in_its_run(mlflow_home: MlflowClient, shop: str) -> None:
+    first = open_training(plan_of(SPEC, shop), manifest())
+    alone = plan_of(SPEC.model_copy(update={"compute": ComputeSpec(processes=1)}), shop)
+    assert open_training(alone, manifest()) == first
     run = mlflow_home.get_run(first)
     assert run.data.params["compute.processes"] == "2", "a parameter cannot be changed"
     assert len(run.inputs.dataset_inputs) == 1
 
 
-def test_metrics_are_sent_when_they_are_due_and_all_of_them_at_the_end(
-    mlflow_home: MlflowClient, shop: Settings
-) -> None:
+def test_metrics_are_sent_when_they_are_due_and_all_of_them_at_the_end(mlflow_home: MlflowClient, shop: str) -> None:
     time = [0.0]
-    run = open_training(shop, plan_of(SPEC), manifest())
+    run = open_training(plan_of(SPEC, shop), manifest())
     tracker = runs.Tracker(lambda: run, Throttle(now=lambda: time[0]))
     for step in range(1, 601):
         tracker.step(step, {"loss": 1 / step, "learning_rate": 0.1})
@@ -115,8 +112,8 @@ def test_metrics_are_sent_when_they_are_due_and_all_of_them_at_the_end(
     assert history[99].value == 0.01
 
 
-def test_more_metrics_than_a_request_takes_are_sent_in_several(mlflow_home: MlflowClient, shop: Settings) -> None:
-    run = open_training(shop, plan_of(SPEC), manifest())
+def test_more_metrics_than_a_request_takes_are_sent_in_several(mlflow_home: MlflowClient, shop: str) -> None:
+    run = open_training(plan_of(SPEC, shop), manifest())
     runs.log_metrics(run, [(step, {"loss": 1.0, "grad_norm": 2.0}) for step in range(1200)])
     assert len(mlflow_home.get_metric_history(run, "grad_norm")) == 1200
 

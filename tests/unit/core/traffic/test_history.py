@@ -9,12 +9,14 @@ from infra.base.visitors import FIRST_TASTE, NEW_TASTE, log_lines
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.errors import HistoryUnusable
+from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import Monitor
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.reference import reference_records
 from tasks.core.store import FolderStore
 from tasks.core.traffic.history import PastRequest, import_history, read_history
 from tasks.core.traffic.prompt_log import PromptLine, read_lines
+from tests.adire import adire
 from tests.shop import MODEL, NOW, SPEC, CountingClip, ago, promote, visit
 
 KEY = "secret"
@@ -23,7 +25,7 @@ TIME = "2026-01-31T12:00:00Z"
 
 @pytest.fixture(scope="module")
 def clip() -> Clip:
-    return CountingClip(Settings(device="cpu"))
+    return CountingClip(adire())
 
 
 def entry(**changed: object) -> str:
@@ -132,15 +134,15 @@ def test_a_history_ends_the_provisional_days(
     monkeypatch.setattr(clock, "now", lambda: NOW)
     promote(folder)
     visit(folder, 300, NEW_TASTE, (23.9, 0))
-    monitor = Monitor(folder, settings, SPEC, clip)
-    assert monitor.run(monitor.window(), 12).verdict == "provisional"
+    monitor = DriftCheck(Installation(settings, folder), adire(), SPEC, clip)
+    assert monitor.run().verdict == "provisional"
     assert reference_records(folder, MODEL) == []
     past = [
         PastRequest(prompt=line.prompt, time=line.time, session=line.session)
         for line in log_lines(1300, FIRST_TASTE, ago(240), NOW - timedelta(hours=25), 2)
     ]
     import_history(folder, MODEL, KEY, past)
-    record = monitor.run(monitor.window(), 12)
+    record = monitor.run()
     assert (record.verdict, record.requests) == ("retrain", 300)
     (frozen,) = reference_records(folder, MODEL)
     assert frozen.begin == min(request.time for request in past)

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tasks.core.config.installation import Settings
 from tasks.core.config.training import TrainSpec
 from tasks.core.models.families import Family, family_of
 from tasks.core.models.pipeline import load_pipeline
@@ -24,7 +23,7 @@ SPEC = TrainSpec(resolution=64)
 
 @pytest.fixture(scope="module")
 def family(pipelines: dict[str, Path]) -> Family:
-    return family_of(load_pipeline(Settings(base_model=str(pipelines["sd15"]), device="cpu"), torch.float32))
+    return family_of(load_pipeline(str(pipelines["sd15"]), "cpu", torch.float32))
 
 
 def pictures(count: int = 3, seed: int = 0) -> list[TrainingPicture]:
@@ -88,7 +87,7 @@ def test_another_transform_is_encoded_anew(change: dict[str, object], family: Fa
 def test_another_autoencoder_encodes_anew(family: Family, pipelines: dict[str, Path], tmp_path: Path) -> None:
     made = pictures()
     prepare(family, made, SPEC, tmp_path)
-    pipe = load_pipeline(Settings(base_model=str(pipelines["sd15"]), device="cpu"), torch.float32)
+    pipe = load_pipeline(str(pipelines["sd15"]), "cpu", torch.float32)
     with torch.no_grad():
         pipe.vae.encoder.conv_in.weight.add_(0.01)
     with pytest.raises(AssertionError, match="in the cache"):

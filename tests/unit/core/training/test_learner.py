@@ -31,7 +31,7 @@ def gradients(learner: Learner, samples: list[object]) -> dict[str, Tensor]:
 
 
 def step_gradients(base: Path, settings: Settings, spec: TrainSpec, wide: bool = False) -> dict[str, Tensor]:
-    trainer = tiny(base, settings, spec, lesson(wide))
+    trainer = tiny(base, settings.cache, spec, lesson(wide))
     return gradients(trainer.learner, list(trainer.draws.samples(1)))
 
 
@@ -53,7 +53,7 @@ def test_one_forward_gives_the_gradients_of_accumulation(
 
 
 def test_as_few_forwards_as_memory_allows(pipelines: dict[str, Path], settings: Settings) -> None:
-    trainer = tiny(pipelines["sd15"], settings, asking(buckets=True), lesson(wide=True))
+    trainer = tiny(pipelines["sd15"], settings.cache, asking(buckets=True), lesson(wide=True))
     samples = [sample for step in (1, 2) for sample in trainer.draws.samples(step)]
     shapes = {sample.latents.shape for sample in samples}
     assert len(shapes) == 2
@@ -65,7 +65,7 @@ def test_as_few_forwards_as_memory_allows(pipelines: dict[str, Path], settings: 
 
 
 def test_latents_are_drawn_anew_each_step(pipelines: dict[str, Path], settings: Settings) -> None:
-    trainer = tiny(pipelines["sd15"], settings, asking(batch=4, accumulation=1))
+    trainer = tiny(pipelines["sd15"], settings.cache, asking(batch=4, accumulation=1))
     rows = {trainer.material.take(row)[1]["hidden"].numpy().tobytes(): row for row in range(4)}
     seen: dict[int, list[Tensor]] = {}
     for step in (1, 2):
@@ -100,11 +100,11 @@ def test_how_it_is_carried_out_changes_the_gradients_by_rounding_alone(
 
 def test_the_choices_reach_the_unet(pipelines: dict[str, Path], settings: Settings) -> None:
     compute = {"gradient_checkpointing": True, "channels_last": True, "compile": True}
-    unet = tiny(pipelines["sd15"], settings, asking(compute=compute)).learner.unet
+    unet = tiny(pipelines["sd15"], settings.cache, asking(compute=compute)).learner.unet
     assert unet.is_gradient_checkpointing
     assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert unet._compiled_call_impl is not None
-    plain = tiny(pipelines["sd15"], settings).learner.unet
+    plain = tiny(pipelines["sd15"], settings.cache).learner.unet
     assert not plain.is_gradient_checkpointing
     assert plain._compiled_call_impl is None
     assert {type(p) for p in plain.attn_processors.values()} == {AttnProcessor2_0}, "torch's own attention"
@@ -113,25 +113,25 @@ def test_the_choices_reach_the_unet(pipelines: dict[str, Path], settings: Settin
 def test_a_training_in_float16_resumes_with_its_scale(
     pipelines: dict[str, Path], settings: Settings, folder: FolderStore
 ) -> None:
-    trainer = tiny(pipelines["sd15"], settings, asking(precision="fp16", steps=3))
+    trainer = tiny(pipelines["sd15"], settings.cache, asking(precision="fp16", steps=3))
     trainer.run(folder, "run", Diary())
     found = newest_checkpoint(folder, "run")
     assert found
     assert float(found[1]["scaler.scale"]) == trainer.learner.scaler.get_scale() > 1
-    again = tiny(pipelines["sd15"], settings, asking(precision="fp16", steps=3))
+    again = tiny(pipelines["sd15"], settings.cache, asking(precision="fp16", steps=3))
     again.learner.restore(found[1] | {"scaler.scale": torch.tensor(1234.0)})
     assert again.learner.scaler.get_scale() == 1234
 
 
 def test_too_little_memory_is_told_with_what_to_change(pipelines: dict[str, Path], settings: Settings) -> None:
-    trainer = tiny(pipelines["sd15"], settings, asking(compute={"micro_batch": 4}))
+    trainer = tiny(pipelines["sd15"], settings.cache, asking(compute={"micro_batch": 4}))
     trainer.learner.unet.register_forward_pre_hook(lambda *_: torch.empty(2**52))
     with pytest.raises(OutOfMemory) as told:
         trainer.learner.step(1, trainer.draws.samples(1))
     for advice in ("micro_batch: 2", "gradient_checkpointing: true", "precision: bf16", "resolution under 64"):
         assert advice in str(told.value)
     small = asking(precision="bf16", compute={"micro_batch": 1, "gradient_checkpointing": True})
-    trainer = tiny(pipelines["sd15"], settings, small)
+    trainer = tiny(pipelines["sd15"], settings.cache, small)
     trainer.learner.unet.register_forward_pre_hook(lambda *_: torch.empty(2**52))
     with pytest.raises(OutOfMemory) as told:
         trainer.learner.step(1, trainer.draws.samples(1))
@@ -140,7 +140,7 @@ def test_too_little_memory_is_told_with_what_to_change(pipelines: dict[str, Path
 
 
 def test_another_error_of_torch_stays_what_it_is(pipelines: dict[str, Path], settings: Settings) -> None:
-    trainer = tiny(pipelines["sd15"], settings)
+    trainer = tiny(pipelines["sd15"], settings.cache)
 
     def fail(*_: object) -> None:
         raise RuntimeError("shapes do not match")
@@ -181,11 +181,11 @@ base, place = map(Path, sys.argv[1:])
 settings, store = Settings(cache=place / "cache"), FolderStore(place / "store")
 spec = asking(optimiser="adamw_8bit", rank=64, targets=("to_q", "to_k", "to_v", "to_out.0"))
 straight, cut, second = Diary(), Diary(cut=5), Diary()
-tiny(base, settings, spec).run(store, "straight", straight)
+tiny(base, settings.cache, spec).run(store, "straight", straight)
 try:
-    tiny(base, settings, spec).run(store, "cut", cut)
+    tiny(base, settings.cache, spec).run(store, "cut", cut)
 except Cut:
-    tiny(base, settings, spec).run(store, "cut", second)
+    tiny(base, settings.cache, spec).run(store, "cut", second)
 one, other = newest_checkpoint(store, "straight")[1], newest_checkpoint(store, "cut")[1]
 assert any(tensor.dtype.itemsize == 1 for tensor in one.values()), "no state is in eight bits"
 assert second.first == 3 and all(one[name].equal(other[name]) for name in one), "resumed otherwise"
@@ -204,4 +204,4 @@ def test_eight_bit_adamw_trains_and_resumes_bit_for_bit(pipelines: dict[str, Pat
 
 def test_without_its_package_it_says_what_to_install(pipelines: dict[str, Path], settings: Settings) -> None:
     with pytest.raises(SettingError, match=r"train\.optimiser: adamw_8bit needs bitsandbytes: install the group `gpu`"):
-        tiny(pipelines["sd15"], settings, asking(optimiser="adamw_8bit"))
+        tiny(pipelines["sd15"], settings.cache, asking(optimiser="adamw_8bit"))

@@ -1,5 +1,6 @@
 """What can be switched on in a training, and that nothing is when nothing is asked for."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,6 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from tasks.core.config.installation import Settings, get_settings
 from tasks.core.config.training import TrainSpec
 from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
@@ -20,17 +20,17 @@ from tests.unit.core.training.test_training import SPEC, drawn_in_training, rend
 
 
 @pytest.fixture
-def settings(own_settings: None, pipelines: dict[str, Path]) -> Settings:
-    """Those of a tiny base that predicts the velocity, as the embedded one does."""
-    return get_settings().model_copy(update={"base_model": str(pipelines["sd2"]), "device": "cpu"})
+def base(pipelines: dict[str, Path], tmp_path: Path) -> Path:
+    """A tiny base that predicts the velocity, as the embedded one does."""
+    return Path(shutil.copytree(pipelines["sd2"], tmp_path / "sd2"))
 
 
 def asking(**options: float | bool) -> TrainSpec:
     return TrainSpec.model_validate(SPEC.model_dump() | {"targets": ("to_q", "proj_in", "conv1"), **options})
 
 
-def trained(settings: Settings, store: FolderStore, **options: float | bool) -> tuple[Trainer, Diary]:
-    learner, diary = trainer(settings, asking(**options)), Diary()
+def trained(base: Path, store: FolderStore, **options: float | bool) -> tuple[Trainer, Diary]:
+    learner, diary = trainer(base, asking(**options)), Diary()
     learner.run(store, "-".join(options) or "plain", diary)
     return learner, diary
 
@@ -60,15 +60,13 @@ def plain_losses(learner: Trainer, steps: int) -> dict[int, float]:
     return losses
 
 
-def test_nothing_asked_for_is_a_plain_training_bit_for_bit(settings: Settings, folder: FolderStore) -> None:
-    assert trained(settings, folder)[1].losses == plain_losses(trainer(settings, asking()), SPEC.steps)
+def test_nothing_asked_for_is_a_plain_training_bit_for_bit(base: Path, folder: FolderStore) -> None:
+    assert trained(base, folder)[1].losses == plain_losses(trainer(base, asking()), SPEC.steps)
 
 
 @pytest.mark.parametrize("norm", [0.001, 0.01])
-def test_gradients_are_clipped_to_the_norm_asked_for(
-    norm: float, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner = trainer(settings, asking(clip_norm=norm))
+def test_gradients_are_clipped_to_the_norm_asked_for(norm: float, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = trainer(base, asking(clip_norm=norm))
     seen: list[float] = []
 
     def look() -> None:
@@ -105,13 +103,13 @@ def test_min_snr_off_weighs_all_times_alike() -> None:
     assert snr_weights(DDPMScheduler(), torch.tensor([0, 999]), 0).tolist() == [1, 1]
 
 
-def first_loss(settings: Settings, **options: float) -> float:
-    learner = trainer(settings, asking(**options))
+def first_loss(base: Path, **options: float) -> float:
+    learner = trainer(base, asking(**options))
     return learner.learner.step(1, learner.draws.samples(1))[0]["loss"]
 
 
-def test_min_snr_weighs_the_losses_of_a_training(settings: Settings) -> None:
-    loss, weighed = (first_loss(settings, min_snr_gamma=g) for g in (0.0, 0.01))
+def test_min_snr_weighs_the_losses_of_a_training(base: Path) -> None:
+    loss, weighed = (first_loss(base, min_snr_gamma=g) for g in (0.0, 0.01))
     assert 0 < weighed < 0.1 * loss
 
 
@@ -125,21 +123,21 @@ def test_offset_noise_moves_whole_channels_and_nothing_else() -> None:
     assert moved.mean((2, 3)).std() == pytest.approx(0.5, rel=0.1)
 
 
-def test_offset_noise_is_what_a_training_adds(settings: Settings) -> None:
-    assert first_loss(settings, noise_offset=0.5) != first_loss(settings)
+def test_offset_noise_is_what_a_training_adds(base: Path) -> None:
+    assert first_loss(base, noise_offset=0.5) != first_loss(base)
 
 
-def test_dropout_acts_in_steps_alone_and_resumes_bit_for_bit(settings: Settings, folder: FolderStore) -> None:
-    learner, diary = trained(settings, folder, dropout=0.5)
-    _, plain = trained(settings, folder)
+def test_dropout_acts_in_steps_alone_and_resumes_bit_for_bit(base: Path, folder: FolderStore) -> None:
+    learner, diary = trained(base, folder, dropout=0.5)
+    _, plain = trained(base, folder)
     assert diary.losses[1] == plain.losses[1], "B begins at zero: there is nothing to leave out"
     assert diary.losses[3] != plain.losses[3]
     assert np.array_equal(drawn_in_training(learner), drawn_in_training(learner))
     with pytest.raises(Cut):
-        trainer(settings, learner.spec).run(folder, "cut", Diary(cut=5))
+        trainer(base, learner.spec).run(folder, "cut", Diary(cut=5))
     torch.rand(7)  # a process of its own stands elsewhere in its random numbers
     second = Diary()
-    trainer(settings, learner.spec).run(folder, "cut", second)
+    trainer(base, learner.spec).run(folder, "cut", second)
     assert second.losses == {step: diary.losses[step] for step in (4, 5, 6)}
     straight, resumed = newest_checkpoint(folder, "dropout"), newest_checkpoint(folder, "cut")
     assert straight
@@ -149,13 +147,13 @@ def test_dropout_acts_in_steps_alone_and_resumes_bit_for_bit(settings: Settings,
 
 @pytest.mark.parametrize(("option", "scale"), [("rslora", SPEC.alpha / SPEC.rank**0.5), ("dora", 2.0)])
 def test_the_switches_of_peft_are_trained_with_and_come_back(
-    option: str, scale: float, settings: Settings, folder: FolderStore, tmp_path: Path
+    option: str, scale: float, base: Path, folder: FolderStore, tmp_path: Path
 ) -> None:
-    learner, _ = trained(settings, folder, **{option: True})
+    learner, _ = trained(base, folder, **{option: True})
     learner.save(tmp_path / "adapter")
     magnitudes = [name for name in learner.learner.parameters if "lora_magnitude_vector" in name]
     assert bool(magnitudes) == (option == "dora")
-    renderer = Renderer(settings)
+    renderer = Renderer(str(base), "cpu")
     renderer.load(tmp_path / "adapter", "again")
     renderer.activate("again")
     assert {m.scaling["again"] for m in renderer.pipe.unet.modules() if getattr(m, "scaling", None)} == {scale}

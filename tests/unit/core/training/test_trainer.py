@@ -26,7 +26,7 @@ def base(pipelines: dict[str, Path]) -> Path:
 
 
 def ran(base: Path, settings: Settings, store: FolderStore, key: str, spec: TrainSpec = SPEC) -> tuple[Trainer, Diary]:
-    trainer, diary = tiny(base, settings, spec), Diary()
+    trainer, diary = tiny(base, settings.cache, spec), Diary()
     trainer.run(store, key, diary)
     return trainer, diary
 
@@ -34,7 +34,7 @@ def ran(base: Path, settings: Settings, store: FolderStore, key: str, spec: Trai
 def cut_off(base: Path, settings: Settings, store: FolderStore, at: int, spec: TrainSpec = SPEC) -> Diary:
     diary = Diary(cut=at)
     with pytest.raises(Cut):
-        tiny(base, settings, spec).run(store, "cut", diary)
+        tiny(base, settings.cache, spec).run(store, "cut", diary)
     return diary
 
 
@@ -62,7 +62,7 @@ def test_each_family_learns_resumes_bit_for_bit_and_draws_the_same_when_loaded_a
     assert same(folder, "straight", "cut")
     assert [p.size for p in diary.pictures] == [(64, 64)] * 4
     trainer.save(tmp_path / "adapter")
-    renderer = Renderer(settings.model_copy(update={"base_model": str(pipelines[family]), "device": "cpu"}))
+    renderer = Renderer(str(pipelines[family]), "cpu")
     bare = np.asarray(renderer.render(["dots"], [1], 3, 2.0, 64)[0][0], int)
     renderer.load(tmp_path / "adapter", "again")
     renderer.activate("again")
@@ -124,7 +124,7 @@ def test_other_conditions_are_told(base: Path, settings: Settings, folder: Folde
 
 
 def test_pictures_that_are_enlarged_are_counted(base: Path, settings: Settings, folder: FolderStore) -> None:
-    trainer, diary = tiny(base, settings, asking(steps=1), lesson(wide=True)), Diary()
+    trainer, diary = tiny(base, settings.cache, asking(steps=1), lesson(wide=True)), Diary()
     trainer.run(folder, "small", diary)
     message = "2 of 4 pictures are enlarged, the smallest from 96 x 48 to 64 x 64; they are trained on unsharp"
     assert diary.messages == [message]
@@ -152,7 +152,7 @@ def test_sigterm_writes_a_checkpoint_and_the_training_goes_on_from_it(
 
     try:
         with pytest.raises(Terminated):
-            tiny(base, settings).run(folder, "cut", Stopped())
+            tiny(base, settings.cache).run(folder, "cut", Stopped())
     finally:
         signal.signal(signal.SIGTERM, before)
     assert came == [1], "whoever had the signal before gets it"
@@ -164,7 +164,7 @@ def test_sigterm_writes_a_checkpoint_and_the_training_goes_on_from_it(
 
 
 def test_validation_repeats_and_leaves_no_trace(base: Path, settings: Settings, folder: FolderStore) -> None:
-    trainer = tiny(base, settings, asking(dropout=0.3))
+    trainer = tiny(base, settings.cache, asking(dropout=0.3))
     assert len(trainer.held) == 2 * 4
     assert sorted({s.time for s in trainer.held}) == [125, 375, 625, 875]
     trainer.learner.step(1, trainer.draws.samples(1))
@@ -181,11 +181,11 @@ def test_held_pictures_are_encoded_whole_and_only_when_they_are_looked_at(
 ) -> None:
     chance = {"crop": "random", "crops": 2, "flip": True}
     latents = tmp_path / "cache" / "latents"
-    tiny(base, settings, asking(**chance, validation={"every": 0}))
+    tiny(base, settings.cache, asking(**chance, validation={"every": 0}))
     assert len(list(latents.iterdir())) == 4 * 4
-    assert tiny(base, settings, asking(validation={"every": 0})).held == []
+    assert tiny(base, settings.cache, asking(validation={"every": 0})).held == []
     before = len(list(latents.iterdir()))
-    tiny(base, settings, asking(**chance))
+    tiny(base, settings.cache, asking(**chance))
     assert len(list(latents.iterdir())) == before + 2, "each in the middle, as it is"
 
 
@@ -230,7 +230,7 @@ def test_patience_ends_a_training_early_and_for_good(base: Path, settings: Setti
 
 
 def test_a_loss_that_is_no_number_ends_it(base: Path, settings: Settings, folder: FolderStore) -> None:
-    trainer = tiny(base, settings)
+    trainer = tiny(base, settings.cache)
     with torch.no_grad():
         trainer.learner.unet.conv_in.weight.fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match=r"not a number at step 1: lower train\.learning_rate"):
@@ -245,13 +245,13 @@ def test_what_explodes_in_its_last_step_is_not_trained(
     spec = asking(learning_rate=rate, steps=steps, validation={"every": 0})
     for _ in range(2):  # started again it goes on from the last checkpoint, and ends no other way
         with pytest.raises(TrainingDiverged, match=r"step \d: lower train\.learning_rate"):
-            tiny(base, settings, spec).run(folder, "run", Diary())
+            tiny(base, settings.cache, spec).run(folder, "run", Diary())
 
 
 def test_pictures_that_are_no_numbers_are_not_of_a_trained_model(
     base: Path, settings: Settings, folder: FolderStore
 ) -> None:
-    trainer, diary = tiny(base, settings, asking(steps=1)), Diary()
+    trainer, diary = tiny(base, settings.cache, asking(steps=1)), Diary()
     with torch.no_grad():
         trainer.pipe.vae.decoder.conv_out.weight.fill_(float("nan"))
     with pytest.raises(TrainingDiverged, match="the sample pictures are not a number at step 1"):
@@ -262,6 +262,6 @@ def test_pictures_that_are_no_numbers_are_not_of_a_trained_model(
 def test_weights_of_demand_are_what_is_drawn(base: Path, settings: Settings) -> None:
     given = lesson()
     one = type(given)(given.pictures, np.array([0.0, 1.0, 0.0, 0.0]), given.held)
-    trainer = tiny(base, settings, SPEC, one)
+    trainer = tiny(base, settings.cache, SPEC, one)
     expected = trainer.material.take(1)[1]["hidden"]
     assert all(torch.equal(s.texts["hidden"], expected) for step in (1, 2) for s in trainer.draws.samples(step))

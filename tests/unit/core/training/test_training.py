@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from infra.base.world import adire_caption, draw_adire
-from tasks.core.config.installation import EMBEDDED_FOLDER, Settings
 from tasks.core.config.training import PriorSpec, TrainSpec
 from tasks.core.errors import SettingError
 from tasks.core.models.families import family_of
+from tasks.core.models.identity import EMBEDDED_FOLDER
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
 from tasks.core.store import FolderStore
@@ -50,7 +50,7 @@ class Trained:
     diary: Diary
     store: FolderStore
     adapter: Path
-    settings: Settings
+    base: Path
 
 
 def lesson() -> Lesson:
@@ -61,8 +61,8 @@ def lesson() -> Lesson:
     return Lesson(named, np.full(4, 0.25), named[:2])
 
 
-def trainer(settings: Settings, spec: TrainSpec = SPEC) -> Trainer:
-    return Trainer(load_pipeline(settings), lesson(), spec, settings)
+def trainer(base: Path, spec: TrainSpec = SPEC) -> Trainer:
+    return Trainer(load_pipeline(str(base), "cpu"), lesson(), spec, base.parent / "cache", "adire_style")
 
 
 PRIOR = SPEC.model_copy(
@@ -71,15 +71,15 @@ PRIOR = SPEC.model_copy(
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings for a copy of the embedded base, which stays the same while another is being made."""
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the embedded base, which stays the same while another is being made."""
     copy = tmp_path_factory.mktemp("base") / "pipeline"
     shutil.copytree(EMBEDDED_FOLDER / "pipeline", copy)
-    return Settings(base_model=str(copy), device="cpu", cache=copy.parent / "cache")
+    return copy
 
 
 @pytest.fixture(scope="module")
-def trained(base: Settings, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A training that ran straight to its end."""
     folder = tmp_path_factory.mktemp("trained")
     made = Trained(trainer(base), Diary(), FolderStore(folder / "store"), folder / "adapter", base)
@@ -123,7 +123,7 @@ def test_only_the_lora_is_trained(trained: Trained) -> None:
 
 
 def test_a_saved_lora_renders_the_same_when_loaded_again(trained: Trained) -> None:
-    renderer = Renderer(trained.settings)
+    renderer = Renderer(str(trained.base), "cpu")
     bare = rendered(renderer)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # peft only warns of target modules that it does not find
@@ -138,7 +138,7 @@ def test_a_saved_lora_renders_the_same_when_loaded_again(trained: Trained) -> No
 
 
 def test_every_tensor_of_the_lora_comes_back(trained: Trained) -> None:
-    renderer = Renderer(trained.settings)
+    renderer = Renderer(str(trained.base), "cpu")
     renderer.load(trained.adapter, "again")
     saved = get_peft_model_state_dict(trained.trainer.pipe.unet)
     loaded = get_peft_model_state_dict(renderer.pipe.unet, adapter_name="again")
@@ -148,7 +148,7 @@ def test_every_tensor_of_the_lora_comes_back(trained: Trained) -> None:
 
 
 def test_alpha_is_not_lost_on_loading(trained: Trained) -> None:
-    renderer = Renderer(trained.settings)
+    renderer = Renderer(str(trained.base), "cpu")
     renderer.load(trained.adapter, "again")
     scales = {m.scaling["again"] for m in renderer.pipe.unet.modules() if hasattr(m, "scaling") and m.scaling}
     assert scales == {SPEC.alpha / SPEC.rank}
@@ -156,10 +156,10 @@ def test_alpha_is_not_lost_on_loading(trained: Trained) -> None:
 
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(trained: Trained, folder: FolderStore) -> None:
     with pytest.raises(Cut):
-        trainer(trained.settings).run(folder, "run", Diary(cut=5))
+        trainer(trained.base).run(folder, "run", Diary(cut=5))
     assert state(folder, "run")[0].step == 3
     second = Diary()
-    trainer(trained.settings).run(folder, "run", second)
+    trainer(trained.base).run(folder, "run", second)
     assert second.first == 3
     assert second.losses == {s: trained.diary.losses[s] for s in (4, 5, 6)}
     (_, straight), (mark, resumed) = state(trained.store, "run"), state(folder, "run")
@@ -171,14 +171,14 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(trained: Tra
 def test_a_resumed_training_counts_the_device_time_before_it(trained: Trained) -> None:
     before = device_seconds(trained.store, "run")
     assert before > 0
-    again = trainer(trained.settings)
+    again = trainer(trained.base)
     own = again.meter.seconds()
     again.run(trained.store, "run", Diary())
     assert again.meter.seconds() >= before + own
 
 
 def test_a_finished_training_only_restores(trained: Trained) -> None:
-    again, diary = trainer(trained.settings), Diary()
+    again, diary = trainer(trained.base), Diary()
     again.run(trained.store, "run", diary)
     assert (diary.first, diary.losses) == (6, {})
     assert all(torch.equal(p, trained.trainer.learner.parameters[n]) for n, p in again.learner.parameters.items())
@@ -186,18 +186,18 @@ def test_a_finished_training_only_restores(trained: Trained) -> None:
 
 def test_another_seed_trains_another_lora(trained: Trained, folder: FolderStore) -> None:
     diary = Diary()
-    trainer(trained.settings, SPEC.model_copy(update={"seed": 7, "steps": 1})).run(folder, "other", diary)
+    trainer(trained.base, SPEC.model_copy(update={"seed": 7, "steps": 1})).run(folder, "other", diary)
     assert diary.losses[1] != trained.diary.losses[1]
 
 
-def test_targets_that_match_nothing_are_a_wrong_setting(base: Settings) -> None:
+def test_targets_that_match_nothing_are_a_wrong_setting(base: Path) -> None:
     with pytest.raises(SettingError, match=r"train\.targets: no module of the UNet ends in any of to_nowhere"):
         trainer(base, SPEC.model_copy(update={"targets": ("to_nowhere",)}))
 
 
-def test_class_pictures_are_rendered_once_and_are_what_the_base_draws(base: Settings, folder: FolderStore) -> None:
+def test_class_pictures_are_rendered_once_and_are_what_the_base_draws(base: Path, folder: FolderStore) -> None:
     first, diary = trainer(base, PRIOR), Diary()
-    (file,) = (base.cache / "prior").glob("*.safetensors")
+    (file,) = (base.parent / "cache" / "prior").glob("*.safetensors")
     made = file.stat().st_mtime_ns
     again = trainer(base, PRIOR)
     assert file.stat().st_mtime_ns == made
@@ -212,8 +212,8 @@ def test_class_pictures_are_rendered_once_and_are_what_the_base_draws(base: Sett
     assert all(np.isfinite(loss) for loss in diary.losses.values())
 
 
-def test_class_pictures_of_another_precision_or_scheduler_are_others(base: Settings, tmp_path: Path) -> None:
-    pipe = load_pipeline(base)
+def test_class_pictures_of_another_precision_or_scheduler_are_others(base: Path, tmp_path: Path) -> None:
+    pipe = load_pipeline(str(base), "cpu")
     for dtype in (torch.float32, torch.bfloat16):
         prepare_prior(family_of(pipe.to(dtype)), PRIOR, tmp_path)
     assert len(list((tmp_path / "prior").iterdir())) == 2
@@ -222,11 +222,11 @@ def test_class_pictures_of_another_precision_or_scheduler_are_others(base: Setti
     assert len(list((tmp_path / "prior").iterdir())) == 3
 
 
-def test_the_prior_keeps_what_the_base_could(base: Settings, folder: FolderStore) -> None:
+def test_the_prior_keeps_what_the_base_could(base: Path, folder: FolderStore) -> None:
     losses = {}
     for name, spec in (("with", PRIOR), ("without", SPEC)):
         learner = trainer(base, spec.model_copy(update={"steps": 30, "checkpoint_every": 30, "sample_every": 30}))
-        prior = prepare_prior(learner.family, PRIOR, base.cache)
+        prior = prepare_prior(learner.family, PRIOR, base.parent / "cache")
         learner.run(folder, name, Diary())
         losses[name] = learner.learner.loss(validation_samples(prior, 0, 1000))
     assert losses["with"] < 0.7 * losses["without"]

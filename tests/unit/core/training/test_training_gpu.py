@@ -19,8 +19,7 @@ COMPUTE = {"gradient_checkpointing": True, "channels_last": True}
 
 
 def on_gpu(base: Path, settings: Settings, spec: TrainSpec) -> Trainer:
-    local = settings.model_copy(update={"base_model": str(base), "device": "cuda"})
-    return Trainer(load_pipeline(local, dtype_of(spec, local)), lesson(wide=True), spec, local)
+    return Trainer(load_pipeline(str(base), "cuda", dtype_of(spec, "cuda")), lesson(wide=True), spec, settings.cache)
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
@@ -45,8 +44,7 @@ def test_each_family_learns_in_each_precision_and_goes_on(
 def test_the_same_losses_as_on_a_cpu(pipelines: dict[str, Path], settings: Settings, folder: FolderStore) -> None:
     diaries = {}
     for device in ("cpu", "cuda"):
-        local = settings.model_copy(update={"base_model": str(pipelines["sd15"]), "device": device})
-        diaries[device] = Diary()
-        Trainer(load_pipeline(local, torch.float32), lesson(), asking(), local).run(folder, device, diaries[device])
+        pipe, diaries[device] = load_pipeline(str(pipelines["sd15"]), device, torch.float32), Diary()
+        Trainer(pipe, lesson(), asking(), settings.cache).run(folder, device, diaries[device])
     ours, theirs = (list(diaries[device].losses.values()) for device in ("cuda", "cpu"))
     assert np.allclose(ours, theirs, rtol=1e-2)
