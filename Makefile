@@ -11,16 +11,17 @@ DATA ?=
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(READY): requirements.lock
+$(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
 
-setup: $(READY) ## create the environment in .venv
+setup: $(READY) ## create the environment in .venv, with the command dyeworks
 
 demo: $(READY) ## run the whole ring once on this machine (DATA=folder: with your own pictures)
-	$(BIN)/python -m deployments.demo $(if $(DATA),--data "$(DATA)")
+	$(BIN)/dyeworks demo $(if $(DATA),--data "$(DATA)")
 
 $(VENV)/gpu/.ready: infra/gpu.lock $(READY)
 	$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/gpu -r infra/gpu.lock
@@ -36,10 +37,10 @@ check: $(READY) ## ruff and mypy, strict
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 up: $(READY) ## run all services and print their addresses; ctrl-C stops them
-	$(BIN)/python -m deployments.stack up
+	$(BIN)/dyeworks up
 
 down: $(READY) ## stop what an earlier `make up` has left
-	$(BIN)/python -m deployments.stack down
+	$(BIN)/dyeworks down
 
 bench: $(READY) ## measure, into build/bench/bench.json
 	$(BIN)/python -m tests.bench

@@ -1,11 +1,6 @@
-"""Makes ready what the deployments need: `python -m deployments.bootstrap`, before `prefect deploy --all`.
-
-Work pools, limits, automations and variables; run again it changes nothing. It also opens the store and reads
-the preset, so that a wrong setting is told here and not in a run.
-"""
+"""What the deployments need on a Prefect server: work pools, limits, automations and variables."""
 
 import os
-import sys
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -14,37 +9,25 @@ from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
 from deployments.watch import watch
-from tasks.core.config.installation import GPU_LIMIT, ROOT, get_settings
-from tasks.core.config.presets import load_preset
-from tasks.core.errors import DyeworksError, SettingError
-from tasks.core.store import open_store
+from tasks.core.config.installation import GPU_LIMIT, ROOT
+from tasks.core.errors import SettingError
 
 GPU_SLOTS = 1
-
-
-def main() -> int:
-    """Bootstrap and say what was changed."""
-    try:
-        settings = get_settings()
-        open_store(settings.store)
-        load_preset()
-        changes = bootstrap()
-    except DyeworksError as error:
-        print(f"dyeworks: {error}", file=sys.stderr)
-        return 1
-    except httpx.HTTPError as error:
-        print(f"dyeworks: no Prefect server at PREFECT_API_URL: {error}", file=sys.stderr)
-        return 1
-    print("\n".join(changes) or "nothing to change")
-    return 0
 
 
 def bootstrap() -> list[str]:
     """Create or correct pools, limits, automations and variables; what was changed.
 
     Raises:
-        SettingError: a work pool is of another type than is asked for.
+        SettingError: a work pool is of another type than is asked for, or no Prefect server answers.
     """
+    try:
+        return _changes()
+    except httpx.HTTPError as error:
+        raise SettingError("PREFECT_API_URL", f"no Prefect server answers there: {error}") from error
+
+
+def _changes() -> list[str]:
     kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
     with get_client(sync_client=True) as client:
         changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
@@ -83,7 +66,3 @@ def _variable(name: str, value: str) -> list[str]:
         return []
     Variable.set(name, value, overwrite=True)
     return [f"variable {name} = {value}"]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

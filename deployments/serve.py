@@ -1,18 +1,14 @@
-"""Runs a public process: `python -m deployments.serve storefront|webhook [--host 127.0.0.1] [--port 8000]`.
+"""Public processes: they listen beyond loopback with a strong secret alone, and a connection costs a bounded amount."""
 
-Refuses to listen where others can reach it with a default secret, and bounds what a connection may cost.
-"""
-
-import argparse
 import asyncio
-import sys
+from functools import partial
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from deployments.exposure import check_exposure
-from tasks.core.config.installation import Settings, get_settings
-from tasks.core.errors import DyeworksError
+from tasks.core.config.installation import Settings, read_settings
 
 SECRETS = {"storefront": "session_key", "webhook": "webhook_token"}
 CONNECTIONS = 1000  # at once; further ones are answered 503
@@ -37,31 +33,23 @@ class ImpatientProtocol(H11Protocol):
             self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
 
 
-def main() -> int:
-    """Serve until a signal; 1 when it may not listen there."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("service", choices=sorted(SECRETS))
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    options = parser.parse_args()
-    try:
-        settings = get_settings()
-        secret = SECRETS[options.service]
-        check_exposure(options.host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
-        server = uvicorn.Server(configure(options.service, options.host, options.port, settings))
-        server.run()
-    except DyeworksError as error:
-        print(f"dyeworks: {error}", file=sys.stderr)
-        return 1
+def serve_until_signal(service: str, host: str, port: int, model: str = "") -> int:
+    """Serve until a signal; 1 when it could not start. Raises SettingError where it may not listen there."""
+    settings = read_settings()
+    secret = SECRETS[service]
+    check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
+    server = uvicorn.Server(configure(service, host, port, settings, model))
+    server.run()
     return 0 if server.started else 1
 
 
-def configure(service: str, host: str, port: int, settings: Settings) -> uvicorn.Config:
+def configure(service: str, host: str, port: int, settings: Settings, model: str = "") -> uvicorn.Config:
     """How it is served: h11 bounds the headers, and X-Forwarded-For counts from named proxies alone."""
     return uvicorn.Config(
-        f"deployments.{service}.app:app",
+        partial(_create_app, service, settings, model),
         host,
         port,
+        factory=True,
         http=ImpatientProtocol,
         ws="none",
         proxy_headers=bool(settings.proxies),
@@ -71,5 +59,12 @@ def configure(service: str, host: str, port: int, settings: Settings) -> uvicorn
     )
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _create_app(service: str, settings: Settings, model: str) -> ASGIApp:
+    """The application; only the one that is served is imported."""
+    if service == "webhook":
+        from deployments.webhook.app import create_app  # noqa: PLC0415
+
+        return create_app(settings)
+    from deployments.storefront.app import create_app as create_storefront  # noqa: PLC0415
+
+    return create_storefront(settings, model)

@@ -1,9 +1,5 @@
-"""The services of one machine: started on free ports, stopped by pid, with their own home.
+"""The services of one machine: started on free ports, stopped by pid, with their own home."""
 
-`python -m deployments.stack up` runs them until ctrl-C; `down` stops what an earlier `up` has left.
-"""
-
-import argparse
 import contextlib
 import json
 import os
@@ -20,13 +16,13 @@ from pathlib import Path
 import httpx
 
 from tasks.core.config.installation import ROOT
-from tasks.core.http import LOCAL_SECONDS, RetryTransport
+from tasks.core.errors import DyeworksError
 
 START_SECONDS = 400
 STOP_SECONDS = 15
 
 
-class ServiceFailed(RuntimeError):
+class ServiceFailed(DyeworksError):
     """A service did not start."""
 
 
@@ -36,6 +32,7 @@ class Stack:
 
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
+    models: Path | None = None  # YAML file of a model, or folder of them, to apply before the services start
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -64,6 +61,7 @@ class Stack:
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
                 "PREFECT_WORKER_QUERY_SECONDS": "1",
+                "PREFECT_CLIENT_MAX_RETRIES": "7",  # a server on SQLite is locked for a while now and then
                 "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
                 "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home}/mlflow.db",
                 "DYEWORKS_STORE": os.environ.get("DYEWORKS_STORE", str(self.home / "store")),
@@ -109,27 +107,34 @@ class Stack:
 
     def start_all(self) -> None:
         """Server, workers, webhook and storefront; returns when all answer."""
+        self.apply_models()
         self.start_webhook()
         self.start_storefront()
         self.start_server()
         if self.unclean:
             self.crash_orphans()
-            self.run(sys.executable, "-m", "deployments.replay")
+            self.run(*_tool("dyeworks"), "outbox", "resend")
         self.start_worker()
         self.wait("webhook", "/health")
         self.wait("storefront", "/health")
 
+    def apply_models(self) -> None:
+        """Put the configurations of `models` in force."""
+        if self.models:
+            self.run(*_tool("dyeworks"), "models", "apply", str(self.models))
+
     def crash_orphans(self) -> None:
         """Mark runs whose processes were killed as Crashed: no process of this home is left to end them."""
-        api = httpx.Client(
-            base_url=f"{self.url('server')}/api", timeout=30, transport=RetryTransport(seconds=LOCAL_SECONDS)
-        )
-        states = {"any_": ["RUNNING", "PENDING", "CANCELLING"]}
-        body = {"flow_runs": {"state": {"type": states}}}
-        message = "its process was gone when the services started"
-        for run in api.post("/flow_runs/filter", json=body).raise_for_status().json():
-            state = {"type": "CRASHED", "name": "Crashed", "message": message}
-            api.post(f"/flow_runs/{run['id']}/set_state", json={"state": state}).raise_for_status()
+        from prefect.client.orchestration import SyncPrefectClient  # noqa: PLC0415  late: it takes a second
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType  # noqa: PLC0415
+        from prefect.client.schemas.objects import State, StateType  # noqa: PLC0415
+        from prefect.states import Crashed  # noqa: PLC0415
+
+        types = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
+        with SyncPrefectClient(f"{self.url('server')}/api") as client:
+            for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=types))):
+                crashed: State[None] = Crashed(message="its process was gone when the services started")
+                client.set_flow_run_state(run.id, crashed, force=True)
 
     def start_server(self) -> None:
         """The Prefect server, with every deployment registered."""
@@ -137,7 +142,7 @@ class Stack:
             "server", *_tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["server"])
         )
         self.wait("server", "/api/health")
-        self.run(sys.executable, "-m", "deployments.bootstrap")
+        self.run(*_tool("dyeworks"), "bootstrap")
         self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
 
     def start_worker(self, *pools: str) -> None:
@@ -166,7 +171,7 @@ class Stack:
         return self.url("mlflow")
 
     def _serve(self, name: str) -> None:
-        self.spawn(name, sys.executable, "-m", "deployments.serve", name, "--port", str(self.ports[name]))
+        self.spawn(name, *_tool("dyeworks"), "serve", name, "--port", str(self.ports[name]))
 
     def wait(self, service: str, path: str) -> None:
         """Until a service answers 200; raises ServiceFailed with the end of its log."""
@@ -262,38 +267,3 @@ def _secret(path: Path) -> str:
         part.replace(path)
     path.chmod(0o600)
     return path.read_text("utf-8").strip()
-
-
-def main() -> int:
-    """Run the services until ctrl-C, or stop them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("up", "down"))
-    parser.add_argument("--home", type=Path, default=Path("build/up"))
-    options = parser.parse_args()
-    stopped = stop_leftovers(options.home) if options.home.exists() else []
-    if options.action == "down":
-        print(f"stopped {len(stopped)} processes")
-        return 0
-    stack = Stack(options.home)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        mlflow = stack.start_mlflow()
-        stack.start_all()
-        if "mlflow" in stack.processes:
-            stack.wait("mlflow", "/health")
-        print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
-        print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
-        print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
-        print(f"{stack.wait_end()} has ended, so the others are stopped; logs in {stack.home}/logs")
-    except KeyboardInterrupt:
-        pass
-    except ServiceFailed as error:
-        print(f"dyeworks: {error}", file=sys.stderr)
-        return 1
-    finally:
-        stack.stop()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

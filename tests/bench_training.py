@@ -23,7 +23,6 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from infra.base.world import adire_caption, draw_adire
-from tasks.core.config.installation import Settings
 from tasks.core.config.presets import load_preset
 from tasks.core.config.training import PriorSpec, TrainSpec, ValidationSpec
 from tasks.core.models.device import pick_device
@@ -90,7 +89,7 @@ def pictures(side: int) -> tuple[list[Image.Image], list[str]]:
 def dyeworks(pipe: Pipeline, spec: TrainSpec, cache: Path) -> Step:
     """A step of the trainer."""
     named = [drawn(*pair) for pair in zip(*pictures(spec.resolution), strict=True)]
-    trainer = Trainer(pipe, Lesson(named, np.full(PICTURES, 1 / PICTURES)), spec, Settings(cache=cache))
+    trainer = Trainer(pipe, Lesson(named, np.full(PICTURES, 1 / PICTURES)), spec, cache)
     numbers = iter(range(1, 10**9))
 
     def step() -> object:

@@ -1,48 +1,54 @@
-"""What the demo asks the Prefect server."""
+"""What the demo asks the Prefect server, by Prefect's own client, which repeats what a busy server does not answer."""
 
+from typing import NamedTuple
 from uuid import uuid4
 
-import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterStartTime,
+)
+from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
-from tasks.core.http import LOCAL_SECONDS, RetryTransport
+NEWEST = 60  # runs that are looked at
+
+
+class StartedRun(NamedTuple):
+    """A flow run that has started, as far as the demo shows it."""
+
+    id: str
+    flow: str
+    state: str
+    message: str
 
 
 class PrefectApi:
-    """A few reads of the server's REST API."""
+    """A few questions to a server."""
 
     def __init__(self, url: str) -> None:
-        self.client = httpx.Client(base_url=f"{url}/api", timeout=30, transport=RetryTransport(seconds=LOCAL_SECONDS))
+        self.client = SyncPrefectClient(f"{url}/api")
 
-    def runs(self) -> list[dict[str, str]]:
-        """The flow runs that have started, newest first: id, name of the deployment's flow, state, message."""
-        body = {"sort": "START_TIME_DESC", "limit": 60, "flow_runs": {"start_time": {"is_null_": False}}}
-        flows = {f["id"]: f["name"] for f in self._post("/flows/filter", {})}
+    def runs(self) -> list[StartedRun]:
+        """The flow runs that have started, the newest first."""
+        flows = {flow.id: flow.name for flow in self.client.read_flows()}
+        started = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
+        found = self.client.read_flow_runs(flow_run_filter=started, sort=FlowRunSort.START_TIME_DESC, limit=NEWEST)
         return [
-            {
-                "id": str(run["id"]),
-                "flow": str(flows.get(run["flow_id"], "")),
-                "state": str(run["state_type"]),
-                "message": _message(run["state"]),
-            }
-            for run in self._post("/flow_runs/filter", body)
+            StartedRun(str(run.id), flows.get(run.flow_id, ""), run.state.type.value, run.state.message or "")
+            for run in found
+            if run.state
         ]
 
-    def training_progress(self) -> str:
-        """The newest words of the training's progress bar."""
-        body = {"sort": "UPDATED_DESC", "limit": 1, "artifacts": {"key": {"any_": ["training-progress"]}}}
-        found = self._post("/artifacts/filter", body)
-        return str(found[0]["description"]) if found else ""
+    def progress(self, key: str) -> str:
+        """The newest description of a progress artifact."""
+        found = self.client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])), sort=ArtifactSort.UPDATED_DESC, limit=1
+        )
+        return found[0].description or "" if found else ""
 
     def start(self, deployment: str) -> None:
-        """Run a deployment at once, as `prefect deployment run` does."""
-        entry = self.client.get(f"/deployments/name/{deployment}/{deployment}").raise_for_status().json()
-        body = {"state": {"type": "SCHEDULED"}, "idempotency_key": str(uuid4())}  # the request may be repeated
-        self.client.post(f"/deployments/{entry['id']}/create_flow_run", json=body).raise_for_status()
-
-    def _post(self, path: str, body: dict[str, object]) -> list[dict[str, object]]:
-        answer: list[dict[str, object]] = self.client.post(path, json=body).raise_for_status().json()
-        return answer
-
-
-def _message(state: object) -> str:
-    return str(state.get("message") or "") if isinstance(state, dict) else ""
+        """Run a deployment at once, as `prefect deployment run` does; the request may be repeated."""
+        found = self.client.read_deployment_by_name(f"{deployment}/{deployment}")
+        self.client.create_flow_run_from_deployment(found.id, idempotency_key=str(uuid4()))

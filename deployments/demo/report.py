@@ -15,8 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from deployments.demo.plan import Diary
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import load_preset
+from tasks.core.config.model import ModelConfig
 from tasks.core.gate.checks import interval
 from tasks.core.gate.decide import passes_founding_gate
 from tasks.core.monitoring.records import DriftRecord, read_records
@@ -33,27 +32,27 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6
 class Story:
     """All that the demo has left in the store, read once."""
 
-    def __init__(self, store: Store, settings: Settings, diary: Diary) -> None:
-        self.store, self.settings, self.diary = store, settings, diary
-        self.entries: list[Entry] = history(store, settings.model)
-        self.decisions = read_decisions(store, settings.model)
-        self.records: list[DriftRecord] = read_records(store, settings.model)
-        self.evaluations = [get_result(store, EvaluationResult, e.evaluation) for e in self.entries]
-        newest = get_result(store, EvaluationResult)
+    def __init__(self, store: Store, model: ModelConfig, diary: Diary) -> None:
+        self.store, self.model, self.diary = store, model, diary
+        self.entries: list[Entry] = history(store, model.name)
+        self.decisions = read_decisions(store, model.name)
+        self.records: list[DriftRecord] = read_records(store, model.name)
+        self.evaluations = [get_result(store, model.name, EvaluationResult, e.evaluation) for e in self.entries]
+        newest = get_result(store, model.name, EvaluationResult)
         if newest.key not in {e.key for e in self.evaluations}:  # the gate kept the champion
             self.evaluations.append(newest)
 
     def figures(self) -> dict[str, object]:
         """The content of summary.json; every figure comes from this run."""
         first, last = self.evaluations[0], self.evaluations[-1]
-        spec = load_preset().gate
-        training = get_result(self.store, TrainResult, last.training)
+        spec = self.model.preset.gate
+        training = get_result(self.store, self.model.name, TrainResult, last.training)
         causes = [d.cause for d in self.decisions if d.action == "retrain"]
         figures: dict[str, object] = {
             "psi_before": self.diary.psi.get("before"),
             "psi_after_shift": self.diary.psi.get("after_shift"),
             "psi_after_retrain": self.diary.psi.get("after_retrain"),
-            "threshold": load_preset().monitor.drift.retrain_psi,
+            "threshold": self.model.preset.monitor.drift.retrain_psi,
             "retrain_triggered_by": causes[-1] if len(causes) > 1 else None,
             "retrains": causes,
             "generations": len(self.entries),
@@ -95,7 +94,7 @@ class Story:
         for generation in sorted({r.generation for r in checked}):
             mine = [(i, r.drift.psi) for i, r in enumerate(checked, 1) if r.generation == generation and r.drift]
             axes.plot(*zip(*mine, strict=True), "o-", label=f"reference of generation {generation}")
-        axes.axhline(load_preset().monitor.drift.retrain_psi, color="#a33", linestyle="--", label="threshold")
+        axes.axhline(self.model.preset.monitor.drift.retrain_psi, color="#a33", linestyle="--", label="threshold")
         axes.set(xlabel="check", ylabel="PSI", ylim=(min(-0.05, axes.get_ylim()[0]), None))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False)
@@ -113,9 +112,9 @@ class Story:
         return _table([(f"{t / 60:.1f} min", text) for t, text in self.diary.timeline], ("elapsed", "what"))
 
 
-def write_report(store: Store, settings: Settings, diary: Diary, folder: Path) -> dict[str, object]:
+def write_report(store: Store, model: ModelConfig, diary: Diary, folder: Path) -> dict[str, object]:
     """Write both files and return the figures."""
-    story = Story(store, settings, diary)
+    story = Story(store, model, diary)
     figures = story.figures()
     (folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(story.page(figures), encoding="utf-8")

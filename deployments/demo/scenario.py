@@ -15,31 +15,34 @@ from deployments.demo.telling import Teller
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
 from tasks.core import clock
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.data.dataset import load_manifest
 from tasks.core.data.remarks import remark
+from tasks.core.errors import DyeworksError
+from tasks.core.installation import Installation
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.channel import read_channel
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
-from tasks.core.store import Store, is_key
+from tasks.core.store import is_key
 from tasks.core.traffic.prompt_log import hash_session, read_lines, write_lines
 
 PATIENCE = 1500.0  # seconds that any single wait may take
 
 
-class DemoFailed(RuntimeError):
+class DemoFailed(DyeworksError):
     """The demo cannot go on."""
 
 
 class Scenario:
     """One demo: the services, the store, and what has been done so far."""
 
-    def __init__(self, stack: Stack, store: Store, settings: Settings, scale: Scale, diary: Path) -> None:
-        self.stack, self.store, self.settings, self.scale = stack, store, settings, scale
+    def __init__(self, stack: Stack, installation: Installation, model: ModelConfig, scale: Scale, diary: Path) -> None:
+        self.stack, self.store, self.settings, self.scale = stack, installation.store, installation.settings, scale
+        self.model, self.dataset = model.name, model.dataset
         self.path, self.diary = diary, Diary.load(diary)
         self.tell = Teller(self.diary.elapsed)
         self.api = PrefectApi(stack.url("server"))
-        self.states: dict[str, str] = {run["id"]: run["state"] for run in self.api.runs()}
+        self.states: dict[str, str] = {run.id: run.state for run in self.api.runs()}
         self.training = ""  # what was told of one last
 
     def step(self, name: str, title: str, act: Callable[[], object]) -> None:
@@ -69,7 +72,7 @@ class Scenario:
         for line in remark(odd, "file", "left out, with names that no store can hold"):
             self.tell.say(line)
         for path in (path for path in files if is_key(path.name)):
-            key = f"uploads/{self.settings.dataset}/{path.name}"
+            key = f"uploads/{self.dataset}/{path.name}"
             self.store.write(key, path.read_bytes())
             keys.append(key)
         records = [
@@ -88,7 +91,7 @@ class Scenario:
     def visit(self, taste: dict[str, float], seed: int) -> None:
         """Visitors ask the storefront for pictures; those that an earlier attempt served are not asked again."""
         now = clock.now()
-        logged = {line.session for line in read_lines(self.store, self.settings.model, now - timedelta(days=2), now)}
+        logged = {line.session for line in read_lines(self.store, self.model, now - timedelta(days=2), now)}
         key = self.stack.session_key
         waiting = [r for r in requests(self.scale.window, taste, seed) if hash_session(r.session, key) not in logged]
         started, every = time.monotonic(), max(1, len(waiting) // 4)
@@ -107,7 +110,7 @@ class Scenario:
         """Import lines of another storefront's log, between so many hours ago."""
         now = clock.now()
         begin, end = (now - timedelta(hours=h) for h in hours)
-        write_lines(self.store, self.settings.model, log_lines(count, taste, begin, end, seed))
+        write_lines(self.store, self.model, log_lines(count, taste, begin, end, seed))
         self.tell.say(f"{count} lines of prompt log imported, from {hours[0] / 24:.1f} to {hours[1] / 24:.1f} days ago")
 
     def pass_time(self, hours: float) -> None:
@@ -132,21 +135,21 @@ class Scenario:
     def _watch(self) -> None:
         runs = self.api.runs()
         for run in reversed(runs):
-            if self.states.get(run["id"]) == run["state"]:
+            if self.states.get(run.id) == run.state:
                 continue
-            self.states[run["id"]] = run["state"]
-            self.tell.say(f"   {run['flow']}: {run['state'].lower()}")
-            if run["state"] == "FAILED":
-                raise DemoFailed(f"{run['flow']} failed: {run['message']}")
-        if any(run["flow"] == "train-lora" and run["state"] == "RUNNING" for run in runs):
-            said = self.api.training_progress()
+            self.states[run.id] = run.state
+            self.tell.say(f"   {run.flow}: {run.state.lower()}")
+            if run.state == "FAILED":
+                raise DemoFailed(f"{run.flow} failed: {run.message}")
+        if any(run.flow == "train-lora" and run.state == "RUNNING" for run in runs):
+            said = self.api.progress(f"{self.model}-training-progress")
             if _hundreds(said) != _hundreds(self.training):
                 self.tell.say(f"   training: {said}")
                 self.training = said
 
     def outcomes(self) -> list[RetrainDecision]:
         """How the retrains so far ended."""
-        return [d for d in read_decisions(self.store, self.settings.model) if d.cause == "outcome"]
+        return [d for d in read_decisions(self.store, self.model) if d.cause == "outcome"]
 
     def wait_outcome(self, number: int) -> RetrainDecision:
         """The outcome of the retrain with this number; waits until the storefront serves what was promoted."""
@@ -160,7 +163,7 @@ class Scenario:
 
     def _served(self, generation: int) -> bool:
         answer = httpx.get(f"{self.stack.url('storefront')}/health", timeout=30)
-        channel, _ = read_channel(self.store, self.settings.model)
+        channel, _ = read_channel(self.store, self.model)
         return bool(
             channel and channel.generation >= generation and answer.json().get("generation") == channel.generation
         )
@@ -173,7 +176,7 @@ class Scenario:
             self.api.start("monitor-drift")
 
         def found() -> list[DriftRecord]:
-            every = read_records(self.store, self.settings.model)
+            every = read_records(self.store, self.model)
             mine = [r for r in every if r.time >= begin and r.verdict == verdict]
             return [r for r in mine if self.store.exists(f"{r.key.rpartition('/')[0]}/report.html")]
 
@@ -240,7 +243,7 @@ def _first_model(scene: Scenario, first: Path) -> None:
 
 
 def _new_pictures(scene: Scenario, new: Path) -> None:
-    before = load_manifest(scene.store, scene.settings.dataset).version
+    before = load_manifest(scene.store, scene.dataset).version
     if "clock" not in scene.diary.done:
         scene.pass_time(36)
         scene.diary.done.append("clock")
@@ -256,8 +259,8 @@ def _two_days(scene: Scenario) -> None:
 
 def _announced(scene: Scenario, before: str) -> bool:
     """Whether the new version was decided on: by its pictures alone nothing is retrained."""
-    version = load_manifest(scene.store, scene.settings.dataset).version
-    taken = [d for d in read_decisions(scene.store, scene.settings.model) if d.dataset_version == version]
+    version = load_manifest(scene.store, scene.dataset).version
+    taken = [d for d in read_decisions(scene.store, scene.model) if d.dataset_version == version]
     decided = [d for d in taken if d.cause == "data"]
     if version == before or not decided:
         return False

@@ -22,7 +22,8 @@ from infra.base.world import (
     draw_cloth,
     random_scene,
 )
-from tasks.core.config.installation import Settings
+from tasks.core.config.installation import ROOT
+from tasks.core.config.model import read_model
 from tasks.core.models.clip import SCALE, Clip
 from tasks.core.models.rendering import Renderer
 
@@ -31,8 +32,8 @@ SEED = 99  # pictures that no training has seen
 
 def main() -> None:
     """Print the figures, a line each."""
-    settings = Settings()
-    clip, renderer, rng = Clip(settings), Renderer(settings), np.random.default_rng(SEED)
+    model = read_model(ROOT / "infra/models/adire.yaml")
+    clip, renderer, rng = Clip(model), Renderer(model.base), np.random.default_rng(SEED)
     parts: tuple[Callable[[], dict[str, float]], ...] = (
         lambda: _adire(clip, rng),
         lambda: _nothing(clip, rng),

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from infra.base.world import ADIRE_ONLY, COLOURS, MOTIFS, SIZES, Scene, draw_adire, draw_cloth
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import EMBEDDED
 from tasks.core.models.rendering import Renderer
 
 CELL, GAP, LABEL, HEAD = 112, 8, 128, 30
@@ -68,7 +68,7 @@ def _scenes(size: str, rng: np.random.Generator) -> list[Scene]:
 
 def main() -> None:
     """Write both sheets."""
-    for name, page in (("world", world()), ("drawn", drawn(Renderer(Settings())))):
+    for name, page in (("world", world()), ("drawn", drawn(Renderer(EMBEDDED)))):
         path = Path("docs") / f"{name}.png"
         page.quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)
         print(f"{path}: {path.stat().st_size // 1024} kB")

@@ -18,8 +18,8 @@ from PIL import Image
 from infra.base.polar import HARMONICS, shown
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads, requests
 from infra.base.world import SIZES, random_scene
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import Preset, load_preset
+from tasks.core.config.installation import ROOT, Settings
+from tasks.core.config.model import ModelConfig, read_model
 from tasks.core.config.training import TrainSpec
 from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.session import EvaluatedModel, RenderSession
@@ -59,16 +59,16 @@ class Quiet:
 class Study:
     """The pictures, the prompts and the scorer that all seeds share."""
 
-    def __init__(self, settings: Settings, preset: Preset, place: Path) -> None:
-        self.settings, self.preset, self.place = settings, preset, place
-        self.clip = Clip(settings)
+    def __init__(self, model: ModelConfig, place: Path) -> None:
+        self.model, self.preset, self.place = model, model.preset, place
+        self.clip = Clip(model)
         self.first = _drawn(place / "first", FIRST_PICTURES, FIRST_TASTE, 1)
         self.new = _drawn(place / "new", NEW_PICTURES, NEW_MOTIFS, 2)
         self.demand = tuple(dict.fromkeys(r.prompt for r in requests(40, NEW_MOTIFS, 5)))[:12]
         rng = np.random.default_rng(77)
         scenes = [random_scene(rng) for _ in range(16)]
         self.prompts = {
-            "fixed": preset.evaluation.prompts.filled("trigger", settings.trigger),
+            "fixed": self.preset.evaluation.prompts.filled("trigger", model.trigger),
             "base": tuple(f"{s.size} {s.figure} {s.motif} on {s.ground}" for s in scenes),
             "new": self.demand,
         }
@@ -82,7 +82,7 @@ class Study:
         name = f"{spec.seed}-{'second' if with_new else 'first'}"
         quiet = Quiet()
         lesson = _lesson([drawn(p, c) for p, c in zip(pictures, captions, strict=True)], weights)
-        trainer = Trainer(load_pipeline(self.settings), lesson, spec, self.settings)
+        trainer = Trainer(load_pipeline(self.model.base), lesson, spec, Settings().cache, self.model.trigger)
         trainer.run(FolderStore(self.place / "store"), name, quiet)
         trainer.save(self.place / name)
         return self.place / name, quiet.cpu
@@ -90,9 +90,9 @@ class Study:
     def scores(self, adapter: Path | None) -> dict[str, float]:
         """Mean CLIPScore of each set of prompts, and the seconds of a picture; None is the bare base."""
         spec, size = self.preset.evaluation, self.preset.train.resolution
-        cache = RenderCache(FolderStore(self.place / "renders"), way_of(self.settings, spec, size))
+        cache = RenderCache(FolderStore(self.place / "renders"), way_of(self.model.base, "", spec, size))
         studio, model = (
-            RenderSession(cache, lambda: Renderer(self.settings)),
+            RenderSession(cache, lambda: Renderer(self.model.base)),
             EvaluatedModel.of(adapter) if adapter else EvaluatedModel(),
         )
         means: dict[str, float] = {}
@@ -107,7 +107,7 @@ class Study:
         """The share of rings and of spirals in both sizes, ten seeds each, that are right by their harmonics."""
         shares: dict[str, float] = {}
         for motif in HARMONICS:
-            prompts = {f"{size} {motif} in {self.settings.trigger}": size for size in SIZES}
+            prompts = {f"{size} {motif} in {self.model.trigger}": size for size in SIZES}
             drawn = studio.draw(model, tuple(prompts), tuple(range(1, 11)))
             right = [shown(np.asarray(p), prompts[d.prompt]) == motif for d in drawn for p in d.pictures]
             shares[motif] = float(np.mean(right))
@@ -136,14 +136,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only-first", action="store_true", help="leave the second training out")
     options = parser.parse_args()
-    preset = load_preset()
+    model = read_model(ROOT / "infra/models/adire.yaml")
     with TemporaryDirectory() as place:
-        study = Study(Settings(), preset, Path(place))
+        study = Study(model, Path(place))
         rows: list[dict[str, object]] = [{"model": "bare base", **study.scores(None)}]
         print(rows[0], flush=True)
         for seed in range(1, options.seeds + 1):
             for with_new in (False,) if options.only_first else (False, True):
-                adapter, cpu = study.train(preset.train.model_copy(update={"seed": seed}), with_new)
+                adapter, cpu = study.train(model.preset.train.model_copy(update={"seed": seed}), with_new)
                 name = f"seed {seed}, {'second' if with_new else 'first'}"
                 rows.append({"model": name, "cpu_seconds": round(cpu, 1), **study.scores(adapter)})
                 print(rows[-1], flush=True)

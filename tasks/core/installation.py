@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.core.config.installation import Settings
+from tasks.core.config.installation import Settings, read_settings
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DatasetUnusable, ModelUnknown, SettingError
 from tasks.core.registry.models import configuration, model_names
@@ -53,5 +53,5 @@ class Installation:
 
 def open_installation(settings: Settings | None = None) -> Installation:
     """The installation of these settings, of the environment's by default; raises StoreUnusable."""
-    settings = settings or Settings()
+    settings = settings or read_settings()
     return Installation(settings, open_store(settings.store))

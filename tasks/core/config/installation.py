@@ -3,13 +3,34 @@
 What belongs to a model is not among them: see `tasks.core.config.model`.
 """
 
+import os
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tasks.core.errors import SettingError
+
 ROOT = Path(__file__).parents[3]
 GPU_LIMIT = "dyeworks-gpu"  # Prefect's global concurrency limit by which evaluations take turns
+
+
+MOVED = {  # settings of earlier versions that belong to a model, and the fields of its file that replace them
+    "MODEL": "name",
+    "DATASET": "datasets",
+    "PRESET": "preset",
+    "BASE_MODEL": "base",
+    "CLIP": "scorer",
+    "TRIGGER": "trigger",
+    "CLASS_NOUN": "class_noun",
+    "RENDER_STEPS": "serving.steps",
+    "RENDER_GUIDANCE": "serving.guidance",
+    "PUBLISH_STORE": "publishing.store",
+    "HUB_REPO": "publishing.hub_repo",
+    "HUB_PRIVATE": "publishing.hub_private",
+    "LICENCE": "licence",
+    "NOTIFY_BLOCK": "notify_block",
+}
 
 
 class Settings(BaseSettings):
@@ -42,3 +63,12 @@ class Settings(BaseSettings):
     log_seconds: float = Field(
         1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
     )
+
+
+def read_settings() -> Settings:
+    """The settings of the environment; raises SettingError for one that belongs to a model now."""
+    for name, field in MOVED.items():
+        if f"DYEWORKS_{name}" in os.environ:
+            problem = f"belongs to a model now: set {field} in the model's file, and run `dyeworks models apply FILE`"
+            raise SettingError(f"DYEWORKS_{name}", problem)
+    return Settings()

@@ -1,22 +1,93 @@
-"""What a training without any server needs: settings, the pictures of a folder, MLflow in a file."""
+"""A training without any server: a store under one folder, the pictures of another, MLflow in a file."""
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
 import mlflow
 
 from tasks.core.config.base import differences
-from tasks.core.config.installation import Settings
+from tasks.core.config.installation import Settings, read_settings
+from tasks.core.config.model import ModelConfig, read_model
+from tasks.core.config.presets import load_preset, read_yaml
+from tasks.core.config.requests import TrainRequest
+from tasks.core.data.dataset import ingest, remarks
 from tasks.core.data.pictures import SUFFIXES
 from tasks.core.data.remarks import grouped
 from tasks.core.data.uploads import sort_uploads
-from tasks.core.errors import SettingError
+from tasks.core.errors import SettingError, Terminated
 from tasks.core.installation import Installation
-from tasks.core.store import FolderStore, Store, delete_prefix, is_key, walk
+from tasks.core.registry.results import TrainResult
+from tasks.core.store import FolderStore, Store, delete_prefix, download_folder, is_key, walk
 from tasks.core.store.documents import parse, render
-from tasks.core.training.plan import TrainPlan
+from tasks.core.training.checkpoints import newest_step
+from tasks.core.training.forecast import forecast, lines
+from tasks.core.training.plan import TrainPlan, plan_training
+from tasks.core.training.progress import progress, say
+from tasks.core.training.run import train
+
+TRIGGER = "adire_style"  # of a preset that is trained by hand, where no other is given
+
+
+def train_folder(spec: str, data: Path, out: Path, *, dry_run: bool = False, base: str = "", trigger: str = "") -> None:
+    """Ingest the folder, train, and copy the adapter to `out`; with `dry_run` only print what the training would be.
+
+    Raises:
+        SettingError: a folder, the specification or a setting cannot be used.
+        Terminated: SIGTERM came; there is a checkpoint.
+    """
+    model = local_model(spec, base, trigger)
+    check_folders(data, out)
+    installation = local_installation(read_settings(), out)
+    plan = prepare(installation, model, data, out)
+    if dry_run:
+        for line in lines(forecast(installation, model, plan)):
+            say(line)
+        return
+    claim(out, plan)
+    track_locally(out)
+    result = _train(installation, model, plan, out)
+    shutil.rmtree(out / "adapter", ignore_errors=True)
+    download_folder(installation.store, result.adapter, out / "adapter")
+    figures = f"loss {result.loss:.4f}, {result.seconds:.0f} s of device time"
+    say(f"trained {result.key}: {figures}; adapter in {out / 'adapter'}")
+
+
+def _train(installation: Installation, model: ModelConfig, plan: TrainPlan, out: Path) -> TrainResult:
+    """Train; raises Terminated with the step of the newest checkpoint."""
+    try:
+        with progress(plan.spec.steps, out / "samples") as shown:
+            return train(installation, model, plan, shown)
+    except Terminated as error:
+        raise Terminated(newest_step(installation.store, plan.key)) from error
+
+
+def prepare(installation: Installation, model: ModelConfig, data: Path, out: Path) -> TrainPlan:
+    """Make a dataset version of the folder, print what is not in it, and plan the training."""
+    count, left_out = bring(installation.store, model.dataset, data, out)
+    for line in left_out:
+        say(line)
+    spec = model.preset.ingest.filled(model.trigger)
+    manifest, _ = ingest(installation.store, model.dataset, spec, model.trigger)
+    for line in remarks(installation.store, manifest):
+        say(line)
+    say(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
+    plan = plan_training(installation, model, TrainRequest(version=manifest.version))
+    say(f"training {plan.key}: {plan.spec.steps} steps, dataset version {plan.version}, base {plan.base}")
+    return plan
+
+
+def local_model(spec: str, base: str = "", trigger: str = "") -> ModelConfig:
+    """The model in a YAML file that names one; else a model of this preset."""
+    path = Path(spec)
+    if path.suffix in {".yaml", ".yml"} and "name" in read_yaml(path):
+        model = read_model(path)
+    else:
+        model = ModelConfig(name="adire", trigger=TRIGGER, class_noun="cloth", preset=load_preset(spec))
+    changes = {"base": base, "trigger": trigger}
+    return model.model_copy(update={name: value for name, value in changes.items() if value})
 
 
 def check_folders(data: Path, out: Path) -> None:

@@ -5,7 +5,6 @@ import pytest
 
 from infra.base.polar import HARMONICS, shown
 from infra.base.world import COLOURS, MOTIFS, SIZES, Picture, Scene, draw_adire, draw_cloth
-from tasks.core.config.installation import Settings
 from tasks.core.models.rendering import Renderer
 
 
@@ -31,8 +30,8 @@ def test_other_motifs_are_neither(size: str) -> None:
 
 
 @pytest.mark.parametrize("motif", list(HARMONICS))
-def test_the_base_draws_what_it_is_asked_for(motif: str, settings: Settings) -> None:
-    renderer, right = Renderer(settings), []
+def test_the_base_draws_what_it_is_asked_for(motif: str) -> None:
+    renderer, right = Renderer("embedded", "cpu"), []
     for size in SIZES:
         prompts = [f"{size} {figure} {motif} on white" for figure in COLOURS if figure != "white"] * 2
         pictures, _ = renderer.render(prompts, list(range(len(prompts))), 12, 2.0)

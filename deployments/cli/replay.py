@@ -1,75 +1,71 @@
-"""What would have fired? `python -m deployments.dry_run [--policy FILE.yaml] [--days N] [--all] [--json]`.
+"""`dyeworks replay`: past drift checks, decided anew by another policy or other thresholds."""
 
-Decides every past drift check anew. FILE is a preset of which `policy` and the thresholds under `monitor.drift` are
-read; what it does not name stays as the preset in force has it.
-"""
-
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Annotated
 
+import typer
 from pydantic import ValidationError
 
+from deployments.cli.options import AsJson, Model
 from tasks.core import clock
 from tasks.core.config.base import explain
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.installation import get_settings
-from tasks.core.config.presets import PolicySpec, load_preset
-from tasks.core.errors import DyeworksError, NothingToReplay, SettingError
+from tasks.core.config.model import ModelConfig
+from tasks.core.config.presets import PolicySpec, Preset, load_preset
+from tasks.core.errors import NothingToReplay, SettingError
+from tasks.core.installation import Installation, open_installation
 from tasks.core.monitoring.records import read_records
 from tasks.core.registry import ledger
 from tasks.core.retraining.decisions import read_decisions
-from tasks.core.retraining.replay import ReplayedCheck, fired, replay
-from tasks.core.store import open_store
+from tasks.core.retraining.replay import ReplayedCheck, fired
+from tasks.core.retraining.replay import replay as replay_checks
 
 THRESHOLDS = {"warn_psi", "retrain_psi", "warn_p", "retrain_p", "min_effective"}
 ROW = "{:<17}{:<18}{:>7}  {:<10}{:<10}{}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the dry run; 0 when there was something to replay."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", default="", metavar="FILE", help="preset with another policy or other thresholds")
-    parser.add_argument("--days", type=float, help="only the checks of the last so many days")
-    parser.add_argument("--all", action="store_true", help="also the checks at which nothing was to be decided")
-    parser.add_argument("--json", action="store_true", help="everything, for machines")
-    options = parser.parse_args(arguments)
-    try:
-        reruns = dry_run(options.policy, options.days)
-    except DyeworksError as error:
-        print(f"dyeworks: {error}", file=sys.stderr)
-        return 1
-    print(as_json(reruns) if options.json else as_table(reruns, options.all))
-    return 0
+def replay(
+    policy_file: Annotated[str, typer.Option("--policy", metavar="FILE", help="Preset with another policy.")] = "",
+    days: Annotated[float | None, typer.Option("--days", help="Only the checks of the last so many days.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also checks at which nothing was to be decided.")] = False,
+    as_json: AsJson = False,
+    model: Model = "",
+) -> None:
+    """Decide past drift checks anew: what another policy, or other thresholds, would have started.
+
+    FILE is a preset of which `policy` and the thresholds under `monitor.drift` are read; what it does not name stays as
+    the model's preset has it.
+    """
+    installation = open_installation()
+    checks = replayed(installation, installation.model(model), policy_file, days)
+    print(to_json(checks) if as_json else as_table(checks, everything))
 
 
-def dry_run(name: str, days: float | None) -> list[ReplayedCheck]:
-    """Replay the store of the settings; raises NothingToReplay, SettingError, StoreUnusable."""
-    settings = get_settings()
-    spec, drift = asked(name)
-    store = open_store(settings.store)
-    records = read_records(store, settings.model)
+def replayed(installation: Installation, model: ModelConfig, name: str, days: float | None) -> list[ReplayedCheck]:
+    """Replay the checks of a model; raises NothingToReplay, SettingError."""
+    spec, drift = asked(model.preset, name)
+    records = read_records(installation.store, model.name)
     if days is not None:
         begin = clock.now() - timedelta(days=days)
         records = [record for record in records if record.time >= begin]
     if not records:
-        raise NothingToReplay(settings.model, settings.store, days)
-    history = read_decisions(store, settings.model)
-    return replay(records, ledger.history(store, settings.model), history, spec, drift)
+        raise NothingToReplay(model.name, installation.settings.store, days)
+    history = read_decisions(installation.store, model.name)
+    return replay_checks(records, ledger.history(installation.store, model.name), history, spec, drift)
 
 
-def asked(name: str) -> tuple[PolicySpec, DriftSpec | None]:
+def asked(now: Preset, name: str) -> tuple[PolicySpec, DriftSpec | None]:
     """The preset in force with what the named one says otherwise; no DriftSpec when that says nothing of drift."""
-    now, given = load_preset(), load_preset(name)
     if not name:
         return now.policy, None
+    given = load_preset(name)
     drift = given.monitor.drift.model_dump(exclude_unset=True)
     fixed = {k for k, v in drift.items() if v != getattr(now.monitor.drift, k)} - THRESHOLDS
     if fixed:
-        told = ", ".join(f"monitor.drift.{key}" for key in sorted(fixed))
-        raise SettingError(name, f"{told} cannot be replayed; the thresholds can: {', '.join(sorted(THRESHOLDS))}")
+        names = ", ".join(f"monitor.drift.{key}" for key in sorted(fixed))
+        raise SettingError(name, f"{names} cannot be replayed; the thresholds can: {', '.join(sorted(THRESHOLDS))}")
     spec = now.policy.model_dump() | given.policy.model_dump(exclude_unset=True)
     try:
         judged = DriftSpec.model_validate(now.monitor.drift.model_dump() | drift) if drift else None
@@ -102,7 +98,7 @@ def _summary(reruns: Sequence[ReplayedCheck], hidden: int) -> list[str]:
     ]
 
 
-def as_json(reruns: Sequence[ReplayedCheck]) -> str:
+def to_json(reruns: Sequence[ReplayedCheck]) -> str:
     """All checks and the summary."""
     count, hours = fired(reruns)
     checks = [
@@ -125,7 +121,3 @@ def as_json(reruns: Sequence[ReplayedCheck]) -> str:
 
 def _then(rerun: ReplayedCheck) -> str:
     return rerun.then.action if rerun.then else ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,121 @@
+"""`dyeworks demo|up|down|serve|bootstrap|outbox`: services of one machine, and what deployments need."""
+
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deployments.cli.options import Model
+from tasks.core.config.installation import ROOT
+from tasks.core.errors import SettingError
+
+HOME = Path("build/up")
+EXAMPLES = ROOT / "infra" / "models"
+Home = Annotated[Path, typer.Option("--home", help="Folder for all that the services keep.")]
+Models = Annotated[
+    Path | None, typer.Option("--models", help="YAML file of a model, or folder of them, to apply first.")
+]
+outbox = typer.Typer(no_args_is_help=True, help="Events that wait for the Prefect server.")
+
+
+class Service(StrEnum):
+    """What can be served to the public."""
+
+    STOREFRONT = "storefront"
+    WEBHOOK = "webhook"
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A folder of pictures, in place of the demo's own.")
+    ] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="Where everything is kept.")] = Path("build/demo"),
+    model: Annotated[Path, typer.Option("--model", help="YAML file of the model.")] = EXAMPLES / "adire.yaml",
+    scale: Annotated[Path | None, typer.Option("--scale", help="JSON with other numbers, for tests.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier demo that was cut off.")] = False,
+) -> None:
+    """Run the whole ring once on this machine; cut off at any moment and started again, it resumes."""
+    from deployments.demo.play import play_demo
+
+    if data and not data.is_dir():
+        raise SettingError("--data", f"{data} is not a folder")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    raise typer.Exit(play_demo(folder, model, data, scale, restart=restart))
+
+
+def up(home: Home = HOME, models: Models = EXAMPLES) -> None:
+    """Run all services on free ports until ctrl-C, and print their addresses."""
+    from deployments.stack import Stack, stop_leftovers
+
+    if home.exists():
+        stop_leftovers(home)
+    stack = Stack(home, models=models)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        mlflow = stack.start_mlflow()
+        stack.start_all()
+        if "mlflow" in stack.processes:
+            stack.wait("mlflow", "/health")
+        print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
+        print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
+        print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
+        print(f"{stack.wait_end()} has ended, so the others are stopped; logs in {stack.home}/logs")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stack.stop()
+
+
+def down(home: Home = HOME) -> None:
+    """Stop what an earlier `dyeworks up` has left running."""
+    from deployments.stack import stop_leftovers
+
+    stopped = stop_leftovers(home) if home.exists() else []
+    print(f"stopped {len(stopped)} processes")
+
+
+def serve(
+    service: Annotated[Service, typer.Argument()],
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port")] = 8000,
+    model: Model = "",
+) -> None:
+    """Run a public process; it refuses to listen beyond loopback with a default secret."""
+    from deployments.serve import serve_until_signal
+
+    raise typer.Exit(serve_until_signal(service.value, host, port, model))
+
+
+def bootstrap(models: Models = None) -> None:
+    """Create or correct what deployments need: work pools, limits, automations, variables; before `prefect deploy`."""
+    from deployments.bootstrap import bootstrap as create
+    from deployments.cli.models import applied, expanded
+    from tasks.core.config.model import read_model
+    from tasks.core.installation import open_installation
+
+    store = open_installation().store
+    for file in expanded([models]) if models else ():
+        print(applied(store, read_model(file)))
+    print("\n".join(create()) or "nothing to change")
+
+
+@outbox.command("resend")
+def resend(
+    count: Annotated[int, typer.Option("--count", min=0, help="Newest sent events that are sent once more.")] = 3,
+) -> None:
+    """Send what waits, and the newest sent events once more: a Prefect server that was killed may have lost them."""
+    from tasks.core.installation import open_installation
+    from tasks.core.outbox import replay, send_all
+
+    store = open_installation().store
+    replay(store, count)
+    for fault in send_all(store).faults.values():
+        print(f"dyeworks: {fault}", file=sys.stderr)
+
+
+@outbox.callback()
+def group() -> None:
+    """Events that wait for the Prefect server."""
