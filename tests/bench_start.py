@@ -11,11 +11,10 @@ from pathlib import Path
 import mlflow.pyfunc
 from PIL import Image
 
-from tasks.core.config.presets import load_preset
-from tasks.core.store import FolderStore
-from tasks.core.training.cli import prepare
-from tasks.core.training.local import local_settings, track_locally
+from tasks.core.config.installation import Settings
+from tasks.core.training.local import local_installation, prepare, track_locally
 from tasks.core.training.run import train
+from tests.adire import adire
 
 STEPS = 40
 
@@ -35,16 +34,14 @@ class _First:
 
 def main(folder: Path) -> None:
     out = folder / f"out-{time.time_ns()}"
-    settings = local_settings(out).model_copy(update={"cache": folder / "cache"})
-    store = FolderStore(out / "store")
-    preset = load_preset("embedded")
-    short = preset.train.model_copy(update={"steps": STEPS})
-    plan = prepare(store, settings, preset.model_copy(update={"train": short}), folder / "pictures", out)
+    installation = local_installation(Settings(cache=folder / "cache"), out)
+    model = adire(overrides={"train": {"steps": STEPS}})
+    plan = prepare(installation, model, folder / "pictures", out)
     track_locally(out)
     mlflow.search_runs(search_all_experiments=True)  # opens the store, which is imported then
     begin = time.perf_counter()
     first = _First()
-    result = train(store, settings, plan, first)
+    result = train(installation, model, plan, first)
     print(json.dumps({"start": first.at - begin, "told_share": result.figures["told_share"]}))
 
 

@@ -11,6 +11,7 @@ import torch
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
 from tasks.core.installation import Installation
+from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tests.adire import adire
 from tests.events_server import EventsServer
@@ -46,6 +47,12 @@ def folder(tmp_path: Path) -> FolderStore:
 def model() -> ModelConfig:
     """The example model."""
     return adire()
+
+
+@pytest.fixture
+def applied(folder: FolderStore, model: ModelConfig) -> ModelConfig:
+    """The example model, in force in the store that the settings name."""
+    return apply_config(folder, model).config
 
 
 @pytest.fixture

@@ -69,9 +69,9 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         says, thanks = gr.Markdown(elem_id="says"), gr.Markdown(elem_id="thanks")
         identity = gr.Textbox(elem_id="identity")
         gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
-        page.load(greet, None, [heading, prompt])
         like.click(said(True), identity, [thanks, like, dislike])
         dislike.click(said(False), identity, [thanks, like, dislike])
+        page.load(greet, None, [heading, prompt])
     return _bounded(page, batch)
 
 

@@ -88,7 +88,9 @@ class ProfileMissing(DyeworksError):
     """There is no drift profile of this generation."""
 
     def __init__(self, generation: int, model: str) -> None:
-        super().__init__(f"model {model!r} has no drift profile of generation {generation}; see `drift profiles`")
+        super().__init__(
+            f"model {model!r} has no drift reference of generation {generation}; see `dyeworks drift references`"
+        )
         self.generation = generation
 
 

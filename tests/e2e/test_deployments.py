@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,26 +23,31 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.context import everywhere
-from tasks.core.config.installation import ROOT, Settings, get_settings
+from tasks.core.config.installation import ROOT
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import EvaluationSpec, IngestSpec
 from tasks.core.config.requests import PromoteRequest
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import SettingError
 from tasks.core.events import Unhealthy, make_event
 from tasks.core.http import LOCAL_SECONDS, RetryTransport
+from tasks.core.installation import Installation, open_installation
 from tasks.core.lifecycle.promote import promote
 from tasks.core.outbox import emit
+from tasks.core.registry.models import apply_config
 from tasks.core.registry.releases import WEIGHTS
 from tasks.core.registry.results import EvaluationResult, save_result
 from tasks.core.retraining.decisions import make_decision, record_decision
 from tasks.core.store import FolderStore
 from tasks.gpu import one_on_the_gpu
+from tests.adire import adire, installed
 from tests.candidates import measured, trained
 from tests.events_server import EventsServer
 from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
 
 pytestmark = pytest.mark.e2e
 T = TypeVar("T")
+DYEWORKS = str(Path(sys.executable).with_name("dyeworks"))
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 WATCH = "dyeworks: a run without heartbeats has crashed"
 LORA = {
@@ -61,11 +67,11 @@ class Server:
         extra = {
             "DYEWORKS_MONITOR_CRON": "0 0 1 1 *",
             "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",
-            "DYEWORKS_NOTIFY_BLOCK": "custom-webhook/team",
         }
         self.stack = Stack(home, extra)
         self.store = home / "store"
         self.environment = self.stack.environment  # before a test has settings of its own
+        apply_config(FolderStore(self.store), adire(notify_block="custom-webhook/team"))
         self.stack.start_server()
         self.stack.start_worker()
         self.client = httpx.Client(
@@ -138,7 +144,7 @@ class Server:
 
     def bootstrap(self, **settings: str) -> "subprocess.CompletedProcess[str]":
         """Bootstrap once more, with these settings."""
-        line = [sys.executable, "-m", "deployments.bootstrap"]
+        line = [DYEWORKS, "bootstrap"]
         environment = self.environment | settings
         return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -249,8 +255,10 @@ def test_an_unknown_parameter_fails_by_name(server: Server) -> None:
     assert "speck" in message
 
 
-def test_training_without_data_says_so(server: Server) -> None:
+def test_training_without_data_says_so_and_its_run_is_named_and_tagged_by_its_model(server: Server) -> None:
     state, message = server.finish("train-lora", {})
+    (run,) = [run for run in server.runs_of("train-lora") if run["state"]["type"] == "FAILED"]
+    assert (run["name"], run["tags"]) == ("train-lora adire", ["model:adire"])
     assert state == "FAILED"
     assert "dataset 'adire': has no version yet" in message
     assert not (server.store / "checkpoints").exists()
@@ -272,7 +280,7 @@ def test_an_unwritable_store_is_told_before_anything_starts(server: Server, tmp_
     (tmp_path / "file").write_text("")
     environment = server.stack.environment | {"DYEWORKS_STORE": str(tmp_path / "file" / "store")}
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.bootstrap"],
+        [DYEWORKS, "bootstrap"],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -304,6 +312,7 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
     trained(FolderStore(server.store), "t1")
     nothing_measured = EvaluationResult(
         key="e1",
+        model="adire",
         finished=datetime.now(UTC),
         training="t1",
         champion_generation=0,
@@ -336,17 +345,17 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
 
 def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_HUB_SECRET", "hub-token")
-    monkeypatch.setenv("DYEWORKS_HUB_REPO", "cloth/adire")
-    get_settings.cache_clear()
-    seen: list[Settings] = []
+    model = adire(publishing={"hub_repo": "cloth/adire"})
+    apply_config(open_installation().store, model)
+    seen: list[tuple[Installation, ModelConfig]] = []
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
         with pytest.raises(SettingError, match="no Secret block 'hub-token'"):
-            everywhere(lambda _, settings: seen.append(settings))
-        assert [settings.hub_repo for settings in seen] == [""], "what is to be done here is done"
+            everywhere("adire", lambda *found: seen.append(found))
+        assert [found.publishing.hub_repo for _, found in seen] == [""], "what is to be done here is done"
         Secret(value="hf_s3cr3t").save("hub-token")
-        everywhere(lambda _, settings: seen.append(settings))
-    settings = seen[-1]
-    assert settings.hub_repo == "cloth/adire"
+        everywhere("adire", lambda *found: seen.append(found))
+    settings, found = seen[-1][0].settings, seen[-1][1]
+    assert found.publishing.hub_repo == "cloth/adire"
     assert settings.hub_token.get_secret_value() == "hf_s3cr3t"
     assert "s3cr3t" not in repr(settings)
 
@@ -439,6 +448,9 @@ def test_a_retrain_whose_training_is_cancelled_ends_and_is_not_tried_again(serve
     cancel(server, training)
     server.until(lambda: server.states(parent)[-1] in TERMINAL, "the retrain ends")
     assert server.states(training)[-1] == "CANCELLED", server.log_of(training)
+    (stage,) = [run for run in server.runs_of("train-lora") if run["id"] == training]
+    assert re.fullmatch(r"retrain adire: train-lora [0-9a-f]{4}", stage["name"])
+    assert stage["tags"] == ["model:adire"]
     assert server.states(parent)[-1] == "CANCELLED", server.log_of(parent)
     assert server.outcomes()["by-training"] == "cancelled"
     assert len(server.runs_of("train-lora")) == trainings, "there is no other attempt"
@@ -498,7 +510,7 @@ def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
     assert number == 1
     mlflow = MlflowClient(tracking_uri=server.environment["MLFLOW_TRACKING_URI"])
     trained(store, "t2", mlflow.create_run(mlflow.create_experiment("elsewhere")).info.run_id)
-    assert promote(store, get_settings(), PromoteRequest(evaluation=measured(store, "t2", 1))).generation == 2
+    assert promote(installed(store), adire(), PromoteRequest(evaluation=measured(store, "t2", 1))).generation == 2
 
     monkeypatch.setenv("PREFECT_API_URL", f"{server.stack.url('server')}/api")
     reason = """it's "{{ bad }}": {'a': 1}"""
@@ -507,7 +519,7 @@ def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
     deployment = server.client.get("/deployments/name/roll-back/roll-back").json()["id"]
     body = {"deployments": {"id": {"any_": [deployment]}}}
     (run,) = server.until(lambda: server.client.post("/flow_runs/filter", json=body).json(), "a roll-back")
-    assert run["parameters"] == {"spec": {"leaves": 2, "actor": "storefront guard", "reason": reason}}
+    assert run["parameters"] == {"spec": {"model": "adire", "leaves": 2, "actor": "storefront guard", "reason": reason}}
     ended = server.until(lambda: set(server.states(run["id"])) & TERMINAL, "the roll-back ends")
     assert ended == {"COMPLETED"}, server.log_of(run["id"])
     assert served() == (3, first)

@@ -17,6 +17,9 @@ from PIL import Image
 
 from deployments.stack import Stack
 from tasks.core.config.installation import ROOT
+from tasks.core.registry.models import apply_config
+from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.page_client import BASE, click, visit
 
 pytestmark = pytest.mark.e2e
@@ -25,9 +28,10 @@ VISITS = 500
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    extra = {"DYEWORKS_RENDER_STEPS": "1", "DYEWORKS_POLL_SECONDS": "0.2", "DYEWORKS_LOG_SECONDS": "0.2"}
+    extra = {"DYEWORKS_POLL_SECONDS": "0.2", "DYEWORKS_LOG_SECONDS": "0.2"}
     home = tmp_path_factory.mktemp("hostile")
     stack = Stack(home, extra | {"GRADIO_TEMP_DIR": str(home / "gradio")})
+    apply_config(FolderStore(home / "store"), adire(serving={"steps": 1}))
     try:
         stack.start_storefront()
         stack.wait("storefront", "/health")
@@ -92,8 +96,15 @@ def test_cancels_hang_ups_a_crowd_and_a_dead_store_end_nothing(shop: Stack, clie
 
 
 def test_a_base_model_that_cannot_be_loaded_ends_the_process_with_an_error(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "home", {"DYEWORKS_BASE_MODEL": str(tmp_path / "none")})
-    command = [sys.executable, "-m", "deployments.serve", "storefront", "--port", str(stack.ports["storefront"])]
+    stack = Stack(tmp_path / "home")
+    apply_config(FolderStore(stack.home / "store"), adire(base=str(tmp_path / "none")))
+    command = [
+        str(Path(sys.executable).with_name("dyeworks")),
+        "serve",
+        "storefront",
+        "--port",
+        str(stack.ports["storefront"]),
+    ]
     ended = subprocess.run(
         command, cwd=ROOT, env=stack.environment, capture_output=True, text=True, timeout=300, check=False
     )

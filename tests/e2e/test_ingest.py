@@ -6,6 +6,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import IngestRequest
 from tasks.core.store import FolderStore
 from tasks.ingest import ingest_uploads
@@ -13,7 +14,7 @@ from tests.odd_pictures import encoded, noise
 
 
 @pytest.mark.e2e
-def test_refusals_and_remarks_are_artifacts(folder: FolderStore) -> None:
+def test_refusals_and_remarks_are_artifacts(folder: FolderStore, applied: ModelConfig) -> None:
     printed, plain = encoded(noise(1).convert("CMYK"), "JPEG"), encoded(noise(2))
     uploads = {"a.png": plain, "copy of a.png": plain, "print.jpg": printed, "torn.png": plain[:900]}
     for name, data in uploads.items():
@@ -21,8 +22,8 @@ def test_refusals_and_remarks_are_artifacts(folder: FolderStore) -> None:
     with prefect_test_harness(server_startup_timeout=400), get_client(sync_client=True) as client:
         ingest_uploads(IngestRequest())
         tables = {a.key: json.loads(str(a.data)) for a in client.read_artifacts() if a.type == "table"}
-    assert [row["name"] for row in tables["quarantine"]] == ["torn.png"]
-    assert [row["remark"] for row in tables["remarks"]] == [
+    assert [row["name"] for row in tables["adire-quarantine"]] == ["torn.png"]
+    assert [row["remark"] for row in tables["adire-remarks"]] == [
         "1 picture refused: cannot be decoded: image file is truncated: torn.png",
         "1 picture left out as the same file as another: copy of a.png (of a.png)",
         "2 pictures without a caption given the instance prompt 'a picture of cloth in adire_style': a.png, print.jpg",

@@ -19,13 +19,13 @@ PATIENCE = 1500  # seconds, for a machine that does other things too
 
 def command(folder: Path) -> list[str]:
     (folder / "scale.json").write_text(json.dumps(SCALE))
-    demo = [sys.executable, "-m", "deployments.demo"]
+    demo = [str(Path(sys.executable).with_name("dyeworks")), "demo", "--model", str(ROOT / "tests/e2e/ring.yaml")]
     return [*demo, "--folder", str(folder / "demo"), "--scale", str(folder / "scale.json")]
 
 
 def environment() -> dict[str, str]:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "DYEWORKS_", "MLFLOW_"))}
-    return plain | {"DYEWORKS_PRESET": str(ROOT / "tests/e2e/ring.yaml"), "OMP_NUM_THREADS": "1"}
+    return plain | {"OMP_NUM_THREADS": "1"}
 
 
 def kill_when(folder: Path, there: str) -> None:

@@ -13,13 +13,14 @@ from prefect.testing.utilities import prefect_test_harness
 import flows.monitor_drift
 import tasks.monitor
 from infra.base.visitors import FIRST_TASTE, log_lines
-from tasks.core.config.installation import get_settings
 from tasks.core.errors import SettingError
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, append
+from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tasks.core.traffic.prompt_log import write_lines
 from tasks.scale import task_runner
+from tests.adire import adire
 
 pytestmark = pytest.mark.e2e
 
@@ -37,6 +38,7 @@ def cluster(own_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def shop(store: FolderStore) -> None:
     """A promoted model, its history, and a day of the same traffic."""
+    apply_config(store, adire())
     now = datetime.now(UTC)
     entry = {"generation": 1, "action": "promote", "release": "r", "dataset_version": "v1", "evaluation": "e"}
     append(store, "adire", Entry.model_validate(entry | {"actor": "gate", "reason": "better", "time": now}))
@@ -48,7 +50,6 @@ def shop(store: FolderStore) -> None:
 def monitor(store: Path, monkeypatch: pytest.MonkeyPatch, dask: str) -> DriftRecord:
     monkeypatch.setenv("DYEWORKS_STORE", str(store))
     monkeypatch.setenv("DYEWORKS_DASK", dask)
-    get_settings.cache_clear()
     importlib.reload(flows.monitor_drift).monitor_drift()
     return read_records(FolderStore(store), "adire")[-1]
 
@@ -77,10 +78,7 @@ def _use(store: str, cache: str) -> None:
     """Point a worker at a store: its process was started before the store was known."""
     import os  # noqa: PLC0415
 
-    from tasks.core.config.installation import get_settings  # noqa: PLC0415
-
     os.environ.update(DYEWORKS_STORE=store, DYEWORKS_CACHE=cache)
-    get_settings.cache_clear()
 
 
 def test_an_address_without_prefect_dask_says_what_to_install(
@@ -88,6 +86,5 @@ def test_an_address_without_prefect_dask_says_what_to_install(
 ) -> None:
     monkeypatch.setenv("DYEWORKS_DASK", "tcp://scheduler:8786")
     monkeypatch.setitem(__import__("sys").modules, "prefect_dask.task_runners", None)
-    get_settings.cache_clear()
     with pytest.raises(SettingError, match="install the group `scale`"):
         task_runner()

@@ -22,8 +22,10 @@ from tasks.core.models.families import family_of
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
+from tasks.core.registry.models import apply_config
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
@@ -49,8 +51,9 @@ def prefect() -> Iterator[EventsServer]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, prefect: EventsServer) -> Iterator[Stack]:
-    extra = {"DYEWORKS_RENDER_STEPS": "4", "DYEWORKS_POLL_SECONDS": "0.2", "PREFECT_API_URL": prefect.url}
+    extra = {"DYEWORKS_POLL_SECONDS": "0.2", "PREFECT_API_URL": prefect.url}
     stack = Stack(tmp_path_factory.mktemp("shop"), extra)
+    apply_config(FolderStore(stack.home / "store"), adire(serving={"steps": 4}))
     try:
         stack.start_storefront()
         stack.wait("storefront", "/health")

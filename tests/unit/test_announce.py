@@ -13,7 +13,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import MonitorRequest
 from tasks.core.data.dataset import Manifest, ingest
-from tasks.core.events import Uploaded, make_event
+from tasks.core.events import Uploaded, upload_event
 from tasks.core.lifecycle.announcements import lost_events
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
@@ -24,15 +24,16 @@ from tests.events_server import EventsServer
 
 
 @pytest.fixture
-def manifest(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> Manifest:
-    draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
-    return ingest(folder, model.dataset, IngestSpec())[0]
+def manifest(folder: FolderStore, applied: ModelConfig, tmp_path: Path) -> Manifest:
+    draw_uploads(tmp_path / "store/uploads" / applied.dataset, 4, FIRST_TASTE, seed=1)
+    return ingest(folder, applied.dataset, IngestSpec())[0]
 
 
 def drifted() -> DriftRecord:
     now = clock.now()
     return DriftRecord(
         key="drift/r/report.json",
+        model="adire",
         time=now,
         start=now - timedelta(hours=1),
         end=now,
@@ -86,7 +87,7 @@ def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
 def test_an_event_that_is_not_taken_fails_neither_ingest_nor_drift_check(
     folder: FolderStore, model: ModelConfig, manifest: Manifest, events: EventsServer, status: int
 ) -> None:
-    bad = make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="", dataset="cloth"), key="bad")
+    bad = upload_event(Uploaded(reason="", dataset="cloth"), key="bad")
     events.refuse[bad.id] = status
     with disable_run_logger():
         announce(folder, bad)

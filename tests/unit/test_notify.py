@@ -12,11 +12,15 @@ from prefect.logging import disable_run_logger
 
 from tasks import notify as module
 from tasks.core import http
-from tasks.core.config.installation import get_settings
+from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import RollBackRequest
 from tasks.core.errors import NotificationUndelivered
 from tasks.core.notifications import withdrawal_notification
-from tasks.notify import notify, send_by_block, send_by_webhook, tell_roll_back
+from tasks.core.registry.models import apply_config
+from tasks.core.store import FolderStore
+from tasks.notify import notify, notify_roll_back, send_by_block, send_by_webhook
+from tests.adire import adire
 from tests.events_server import EventsServer
 from tests.unit.core.test_notifications import rolled_back
 
@@ -110,18 +114,18 @@ def test_a_block_of_another_kind_is_told(people: EventsServer, block: list[Block
 def test_the_task_sends_both_ways_and_warns_without_the_secret(
     people: EventsServer,
     block: list[Block],
+    folder: FolderStore,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("DYEWORKS_NOTIFY_BLOCK", "custom-webhook/team")
+    apply_config(folder, adire(notify_block="custom-webhook/team"))
     monkeypatch.setenv("DYEWORKS_NOTIFY_WEBHOOK", secret(people))
-    get_settings.cache_clear()
     monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("run"))
     caplog.set_level(logging.DEBUG)
     notify.fn(NOTICE)
     assert people.posted[0]["said"].startswith(NOTICE.text)
     assert people.posted[1]["text"].startswith(NOTICE.text)
-    assert f"\nStore: {get_settings().store}" in people.posted[1]["text"]
+    assert f"\nStore: {Settings().store}" in people.posted[1]["text"]
     people.status = 500
     notify.fn(NOTICE)
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
@@ -129,17 +133,17 @@ def test_the_task_sends_both_ways_and_warns_without_the_secret(
     assert "s3cr3t" not in caplog.text
 
 
-def test_with_nobody_to_tell_nothing_is_sent(people: EventsServer) -> None:
+def test_with_nobody_to_tell_nothing_is_sent(people: EventsServer, applied: ModelConfig) -> None:
     with disable_run_logger():
         notify.fn(NOTICE)
     assert people.paths == []
 
 
-def test_a_roll_back_that_was_none_is_not_told(people: EventsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_roll_back_that_was_none_is_not_told(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     monkeypatch.setattr(module, "notify", lambda notice: told.append(notice.subject))
     request = RollBackRequest(leaves=4, actor="storefront guard", reason="too blue!")
-    tell_roll_back(rolled_back("ab12", 3), request)
+    notify_roll_back(rolled_back("ab12", 3), request)
     assert told == []
-    tell_roll_back(rolled_back("ab12", 3, "storefront guard"), request)
+    notify_roll_back(rolled_back("ab12", 3, "storefront guard"), request)
     assert told == ["adire: rolled back to generation 3 (release ab12)"]

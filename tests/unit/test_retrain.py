@@ -36,6 +36,11 @@ from tests.adire import installed
 from tests.candidates import evaluated, measured, trained
 
 
+@pytest.fixture(autouse=True)
+def in_force(applied: ModelConfig) -> None:
+    """A run finds its model in the store."""
+
+
 @pytest.fixture
 def failure() -> State[object]:
     return Failed(message="stage train-lora did not complete")
@@ -120,18 +125,18 @@ class Stages:
     """Does what the stages' deployments do, in this process; while the first evaluation runs, others change things."""
 
     def __init__(self, store: FolderStore, model: ModelConfig, meanwhile: Callable[[], object]) -> None:
-        self.store, self.settings, self.meanwhile = store, model, [meanwhile]
+        self.store, self.model, self.meanwhile = store, model, [meanwhile]
         self.names: list[str] = []
 
     def run(self, name: str, spec: Spec, key: str) -> None:
         self.names.append(name)
         if isinstance(spec, PromoteRequest):
             try:
-                promote(installed(self.store), self.settings, spec)
+                promote(installed(self.store), self.model, spec)
             except DyeworksError as error:
                 raise StageFailed(name, "run", str(error)) from error
             return
-        measured(self.store, "mine", len(history(self.store, self.settings.name)), name=key)
+        measured(self.store, "mine", len(history(self.store, self.model.name)), name=key)
         while self.meanwhile:
             self.meanwhile.pop()()
 

@@ -9,7 +9,7 @@ from tasks.train import _Progress
 def test_a_server_that_is_away_stops_no_step_and_is_told_at_the_end() -> None:
     away = {PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with disable_run_logger(), temporary_settings(away):
-        progress = _Progress(2)
+        progress = _Progress("adire-training-progress", 2)
         for step in (1, 2):
             progress.step(step, {"loss": 0.5, "steps_per_second": 2.0})
     assert progress.artifact is None

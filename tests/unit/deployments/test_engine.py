@@ -9,9 +9,11 @@ import pytest
 
 from deployments.storefront.engine import WAITING, Engine
 from deployments.storefront.errors import RenderUnavailable
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.events import Unhealthy
+from tasks.core.installation import Installation
 from tasks.core.store import FolderStore
+from tests.adire import adire, installed
 
 
 def ignore(_: Unhealthy) -> None:
@@ -19,13 +21,17 @@ def ignore(_: Unhealthy) -> None:
 
 
 @pytest.fixture
-def local(pipelines: dict[str, Path]) -> Settings:
-    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=1, render_batch=2)
+def local(pipelines: dict[str, Path]) -> ModelConfig:
+    return adire(base=str(pipelines["sd15"]), serving={"steps": 1})
+
+
+def home(store: FolderStore) -> Installation:
+    return installed(store, device="cpu", render_batch=2)
 
 
 @pytest.fixture
-def engine(local: Settings, folder: FolderStore) -> Iterator[Engine]:
-    engine = Engine(folder, local, 3, ignore)
+def engine(local: ModelConfig, folder: FolderStore) -> Iterator[Engine]:
+    engine = Engine(home(folder), local, 3, ignore)
     engine.start()
     assert engine.ready.wait(120)
     yield engine
@@ -76,10 +82,10 @@ def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatc
 
 
 def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
-    local: Settings, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
+    local: ModelConfig, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = threading.Event()
-    engine = Engine(folder, local, 3, ignore, died.set)
+    engine = Engine(home(folder), local, 3, ignore, died.set)
     engine.start()
     assert engine.ready.wait(120)
     begun, go_on = hold(engine, monkeypatch)
@@ -98,19 +104,17 @@ def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
             refused()
 
 
-def test_a_base_model_that_cannot_be_loaded_ends_the_engine(
-    local: Settings, folder: FolderStore, tmp_path: Path
-) -> None:
+def test_a_base_model_that_cannot_be_loaded_ends_the_engine(folder: FolderStore, tmp_path: Path) -> None:
     died = threading.Event()
-    engine = Engine(folder, local.model_copy(update={"base_model": str(tmp_path / "none")}), 3, ignore, died.set)
+    engine = Engine(home(folder), adire(base=str(tmp_path / "none")), 3, ignore, died.set)
     engine.start()
     assert died.wait(60)
     assert "has stopped" in engine.unready
 
 
-def test_an_engine_that_is_stopped_calls_nobody(local: Settings, folder: FolderStore) -> None:
+def test_an_engine_that_is_stopped_calls_nobody(local: ModelConfig, folder: FolderStore) -> None:
     died = threading.Event()
-    engine = Engine(folder, local, 3, ignore, died.set)
+    engine = Engine(home(folder), local, 3, ignore, died.set)
     engine.start()
     engine.stop()
     assert (engine.ended, died.is_set()) == (True, False)

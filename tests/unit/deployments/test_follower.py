@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from deployments.storefront.engine import Engine, Job
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.follower import Follower, Served
-from tasks.core.config.installation import Settings
+from tasks.core.config.model import ModelConfig
 from tasks.core.errors import ObjectUnreadable, StoreUnusable
 from tasks.core.events import Unhealthy
+from tasks.core.installation import Installation
 from tasks.core.models.families import family_of
 from tasks.core.models.images import image_fault
 from tasks.core.models.pipeline import load_pipeline
@@ -26,22 +27,26 @@ from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
 from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
 from tasks.core.store import FolderStore
+from tests.adire import adire, installed
 
 MODEL = "adire"
 ABOUT = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={})
 
 
 @pytest.fixture(scope="module")
-def local(pipelines: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    cache = tmp_path_factory.mktemp("cache")
-    return Settings(base_model=str(pipelines["sd15"]), device="cpu", render_steps=2, cache=cache)
+def local(pipelines: dict[str, Path]) -> ModelConfig:
+    return adire(base=str(pipelines["sd15"]), serving={"steps": 2})
+
+
+def home(store: FolderStore, **settings: object) -> Installation:
+    return installed(store, device="cpu", **settings)
 
 
 @pytest.fixture(scope="module")
-def adapter(local: Settings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def adapter(local: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a LoRA that shows."""
     folder = tmp_path_factory.mktemp("adapter")
-    family = family_of(load_pipeline(local))
+    family = family_of(load_pipeline(local.base, "cpu"))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         family.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v", "conv1"]))
@@ -58,8 +63,8 @@ def told() -> list[Unhealthy]:
 
 
 @pytest.fixture
-def follower(local: Settings, folder: FolderStore, told: list[Unhealthy]) -> Follower:
-    return Follower(folder, local, Renderer(local), 3, told.append)
+def follower(local: ModelConfig, folder: FolderStore, told: list[Unhealthy]) -> Follower:
+    return Follower(home(folder), local, Renderer(local.base, "cpu"), 3, told.append)
 
 
 def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
@@ -235,10 +240,10 @@ def spoil(follower: Follower) -> None:
 
 
 def test_too_many_black_pictures_in_a_row_leave_the_release(
-    local: Settings, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
 ) -> None:
     first, second = publish(), publish(0.5)
-    engine = Engine(folder, local, 3, told.append)
+    engine = Engine(home(folder), local, 3, told.append)
     engine.start()
     try:
         assert engine.ready.wait(120)
@@ -375,12 +380,12 @@ def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
 
 @pytest.mark.parametrize("part", ["channel", "weights"])
 def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
-    local: Settings, folder: FolderStore, publish: Callable[..., str], tmp_path: Path, part: str
+    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], tmp_path: Path, part: str
 ) -> None:
     release = publish()
     key = prefix(MODEL, release) + WEIGHTS if part == "weights" else f"models/{MODEL}/channels/champion.json"
     back = unreadable(tmp_path, key)
-    engine = Engine(folder, local.model_copy(update={"poll_seconds": 0.01}), 3, lambda _: None)
+    engine = Engine(home(folder, poll_seconds=0.01), local, 3, lambda _: None)
     engine.start()
     try:
         assert engine.ready.wait(120)
@@ -414,7 +419,7 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
 
 
 def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
-    follower: Follower, folder: FolderStore, publish: Callable[..., str], local: Settings, tmp_path: Path
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], local: ModelConfig, tmp_path: Path
 ) -> None:
     """As when a disk is not mounted: the folder is made again by the next start."""
     release = publish()
@@ -422,7 +427,7 @@ def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
     (tmp_path / "store").rename(tmp_path / "away")
     with pytest.raises(StoreUnusable, match="its folder is gone"):
         follower.follow()
-    restarted = Follower(FolderStore(tmp_path / "store"), local, follower.renderer, 3, follower.tell)
+    restarted = Follower(home(FolderStore(tmp_path / "store")), local, follower.renderer, 3, follower.tell)
     with pytest.raises(StoreUnusable, match="names no champion, though generation 1 was served"):
         restarted.follow()
     assert not restarted.settled
@@ -439,11 +444,11 @@ def test_where_nothing_was_published_the_bare_base_is_right(follower: Follower) 
 
 
 def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
-    local: Settings, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
 ) -> None:
     publish()
     second = publish(0.5)
-    engine = Engine(folder, local, 2, told.append)
+    engine = Engine(home(folder), local, 2, told.append)
     engine.start()
     try:
         assert engine.ready.wait(120)
@@ -469,7 +474,7 @@ def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
 
 
 def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
-    local: Settings, folder: FolderStore, follower: Follower, monkeypatch: pytest.MonkeyPatch
+    local: ModelConfig, folder: FolderStore, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = follower.renderer.render
 
@@ -479,7 +484,7 @@ def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
         return draw(prompts, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(follower.renderer, "render", narrow)
-    engine = Engine(folder, local, 3, follower.tell)
+    engine = Engine(home(folder), local, 3, follower.tell)
     batch = [Job(prompt, 1, 2) for prompt in ("rings", "dots", "waves")]
     assert engine._render(follower, batch) == [("rings", True), ("waves", True)]
     assert [job.done.exception() is None for job in batch] == [True, False, True]

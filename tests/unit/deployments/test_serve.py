@@ -17,10 +17,11 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments import serve
+from deployments.cli.app import run
 from deployments.exposure import ExposureGuard, check_exposure
 from deployments.serve import configure
-from deployments.webhook.app import app as webhook
-from tasks.core.config.installation import Settings, get_settings
+from deployments.webhook.app import create_app
+from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 
 STRONG = SecretStr("6f1ed002ab5595859014ebf0951522d9")
@@ -42,11 +43,8 @@ def test_on_loopback_it_is_taken(host: str) -> None:
 
 
 @pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("webhook", "WEBHOOK_TOKEN")])
-def test_the_command_refuses_to_listen(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], service: str, setting: str
-) -> None:
-    monkeypatch.setattr("sys.argv", ["serve", service, "--host", "0.0.0.0"])
-    assert serve.main() == 1
+def test_the_command_refuses_to_listen(capsys: pytest.CaptureFixture[str], service: str, setting: str) -> None:
+    assert run(["serve", service, "--host", "0.0.0.0"]) == 1
     assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 can be reached" in capsys.readouterr().err
 
 
@@ -55,12 +53,12 @@ def get(app: FastAPI | ExposureGuard, address: str) -> Response:
 
 
 def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook = create_app(Settings())
     refused = get(webhook, "192.0.2.7")
     assert (refused.status_code, "DYEWORKS_WEBHOOK_TOKEN" in refused.text) == (503, True)
     assert get(webhook, "127.0.0.1").status_code == 200
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", STRONG.get_secret_value())
-    get_settings.cache_clear()
-    assert get(webhook, "192.0.2.7").json() == {"status": "ok"}
+    assert get(create_app(Settings()), "192.0.2.7").json() == {"status": "ok"}
 
 
 async def address(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +71,7 @@ async def address(scope: Scope, receive: Receive, send: Send) -> None:
 )
 def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
     config = configure("storefront", "127.0.0.1", 1, Settings(proxies=proxies))
-    config.app = address
+    config.app, config.factory = address, False
     config.load()
     client = TestClient(config.loaded_app, client=("127.0.0.1", 5))
     assert client.get("/", headers={"X-Forwarded-For": "10.9.8.7, 192.0.2.7"}).text == seen
@@ -90,7 +88,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where `slow` is served, with little patience."""
     monkeypatch.setattr(serve, "HEAD_SECONDS", 0.3)
     config = configure("storefront", "127.0.0.1", 0, Settings())
-    config.app, config.lifespan = slow, "off"
+    config.app, config.factory, config.lifespan = slow, False, "off"
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

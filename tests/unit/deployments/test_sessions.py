@@ -90,7 +90,7 @@ def test_only_so_many_addresses_are_remembered(clock: Clock) -> None:
 def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> list[Vote]:
     """So many sessions vote, all from one address, or each from its own."""
     taken: list[Vote] = []
-    feedback = Feedback(1000, taken.append)
+    feedback = Feedback("adire", 1000, taken.append)
     for i in range(count):
         drawn = ServedPicture(f"release-{generation}", generation, f"{generation}-{i}", voter or f"address {i}")
         feedback.remember(f"{generation}-{i}", drawn)
@@ -109,7 +109,7 @@ def test_the_votes_of_one_address_are_those_of_one_voter() -> None:
 
 def test_a_vote_is_changed_a_few_times_and_then_stays() -> None:
     taken: list[Vote] = []
-    feedback = Feedback(10, taken.append)
+    feedback = Feedback("adire", 10, taken.append)
     feedback.remember("a", ServedPicture("release-1", 1, "s"))
     for i in range(CHANGES):
         feedback.vote("a", bool(i % 2))

@@ -21,6 +21,9 @@ from deployments.storefront.request_filter import MOST_BYTES
 from deployments.storefront.requests import LONGEST
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
+from tasks.core.registry.models import apply_config
+from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.page_client import click, wait_answer
 
 ROUTES = ["/api/render", "/api/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]
@@ -32,6 +35,9 @@ HEADERS = [
 FUZZ = settings(
     derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+QUICK = adire(serving={"steps": 1})
 
 
 def start(local: Settings) -> Iterator[TestClient]:
@@ -54,7 +60,8 @@ def is_ready(client: TestClient) -> bool:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store = tmp_path_factory.mktemp("shop") / "store"
-    for client in start(Settings(store=str(store), device="cpu", render_steps=1, proxies="127.0.0.1")):
+    apply_config(FolderStore(store), QUICK)
+    for client in start(Settings(store=str(store), device="cpu", proxies="127.0.0.1")):
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
         yield client
 
@@ -206,7 +213,8 @@ def test_behind_a_proxy_with_a_path_the_page_is_there(shop: TestClient) -> None:
 
 def test_a_store_that_dies_stops_no_picture(tmp_path: Any) -> None:
     store, away = tmp_path / "store", tmp_path / "away"
-    local = Settings(store=str(store), device="cpu", render_steps=1, poll_seconds=0.05, log_seconds=0.05)
+    apply_config(FolderStore(store), QUICK)
+    local = Settings(store=str(store), device="cpu", poll_seconds=0.05, log_seconds=0.05)
     for client in start(local):
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
         store.rename(away)
@@ -226,11 +234,12 @@ def test_a_store_that_dies_stops_no_picture(tmp_path: Any) -> None:
 def test_started_without_a_store_it_says_so_until_there_is_one(tmp_path: Any) -> None:
     store = tmp_path / "store"
     store.write_text("no folder")
-    for client in start(Settings(store=str(store), device="cpu", render_steps=1, poll_seconds=0.05)):
+    for client in start(Settings(store=str(store), device="cpu", poll_seconds=0.05)):
         answers: list[Response] = [client.get("/health"), client.get("/metrics"), post(client, b'{"prompt": "rings"}')]
         assert [a.status_code for a in answers] == [503] * 3
         assert all("store" in a.json()["detail"] and a.headers["Retry-After"] for a in answers)
         store.unlink()
+        apply_config(FolderStore(store), QUICK)
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
         assert post(client, b'{"prompt": "rings"}').status_code == 200
 

@@ -11,13 +11,13 @@ from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
-from tasks.core.config.installation import Settings
-from tasks.core.config.presets import GuardSpec
+from tasks.core.config.presets import GuardSpec, Preset
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.store import FolderStore
 from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_votes
+from tests.adire import adire
 from tests.events_server import EventsServer
 
 MODEL, SPEC = "adire", GuardSpec(check_seconds=0.05)
@@ -53,8 +53,8 @@ def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: in
         take(vote)
 
 
-def guard(store: FolderStore, settings: Settings) -> RollbackWatchdog:
-    return RollbackWatchdog(store, settings, SPEC)
+def guard(store: FolderStore) -> RollbackWatchdog:
+    return RollbackWatchdog(store, adire(preset=Preset(guard=SPEC)))
 
 
 def check(watch: RollbackWatchdog) -> None:
@@ -71,10 +71,8 @@ def two(folder: FolderStore) -> FolderStore:
     return folder
 
 
-def test_a_generation_that_is_disliked_is_told_of_once(
-    two: FolderStore, settings: Settings, events: EventsServer
-) -> None:
-    watch = guard(two, settings)
+def test_a_generation_that_is_disliked_is_told_of_once(two: FolderStore, events: EventsServer) -> None:
+    watch = guard(two)
     cast(watch.add, 1, 50, 5)
     cast(watch.add, 2, 25, 20)
     for _ in range(3):
@@ -87,24 +85,24 @@ def test_a_generation_that_is_disliked_is_told_of_once(
     assert watch.trouble == event["payload"]["reason"]
     cast(watch.add, 2, 100, 100, start=25)
     check(watch)
-    check(guard(two, settings))
+    check(guard(two))
     assert len(events.events) == 1
 
 
-def test_one_that_is_liked_as_much_is_left_alone(two: FolderStore, settings: Settings, events: EventsServer) -> None:
-    watch = guard(two, settings)
+def test_one_that_is_liked_as_much_is_left_alone(two: FolderStore, events: EventsServer) -> None:
+    watch = guard(two)
     cast(watch.add, 1, 50, 10)
     cast(watch.add, 2, 60, 14)
     check(watch)
     assert (events.events, watch.trouble) == ([], "")
 
 
-def test_votes_of_the_store_count_after_a_restart(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+def test_votes_of_the_store_count_after_a_restart(two: FolderStore, events: EventsServer) -> None:
     kept: list[Vote] = []
     cast(kept.append, 1, 50, 5)
     cast(kept.append, 2, 20, 15)
     write_votes(two, MODEL, kept)
-    watch = guard(two, settings)
+    watch = guard(two)
     for vote in kept[-5:]:  # in memory and in the store: once
         watch.add(vote)
     check(watch)
@@ -114,8 +112,8 @@ def test_votes_of_the_store_count_after_a_restart(two: FolderStore, settings: Se
     assert [e["payload"]["generation"] for e in events.events] == [2]
 
 
-def test_votes_on_older_generations_are_forgotten(two: FolderStore, settings: Settings) -> None:
-    watch = guard(two, settings)
+def test_votes_on_older_generations_are_forgotten(two: FolderStore) -> None:
+    watch = guard(two)
     cast(watch.add, 1, 3, 0)
     cast(watch.add, 2, 4, 0)
     check(watch)
@@ -124,9 +122,9 @@ def test_votes_on_older_generations_are_forgotten(two: FolderStore, settings: Se
     assert {v.generation for v in watch.votes} == {2}
 
 
-def test_it_is_compared_with_the_one_before_alone(two: FolderStore, settings: Settings, events: EventsServer) -> None:
+def test_it_is_compared_with_the_one_before_alone(two: FolderStore, events: EventsServer) -> None:
     serve(two, 3)
-    watch = guard(two, settings)
+    watch = guard(two)
     watch.look()
     cast(watch.add, 1, 50, 50, start=100)  # late ones
     cast(watch.add, 2, 50, 5)
@@ -136,19 +134,17 @@ def test_it_is_compared_with_the_one_before_alone(two: FolderStore, settings: Se
     assert "20 of 25 sessions disliked its pictures, 5 of 50 those of the one before" in event["payload"]["reason"]
 
 
-def test_what_a_roll_back_serves_is_not_judged_again(
-    two: FolderStore, settings: Settings, events: EventsServer
-) -> None:
+def test_what_a_roll_back_serves_is_not_judged_again(two: FolderStore, events: EventsServer) -> None:
     serve(two, 3, release="release-1", restores=1)
-    watch = guard(two, settings)
+    watch = guard(two)
     cast(watch.add, 2, 50, 0)
     cast(watch.add, 3, 50, 50)
     check(watch)
     assert events.events == []
 
 
-def test_the_next_generation_is_judged_by_itself(two: FolderStore, settings: Settings, events: EventsServer) -> None:
-    watch = guard(two, settings)
+def test_the_next_generation_is_judged_by_itself(two: FolderStore, events: EventsServer) -> None:
+    watch = guard(two)
     cast(watch.add, 1, 50, 5)
     cast(watch.add, 2, 25, 25)
     check(watch)
@@ -161,11 +157,9 @@ def test_the_next_generation_is_judged_by_itself(two: FolderStore, settings: Set
     assert [e["payload"]["generation"] for e in events.events] == [2, 4]
 
 
-def test_what_the_engine_says_is_sent_from_the_thread_and_once(
-    two: FolderStore, settings: Settings, events: EventsServer
-) -> None:
+def test_what_the_engine_says_is_sent_from_the_thread_and_once(two: FolderStore, events: EventsServer) -> None:
     for _ in range(2):  # a restart
-        watch = guard(two, settings)
+        watch = guard(two)
         watch.start()
         watch.report(BAD)
         deadline = time.monotonic() + 30
@@ -177,14 +171,14 @@ def test_what_the_engine_says_is_sent_from_the_thread_and_once(
 
 
 def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
-    two: FolderStore, settings: Settings, events: EventsServer, monkeypatch: pytest.MonkeyPatch
+    two: FolderStore, events: EventsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")
-    first = guard(two, settings)
+    first = guard(two)
     first.report(BAD)
     check(first)
     assert len(list(two.list("outbox/"))) == 1
-    second = guard(two, settings)
+    second = guard(two)
     second.report(BAD.model_copy(update={"reason": "again"}))
     check(second)
     assert len(list(two.list("outbox/"))) == 1
@@ -194,11 +188,9 @@ def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
     assert [e["payload"]["reason"] for e in events.events] == ["it draws black"]
 
 
-def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(
-    two: FolderStore, settings: Settings, events: EventsServer
-) -> None:
+def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(two: FolderStore, events: EventsServer) -> None:
     two.write(f"feedback/{MODEL}/dt={clock.now():%Y-%m-%d}/hour=00/damaged.jsonl.gz", b"damaged")
-    watch = guard(two, settings)
+    watch = guard(two)
     watch.report(BAD)
     watch.start()
     deadline = time.monotonic() + 30
@@ -212,7 +204,7 @@ def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(
 def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderStore) -> None:
     taken: list[Vote] = []
     writer = LogWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
-    feedback = Feedback(2, taken.append, writer.add)
+    feedback = Feedback("adire", 2, taken.append, writer.add)
     feedback.remember("a", ServedPicture("release-1", 1, "ada"))
     before = datetime.now(UTC)
     feedback.vote("a", False)
@@ -229,7 +221,7 @@ def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderS
 
 
 def test_only_the_newest_pictures_are_remembered() -> None:
-    feedback = Feedback(2)
+    feedback = Feedback("adire", 2)
     for name in "abc":
         feedback.remember(name, ServedPicture("", 0, "s"))
     feedback.vote("b", True)
@@ -281,11 +273,9 @@ def test_of_lines_that_wait_for_too_long_the_newest_are_kept(caplog: pytest.LogC
     assert "7 lines of the feedback were dropped" in caplog.text
 
 
-def test_of_too_many_votes_those_are_held_that_are_judged_by(
-    two: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_too_many_votes_those_are_held_that_are_judged_by(two: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.storefront.watchdog.MOST", 30)
-    watch = guard(two, settings)
+    watch = guard(two)
     cast(watch.add, 1, 40, 0)  # the queue takes the first thirty
     check(watch)
     for start in range(0, 90, 30):

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from deployments.webhook.app import MOST_BYTES, app
+from deployments.webhook.app import MOST_BYTES, create_app
 from deployments.webhook.notifications import StoreLocation
-from tasks.core.config.installation import get_settings
+from tasks.core.config.installation import Settings
 from tasks.core.errors import ObjectMissing
-from tasks.core.events import Uploaded, make_event
+from tasks.core.events import Uploaded, upload_event
 from tasks.core.outbox import queue
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
@@ -31,9 +31,13 @@ Body = dict[str, Any]
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
-    get_settings.cache_clear()
-    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as running:
+    with opened() as running:
         yield running
+
+
+def opened() -> TestClient:
+    """A client of the webhook with the settings of the environment."""
+    return TestClient(create_app(Settings()), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 def notification(*keys: str, bucket: str = "cloths") -> Body:
@@ -107,11 +111,9 @@ def test_without_the_token_nothing_is_taken(client: TestClient, events: EventsSe
 
 
 @pytest.mark.parametrize("header", ["Bearer ", "Bearer", ""])
-def test_an_empty_token_refuses_all(monkeypatch: pytest.MonkeyPatch, client: TestClient, header: str) -> None:
-    monkeypatch.delenv("DYEWORKS_WEBHOOK_TOKEN")
-    get_settings.cache_clear()
+def test_an_empty_token_refuses_all(header: str) -> None:
     headers = {"Authorization": header}
-    answer = client.post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
+    answer = opened().post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
 
 
@@ -188,15 +190,14 @@ def test_while_prefect_is_down_the_event_waits_and_the_sender_does_not(
 def test_what_an_earlier_process_has_left_is_sent_at_the_start(
     monkeypatch: pytest.MonkeyPatch, events: EventsServer, folder: FolderStore
 ) -> None:
-    queue(folder, make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="before", dataset="cloth"), key="k"))
-    with TestClient(app):
+    queue(folder, upload_event(Uploaded(reason="before", dataset="cloth"), key="k"))
+    with TestClient(create_app(Settings())):
         assert datasets(events, 1) == ["cloth"]
 
 
 def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", "ftp://nowhere")
-    get_settings.cache_clear()
-    status, told = post(client, notification("uploads/cloth/a.png"))
+    status, told = post(opened(), notification("uploads/cloth/a.png"))
     assert status == 500
     assert "check DYEWORKS_STORE" in told["error"]
 
@@ -337,8 +338,7 @@ def test_the_dataset_is_read_from_where_the_store_lies(url: str, key: str, datas
 def test_another_bucket_is_ignored_with_a_word(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() as bucket:
         monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
-        get_settings.cache_clear()
-        told = post(client, {"Records": [record("dye/uploads/cloth/a.png")]})[1]
+        told = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
         assert told == {
             "new": 0,
             "records": 1,
@@ -374,7 +374,9 @@ async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": "/notifications/s3", "headers": raw, "query_string": b""}
-    await app(scope | {"server": ("127.0.0.1", 80), "root_path": "", "scheme": "http"}, receive, send)
+    await create_app(Settings())(
+        scope | {"server": ("127.0.0.1", 80), "root_path": "", "scheme": "http"}, receive, send
+    )
     return sent[0]["status"], len(chunks) - len(waiting)
 
 

@@ -1,4 +1,4 @@
-"""`python -m tasks.core.training`: a folder of pictures, killed on the way, and what is wrong told in one line."""
+"""`dyeworks train`: a folder of pictures, killed on the way, and what is wrong told in one line."""
 
 import json
 import os
@@ -17,15 +17,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from deployments.cli.app import run
 from infra.base.world import draw_adire
 from tasks.core.config.installation import ROOT
 from tasks.core.data.dataset import load_manifest
 from tasks.core.registry.results import TrainResult
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import read_documents
-from tasks.core.training.cli import main
 from tests.odd_pictures import deep_png, encoded, noise, turned, vast_png
 
+DYEWORKS = str(Path(sys.executable).with_name("dyeworks"))
 SPEC = """
 ingest: {min_side: 40, instance_prompt: rings in adire_style}
 train: {resolution: 64, steps: 16, batch: 2, accumulation: 1, rank: 2, alpha: 4, targets: [to_q, proj_in, conv1],
@@ -63,7 +64,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def command(spec: Path, data: Path, out: Path) -> list[str]:
-    return [str(spec), "--data", str(data), "--out", str(out)]
+    return ["train", str(spec), "--data", str(data), "--out", str(out)]
 
 
 def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
@@ -96,7 +97,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
     last = told.splitlines()[-1]
     found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it goes on", last)
     assert found, told
-    assert main(command(spec, data, out)) == 0
+    assert run(command(spec, data, out)) == 0
     assert f"goes on from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
 
 
@@ -108,7 +109,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     straight, cut = tmp_path / "straight? 100%20 #1 \u00fc", tmp_path / "cut"
-    assert main(command(spec, data, straight)) == 0
+    assert run(command(spec, data, straight)) == 0
     told = capsys.readouterr().out
     assert "1 picture refused: cannot be decoded" in told
     assert "1 picture refused: 8 x 8 is smaller than 40 pixels: tiny.png\n" in told
@@ -134,13 +135,13 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     (result,) = read_documents(FolderStore(straight / "store"), TrainResult, "results/train/")
     assert result.held == 0
     kill_after_a_checkpoint(spec, data, cut)
-    assert main(command(spec, data, cut)) == 0
+    assert run(command(spec, data, cut)) == 0
     assert "goes on from the checkpoint of step" in capsys.readouterr().out
     expected, found = adapter(straight), adapter(cut)
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert any(t.abs().max() > 0 for name, t in found.items() if "lora_B" in name)
-    assert main(command(spec, data, cut)) == 0
+    assert run(command(spec, data, cut)) == 0
     assert "step 16/16" not in capsys.readouterr().out, "a finished training is not run again"
     another = spec.with_name("another.yaml")
     another.write_text(SPEC.replace("rank: 2", "rank: 3"))
@@ -166,7 +167,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
 ) -> None:
     out = tmp_path / "out"
     (data / "more" / "1.txt").write_text("dots and rings " * 20 + "in adire_style")
-    assert main([*command(spec, data, out), "--dry-run"]) == 0
+    assert run([*command(spec, data, out), "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert re.search(r"\n1 caption of more than the 32 tokens that the base reads, cut: more/1.png \(\d\d+\)\n", told)
     assert "4 pictures with 2 captions, 0 held out; cut to 64 x 64 (2)" in told
@@ -181,7 +182,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that it ends with."""
-    assert main(arguments) == 1
+    assert run(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dyeworks: ")
     return line
@@ -235,7 +236,7 @@ def test_pictures_that_cannot_be_used_are_listed_and_end_it(
 ) -> None:
     for picture in (data / "more").glob("*.png"):
         picture.unlink()
-    assert main(command(spec, data, tmp_path / "out")) == 1
+    assert run(command(spec, data, tmp_path / "out")) == 1
     line = capsys.readouterr().err
     assert "none of its 2 pictures can be used; " in line
     assert "1 picture refused: cannot be decoded" in line
@@ -312,7 +313,7 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     (data / "linked.png").symlink_to(data / "copy.png")
     told = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
     (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, told)))
-    assert main(command(spec, data, out)) == 0
+    assert run(command(spec, data, out)) == 0
     lines = capsys.readouterr().out.splitlines()
     for _, fate in files.values():
         assert sum(line.startswith(fate) for line in lines if fate) == bool(fate), fate
@@ -345,6 +346,6 @@ def test_a_folder_inside_that_of_the_pictures_is_not_trained_on(
     Image.fromarray(draw_adire("rings", "small", np.random.default_rng(7))).save(out / "sample.png")
     for picture in (data / "more").glob("*.png"):
         picture.unlink()
-    assert main(command(spec, data, out)) == 1
+    assert run(command(spec, data, out)) == 1
     assert "sample.png" not in capsys.readouterr().out
     assert not list((out / "store" / "blobs").glob("*"))

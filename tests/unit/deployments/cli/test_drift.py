@@ -1,19 +1,21 @@
 """The operator's commands for the drift monitor, as they are typed."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from deployments.drift import main
+from deployments.cli.app import run
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core import clock
-from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.installation import Settings
 from tasks.core.config.presets import Preset
-from tasks.core.monitoring.check import Monitor
+from tasks.core.installation import Installation
+from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.reference import read_pin, reference_records
+from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.shop import MODEL, NOW, SPEC, CountingClip, TurnedClip, ago, promote, visit
 
 GOOD = '{"prompt": "rings", "time": "2026-01-31T12:00:00Z"}'
@@ -25,14 +27,13 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the frozen references of two generations, made by an encoder that is no longer in force."""
     place = tmp_path_factory.mktemp("template")
     settings = Settings(store=str(place / "store"), cache=place / "cache", device="cpu")
-    store, clip = FolderStore(place / "store"), TurnedClip(CountingClip(settings))
+    store, clip = FolderStore(place / "store"), TurnedClip(CountingClip(adire()))
     promote(store)
     visit(store, 1300, FIRST_TASTE, (240, 24.1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now", lambda: NOW)
         for generation in (1, 2):
-            monitor = Monitor(store, settings, SPEC, clip)
-            monitor.run(monitor.window(), 12)
+            DriftCheck(Installation(settings, store), adire(), SPEC, clip).run()
             if generation == 1:
                 visit(store, 1100, NEW_TASTE, (100, 24.1), seed=2)
                 promote(store, 2, since=ago(100))
@@ -41,13 +42,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(template: Path, folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
-    preset = Path(settings.store).with_name("preset.yaml")
-    preset.write_text(json.dumps(Preset(monitor=SPEC).model_dump(mode="json")))
-    monkeypatch.setenv("DYEWORKS_PRESET", str(preset))
     monkeypatch.setattr(clock, "now", lambda: NOW)
-    get_settings.cache_clear()
     shutil.copytree(template, settings.store, dirs_exist_ok=True)
+    apply_config(folder, adire(preset=Preset(monitor=SPEC)))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def applied(folder: FolderStore) -> None:
+    apply_config(folder, adire())
 
 
 @pytest.fixture
@@ -62,13 +65,13 @@ class Says:
         self.capsys = capsys
 
     def __call__(self, *arguments: str) -> str:
-        assert main(arguments) == 0
+        assert run(["drift", *arguments]) == 0
         told = self.capsys.readouterr()
         assert told.err == ""
         return told.out.removesuffix("\n")
 
     def error(self, *arguments: str) -> str:
-        assert main(arguments) == 1
+        assert run(["drift", *arguments]) == 1
         told = self.capsys.readouterr()
         assert told.out == ""
         assert told.err.startswith("dyeworks: ")
@@ -76,15 +79,15 @@ class Says:
         return told.err
 
 
-def test_profiles_are_listed(shop: FolderStore, says: Says) -> None:
-    first, second = says("profiles").splitlines()
+def test_references_are_listed(shop: FolderStore, says: Says) -> None:
+    first, second = says("references").splitlines()
     assert first.startswith(FROZEN)
     assert first.endswith("turned-1")
     assert second.startswith("generation 2: ")
 
 
-def test_without_profiles_it_says_what_is_missing(folder: FolderStore, says: Says) -> None:
-    assert says("profiles") == "no reference is frozen yet: a promoted model needs traffic first"
+def test_without_references_it_says_what_is_missing(folder: FolderStore, says: Says) -> None:
+    assert says("references") == "no reference is frozen yet: a promoted model needs traffic first"
 
 
 def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> None:
@@ -101,20 +104,22 @@ def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> 
 def test_a_pin_is_listed_until_it_is_taken_out(shop: FolderStore, says: Says) -> None:
     told = says("pin", "1", "--actor", "ada", "--reason", "the show")
     assert told == "the monitor now compares with the reference of generation 1"
-    assert says("profiles").splitlines()[-1] == "pinned: generation 1, by ada at 2026-03-20 12:30: the show"
+    assert says("references").splitlines()[-1] == "pinned: generation 1, by ada at 2026-03-20 12:30: the show"
     assert says("unpin") == "the monitor now compares with the champion's reference"
-    assert "pinned" not in says("profiles")
+    assert "pinned" not in says("references")
     assert read_pin(shop, MODEL) is None
 
 
 def test_unpin_without_a_pin_does_no_harm(shop: FolderStore, says: Says) -> None:
     says("unpin")
-    assert len(says("profiles").splitlines()) == 2
+    assert len(says("references").splitlines()) == 2
 
 
 @pytest.mark.parametrize("command", ["show", "pin"])
 def test_an_unknown_generation_is_told(shop: FolderStore, says: Says, command: str) -> None:
-    assert "model 'adire' has no drift profile of generation 7; see `drift profiles`" in says.error(command, "7")
+    assert "model 'adire' has no drift reference of generation 7; see `dyeworks drift references`" in says.error(
+        command, "7"
+    )
     assert read_pin(shop, MODEL) is None
 
 
@@ -125,12 +130,12 @@ def test_a_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Sa
     old, new = (record for record in reference_records(shop, MODEL) if record.generation == 2)
     assert (old.begin, old.end, old.rows) == (new.begin, new.end, new.rows)
     assert says("refit") == told, "twice is once"
-    assert len(says("profiles").splitlines()) == 3
+    assert len(says("references").splitlines()) == 3
     assert "embedded-" in says("show", "2").splitlines()[0]
 
 
 def test_a_refit_of_nothing_is_told(folder: FolderStore, says: Says) -> None:
-    assert "no drift profile of generation 0" in says.error("refit")
+    assert "no drift reference of generation 0" in says.error("refit")
 
 
 def test_a_history_is_imported(folder: FolderStore, says: Says, tmp_path: Path) -> None:
@@ -165,7 +170,7 @@ def test_a_file_that_cannot_be_imported_is_told(
     error = says.error("import", str(file))
     assert told in error
     assert str(file) in error
-    assert list(folder.list("")) == []
+    assert list(folder.list("prompts/")) == []
 
 
 def test_a_folder_is_no_file(folder: FolderStore, says: Says, tmp_path: Path) -> None:
@@ -175,12 +180,10 @@ def test_a_folder_is_no_file(folder: FolderStore, says: Says, tmp_path: Path) ->
 def test_a_store_that_cannot_be_opened_is_told(says: Says, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "file"))
-    get_settings.cache_clear()
-    assert "check DYEWORKS_STORE" in says.error("profiles")
+    assert "check DYEWORKS_STORE" in says.error("references")
 
 
 @pytest.mark.parametrize("arguments", [[], ["pin"], ["show", "one"], ["unknown"]])
 def test_a_command_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
-    assert "usage: python -m deployments.drift" in capsys.readouterr().err
+    assert run(["drift", *arguments]) == 2
+    assert "Usage: dyeworks drift" in "".join(capsys.readouterr())

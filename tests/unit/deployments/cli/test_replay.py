@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from deployments.dry_run import asked, main
+from deployments.cli.app import run
+from deployments.cli.replay import asked
 from tasks.core import clock
-from tasks.core.config.installation import Settings, get_settings
+from tasks.core.config.installation import Settings
 from tasks.core.config.presets import load_preset
 from tasks.core.errors import SettingError
 from tasks.core.registry import ledger
+from tasks.core.registry.models import apply_config
 from tasks.core.retraining.decisions import Action, make_decision, record_decision
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import render
+from tests.adire import NAME, adire
 from tests.unit.core.retraining.test_replay import FIRST, at, seen
 
 
@@ -22,13 +25,14 @@ from tests.unit.core.retraining.test_replay import FIRST, at, seen
 def filled(folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
     """Three days of checks, the newest an hour ago; half of the second day is over the threshold."""
     monkeypatch.setattr(clock, "now", lambda: at(72))
-    ledger.append(folder, settings.model, FIRST)
+    apply_config(folder, adire())
+    ledger.append(folder, NAME, FIRST)
     for hour in range(72):
         record = seen(hour, 0.3 if 24 <= hour < 36 else 0.02)
         folder.write(record.key, render(record))
         action: Action = "declined" if record.verdict == "retrain" else "none"
         told = make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
-        record_decision(folder, settings.model, told)
+        record_decision(folder, NAME, told)
     return folder
 
 
@@ -39,7 +43,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_a_table_tells_what_would_have_fired(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 0
+    assert run(["replay"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["time", "(UTC)", "verdict", "psi", "then", "dry", "run", "reason"]
     assert len(lines) == 1 + 12 + 2, "sixty checks had nothing to decide"
@@ -47,12 +51,12 @@ def test_a_table_tells_what_would_have_fired(filled: FolderStore, capsys: pytest
     assert "cool-down: generation 2" in lines[3]
     assert "(60 with nothing to decide are left out; --all shows them)" in lines[-2]
     assert lines[-1] == "retrains for drift: 0 then, 2 in the dry run, about 0.20 GPU-hours"
-    main(["--all"])
+    run(["replay", "--all"])
     assert len(capsys.readouterr().out.splitlines()) == 1 + 72 + 2
 
 
 def test_json_is_for_machines(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--json", "--days", "2"]) == 0
+    assert run(["replay", "--json", "--days", "2"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["summary"] == {"checks": 48, "fired_then": 0, "fired": 2, "gpu_hours": 0.2}
     assert {"time", "verdict", "psi", "then", "dry_run", "reason", "gpu_hours", "report"} == set(told["checks"][0])
@@ -62,20 +66,20 @@ def test_a_file_names_only_what_is_to_be_different(
     filled: FolderStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = written(tmp_path, "policy: {cooldown_hours: 100}\nmonitor: {drift: {retrain_psi: 0.29}}\n")
-    spec, drift = asked(name)
-    assert spec == load_preset().policy.model_copy(update={"cooldown_hours": 100})
-    assert drift == load_preset().monitor.drift.model_copy(update={"retrain_psi": 0.29})
-    assert main(["--policy", name]) == 0
+    spec, drift = asked(load_preset("embedded"), name)
+    assert spec == load_preset("embedded").policy.model_copy(update={"cooldown_hours": 100})
+    assert drift == load_preset("embedded").monitor.drift.model_copy(update={"retrain_psi": 0.29})
+    assert run(["replay", "--policy", name]) == 0
     assert "1 in the dry run" in capsys.readouterr().out
-    assert main(["--policy", written(tmp_path, "monitor: {drift: {retrain_psi: 0.4}}")]) == 0
+    assert run(["replay", "--policy", written(tmp_path, "monitor: {drift: {retrain_psi: 0.4}}")]) == 0
     assert "0 in the dry run" in capsys.readouterr().out
 
 
 def test_what_changes_the_numbers_themselves_cannot_be_replayed(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"monitor\.drift\.bins cannot be replayed; the thresholds can: min_eff"):
-        asked(written(tmp_path, "monitor: {drift: {bins: 20}}"))
+        asked(load_preset("embedded"), written(tmp_path, "monitor: {drift: {bins: 20}}"))
     with pytest.raises(SettingError, match="did you mean 'retrain_psi'"):
-        asked(written(tmp_path, "monitor: {drift: {retrain_ps: 0.3}}"))
+        asked(load_preset("embedded"), written(tmp_path, "monitor: {drift: {retrain_ps: 0.3}}"))
 
 
 def test_a_file_that_does_not_go_with_the_preset_in_force_is_told(
@@ -83,25 +87,26 @@ def test_a_file_that_does_not_go_with_the_preset_in_force_is_told(
 ) -> None:
     in_force = tmp_path / "mine.yaml"
     in_force.write_text("monitor: {drift: {warn_psi: 0.15}}")
-    monkeypatch.setenv("DYEWORKS_PRESET", str(in_force))
-    get_settings.cache_clear()
     with pytest.raises(SettingError, match=r"what-if\.yaml: with the preset in force: .*a retrain must need at least"):
-        asked(written(tmp_path, "monitor: {drift: {retrain_psi: 0.12}}"))
+        asked(load_preset(str(in_force)), written(tmp_path, "monitor: {drift: {retrain_psi: 0.12}}"))
 
 
-def test_without_records_it_says_where_it_looked(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == 1
+def test_without_records_it_says_where_it_looked(
+    settings: Settings, folder: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apply_config(folder, adire())
+    assert run(["replay"]) == 1
     told = capsys.readouterr().err
     assert told.startswith(f"dyeworks: no drift checks under drift/adire/reports/ in store {settings.store}; check")
-    assert main(["--days", "3"]) == 1
+    assert run(["replay", "--days", "3"]) == 1
     assert "no drift checks of the last 3 days under" in capsys.readouterr().err
 
 
 def test_a_preset_that_is_not_there_is_told(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--policy", "nowhere.yaml"]) == 1
-    assert "no preset 'nowhere.yaml'" in capsys.readouterr().err
+    assert run(["replay", "--policy", "nowhere.yaml"]) == 1
+    assert "nowhere.yaml: cannot be read as YAML" in capsys.readouterr().err
 
 
 def test_the_window_ends_now(filled: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda: at(72) + timedelta(days=30))
-    assert main(["--days", "7"]) == 1
+    assert run(["replay", "--days", "7"]) == 1
