@@ -157,9 +157,7 @@ def load_preset(name: str) -> Preset:
 
 def preset_values(name: str) -> dict[str, object]:
     """What a preset's file says, unchecked; raises SettingError where there is none."""
-    if name.endswith((".yaml", ".yml")):
-        return read_yaml(Path(name))
-    path = PRESETS / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise SettingError("preset", f"no preset {name!r}; take one of {known}, or the path of a .yaml file")

@@ -68,10 +68,11 @@ def decision_id(cause: Cause, action: Action, time: datetime, *parts: str) -> st
     return f"{time:%Y%m%dT%H%M%S}-{cause}-{action}-{digest(cause, time.isoformat(), *parts)[:8]}"
 
 
-def record_decision(store: Store, model: str, decision: RetrainDecision) -> None:
-    """Store a decision; the same one twice is stored once."""
+def record_decision(store: Store, model: str, decision: RetrainDecision) -> RetrainDecision:
+    """Store a decision, and return it as it was stored; the same one twice is stored once."""
     named = decision.model_copy(update={"model": model})
     store.write(f"decisions/{model}/{decision.id}.json", render(named))
+    return named
 
 
 def read_decisions(store: Store, model: str, checks: int | None = None) -> list[RetrainDecision]:

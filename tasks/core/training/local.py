@@ -82,7 +82,7 @@ def prepare(installation: Installation, model: ModelConfig, data: Path, out: Pat
 def local_model(spec: str, base: str = "", trigger: str = "") -> ModelConfig:
     """The model in a YAML file that names one; else a model of this preset."""
     path = Path(spec)
-    if path.suffix in {".yaml", ".yml"} and "name" in read_yaml(path):
+    if path.suffix in {".yaml", ".yml"} and path.is_file() and "name" in read_yaml(path):
         model = read_model(path)
     else:
         model = ModelConfig(name="adire", trigger=TRIGGER, class_noun="cloth", preset=load_preset(spec))

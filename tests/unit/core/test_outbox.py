@@ -44,7 +44,12 @@ def test_an_event_is_posted_once_as_prefect_takes_it(events: EventsServer, folde
         "prefect.resource.name": "adire",
         "dyeworks.action": "retrain",
     }
-    assert posted["payload"] == {"schema_version": 1, "reason": "2 objects were uploaded", "dataset": "cloth"}
+    assert posted["payload"] == {
+        "model": "adire",
+        "schema_version": 1,
+        "reason": "2 objects were uploaded",
+        "dataset": "cloth",
+    }
     assert abs(datetime.fromisoformat(posted["occurred"]) - datetime.now(UTC)) < timedelta(minutes=1)
     assert waiting(folder) == []
 
@@ -123,7 +128,7 @@ def test_the_same_event_twice_waits_once(folder: FolderStore) -> None:
 
 def test_the_payload_class_says_what_is_in_it() -> None:
     event = make_event("dyeworks.champion.promoted", "adire", Champion(reason="better", generation=3, release="r"))
-    assert event.payload == {"schema_version": 1, "reason": "better", "generation": 3, "release": "r"}
+    assert event.payload == {"model": "adire", "schema_version": 1, "reason": "better", "generation": 3, "release": "r"}
 
 
 def test_the_server_is_told_who_asks(

@@ -22,7 +22,7 @@ from tasks.core.config.requests import CalibrateRequest, EvaluateRequest, Withdr
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import ingest, manifest_key
 from tasks.core.data.split import split
-from tasks.core.errors import ReleaseWithdrawn, ResultMissing, SettingError
+from tasks.core.errors import PlanMismatch, ReleaseWithdrawn, ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.evaluation.extra_seeds import seeds_of
 from tasks.core.evaluation.measures import Fault, Findings, refusals
@@ -106,7 +106,13 @@ class Shop:
     def train(self, kind: str) -> str:
         """A training whose adapter paints like this."""
         self.store.write(f"checkpoints/{kind}/adapter/{WEIGHTS}", kind.encode())
-        told = {"key": kind, "finished": clock.now(), "dataset": "adire", "dataset_version": self.manifest.version}
+        told = {
+            "key": kind,
+            "model": "adire",
+            "finished": clock.now(),
+            "dataset": "adire",
+            "dataset_version": self.manifest.version,
+        }
         told |= {"spec": TrainSpec(resolution=64), "mlflow_run": "", "adapter": f"checkpoints/{kind}/adapter/"}
         told |= {"loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
         save_result(self.store, TrainResult.model_validate(told))
@@ -348,7 +354,7 @@ def test_what_is_compared_is_planned_before_anything_is_spent(shop: Shop) -> Non
     plan = shop.plan("good", drifted=(*DRIFTED, DRIFTED[0], "large rings in adire_style"))
     assert plan.drifted == DRIFTED, "neither twice nor a fixed one"
     elsewhere = plan.model_copy(update={"scorer": "another"})
-    with pytest.raises(SettingError, match="DYEWORKS_CLIP"):
+    with pytest.raises(PlanMismatch, match="the scorer"):
         shop.evaluate(elsewhere)
 
 

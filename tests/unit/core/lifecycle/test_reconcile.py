@@ -54,8 +54,8 @@ def run(shop: ModelConfig, mlflow_home: "MlflowClient") -> str:
 def generations(store: FolderStore, shop: ModelConfig, run: str, trainings: str) -> list[Entry]:
     """Promote these one after the other, and project nothing."""
     for training in trainings:
-        evaluation = evaluated(store, training, len(history(store, shop.name)))
-        trained(store, training, run)
+        evaluation = evaluated(store, training, len(history(store, shop.name)), model=shop.name)
+        trained(store, training, run, shop.name)
         assert promote(installed(store), shop, PromoteRequest(evaluation=evaluation)).generation
     return history(store, shop.name)
 
@@ -165,8 +165,8 @@ def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
     folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "a")
-    trained(folder, "b", run)
-    evaluation = measured(folder, "b", 1, better=0.0)
+    trained(folder, "b", run, shop.name)
+    evaluation = measured(folder, "b", 1, better=0.0, model=shop.name)
     sync_mlflow_registry(installed(folder), shop)
     assert aliases(mlflow_home, shop) == {"champion": "a", "challenger": "b"}
     promote(installed(folder), shop, PromoteRequest(evaluation=evaluation))

@@ -113,7 +113,7 @@ def test_the_embedded_scorer_knows_the_trigger(clip: Clip) -> None:
 
 
 def test_a_scorer_that_is_not_there_is_told() -> None:
-    with pytest.raises(ModelUnusable, match="check DYEWORKS_CLIP"):
+    with pytest.raises(ModelUnusable, match="check the model's scorer"):
         Clip(adire(scorer="no-such-model/no-tag"), "cpu").encode_texts(["rings"])
 
 

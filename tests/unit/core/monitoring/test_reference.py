@@ -138,7 +138,7 @@ def test_another_encoder_is_refused_until_the_reference_is_embedded_again(
 ) -> None:
     before = run(shop, settings, clip)
     other = TurnedClip(clip)
-    with pytest.raises(ReferenceForeign, match=r"DYEWORKS_CLIP names turned-1: run .*refit"):
+    with pytest.raises(ReferenceForeign, match=r"the model's scorer is turned-1: run .*refit"):
         run(shop, settings, other)
     with pytest.raises(ReferenceForeign):
         DriftCheck(Installation(settings, shop), adire(), SPEC, other).new_prompts()

@@ -39,19 +39,17 @@ def test_the_bare_base_is_no_generation(folder: FolderStore) -> None:
 
 
 def test_history_is_in_the_order_of_generations(folder: FolderStore) -> None:
-    entries = [entry(g) for g in range(1, 13)]
-    for one in entries:
-        append(folder, MODEL, one)
+    entries = [append(folder, MODEL, entry(g)) for g in range(1, 13)]
     append(folder, "adire-2", entry(1, "other"))
     assert history(folder, MODEL) == entries
     assert champion(folder, MODEL) == entries[-1]
 
 
 def test_an_entry_is_never_replaced(folder: FolderStore) -> None:
-    append(folder, MODEL, entry(1))
+    first = append(folder, MODEL, entry(1))
     with pytest.raises(PromotionLost, match="generation 1 was promoted by another run"):
         append(folder, MODEL, entry(1, "another"))
-    assert history(folder, MODEL) == [entry(1)]
+    assert history(folder, MODEL) == [first]
 
 
 def test_of_many_at_once_one_wins(folder: FolderStore) -> None:

@@ -20,13 +20,27 @@ STATE = {"weight": torch.zeros(2)}
 
 
 def trained(store: FolderStore, key: str, seconds: float) -> None:
-    told = {"key": key, "finished": NOW, "dataset": "cloth", "dataset_version": "v1", "spec": TrainSpec()}
+    told = {
+        "key": key,
+        "model": NAME,
+        "finished": NOW,
+        "dataset": "cloth",
+        "dataset_version": "v1",
+        "spec": TrainSpec(),
+    }
     told |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
     save_result(store, TrainResult.model_validate(told | {"seconds": seconds}))
 
 
 def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> None:
-    told = {"key": key, "finished": NOW, "training": training, "champion_generation": 0, "spec": EvaluationSpec()}
+    told = {
+        "key": key,
+        "model": NAME,
+        "finished": NOW,
+        "training": training,
+        "champion_generation": 0,
+        "spec": EvaluationSpec(),
+    }
     told |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
     save_result(store, EvaluationResult.model_validate(told | {"scorer": "", "seconds": seconds}))
 

@@ -256,9 +256,10 @@ def test_the_policy_is_a_pure_function() -> None:
 
 
 def test_decisions_are_kept_in_the_order_of_time(folder: FolderStore) -> None:
-    late, early = check("retrain", 1, "declined"), retrain(30)
-    for decision in (late, early, late):
-        record_decision(folder, "adire", decision)
+    late, early, _ = (
+        record_decision(folder, "adire", made)
+        for made in (check("retrain", 1, "declined"), retrain(30), check("retrain", 1, "declined"))
+    )
     record_decision(folder, "other", retrain(2))
     assert read_decisions(folder, "adire") == [early, late]
     assert read_decisions(folder, "nobody") == []
@@ -321,8 +322,7 @@ def test_of_old_decisions_only_idle_checks_are_left_unread(folder: FolderStore, 
     word = make_decision("operator", ago(9000), ("pause", "by ada"), "pause")
     started = make_decision("drift", ago(8000), ("retrain", "drift"), "started")
     idle = [make_decision("drift", ago(h), ("none", "calm"), str(h)) for h in range(100, 0, -1)]
-    for made in (word, started, *idle):
-        record_decision(folder, model, made)
+    word, started, *idle = (record_decision(folder, model, made) for made in (word, started, *idle))
     assert read_decisions(folder, model) == [word, started, *idle]
     assert read_decisions(folder, model, 3) == [word, started, *idle[-3:]]
     assert read_decisions(folder, model, 0) == [word, started]

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -147,6 +148,6 @@ def test_outside_a_checkout_there_is_no_commit_and_no_error(tmp_path: Path, monk
     folder.mkdir()
     git(tmp_path, "init", "--quiet")  # of something else, round it
     assert "mlflow.source.git.commit" not in provenance.provenance(folder)
-    assert provenance.own_version(folder) == "unknown"
+    assert provenance.own_version(folder) == metadata.version("dyeworks")
     monkeypatch.setenv("PATH", str(folder))
     assert provenance.git_commit(ROOT) == ""

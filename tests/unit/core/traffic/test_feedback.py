@@ -34,7 +34,7 @@ def test_each_hour_is_an_object_of_its_own_and_holds_no_prompt(folder: FolderSto
     hours = [key.rpartition("/")[0] for key in folder.list("feedback/adire/")]
     assert hours == ["feedback/adire/dt=2026-03-01/hour=22", "feedback/adire/dt=2026-03-01/hour=23"]
     assert set(Vote.model_fields) == {
-        "schema_version", "request_id", "time", "liked", "release", "generation", "session", "voter"
+        "schema_version", "request_id", "model", "time", "liked", "release", "generation", "session", "voter"
     }  # fmt: skip
 
 

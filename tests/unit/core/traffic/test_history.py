@@ -12,6 +12,7 @@ from tasks.core.errors import HistoryUnusable
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.reference import reference_records
 from tasks.core.store import FolderStore
 from tasks.core.traffic.history import PastRequest, import_history, read_history
@@ -134,15 +135,18 @@ def test_a_history_ends_the_provisional_days(
     monkeypatch.setattr(clock, "now", lambda: NOW)
     promote(folder)
     visit(folder, 300, NEW_TASTE, (23.9, 0))
-    monitor = DriftCheck(Installation(settings, folder), adire(), SPEC, clip)
-    assert monitor.run().verdict == "provisional"
+
+    def check() -> DriftRecord:
+        return DriftCheck(Installation(settings, folder), adire(), SPEC, clip).run()
+
+    assert check().verdict == "provisional"
     assert reference_records(folder, MODEL) == []
     past = [
         PastRequest(prompt=line.prompt, time=line.time, session=line.session)
         for line in log_lines(1300, FIRST_TASTE, ago(240), NOW - timedelta(hours=25), 2)
     ]
     import_history(folder, MODEL, KEY, past)
-    record = monitor.run()
+    record = check()
     assert (record.verdict, record.requests) == ("retrain", 300)
     (frozen,) = reference_records(folder, MODEL)
     assert frozen.begin == min(request.time for request in past)

@@ -104,7 +104,7 @@ def test_without_records_it_says_where_it_looked(
 
 def test_a_preset_that_is_not_there_is_told(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay", "--policy", "nowhere.yaml"]) == 1
-    assert "nowhere.yaml: cannot be read as YAML" in capsys.readouterr().err
+    assert "no preset 'nowhere.yaml'" in capsys.readouterr().err
 
 
 def test_the_window_ends_now(filled: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
