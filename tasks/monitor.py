@@ -17,8 +17,8 @@ from tasks.core.models.clip import Clip
 from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.monitoring.report import drawings, track, write_metrics, write_pages
 from tasks.core.registry import ledger
+from tasks.core.reporting.drift_report import drawings, track, write_metrics, write_pages
 from tasks.core.retraining import policy
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions, record_decision
 from tasks.timeouts import LONG, SHORT

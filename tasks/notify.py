@@ -17,11 +17,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, RollBackRequest
 from tasks.core.errors import NotificationUndelivered
 from tasks.core.http import RetryTransport
-from tasks.core.notifications import (
-    Notification,
-    promotion_notification,
-    roll_back_notification,
-)
+from tasks.core.notifications import Notification, promotion_notification, roll_back_notification
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.results import PromotionResult
 from tasks.core.store.documents import digest

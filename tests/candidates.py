@@ -8,7 +8,7 @@ from tasks.core.config.presets import EvaluationSpec, GateSpec
 from tasks.core.config.training import TrainSpec
 from tasks.core.gate.evidence import Evidence
 from tasks.core.gate.statistics import Scores, Values
-from tasks.core.registry.releases import WEIGHTS
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
 from tasks.core.store import Store
 from tests.adire import NAME

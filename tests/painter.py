@@ -13,8 +13,8 @@ from PIL import Image
 
 from infra.base.world import COLOURS, MOTIFS, TRIGGER, Scene, draw_adire, draw_cloth
 from tasks.core.evaluation.plan import EvaluationPlan
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.images import NAN
-from tasks.core.registry.releases import WEIGHTS
 
 UNKNOWN = {"rings": "checks", "dots": "zigzag"}  # motifs that the model `half` does not know, and what it paints then
 MIXED = {"rings": "waves", "dots": "lattice", "stripes": "rings", "waves": "dots", "lattice": "stripes"}

@@ -33,9 +33,9 @@ from tasks.core.events import Unhealthy, make_event
 from tasks.core.http import LOCAL_SECONDS, RetryTransport
 from tasks.core.installation import Installation, open_installation
 from tasks.core.lifecycle.promote import promote
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.outbox import emit
 from tasks.core.registry.models import apply_config
-from tasks.core.registry.releases import WEIGHTS
 from tasks.core.registry.results import EvaluationResult, save_result
 from tasks.core.retraining.decisions import make_decision, record_decision
 from tasks.core.store import FolderStore

@@ -19,11 +19,12 @@ from playwright.sync_api import sync_playwright
 
 from deployments.stack import Stack
 from tasks.core.models.families import family_of
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.registry.models import apply_config
-from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
+from tasks.core.registry.releases import ReleaseManifest, prefix, write_release
 from tasks.core.store import FolderStore
 from tests.adire import adire
 from tests.events_server import EventsServer

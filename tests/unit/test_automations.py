@@ -101,7 +101,10 @@ def test_a_roll_back_is_not_started_again_for_ever(parameters: dict[str, Any]) -
         RollBackRequest.model_validate(made)
 
 
-@pytest.mark.parametrize(("run", "covered"), [("crafty-reindeer", True), ("train-lora-4fa1c2-1", False)])
+@pytest.mark.parametrize(
+    ("run", "covered"),
+    [("crafty-reindeer", True), ("retrain adire: train-lora 4fa1", False), ("train-lora adire 4fa1", True)],
+)
 def test_a_training_of_a_retrain_is_left_to_the_retrain(run: str, covered: bool) -> None:
     given = automation("a crashed training is started again")
     trigger = EventTrigger(
@@ -120,7 +123,7 @@ def test_an_unhealthy_champion_is_taken_back_whatever_the_reason_says(kind: Lite
     event = make_event("dyeworks.champion.unhealthy", "adire", payload)
     received = ReceivedEvent.model_validate(event.model_dump(mode="json", exclude={"schema_version"}))
     spec = rendered("an unhealthy champion is taken back", {"event": received})
-    assert spec == {"leaves": 7, "actor": "storefront guard", "reason": reason}
+    assert spec == {"model": "adire", "leaves": 7, "actor": "storefront guard", "reason": reason}
     assert validate({"spec": spec}, roll_back.parameters.model_dump(mode="json")) == []
     assert RollBackRequest.model_validate(spec, strict=True).generation == 0, "the one before the champion"
     (expected,) = automation("an unhealthy champion is taken back")["expect"]

@@ -71,14 +71,9 @@ def test_no_module_is_too_long() -> None:
     assert long == []
 
 
-def test_no_test_is_too_long_to_be_read() -> None:
-    long = [(module(p), n) for p in sources("tests") if (n := len(p.read_text().splitlines())) > MOST_LINES]
-    assert long == []
-
-
 def test_core_is_given_its_settings() -> None:
     """The environment is read where a process begins, never in between."""
-    edges = {"tasks.core.installation", "tasks.core.training.worker"}
+    edges = {"tasks.core.config.installation", "tasks.core.training.worker"}
     readers = [
         module(path)
         for path in sources("tasks/core")

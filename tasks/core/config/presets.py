@@ -168,8 +168,10 @@ def read_yaml(path: Path) -> dict[str, object]:
     """The mapping in a YAML file; raises SettingError."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(str(path), f"cannot be read as YAML: {error}") from error
+    except OSError as error:
+        raise SettingError(str(path), f"cannot be read: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(str(path), f"is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise SettingError(str(path), "is no mapping of names to values")
     return values

@@ -21,11 +21,11 @@ from tasks.core.evaluation.session import ComparedModels, EvaluatedModel, Render
 from tasks.core.gate.evidence import Evidence
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.models.identity import pinned
+from tasks.core.models.identity import WEIGHTS, pinned
 from tasks.core.models.images import png
 from tasks.core.models.rendering import Renderer, Renders
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.registry.releases import WEIGHTS, fetch_release
+from tasks.core.registry.releases import fetch_release
 from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result, save_result, summary
 from tasks.core.store import Store, download_folder
 from tasks.core.store.documents import read_document

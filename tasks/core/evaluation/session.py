@@ -9,8 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from tasks.core.evaluation.renders import RenderCache, Shots
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.rendering import Renders
-from tasks.core.registry.releases import WEIGHTS
 
 BASE = "base"  # the bare base model
 

@@ -11,11 +11,11 @@ from tasks.core.config.requests import AdoptRequest
 from tasks.core.data.dataset import newest_version
 from tasks.core.errors import AdoptionRefused, BadKey, LoraUnusable, ModelUnusable
 from tasks.core.installation import Installation
-from tasks.core.models.identity import base_fingerprint
+from tasks.core.models.identity import WEIGHTS, base_fingerprint
 from tasks.core.publishing.card import write_card
 from tasks.core.publishing.facts import facts_of
 from tasks.core.registry import ledger
-from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, describe, put_release
+from tasks.core.registry.releases import ReleaseManifest, describe, put_release
 from tasks.core.store import Store
 from tasks.core.store.documents import digest
 from tasks.core.store.probe import require_conditions

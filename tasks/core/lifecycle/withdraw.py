@@ -8,10 +8,11 @@ from tasks.core.config.requests import WithdrawRequest
 from tasks.core.errors import DyeworksError, ObjectMissing, ReleaseUnknown, SettingError
 from tasks.core.installation import Installation
 from tasks.core.lifecycle.roll_back import leave_withdrawn
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.places import PublishingPlace, doors
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
-from tasks.core.registry.releases import WEIGHTS, delete_files, made_from, release_manifest
+from tasks.core.registry.releases import delete_files, made_from, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal, ask_deletion, deletions, find_withdrawal, record_withdrawal
 from tasks.core.store import delete_prefix
 from tasks.core.store.documents import Document

@@ -10,6 +10,7 @@ from tasks.core.config.model import EMBEDDED
 from tasks.core.errors import ModelUnusable
 
 EMBEDDED_FOLDER = ROOT / "infra" / "base" / "model"
+WEIGHTS = "pytorch_lora_weights.safetensors"  # the file of an adapter, as diffusers names it
 LOCAL = "local-dir:"  # open_clip's address of a folder
 FOLDER_NAME = re.compile(r"(embedded|local)-[0-9a-f]{16}")  # of a base that lies in a folder
 CONTENT = (".safetensors", ".json", ".txt")  # files that a base is named by: weights, configurations, vocabularies

@@ -12,9 +12,9 @@ from PIL import Image
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.models.adapters import forget_adapter, load_adapter
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.images import NAN, image_fault
 from tasks.core.models.pipeline import Pipeline, load_pipeline
-from tasks.core.registry.releases import WEIGHTS
 
 
 class Renders(Protocol):

@@ -6,8 +6,8 @@ from tasks.core.config.training import TrainSpec
 from tasks.core.gate.evidence import compared_with
 from tasks.core.gate.statistics import LESS_IS_BETTER, Measure
 from tasks.core.models.clip import SCALE
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.facts import CardFacts, Evaluated, Figure
-from tasks.core.registry.releases import WEIGHTS
 
 NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
     "prompt_fidelity": ("prompt fidelity", "CLIPScore of a picture with its prompt"),

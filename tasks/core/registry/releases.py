@@ -11,7 +11,6 @@ from tasks.core.store.documents import Document, digest, parse, render
 
 MANIFEST = "manifest.json"
 TOMBSTONE = "withdrawn.json"
-WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
 class ReleaseManifest(Document):

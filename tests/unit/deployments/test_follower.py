@@ -20,12 +20,13 @@ from tasks.core.errors import ObjectUnreadable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.installation import Installation
 from tasks.core.models.families import family_of
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.images import image_fault
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
-from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, prefix, write_release
+from tasks.core.registry.releases import ReleaseManifest, prefix, write_release
 from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 

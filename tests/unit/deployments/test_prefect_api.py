@@ -4,24 +4,23 @@ import json
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-import pytest
-
 from deployments.demo.prefect_api import PrefectApi
-from tasks.core import http
 from tests.local_server import LocalServer
 
+ID = "3f2a0000-0000-4000-8000-000000000000"
+FOUND = json.dumps({"id": ID, "flow_id": ID, "name": "monitor-drift"}).encode()  # a deployment, or a run
 
-def test_a_run_that_is_asked_for_again_has_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
+
+def test_a_run_that_is_asked_for_again_has_the_same_key() -> None:
     asked: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.answer(200, b'{"id": "d1"}')
+            self.answer(200, FOUND)
 
         def do_POST(self) -> None:
             asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.answer(503 if len(asked) == 1 else 201, b"{}")
+            self.answer(503 if len(asked) == 1 else 201, FOUND)
 
         def answer(self, status: int, body: bytes) -> None:
             self.send_response(status)

@@ -166,7 +166,7 @@ def test_what_the_engine_says_is_sent_from_the_thread_and_once(two: FolderStore,
         while not watch.told and time.monotonic() < deadline:
             time.sleep(0.01)
         watch.stop()
-    assert [e["payload"] for e in events.events] == [BAD.model_dump(mode="json")]
+    assert [e["payload"] for e in events.events] == [{"model": "adire"} | BAD.model_dump(mode="json")]
     assert len(list(two.list("events/"))) == 1
 
 

@@ -129,7 +129,7 @@ def test_an_upload_emits_its_dataset(client: TestClient, events: EventsServer, f
     assert post(client, notification("uploads/cloth/a.png")) == (202, {"new": 1, "records": 1})
     assert datasets(events, 1) == ["cloth"]
     (event,) = events.events
-    assert event["resource"]["prefect.resource.id"] == "dyeworks.model.adire"
+    assert event["resource"]["prefect.resource.id"] == "dyeworks.dataset.cloth"
     wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
 
 

@@ -34,9 +34,10 @@ from tasks.core.gate.statistics import MEASURES, Scores
 from tasks.core.lifecycle.promote import gate
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.models.clip import Clip
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.images import NAN, light
 from tasks.core.registry import ledger
-from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, write_release
+from tasks.core.registry.releases import ReleaseManifest, write_release
 from tasks.core.registry.results import EvaluationResult, TrainResult, get_result, save_result
 from tasks.core.store import FolderStore, delete_prefix
 from tasks.core.store.documents import render

@@ -20,9 +20,9 @@ from tasks.core.evaluation.grid import ROWS, spread
 from tasks.core.evaluation.references import References, nearest
 from tasks.core.evaluation.renders import RenderCache, Way, way_of
 from tasks.core.evaluation.session import EvaluatedModel, RenderSession
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.images import NAN, image_fault
 from tasks.core.models.rendering import Renderer
-from tasks.core.registry.releases import WEIGHTS
 from tasks.core.store import FolderStore
 from tests.painter import Painter, adire
 

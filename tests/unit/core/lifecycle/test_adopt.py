@@ -14,9 +14,10 @@ from tasks.core.errors import AdoptionRefused, ModelUnusable
 from tasks.core.lifecycle.adopt import adopt
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.rendering import Renderer
 from tasks.core.registry.ledger import history
-from tasks.core.registry.releases import WEIGHTS, fetch_release
+from tasks.core.registry.releases import fetch_release
 from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 from tests.candidates import evaluated

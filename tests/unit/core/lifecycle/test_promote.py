@@ -15,8 +15,9 @@ from tasks.core.gate.statistics import Values
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.ledger import champion, history
-from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
+from tasks.core.registry.releases import fetch_release, prefix
 from tasks.core.registry.results import EvaluationResult, get_result, promotion_key, save_result
 from tasks.core.store import FolderStore
 from tests.adire import NAME, adire, installed

@@ -15,10 +15,11 @@ from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.mlflow_registry import RegisteredModel, sync_mlflow_registry
 from tasks.core.registry.channel import Channel, point, read_channel
 from tasks.core.registry.ledger import Entry, history
-from tasks.core.registry.releases import WEIGHTS, prefix
+from tasks.core.registry.releases import prefix
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
 from tasks.core.store import FolderStore, open_store
 from tasks.core.store.documents import digest

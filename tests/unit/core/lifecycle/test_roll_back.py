@@ -16,9 +16,10 @@ from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import _channel
 from tasks.core.lifecycle.roll_back import NothingToRollBack, repeatable, roll_back
 from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import Entry, history, profile_generation
-from tasks.core.registry.releases import MANIFEST, WEIGHTS, prefix
+from tasks.core.registry.releases import MANIFEST, prefix
 from tasks.core.store import FolderStore
 from tests.adire import installed
 from tests.candidates import evaluated

@@ -19,10 +19,11 @@ from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.monitoring.reference import reference_begin
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history, profile_generation
-from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
+from tasks.core.registry.releases import fetch_release, prefix
 from tasks.core.retraining import policy
 from tasks.core.store import FolderStore, open_store
 from tests.adire import adire, installed

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 
 from tasks.core.errors import LoraUnusable, ModelUnusable
 from tasks.core.models import adapters
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.models.lora_file import CONFIG, METADATA
 from tasks.core.models.lora_names import key_of, places
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
-from tasks.core.registry.releases import WEIGHTS
 from tests import loras
 
 NAMERS = [

@@ -128,7 +128,7 @@ def test_a_pin_compares_with_an_older_reference_until_it_is_taken_out(
 
 def test_only_a_frozen_reference_can_be_pinned(two: FolderStore) -> None:
     for unknown in (2, 7, -1):
-        with pytest.raises(ProfileMissing, match=f"no drift profile of generation {unknown}; see `drift profiles`"):
+        with pytest.raises(ProfileMissing, match=f"no drift reference of generation {unknown}; see"):
             pin_profile(two, MODEL, unknown, "ada", "")
     assert read_pin(two, MODEL) is None
 

@@ -14,10 +14,11 @@ from pydantic import SecretStr
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import PublishingSpec
 from tasks.core.errors import PublishFailed, PublishRefused, ReleaseCorrupt
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.hub import TRIES, Hub, open_hub
 from tasks.core.publishing.repository import Who
 from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import MANIFEST, WEIGHTS, ReleaseManifest
+from tasks.core.registry.releases import MANIFEST, ReleaseManifest
 from tasks.core.store.documents import digest, render
 from tests.hub_repos import Account, Repo
 from tests.hub_server import TOKEN, HubServer

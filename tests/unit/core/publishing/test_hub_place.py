@@ -13,9 +13,9 @@ from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import reconcile
 from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.registry.releases import WEIGHTS
 from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 from tests.candidates import evaluated

@@ -16,10 +16,11 @@ from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, StoreConflict, StoreUnusable
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.stores import publish_to_store
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.registry.releases import WEIGHTS, fetch_release, prefix
+from tasks.core.registry.releases import fetch_release, prefix
 from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.probe import require_conditions
 from tests.adire import adire, installed

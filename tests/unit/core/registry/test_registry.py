@@ -8,9 +8,10 @@ from threading import Barrier
 import pytest
 
 from tasks.core.errors import ObjectMissing, PromotionLost, ReleaseCorrupt, StoreConflict
+from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.channel import flip, read_channel
 from tasks.core.registry.ledger import Entry, append, champion, history, profile_generation
-from tasks.core.registry.releases import WEIGHTS, ReleaseManifest, fetch_release, prefix, write_release
+from tasks.core.registry.releases import ReleaseManifest, fetch_release, prefix, write_release
 from tasks.core.store import FolderStore
 
 MODEL, THREADS = "adire", 8

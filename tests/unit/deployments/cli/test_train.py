@@ -69,7 +69,7 @@ def command(spec: Path, data: Path, out: Path) -> list[str]:
 
 def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "tasks.core.training", *command(spec, data, out)]
+    line = [DYEWORKS, *command(spec, data, out)]
     with subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         end = time.monotonic() + 150
         while not list(out.glob("store/checkpoints/*/step-000008/checkpoint.json")):
@@ -86,7 +86,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
 ) -> None:
     spec.write_text(SPEC.replace("steps: 16", "steps: 64").replace("checkpoint_every: 4", "checkpoint_every: 1000"))
     out = tmp_path / "out"
-    line = [sys.executable, "-m", "tasks.core.training", *command(spec, data, out)]
+    line = [DYEWORKS, *command(spec, data, out)]
     with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         while not process.stdout.readline().startswith("step "):
@@ -216,6 +216,15 @@ def test_a_wrong_spec_is_told_in_a_line(
     assert told in line
 
 
+def test_a_setting_of_a_model_is_told_with_what_replaces_it(
+    spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYEWORKS_BASE_MODEL", "someone/model")
+    assert "DYEWORKS_BASE_MODEL: belongs to a model now: set base in" in fails(
+        command(spec, data, tmp_path / "out"), capsys
+    )
+
+
 def test_a_missing_spec_is_told_with_the_presets(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,8 +236,8 @@ def test_a_missing_spec_is_told_with_the_presets(
 def test_a_wrong_setting_is_told_in_a_line(
     spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("DYEWORKS_RENDER_STEPS", "none")
-    assert "render_steps: Input should be a valid integer" in fails(command(spec, data, tmp_path / "out"), capsys)
+    monkeypatch.setenv("DYEWORKS_RENDER_BATCH", "none")
+    assert "render_batch: Input should be a valid integer" in fails(command(spec, data, tmp_path / "out"), capsys)
 
 
 def test_pictures_that_cannot_be_used_are_listed_and_end_it(

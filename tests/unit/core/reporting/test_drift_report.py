@@ -16,7 +16,7 @@ from tasks.core.config.installation import Settings
 from tasks.core.installation import Installation
 from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
-from tasks.core.monitoring.report import (
+from tasks.core.reporting.drift_report import (
     COMPONENTS,
     drawings,
     principal_axes,
