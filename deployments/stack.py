@@ -15,8 +15,9 @@ from pathlib import Path
 
 import httpx
 
-from tasks.core.config.installation import ROOT
+from tasks.core.config.installation import ROOT, Settings
 from tasks.core.errors import DyeworksError
+from tasks.core.installation import open_installation
 
 START_SECONDS = 400
 STOP_SECONDS = 15
@@ -33,11 +34,13 @@ class Stack:
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
     models: Path | None = None  # YAML file of a model, or folder of them, to apply before the services start
+    model: str = ""  # served by the storefront; the only one of the store where none is named
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.home = self.home.resolve()
+        self.models = self.models and self.models.resolve()
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         self.ports = {name: _free_port() for name in ("server", "webhook", "storefront", "mlflow")}
         self.unclean = (self.home / "pids.json").exists()
@@ -64,7 +67,7 @@ class Stack:
                 "PREFECT_CLIENT_MAX_RETRIES": "7",  # a server on SQLite is locked for a while now and then
                 "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
                 "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home}/mlflow.db",
-                "DYEWORKS_STORE": os.environ.get("DYEWORKS_STORE", str(self.home / "store")),
+                "DYEWORKS_STORE": _absolute(os.environ.get("DYEWORKS_STORE", str(self.home / "store"))),
                 "DYEWORKS_CACHE": str(self.home / "cache"),
                 "DYEWORKS_WEBHOOK_TOKEN": self.token,
                 "DYEWORKS_SESSION_KEY": self.session_key,
@@ -106,8 +109,14 @@ class Stack:
             raise ServiceFailed(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def start_all(self) -> None:
-        """Server, workers, webhook and storefront; returns when all answer."""
+        """Server, workers, webhook and storefront; returns when all answer.
+
+        Raises:
+            ModelUnknown: the store does not tell which model the storefront is to serve.
+            ServiceFailed: a command failed, or a service does not answer.
+        """
         self.apply_models()
+        self.model = open_installation(Settings(store=self.environment["DYEWORKS_STORE"])).model(self.model).name
         self.start_webhook()
         self.start_storefront()
         self.start_server()
@@ -158,7 +167,7 @@ class Stack:
 
     def start_storefront(self) -> None:
         """The storefront."""
-        self._serve("storefront")
+        self._serve("storefront", *(("--model", self.model) if self.model else ()))
 
     def start_mlflow(self) -> str:
         """MLflow's page, unless a server elsewhere is tracked to; where the page is."""
@@ -170,8 +179,8 @@ class Stack:
         self.spawn("mlflow", *_tool("mlflow"), "server", "--port", str(self.ports["mlflow"]))
         return self.url("mlflow")
 
-    def _serve(self, name: str) -> None:
-        self.spawn(name, *_tool("dyeworks"), "serve", name, "--port", str(self.ports[name]))
+    def _serve(self, name: str, *options: str) -> None:
+        self.spawn(name, *_tool("dyeworks"), "serve", name, "--port", str(self.ports[name]), *options)
 
     def wait(self, service: str, path: str) -> None:
         """Until a service answers 200; raises ServiceFailed with the end of its log."""
@@ -235,6 +244,11 @@ def _end(pid: int, how: signal.Signals) -> None:
 
 def _tool(name: str) -> tuple[str, ...]:
     return (str(Path(sys.executable).parent / name),)
+
+
+def _absolute(store: str) -> str:
+    """The address of a store for processes that run in another folder."""
+    return store if "://" in store else str(Path(store).resolve())
 
 
 def _free_port() -> int:

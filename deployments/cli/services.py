@@ -46,13 +46,13 @@ def demo(
     raise typer.Exit(play_demo(folder, model, data, scale, restart=restart))
 
 
-def up(home: Home = HOME, models: Models = EXAMPLES) -> None:
+def up(home: Home = HOME, models: Models = EXAMPLES, model: Model = "") -> None:
     """Run all services on free ports until ctrl-C, and print their addresses."""
     from deployments.stack import Stack, stop_leftovers
 
     if home.exists():
         stop_leftovers(home)
-    stack = Stack(home, models=models)
+    stack = Stack(home, models=models, model=model)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         mlflow = stack.start_mlflow()

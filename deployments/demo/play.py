@@ -26,7 +26,7 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
         "DYEWORKS_RENDER_BATCH": "16",
         "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # all of its visitors come from there
     }
-    stack = Stack(folder / "home", extra, model)
+    stack = Stack(folder / "home", extra, model, config.name)
     os.environ.update(stack.environment)
     # Prefect's client takes its settings from the environment that was just set.
     from deployments.demo.report import write_report

@@ -9,6 +9,11 @@ import httpx
 import pytest
 
 from deployments.stack import Stack, _processes_of, _secret, _without_password
+from tasks.core.config.installation import ROOT
+from tasks.core.errors import ModelUnknown
+from tasks.core.registry.models import apply_config, model_names
+from tasks.core.store import FolderStore
+from tests.adire import adire
 
 WITH_PASSWORD = "postgresql+psycopg2://ada:s3cr3t@db.example/mlflow"
 
@@ -85,6 +90,35 @@ def test_a_password_is_in_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "s3cr3t" not in str(stack.commands)
     assert stack.token not in str(stack.commands)
     assert stack.environment["MLFLOW_BACKEND_STORE_URI"] == WITH_PASSWORD
+
+
+def test_processes_are_given_places_that_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYEWORKS_STORE", "kept")
+    stack = Stack(Path("home"), models=Path("models"))
+    assert stack.environment["DYEWORKS_STORE"] == str(tmp_path / "kept")
+    assert (stack.home, stack.models) == (tmp_path / "home", tmp_path / "models")
+    monkeypatch.setenv("DYEWORKS_STORE", "s3://bucket/kept")
+    assert stack.environment["DYEWORKS_STORE"] == "s3://bucket/kept"
+
+
+def test_the_models_are_applied_before_a_service_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FolderStore(tmp_path / "store")
+    monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
+    apply_config(store, adire(name="indigo"))
+    stack = Noted(tmp_path / "home", models=ROOT / "infra/models")
+    with pytest.raises(ModelUnknown, match="name a model; there are adire, indigo"):
+        stack.start_all()
+    assert model_names(store) == ["adire", "indigo"]
+    assert not hasattr(stack, "commands"), "no service was started"
+
+
+def test_the_storefront_serves_the_named_model(tmp_path: Path) -> None:
+    stack = Noted(tmp_path, model="indigo")
+    stack.start_storefront()
+    stack.start_webhook()
+    assert stack.commands["storefront"][-2:] == ("--model", "indigo")
+    assert "--model" not in stack.commands["webhook"]
 
 
 def test_an_address_is_shown_without_its_password() -> None:
