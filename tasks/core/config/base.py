@@ -33,7 +33,7 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     faults = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"]
+        message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
             near = get_close_matches(str(fault["loc"][-1]), _fields(kind, fault["loc"][:-1]), n=1)
             message = f"unknown key{f', did you mean {near[0]!r}?' if near else ''}"

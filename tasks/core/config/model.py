@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from tasks.core.config.base import Spec, explain
 from tasks.core.config.presets import Preset, load_preset, preset_values, read_yaml
@@ -60,17 +60,26 @@ class ModelConfig(Spec):
     @model_validator(mode="before")
     @classmethod
     def _resolve(cls, values: object) -> object:
-        """Merge `overrides` into the named preset, and name the dataset of a model that names none."""
+        """Name the dataset of a model that names none, and put `overrides` beside the preset that they change."""
         if not isinstance(values, dict):
             return values
-        values = {**values, "datasets": values.get("datasets") or (values.get("name", ""),)}
-        preset, overrides = values.get("preset", EMBEDDED), values.pop("overrides", None) or {}
+        values = {"preset": EMBEDDED, **values}
+        if "name" in values and not values.get("datasets"):
+            values["datasets"] = (values["name"],)
+        return values | {"preset": (values["preset"], values.pop("overrides", None) or {})}
+
+    @field_validator("preset", mode="before")
+    @classmethod
+    def _merge(cls, value: tuple[object, object]) -> object:
+        """Merge the overrides into the preset, which is named or given whole."""
+        preset, overrides = value
         if isinstance(preset, Preset):
             preset = preset.model_dump()
         try:
-            return values | {"preset": _merged(preset_values(preset) if isinstance(preset, str) else preset, overrides)}
+            preset = preset_values(preset) if isinstance(preset, str) else preset
         except SettingError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(str(error).removeprefix("preset: ")) from error
+        return _merged(preset, overrides) if isinstance(preset, dict) else preset
 
     @property
     def dataset(self) -> str:
