@@ -1,0 +1,117 @@
+"""A model's file: what it may leave out, what it resolves to, and that all of its faults are reported at once."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.core.config.installation import ROOT
+from tasks.core.config.model import EMBEDDED, ModelConfig, ServingSpec, read_model
+from tasks.core.config.presets import Preset, load_preset
+from tasks.core.errors import SettingError
+from tests.adire import adire
+
+LEAST = "{name: batik, trigger: batik_style, class_noun: wax-dyed cloth"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "batik.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_example_s_file_is_what_the_defaults_are() -> None:
+    assert read_model(ROOT / "infra/models/adire.yaml") == adire()
+
+
+def test_a_model_needs_only_its_words(tmp_path: Path) -> None:
+    model = read_model(written(tmp_path, LEAST + "}"))
+    assert (model.base, model.scorer, model.preset) == (EMBEDDED, EMBEDDED, load_preset(EMBEDDED))
+    assert model.serving == ServingSpec(steps=12, guidance=2)
+    assert (model.publishing.store, model.publishing.hub_repo, model.notify_block) == ("", "", "")
+
+
+@pytest.mark.parametrize(
+    ("given", "datasets"),
+    [("", ("batik",)), (", datasets: []", ("batik",)), (", datasets: [wax, ink]", ("wax", "ink"))],
+)
+def test_a_model_that_names_no_dataset_has_that_of_its_name(
+    given: str, datasets: tuple[str, ...], tmp_path: Path
+) -> None:
+    model = read_model(written(tmp_path, LEAST + given + "}"))
+    assert (model.datasets, model.dataset) == (datasets, datasets[0])
+
+
+def test_overrides_change_only_what_they_name(tmp_path: Path) -> None:
+    model = read_model(written(tmp_path, LEAST + ", preset: founding, overrides: {train: {prior: {weight: 0.5}}}}"))
+    founding = load_preset("founding")
+    prior = founding.train.prior.model_copy(update={"weight": 0.5})
+    assert founding.train.prior.weight != 0.5
+    assert model.preset == founding.model_copy(update={"train": founding.train.model_copy(update={"prior": prior})})
+
+
+def test_a_preset_s_path_is_relative_to_the_model_s_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "own.yaml").write_text("train: {steps: 7}")
+    assert read_model(written(tmp_path, LEAST + ", preset: own.yaml}")).preset.train.steps == 7
+
+
+def test_what_was_resolved_goes_through_json() -> None:
+    model = adire(preset="founding", overrides={"train": {"steps": 7}}, serving={"steps": 3})
+    again = ModelConfig.model_validate_json(model.model_dump_json())
+    assert again == model
+    assert again.preset.train.steps == 7
+
+
+def test_all_faults_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
+    text = "{nam: x, triger: y, preset: nothing, serving: {stepz: 1, guidance: 0}, datasets: [A b], licence: 3}"
+    with pytest.raises(SettingError) as caught:
+        read_model(written(tmp_path, text))
+    for fault in (
+        f"{tmp_path / 'batik.yaml'}: name: Field required",
+        "nam: unknown key, did you mean 'name'?",
+        "triger: unknown key, did you mean 'trigger'?",
+        "; preset: no preset 'nothing'; take one of embedded, fast-gpu, founding, sdxl",
+        "serving.stepz: unknown key, did you mean 'steps'?",
+        "serving.guidance: Input should be greater than or equal to 1",
+        "datasets.0: String should match pattern",
+        "licence: Input should be a valid string",
+    ):
+        assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("serving: {steps: 0}", "serving.steps: Input should be greater than or equal to 1"),
+        ("serving: {steps: 101}", "serving.steps: Input should be less than or equal to 100"),
+        ("datasets: wax", "datasets: Input should be a valid tuple"),
+        ("trigger: ''", "trigger: String should have at least 1 character"),
+        (
+            "overrides: {train: {learning_rat: 1}}",
+            "preset.train.learning_rat: unknown key, did you mean 'learning_rate",
+        ),
+        ("preset: {gate: {xyz: 4}}", "preset.gate.xyz: unknown key"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_its_place(given: str, fault: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        read_model(written(tmp_path, f"{LEAST}, {given}}}"))
+    assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["preset:", "preset: 5", "preset: [founding]", "overrides: [1]"])
+def test_a_preset_that_is_none_is_refused_and_not_taken_for_an_empty_one(given: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="preset: Input should be a valid dictionary or instance of Preset"):
+        read_model(written(tmp_path, f"name: batik\ntrigger: batik_style\nclass_noun: cloth\n{given}\n"))
+
+
+@pytest.mark.parametrize("name", ["Batik", "batik_2", "-batik", "batik-", "a/b", "..", "", "a" * 41])
+def test_a_name_is_safe_in_keys_and_addresses(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="name: String should "):
+        read_model(written(tmp_path, f"name: '{name}'\ntrigger: batik_style\nclass_noun: cloth\n"))
+
+
+def test_a_whole_preset_may_be_given() -> None:
+    own = Preset(train=load_preset("founding").train)
+    assert adire(preset=own).preset == own
+    assert adire(preset=own.model_dump()).preset == own

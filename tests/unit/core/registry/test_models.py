@@ -1,0 +1,52 @@
+"""The models of a store: each configuration that was applied is kept, and the newest is in force."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from tasks.core.errors import ModelUnknown
+from tasks.core.registry.models import apply_config, configuration, configurations, model_names
+from tasks.core.store import FolderStore
+from tests.adire import adire
+
+WRITERS = 8
+
+
+def test_the_newest_configuration_is_in_force_and_earlier_ones_are_kept(folder: FolderStore) -> None:
+    for steps in (3, 4, 3):
+        apply_config(folder, adire(serving={"steps": steps}))
+    assert [(c.number, c.config.serving.steps) for c in configurations(folder, "adire")] == [(1, 3), (2, 4), (3, 3)]
+    assert configuration(folder, "adire") == configurations(folder, "adire")[-1]
+
+
+def test_the_one_in_force_applied_again_changes_nothing(folder: FolderStore) -> None:
+    first = apply_config(folder, adire())
+    assert apply_config(folder, adire()) == first
+    assert len(configurations(folder, "adire")) == 1
+
+
+def test_only_what_has_a_configuration_is_a_model(folder: FolderStore) -> None:
+    folder.create("models/ikat/releases/ab12/manifest.json", b"{}")
+    assert model_names(folder) == []
+    for name in ("batik", "adire"):
+        apply_config(folder, adire(name=name))
+    assert model_names(folder) == ["adire", "batik"]
+    with pytest.raises(ModelUnknown, match="no model 'ikat'; there are adire, batik"):
+        configuration(folder, "ikat")
+    with pytest.raises(ModelUnknown, match="name a model"):
+        configuration(folder, "")
+
+
+def test_of_many_at_once_each_gets_a_number_of_its_own(folder: FolderStore) -> None:
+    together = Barrier(WRITERS)
+
+    def apply(steps: int) -> int:
+        together.wait()
+        return apply_config(folder, adire(serving={"steps": steps})).number
+
+    with ThreadPoolExecutor(WRITERS) as writers:
+        numbers = list(writers.map(apply, range(1, WRITERS + 1)))
+    assert sorted(numbers) == list(range(1, WRITERS + 1))
+    kept = {c.number: c.config.serving.steps for c in configurations(folder, "adire")}
+    assert kept == dict(zip(numbers, range(1, WRITERS + 1), strict=True))
