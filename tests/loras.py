@@ -99,6 +99,10 @@ def dotted(component: str, module: str) -> dict[str, str]:
     return {"down": f"{name}.lora_A.weight", "up": f"{name}.lora_B.weight"} if component == "unet" else {}
 
 
+def without_alpha(component: str, module: str) -> dict[str, str]:
+    return {part: name for part, name in peft(component, module).items() if part != "alpha"}
+
+
 @dataclass(frozen=True, repr=False)
 class Made:
     """A file, and what is to be added to the weight of each module, by its dotted name."""
