@@ -91,9 +91,9 @@ def _repeated(bench: Bench, draw: Draws, seed: int, windows: int, n: int, m: int
     rng = generator(7, seed)
     rows, groups = draw(m, rng)
     clean = [draw(n, rng) for _ in range(windows)]
-    told, untold = bench.fit(rows, groups), bench.fit(rows)
-    yield {"groups": "a visitor a row", "world": seed, **alarms([bench.run(told, window) for window in clean])}
-    yield {"groups": "none", "world": seed, **alarms([bench.run(untold, (window, None)) for window, _ in clean])}
+    grouped, ungrouped = bench.fit(rows, groups), bench.fit(rows)
+    yield {"groups": "a visitor a row", "world": seed, **alarms([bench.run(grouped, window) for window in clean])}
+    yield {"groups": "none", "world": seed, **alarms([bench.run(ungrouped, (window, None)) for window, _ in clean])}
 
 
 def power(

@@ -2,7 +2,7 @@
 
 The plain loop encodes picture and prompt in every step and goes through the effective batch one picture at a time, as
 the usual example scripts do. The bare limit is the UNet's forward and backward and the optimiser on ready tensors, the
-whole effective batch at once. `python -m tests.bench_training NAME` runs one of them alone, for its peak memory.
+whole effective batch at once. `python -m tests.bench_training BASE NAME` runs one of them alone, for its peak memory.
 """
 
 import json
@@ -176,8 +176,8 @@ def peaks(base: str) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.bench_training", base]
     found = {}
     for name in RUNNERS:
-        told = subprocess.run([*command, name], capture_output=True, check=True, text=True).stdout
-        found[name] = float(json.loads(told.splitlines()[-1])["peak_mib"])
+        output = subprocess.run([*command, name], capture_output=True, check=True, text=True).stdout
+        found[name] = float(json.loads(output.splitlines()[-1])["peak_mib"])
     return found
 
 
@@ -202,10 +202,10 @@ def around() -> list[Row]:
     with TemporaryDirectory() as folder:
         draw_uploads(Path(folder) / "pictures", 100, FIRST_TASTE, seed=1, pixels=64)
         for _ in ("cold", "warm"):
-            told = subprocess.run(
+            output = subprocess.run(
                 [sys.executable, "-m", "tests.bench_start", folder], capture_output=True, check=True, text=True
             ).stdout
-    found = json.loads(told.splitlines()[-1])
+    found = json.loads(output.splitlines()[-1])
     return [
         row("start to first step, embedded, warm", "s", found["start"], "allowed", 3.0, 1),
         row("telling of steps", "of the loop", found["told_share"], "allowed", 0.02, 1),

@@ -36,7 +36,7 @@ FIRST_PICTURES, NEW_PICTURES = 100, 48  # as in the demo
 
 
 @dataclass
-class Quiet:
+class CpuMeter:
     """Counts the CPU-seconds of a training."""
 
     cpu: float = 0.0
@@ -47,7 +47,7 @@ class Quiet:
         self.cpu = time.process_time() - self.start
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
-        """Sample pictures are not kept."""
+        """Sample pictures are not stored."""
 
     def resumed(self, step: int) -> None:
         """Nothing is resumed here."""
@@ -80,35 +80,35 @@ class Study:
             pictures, captions = pictures + self.new[0], captions + self.new[1]
         weights = demand_weights(self.clip, captions, self.demand if with_new else ())
         name = f"{spec.seed}-{'second' if with_new else 'first'}"
-        quiet = Quiet()
+        meter = CpuMeter()
         lesson = _lesson([drawn(p, c) for p, c in zip(pictures, captions, strict=True)], weights)
         trainer = Trainer(load_pipeline(self.model.base), lesson, spec, Settings().cache, self.model.trigger)
-        trainer.run(FolderStore(self.place / "store"), name, quiet)
+        trainer.run(FolderStore(self.place / "store"), name, meter)
         trainer.save(self.place / name)
-        return self.place / name, quiet.cpu
+        return self.place / name, meter.cpu
 
     def scores(self, adapter: Path | None) -> dict[str, float]:
         """Mean CLIPScore of each set of prompts, and the seconds of a picture; None is the bare base."""
         spec, size = self.preset.evaluation, self.preset.train.resolution
         cache = RenderCache(FolderStore(self.place / "renders"), way_of(self.model.base, "", spec, size))
-        studio, model = (
+        session, model = (
             RenderSession(cache, lambda: Renderer(self.model.base)),
             EvaluatedModel.of(adapter) if adapter else EvaluatedModel(),
         )
         means: dict[str, float] = {}
         for name, prompts in self.prompts.items():
-            drawn = list(studio.draw(model, prompts, spec.seeds))
+            drawn = list(session.draw(model, prompts, spec.seeds))
             each = [self.clip.score([d.prompt] * len(d.pictures), d.pictures).mean() for d in drawn]
             means[name] = round(float(np.mean(each)), 4)
             means["seconds"] = round(float(np.mean([d.seconds for d in drawn])), 3)
-        return means | self._turns(studio, model)
+        return means | self._turns(session, model)
 
-    def _turns(self, studio: RenderSession, model: EvaluatedModel) -> dict[str, float]:
+    def _turns(self, session: RenderSession, model: EvaluatedModel) -> dict[str, float]:
         """The share of rings and of spirals in both sizes, ten seeds each, that are right by their harmonics."""
         shares: dict[str, float] = {}
         for motif in HARMONICS:
             prompts = {f"{size} {motif} in {self.model.trigger}": size for size in SIZES}
-            drawn = studio.draw(model, tuple(prompts), tuple(range(1, 11)))
+            drawn = session.draw(model, tuple(prompts), tuple(range(1, 11)))
             right = [shown(np.asarray(p), prompts[d.prompt]) == motif for d in drawn for p in d.pictures]
             shares[motif] = float(np.mean(right))
         return shares
