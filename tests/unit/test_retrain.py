@@ -52,7 +52,7 @@ def fail(state: State[object], decision: str) -> None:
     record_failure(cast(Flow[..., object], retrain_model), run, state)
 
 
-def test_a_failure_costs_what_its_training_took_and_is_told_once(
+def test_a_failure_costs_what_its_training_took_and_is_recorded_once(
     folder: FolderStore, model: ModelConfig, tmp_path: Path, failure: State[object]
 ) -> None:
     draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)

@@ -56,7 +56,7 @@ class Server:
         return [state["type"] for state in sorted(found, key=lambda state: str(state["timestamp"]))]
 
     def halfway(self, run: str) -> bool:
-        """Whether a training has told that it is under way."""
+        """Whether a training has reported a step."""
         assert self.states(run)[-1] not in TERMINAL, self.log_of(run)
         body = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"any_": ["progress"]}}}
         return any(float(a["data"]) > 0 for a in self.client.post("/artifacts/filter", json=body).json())
@@ -125,6 +125,11 @@ class Server:
         body = {"deployments": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
         found: list[dict[str, Any]] = self.client.post("/flow_runs/filter", json=body).raise_for_status().json()
         return found
+
+    def label(self, name: str) -> tuple[str, list[str]]:
+        """Name and tags of a deployment's newest run."""
+        run = self.runs_of(name)[0]
+        return run["name"], run["tags"]
 
     def upload(self, name: str, data: bytes) -> None:
         place = self.store / "uploads/adire" / name

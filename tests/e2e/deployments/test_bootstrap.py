@@ -53,7 +53,7 @@ def test_every_run_of_a_deployment_sends_heartbeats(server: Server) -> None:
     assert given["train-lora"]["PREFECT_FLOW_RUN_EXECUTE_SIGTERM_BEHAVIOR"] == "reschedule"
 
 
-def test_an_unwritable_store_is_told_before_anything_starts(server: Server, tmp_path: Path) -> None:
+def test_an_unwritable_store_is_reported_before_anything_starts(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     environment = server.stack.environment | {"DYEWORKS_STORE": str(tmp_path / "file" / "store")}
     done = subprocess.run(

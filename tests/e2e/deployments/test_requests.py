@@ -74,6 +74,7 @@ def test_an_empty_and_a_corrupt_upload_say_so(server: Server) -> None:
 def test_the_monitor_without_a_champion_is_provisional(server: Server) -> None:
     state, _ = server.finish("monitor-drift", {})
     assert state == "COMPLETED"
+    assert server.label("monitor-drift") == ("monitor-drift adire", ["model:adire"])
     (report,) = (server.store / "drift/adire/reports").glob("*/report.json")
     assert json.loads(report.read_text())["verdict"] == "provisional"
 
@@ -108,8 +109,8 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
     people = EventsServer()
     people.start()
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
-        told: dict[str, Any] = {"title": "{{subject}}", "said": "{{body}}"}
-        CustomWebhookNotificationBlock(name="team", url=f"{people.url}/s3cr3t", json_data=told).save("team")
+        template: dict[str, Any] = {"title": "{{subject}}", "said": "{{body}}"}
+        CustomWebhookNotificationBlock(name="team", url=f"{people.url}/s3cr3t", json_data=template).save("team")
     state, message = server.finish("promote-champion", {"spec": {"evaluation": "e1"}})
     people.stop()
     assert state == "COMPLETED", message

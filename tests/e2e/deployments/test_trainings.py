@@ -13,7 +13,7 @@ LORA = {
     "steps": 300,
     "batch": 1,
     "accumulation": 1,
-    "checkpoint_every": 10_000,  # so that what is gone on from was written at SIGTERM
+    "checkpoint_every": 10_000,  # so that what is resumed from was written at SIGTERM
     "sample_every": 10_000,
 }
 
@@ -24,7 +24,7 @@ def begin(server: Server, dataset: str, seed: int, state: str = "SCHEDULED") -> 
     return str(server.create("train-lora", parameters, state).raise_for_status().json()["id"])
 
 
-def test_a_training_that_gets_sigterm_is_started_again_and_goes_on(server: Server, dataset: str) -> None:
+def test_a_training_that_gets_sigterm_is_restarted_and_resumes(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 1)
     server.until(lambda: server.halfway(run), "the training is under way")
     for pid in processes_of(run):
@@ -49,18 +49,18 @@ def test_a_training_in_a_container_that_gets_sigterm_is_put_back_into_the_queue(
     assert server.resumed_from(2) > 0
 
 
-def test_a_training_that_is_cancelled_is_not_started_again(server: Server, dataset: str) -> None:
+def test_a_training_that_is_cancelled_is_not_restarted(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 3)
     server.until(lambda: server.halfway(run), "the training is under way")
     server.cancel(run)
     server.until(lambda: server.states(run)[-1] in TERMINAL, "the run ends")
     assert server.states(run)[-1] == "CANCELLED", server.log_of(run)
-    assert "CRASHED" not in server.states(run), "which is what starts it again"
+    assert "CRASHED" not in server.states(run), "which would restart it"
     server.until(lambda: not processes_of(run), "its processes have ended")
 
 
 @pytest.mark.slow
-def test_a_host_that_vanishes_is_noticed_and_its_training_goes_on_elsewhere(
+def test_a_host_that_vanishes_is_noticed_and_its_training_resumes_elsewhere(
     server: Server, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     often = LORA | {"seed": 4, "checkpoint_every": 10}

@@ -25,8 +25,8 @@ def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
     store, channel = FolderStore(server.store), server.store / "models/adire/channels/champion.json"
 
     def served() -> tuple[int, str]:
-        told = json.loads(channel.read_text())
-        return told["generation"], told["release"]
+        pointer = json.loads(channel.read_text())
+        return pointer["generation"], pointer["release"]
 
     store.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     state, message = server.finish("adopt-lora", {"spec": {"source": "adopted/adire", "actor": "ada"}})
@@ -48,6 +48,7 @@ def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
     ended = server.until(lambda: set(server.states(run["id"])) & TERMINAL, "the roll-back ends")
     assert ended == {"COMPLETED"}, server.log_of(run["id"])
     assert served() == (3, first)
+    assert server.label("roll-back") == ("roll-back adire", ["model:adire"])
 
     withdrawal = {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}
     state, message = server.finish("withdraw-release", {"spec": withdrawal})
