@@ -127,8 +127,8 @@ class Server:
         return found
 
     def label(self, name: str) -> tuple[str, list[str]]:
-        """Name and tags of a deployment's newest run."""
-        run = self.runs_of(name)[0]
+        """Name and tags of a deployment's newest run that has begun."""
+        run = next(run for run in self.runs_of(name) if run["state"]["type"] != "SCHEDULED")
         return run["name"], run["tags"]
 
     def upload(self, name: str, data: bytes) -> None:
