@@ -1,4 +1,4 @@
-"""Retraining is paused, or goes on."""
+"""Retraining is paused or resumed."""
 
 from prefect import flow
 

@@ -16,13 +16,13 @@ PATIENCE = 4 * 3600.0  # seconds
 def one_on_the_gpu() -> Iterator[None]:
     """Wait for the turn and hold it; without the limit there is none to wait for.
 
-    A server that has lost its leases in a restart never ends a turn that was held then: after PATIENCE the run goes on
-    without one.
+    A server that has lost its leases in a restart never ends a turn that was held then: after PATIENCE the run
+    continues without one.
     """
     with ExitStack() as held:
         try:
             held.enter_context(concurrency(GPU_LIMIT, lease_duration=LEASE, timeout_seconds=PATIENCE))
         except TimeoutError:
-            told = "%s was taken for %d hours; goes on. If nothing runs: prefect gcl update %s --active-slots 0"
-            get_run_logger().warning(told, GPU_LIMIT, PATIENCE / 3600, GPU_LIMIT)
+            message = "%s was taken for %d hours; continuing. If nothing runs: prefect gcl update %s --active-slots 0"
+            get_run_logger().warning(message, GPU_LIMIT, PATIENCE / 3600, GPU_LIMIT)
         yield

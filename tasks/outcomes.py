@@ -41,7 +41,7 @@ def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[obje
 
 
 def _training_key(request: RetrainRequest) -> str:
-    """The key of what it would train; empty when that can't be told, which may be why it failed."""
+    """The key of what it would train; empty when that is unknown, which may be why it failed."""
     from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile does not wait for torch
     from tasks.retrain import training_of  # noqa: PLC0415
 

@@ -19,9 +19,9 @@ def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
     """Read the release back, and flip the champion channel."""
     installation, model = open_model(request.model)
     entry, channel = serve(installation, model, request)
-    told = f"release `{channel.release}`" if channel.release else "the bare base"
-    get_run_logger().info("generation %d (%s) is served", channel.generation, told)
-    text = f"Generation **{channel.generation}**, {told}, replaces `{channel.previous or 'the bare base'}`."
+    served = f"release `{channel.release}`" if channel.release else "the bare base"
+    get_run_logger().info("generation %d (%s) is served", channel.generation, served)
+    text = f"Generation **{channel.generation}**, {served}, replaces `{channel.previous or 'the bare base'}`."
     create_markdown_artifact(text, key=artifact_key(model.name, "champion"), description="What the storefront serves")
     return entry, channel
 

@@ -8,12 +8,13 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import ReleaseWithdrawn, StageFailed
-from tasks.core.evaluation.plan import is_outdated, plan_evaluation, won_with
+from tasks.core.evaluation.plan import plan_evaluation, won_with
 from tasks.core.gate.checks import refused
 from tasks.core.gate.decide import GateDecision
 from tasks.core.installation import open_installation
 from tasks.core.models.identity import base_fingerprint, is_hub_name
 from tasks.core.monitoring.records import DriftRecord
+from tasks.core.registry.ledger import history
 from tasks.core.registry.results import PromotionResult, get_result, promotion_key, publication_key
 from tasks.core.retraining.decisions import read_decisions
 from tasks.core.store.documents import read_document
@@ -70,14 +71,13 @@ def compete(request: RetrainRequest, training: TrainRequest, key: str) -> Promot
     """
     installation, model = open_model(request.model)
     for _ in range(ROUNDS):
+        entries = history(installation.store, model.name)
         try:
-            evaluated = evaluate_stage(request, training, key)
+            return promote_stage(model, evaluate_stage(request, training, key))
         except ReleaseWithdrawn as withdrawn:
             return _kept_out(model.name, str(withdrawn))
-        try:
-            return promote_stage(model, evaluated)
         except StageFailed as failure:
-            if not is_outdated(installation, model, evaluated):
+            if history(installation.store, model.name) == entries:
                 raise
             get_run_logger().warning("%s; the champion has changed: evaluated again", failure)
     raise StageFailed("promote-champion", "", f"the champion has changed {ROUNDS} times")

@@ -22,7 +22,7 @@ LOG_SECONDS = 30.0  # between two lines of the log
 
 
 class _Progress:
-    """Shows the course of a training on the run's page, and in its log; a server that is away is told at the end."""
+    """Shows the course of a training on the run's page and in its log; a server that is away is reported at the end."""
 
     def __init__(self, key: str, steps: int) -> None:
         self.key, self.steps = key, steps

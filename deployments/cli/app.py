@@ -1,6 +1,5 @@
 """The command `dyeworks`: its groups, and the edge at which an error becomes one line and an exit code."""
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,13 +14,13 @@ from tasks.core.config.base import explain
 from tasks.core.config.installation import Settings
 from tasks.core.errors import DyeworksError, Terminated
 
+ABOUT = "Continuous fine-tuning of image models: training, drift, retraining, proof and publication."
 EXITS = (
-    "Exit codes: 0 done; 1 it could not be done, with one line on standard error; 2 wrong usage; 130 stopped by "
-    "ctrl-C; 143 stopped by SIGTERM. Settings are read from environment variables that begin with DYEWORKS_."
+    "Exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; 130 stopped by ctrl-C; 143 stopped "
+    "by SIGTERM. Settings are read from environment variables that begin with DYEWORKS_."
 )
 app = typer.Typer(
     name="dyeworks",
-    help="Continuous fine-tuning of image models: training, drift, retraining, proof and publication.",
     epilog=EXITS,
     no_args_is_help=True,
     add_completion=False,
@@ -46,11 +45,13 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=ABOUT)
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
-    """Continuous fine-tuning of image models: training, drift, retraining, proof and publication."""
+    """Options of the command itself."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -76,8 +77,3 @@ def main() -> None:
 def _fail(problem: str, code: int = 1) -> int:
     print(f"dyeworks: {' '.join(problem.split())}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    main()

@@ -19,7 +19,7 @@ from tasks.core.monitoring.reference import (
 from tasks.core.registry.ledger import history
 from tasks.core.traffic.history import import_history, read_history
 
-app = typer.Typer(no_args_is_help=True, help="References of the drift monitor: list, show, pin, refit; import of logs.")
+app = typer.Typer(no_args_is_help=True, help="References of the drift monitor; import of prompts.")
 Generation = Annotated[int, typer.Argument(metavar="GENERATION")]
 
 
@@ -36,7 +36,7 @@ def references(model: Model = "") -> None:
 
 @app.command("show")
 def show(generation: Generation, model: Model = "") -> None:
-    """Show the reference of a generation: its clusters, and a prompt of each."""
+    """Show the clusters of a reference, and a prompt of each."""
     installation = open_installation()
     name = installation.model(model).name
     records = [r for r in reference_records(installation.store, name) if r.generation == generation]
@@ -52,7 +52,7 @@ def show(generation: Generation, model: Model = "") -> None:
 
 @app.command("pin")
 def pin(generation: Generation, model: Model = "", actor: Actor = "operator", reason: Reason = "by hand") -> None:
-    """Compare with this generation's reference until it is unpinned."""
+    """Compare with this reference until it is unpinned."""
     installation = open_installation()
     pin_profile(installation.store, installation.model(model).name, generation, actor, reason)
     print(f"the monitor now compares with the reference of generation {generation}")
@@ -68,7 +68,7 @@ def unpin(model: Model = "", actor: Actor = "operator", reason: Reason = "by han
 
 @app.command("refit")
 def refit_reference(model: Model = "") -> None:
-    """After a change of the model's scorer: embed the reference in force again."""
+    """Embed the reference again, after a change of the scorer."""
     from tasks.core.models.clip import Clip
     from tasks.core.monitoring.embeddings import EmbeddingCache
 
@@ -82,7 +82,10 @@ def refit_reference(model: Model = "") -> None:
 
 @app.command("import")
 def import_prompts(file: Annotated[Path, typer.Argument(metavar="FILE")], model: Model = "") -> None:
-    """Add a history of prompts (JSON lines with prompt, time, session) to the prompt log."""
+    """Import a history of prompts into the prompt log.
+
+    FILE holds JSON lines with prompt, time and, if at all possible, session.
+    """
     name = str(file)
     try:
         with file.open(encoding="utf-8-sig") as lines:

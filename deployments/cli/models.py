@@ -1,5 +1,6 @@
 """`dyeworks models`: the configurations of models, one YAML file each."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,14 +15,17 @@ from tasks.core.installation import open_installation
 from tasks.core.registry.models import apply_config, configuration, configurations, model_names
 from tasks.core.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="Configurations of models: apply, list, show, check.")
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files, or folders of them.")]
+app = typer.Typer(no_args_is_help=True, help="Configurations of models: apply, check, list, show, history.")
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files, or folders of them.")]
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 
 @app.command("apply")
 def apply(files: Files) -> None:
-    """Put configurations in force: versions are kept, and the same one again changes nothing."""
+    """Put configurations in force.
+
+    Every version is kept; the same configuration again changes nothing.
+    """
     models = [read_model(file) for file in expanded(files)]
     store = open_installation().store
     for model in models:
@@ -30,20 +34,24 @@ def apply(files: Files) -> None:
 
 @app.command("check")
 def check(files: Files) -> None:
-    """Check files without a store; every fault of every file is listed."""
-    faults = list[str]()
+    """Check files without a store.
+
+    Every fault of every file is listed.
+    """
+    faults = 0
     for file in expanded(files):
         try:
             print(f"{file}: model {read_model(file).name} is valid")
         except DyeworksError as error:
-            faults.append(str(error))
+            faults += 1
+            print(f"dyeworks: {error}", file=sys.stderr)
     if faults:
-        raise SettingError("models", "; ".join(faults))
+        raise typer.Exit(1)
 
 
 @app.command("list")
 def list_models() -> None:
-    """List the models of the store, with the number of the configuration in force."""
+    """List the models of the store."""
     store = open_installation().store
     found = [configuration(store, name) for name in model_names(store)]
     for version in found:
@@ -55,7 +63,10 @@ def list_models() -> None:
 
 @app.command("show")
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show the configuration in force, resolved: what runs are sent."""
+    """Show the configuration in force, as a file to apply.
+
+    Preset and overrides are resolved into whole specifications.
+    """
     model = configuration(open_installation().store, name).config
     print(model.model_dump_json(indent=2) if as_json else as_yaml(model))
 

@@ -1,4 +1,4 @@
-"""`dyeworks replay`: past drift checks, decided anew by another policy or other thresholds."""
+"""`dyeworks replay`: past drift checks, decided again by another policy or other thresholds."""
 
 import json
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ def replay(
     as_json: AsJson = False,
     model: Model = "",
 ) -> None:
-    """Decide past drift checks anew: what another policy, or other thresholds, would have started.
+    """Decide past drift checks again, by another policy.
 
-    FILE is a preset of which `policy` and the thresholds under `monitor.drift` are read; what it does not name stays as
-    the model's preset has it.
+    Shows what another policy, or other thresholds, would have started. FILE is a preset of which `policy` and the
+    thresholds under `monitor.drift` are read; what it does not name stays as the model's preset has it.
     """
     installation = open_installation()
     checks = replayed(installation, installation.model(model), policy_file, days)

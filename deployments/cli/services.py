@@ -14,10 +14,9 @@ from tasks.core.errors import SettingError
 
 HOME = Path("build/up")
 EXAMPLES = ROOT / "infra" / "models"
-Home = Annotated[Path, typer.Option("--home", help="Folder for all that the services keep.")]
-Models = Annotated[
-    Path | None, typer.Option("--models", help="YAML file of a model, or folder of them, to apply first.")
-]
+Home = Annotated[Path, typer.Option("--home", help="Folder for all that the services write.")]
+Models = Annotated[Path, typer.Option("--models", help="Model's YAML file, or folder of them.", show_default="example")]
+Applied = Annotated[Path | None, typer.Option("--models", help="Model's YAML file, or folder of them, to apply first.")]
 outbox = typer.Typer(no_args_is_help=True, help="Events that wait for the Prefect server.")
 
 
@@ -32,12 +31,16 @@ def demo(
     data: Annotated[
         Path | None, typer.Option("--data", help="A folder of pictures, in place of the demo's own.")
     ] = None,
-    folder: Annotated[Path, typer.Option("--folder", help="Where everything is kept.")] = Path("build/demo"),
-    model: Annotated[Path, typer.Option("--model", help="YAML file of the model.")] = EXAMPLES / "adire.yaml",
+    folder: Annotated[Path, typer.Option("--folder", help="Folder for all that this writes.")] = Path("build/demo"),
+    model: Annotated[Path, typer.Option("--model", help="YAML file of the model.", show_default="example")] = EXAMPLES
+    / "adire.yaml",
     scale: Annotated[Path | None, typer.Option("--scale", help="JSON with other numbers, for tests.")] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier demo that was cut off.")] = False,
 ) -> None:
-    """Run the whole ring once on this machine; cut off at any moment and started again, it resumes."""
+    """Run the whole ring once on this machine.
+
+    Killed at any moment and started again, it resumes.
+    """
     from deployments.demo.play import play_demo
 
     if data and not data.is_dir():
@@ -47,7 +50,10 @@ def demo(
 
 
 def up(home: Home = HOME, models: Models = EXAMPLES, model: Model = "") -> None:
-    """Run all services on free ports until ctrl-C, and print their addresses."""
+    """Run all services on free ports until ctrl-C.
+
+    The models are applied into their store first. With several of them, --model names the storefront's.
+    """
     from deployments.stack import Stack, stop_leftovers
 
     if home.exists():
@@ -79,18 +85,27 @@ def down(home: Home = HOME) -> None:
 
 def serve(
     service: Annotated[Service, typer.Argument()],
-    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port")] = 8000,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="Port to listen at.")] = 8000,
     model: Model = "",
 ) -> None:
-    """Run a public process; it refuses to listen beyond loopback with a default secret."""
+    """Run the storefront or the webhook as a public process.
+
+    It refuses to listen beyond loopback with a default or short secret. --model is the storefront's.
+    """
     from deployments.serve import serve_until_signal
 
+    if model and service is Service.WEBHOOK:
+        raise typer.BadParameter("the webhook serves all models", param_hint="--model")
     raise typer.Exit(serve_until_signal(service.value, host, port, model))
 
 
-def bootstrap(models: Models = None) -> None:
-    """Create or correct what deployments need: work pools, limits, automations, variables; before `prefect deploy`."""
+def bootstrap(models: Applied = None) -> None:
+    """Create what the deployments need on the Prefect server.
+
+    That is work pools, limits, automations and variables; run it before `prefect deploy --all`. Again it changes
+    nothing but what is not as it must be.
+    """
     from deployments.bootstrap import bootstrap as create
     from deployments.cli.models import applied, expanded
     from tasks.core.config.model import read_model
@@ -106,7 +121,10 @@ def bootstrap(models: Models = None) -> None:
 def resend(
     count: Annotated[int, typer.Option("--count", min=0, help="Newest sent events that are sent once more.")] = 3,
 ) -> None:
-    """Send what waits, and the newest sent events once more: a Prefect server that was killed may have lost them."""
+    """Send events that wait, and the newest sent ones once more.
+
+    A Prefect server that was killed may have lost those that it had just taken.
+    """
     from tasks.core.installation import open_installation
     from tasks.core.outbox import replay, send_all
 

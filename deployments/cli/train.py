@@ -17,10 +17,11 @@ def train(
     base: Annotated[str, typer.Option("--base", help="Base model of a preset: a folder or a Hub id.")] = "",
     trigger: Annotated[str, typer.Option("--trigger", help="Trigger word of a preset.")] = "",
 ) -> None:
-    """Train a LoRA with no server, on a store under --out; the finished adapter is in --out/adapter.
+    """Train a LoRA of a folder of pictures, with no server.
 
-    Killed and started again it resumes from its last checkpoint; SIGTERM writes one first and exits with 143. With
-    another SPEC or other pictures it is another training, and needs a folder of its own.
+    Everything is written under --out, the finished adapter to --out/adapter. Killed and started again it resumes from
+    its last checkpoint; SIGTERM writes one first and exits with 143. With another SPEC or other pictures it is another
+    training, and needs a folder of its own.
     """
     from tasks.core.training.local import train_folder
     from tasks.core.training.termination import raising

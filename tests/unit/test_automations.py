@@ -37,56 +37,59 @@ def rendered(name: str, context: dict[str, Any]) -> dict[str, Any]:
     return dict(hydrate(templates, how)["spec"])
 
 
-def started_again(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def restarted(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """The `spec` of the run that an automation starts when one with these parameters has crashed."""
     return rendered(name, {"flow_run": SimpleNamespace(parameters=parameters)})
 
 
-def test_a_crashed_training_is_started_again_with_what_it_was_asked() -> None:
+def test_a_crashed_training_is_restarted_with_what_it_was_asked() -> None:
     asked = TrainRequest.model_validate(
         {"dataset": "cloth", "demand": ["{{ red }} dots", "<'>"], "train": {"steps": 7, "prior": {"weight": 0.5}}}
-        | {"dry_run": True}
+        | {"model": "adire", "version": "v1", "base": "cloth/base@0f2b3c", "key": "3f2ac0ffee", "dry_run": True}
     )
-    made = started_again("a crashed training is started again", {"spec": asked.model_dump(mode="json")})
+    assert asked.model_fields_set == TrainRequest.model_fields.keys() - {"attempt"}
+    made = restarted("a crashed training is started again", {"spec": asked.model_dump(mode="json")})
     assert TrainRequest.model_validate(made) == asked.model_copy(update={"attempt": 2})
 
 
 @pytest.mark.parametrize("parameters", [{}, {"spec": {}}])
-def test_a_crashed_training_of_the_defaults_is_started_again(parameters: dict[str, Any]) -> None:
-    made = started_again("a crashed training is started again", parameters)
+def test_a_crashed_training_of_the_defaults_is_restarted(parameters: dict[str, Any]) -> None:
+    made = restarted("a crashed training is started again", parameters)
     assert TrainRequest.model_validate(made) == TrainRequest(attempt=2)
 
 
 @pytest.mark.parametrize("parameters", [{"spec": {"attempt": 8}}, {"speck": {}}, {"spec": {}, "steps": 5}])
-def test_a_training_is_not_started_again_for_ever_nor_with_what_it_cannot_take(parameters: dict[str, Any]) -> None:
-    made = started_again("a crashed training is started again", parameters)
+def test_a_training_is_not_restarted_for_ever_nor_with_what_it_cannot_take(parameters: dict[str, Any]) -> None:
+    made = restarted("a crashed training is started again", parameters)
     with pytest.raises(ValidationError, match="attempt"):
         TrainRequest.model_validate(made)
 
 
-def test_a_crashed_retrain_is_started_again_and_counts() -> None:
+def test_a_crashed_retrain_is_restarted_and_counts() -> None:
     name, asked = "a crashed retrain is started again", {"cause": "drift", "decision": "d1", "report": "r1"}
-    second = started_again(name, {"spec": asked})
+    asked |= {"model": "adire", "dataset": "cloth"}
+    assert asked.keys() == RetrainRequest.model_fields.keys() - {"attempt"}
+    second = restarted(name, {"spec": asked})
     assert RetrainRequest.model_validate(second) == RetrainRequest.model_validate(asked | {"attempt": 2})
-    assert started_again(name, {"spec": second})["attempt"] == 3
+    assert restarted(name, {"spec": second})["attempt"] == 3
 
 
 @pytest.mark.parametrize(
     "asked",
     [
         {"leaves": 7, "actor": "storefront guard", "reason": """it's "{{ not }}" a LoRA: {'a': 1}, 100 % <b>"""},
-        {"generation": 3, "actor": "ada", "reason": "too blue"},
+        {"model": "adire", "generation": 3, "actor": "ada", "reason": "too blue"},
         {"actor": "ada"},
         {},
     ],
 )
-def test_a_crashed_roll_back_is_started_again_and_counts(asked: dict[str, Any]) -> None:
+def test_a_crashed_roll_back_is_restarted_and_counts(asked: dict[str, Any]) -> None:
     name = "a crashed roll-back is started again"
-    second = started_again(name, {"spec": asked})
+    second = restarted(name, {"spec": asked})
     assert RollBackRequest.model_validate(second, strict=True) == RollBackRequest.model_validate(asked | {"attempt": 2})
     assert validate({"spec": second}, roll_back.parameters.model_dump(mode="json")) == []
-    assert started_again(name, {"spec": second}) == second | {"attempt": 3}
-    assert started_again(name, {}) == started_again(name, {"spec": {}})
+    assert restarted(name, {"spec": second}) == second | {"attempt": 3}
+    assert restarted(name, {}) == restarted(name, {"spec": {}})
 
 
 def test_a_roll_back_is_tried_again_as_the_guard_asks_for_it_once() -> None:
@@ -95,8 +98,8 @@ def test_a_roll_back_is_tried_again_as_the_guard_asks_for_it_once() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{"spec": {"attempt": 8}}, {"speck": {}}])
-def test_a_roll_back_is_not_started_again_for_ever(parameters: dict[str, Any]) -> None:
-    made = started_again("a crashed roll-back is started again", parameters)
+def test_a_roll_back_is_not_restarted_for_ever(parameters: dict[str, Any]) -> None:
+    made = restarted("a crashed roll-back is started again", parameters)
     with pytest.raises(ValidationError, match="attempt"):
         RollBackRequest.model_validate(made)
 

@@ -34,9 +34,9 @@ def test_people_are_told_of_a_withdrawal_while_a_place_is_down(
     lifecycle.notify_withdrawal(asked, lifecycle.withdraw_generation.fn(asked))
     (notice,) = events.posted
     assert f"Release {done.release} of model {model.name} was withdrawn" in notice["text"]
-    for told in (notice["text"], *pages):
-        assert "Not withdrawn there yet, reconcile-champion goes on with it: " in told
-        assert str(tmp_path / "public") in told
+    for text in (notice["text"], *pages):
+        assert "Not withdrawn there yet, reconcile-champion goes on with it: " in text
+        assert str(tmp_path / "public") in text
 
 
 def test_people_are_told_before_reconcile_fails_for_the_place() -> None:

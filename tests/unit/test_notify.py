@@ -82,11 +82,11 @@ def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block])
     assert people.posted == [{"title": NOTICE.subject, "said": NOTICE.text}]
 
 
-@pytest.mark.parametrize(("status", "told"), [(404, "404"), (500, "500"), (503, "503")])
-def test_an_answer_that_is_none_is_told(people: EventsServer, block: list[Block], status: int, told: str) -> None:
+@pytest.mark.parametrize(("status", "answer"), [(404, "404"), (500, "500"), (503, "503")])
+def test_an_answer_that_is_none_is_reported(people: EventsServer, block: list[Block], status: int, answer: str) -> None:
     people.status = status
     with pytest.raises(
-        NotificationUndelivered, match=f"the answer was {told}; check DYEWORKS_NOTIFY_WEBHOOK"
+        NotificationUndelivered, match=f"the answer was {answer}; check DYEWORKS_NOTIFY_WEBHOOK"
     ) as caught:
         send_by_webhook(secret(people), NOTICE)
     assert "s3cr3t" not in str(caught.value)
@@ -99,13 +99,13 @@ def test_an_answer_that_is_none_is_told(people: EventsServer, block: list[Block]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/s3cr3t", "s3cr3t", "http://[s3cr3t", "ftp://127.0.0.1/s3cr3t"])
-def test_a_url_that_leads_nowhere_is_told_without_it(people: EventsServer, url: str) -> None:
+def test_a_url_that_leads_nowhere_is_reported_without_it(people: EventsServer, url: str) -> None:
     with pytest.raises(NotificationUndelivered, match="DYEWORKS_NOTIFY_WEBHOOK") as caught:
         send_by_webhook(url, NOTICE)
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_block_of_another_kind_is_told(people: EventsServer, block: list[Block]) -> None:
+def test_a_block_of_another_kind_is_reported(people: EventsServer, block: list[Block]) -> None:
     block[0] = Secret(value="s3cr3t")
     with pytest.raises(NotificationUndelivered, match="'secret/team' is a Secret, which cannot notify"):
         send_by_block("secret/team", NOTICE)
@@ -139,11 +139,11 @@ def test_with_nobody_to_tell_nothing_is_sent(people: EventsServer, applied: Mode
     assert people.paths == []
 
 
-def test_a_roll_back_that_was_none_is_not_told(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(module, "notify", lambda notice: told.append(notice.subject))
+def test_a_roll_back_that_was_none_is_not_reported(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects: list[str] = []
+    monkeypatch.setattr(module, "notify", lambda notice: subjects.append(notice.subject))
     request = RollBackRequest(leaves=4, actor="storefront guard", reason="too blue!")
     notify_roll_back(rolled_back("ab12", 3), request)
-    assert told == []
+    assert subjects == []
     notify_roll_back(rolled_back("ab12", 3, "storefront guard"), request)
-    assert told == ["adire: rolled back to generation 3 (release ab12)"]
+    assert subjects == ["adire: rolled back to generation 3 (release ab12)"]

@@ -16,20 +16,20 @@ NESTED: dict[str, type[Spec]] = {"prior": PriorSpec, "validation": ValidationSpe
 
 def ranges(metadata: list[object]) -> dict[str, object]:
     """What the constraints of a field are in a schema."""
-    told: dict[str, object] = {}
+    schema: dict[str, object] = {}
     for limit in metadata:
         match limit:
             case Ge():
-                told["minimum"] = limit.ge
+                schema["minimum"] = limit.ge
             case Gt():
-                told["exclusiveMinimum"] = limit.gt
+                schema["exclusiveMinimum"] = limit.gt
             case Le():
-                told["maximum"] = limit.le
+                schema["maximum"] = limit.le
             case Lt():
-                told["exclusiveMaximum"] = limit.lt
+                schema["exclusiveMaximum"] = limit.lt
             case MultipleOf():
-                told["multipleOf"] = limit.multiple_of
-    return told
+                schema["multipleOf"] = limit.multiple_of
+    return schema
 
 
 @pytest.mark.parametrize("kind", [TrainSpec, *NESTED.values()])
@@ -38,27 +38,27 @@ def test_every_field_is_there_with_its_description_and_range(kind: type[Spec]) -
     assert shown["additionalProperties"] is False
     assert set(shown["properties"]) == set(kind.model_fields)
     for name, field in kind.model_fields.items():
-        told = shown["properties"][name]
+        schema = shown["properties"][name]
         if kind is TrainSpec and name in NESTED:
-            assert told["$ref"] == f"#/definitions/{NESTED[name].__name__}"
+            assert schema["$ref"] == f"#/definitions/{NESTED[name].__name__}"
             assert SCHEMA["definitions"][NESTED[name].__name__]["description"]
             continue
         assert field.description
-        assert told["description"] == field.description
-        assert ranges(field.metadata).items() <= told.items()
-        assert told["type"] not in {"integer", "number"} or {"minimum", "exclusiveMinimum"} & set(told), name
-        assert told["type"] != "string" or {"enum", "pattern"} & set(told) or name == "sample_prompt", name
+        assert schema["description"] == field.description
+        assert ranges(field.metadata).items() <= schema.items()
+        assert schema["type"] not in {"integer", "number"} or {"minimum", "exclusiveMinimum"} & set(schema), name
+        assert schema["type"] != "string" or {"enum", "pattern"} & set(schema) or name == "sample_prompt", name
 
 
 def test_the_form_reaches_every_nested_specification() -> None:
-    nested = {name for name, told in SCHEMA["definitions"]["TrainSpec"]["properties"].items() if "$ref" in told}
+    nested = {name for name, schema in SCHEMA["definitions"]["TrainSpec"]["properties"].items() if "$ref" in schema}
     assert nested == set(NESTED)
     choices = SCHEMA["definitions"]["TrainRequest"]["properties"]["train"]["anyOf"]
     assert {"$ref": "#/definitions/TrainSpec"} in choices
 
 
 @pytest.mark.parametrize(
-    ("train", "told"),
+    ("train", "fault"),
     [
         ({"stpes": 5}, "stpes"),
         ({"prior": {"wieght": 1}}, "wieght"),
@@ -71,8 +71,8 @@ def test_the_form_reaches_every_nested_specification() -> None:
         ({"precision": "fp8"}, "fp8"),
     ],
 )
-def test_what_is_misspelt_or_of_another_type_is_refused(train: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_what_is_misspelt_or_of_another_type_is_refused(train: dict[str, object], fault: str) -> None:
+    with pytest.raises(ValidationError, match=fault):
         validate({"spec": {"train": train}}, SCHEMA, raise_on_error=True)
 
 

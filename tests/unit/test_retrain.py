@@ -19,9 +19,10 @@ from tasks import outcomes, retrain
 from tasks.core.config.base import Spec
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec, PolicySpec
-from tasks.core.config.requests import PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
+from tasks.core.config.requests import EvaluateRequest, PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import DyeworksError, StageCancelled, StageFailed
+from tasks.core.evaluation.plan import plan_evaluation
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.registry.ledger import history
@@ -51,7 +52,7 @@ def fail(state: State[object], decision: str) -> None:
     record_failure(cast(Flow[..., object], retrain_model), run, state)
 
 
-def test_a_failure_costs_what_its_training_took_and_is_told_once(
+def test_a_failure_costs_what_its_training_took_and_is_recorded_once(
     folder: FolderStore, model: ModelConfig, tmp_path: Path, failure: State[object]
 ) -> None:
     draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
@@ -122,30 +123,42 @@ def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
 
 
 class Stages:
-    """Does what the stages' deployments do, in this process; while the first evaluation runs, others change things."""
+    """Does what the stages' deployments do, in this process; others change things before or in the first evaluation."""
 
-    def __init__(self, store: FolderStore, model: ModelConfig, meanwhile: Callable[[], object]) -> None:
-        self.store, self.model, self.meanwhile = store, model, [meanwhile]
+    def __init__(
+        self, store: FolderStore, model: ModelConfig, meanwhile: Callable[[], object], early: bool = False
+    ) -> None:
+        self.store, self.model, self.meanwhile, self.early = store, model, [meanwhile], early
         self.names: list[str] = []
 
     def run(self, name: str, spec: Spec, key: str) -> None:
         self.names.append(name)
-        if isinstance(spec, PromoteRequest):
-            try:
+        try:
+            if isinstance(spec, PromoteRequest):
                 promote(installed(self.store), self.model, spec)
-            except DyeworksError as error:
-                raise StageFailed(name, "run", str(error)) from error
-            return
-        measured(self.store, "mine", len(history(self.store, self.model.name)), name=key)
+            elif isinstance(spec, EvaluateRequest):
+                self.evaluate(spec)
+        except DyeworksError as error:
+            raise StageFailed(name, "run", str(error)) from error
+
+    def evaluate(self, spec: EvaluateRequest) -> None:
+        if self.early and self.meanwhile:
+            self.meanwhile.pop()()
+        plan = plan_evaluation(installed(self.store), self.model, spec)
+        measured(self.store, "mine", len(history(self.store, self.model.name)), name=plan.key)
         while self.meanwhile:
             self.meanwhile.pop()()
 
 
 def competing(
-    store: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]
+    store: FolderStore,
+    model: ModelConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: Callable[[], object],
+    early: bool = False,
 ) -> tuple[Stages, PromotionResult]:
     trained(store, "mine")
-    stages = Stages(store, model, meanwhile)
+    stages = Stages(store, model, meanwhile, early)
     monkeypatch.setattr(retrain, "run_stage", stages.run)
     with disable_run_logger():
         return stages, retrain.compete(RetrainRequest(), TrainRequest(), "mine")
@@ -161,6 +174,24 @@ def test_a_challenger_meets_the_champion_that_was_crowned_meanwhile(
     stages, result = competing(folder, model, monkeypatch, lambda: crowned(folder, model))
     assert stages.names == ["evaluate-challenger", "promote-champion"] * 2
     assert (result.decision.verdict, result.generation) == ("promote", 2)
+
+
+def test_a_champion_that_was_crowned_before_the_evaluation_began_is_the_one_that_it_meets(
+    folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages, result = competing(folder, model, monkeypatch, lambda: crowned(folder, model), early=True)
+    assert stages.names == ["evaluate-challenger", "evaluate-challenger", "promote-champion"]
+    assert (result.decision.verdict, result.generation) == ("promote", 2)
+
+
+def test_an_evaluation_that_cannot_be_reproduced_fails_the_retrain(
+    folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scored_by_another() -> None:
+        monkeypatch.setattr("tasks.core.evaluation.plan.scorer_fingerprint", lambda scorer: "another")
+
+    with pytest.raises(StageFailed, match=r"evaluate-challenger was planned as .* scorer another"):
+        competing(folder, model, monkeypatch, scored_by_another, early=True)
 
 
 def test_a_stage_that_fails_for_another_reason_is_not_tried_against_a_new_champion(

@@ -7,8 +7,8 @@ from tasks.core.errors import PlanMismatch, SettingError
 from tasks.core.gate.statistics import Measure
 from tasks.core.installation import Installation
 from tasks.core.models.identity import scorer_fingerprint
-from tasks.core.registry.ledger import champion, history, served
-from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result
+from tasks.core.registry.ledger import champion
+from tasks.core.registry.results import EvaluationResult, TrainResult, get_result
 from tasks.core.registry.withdrawals import refuse_training
 from tasks.core.store.documents import Document, digest
 
@@ -113,12 +113,3 @@ def won_with(installation: Installation, model: ModelConfig, training: str) -> s
         return ""
     evaluation = get_result(installation.store, model.name, EvaluationResult, current.evaluation)
     return evaluation.key if evaluation.training == training else ""
-
-
-def is_outdated(installation: Installation, model: ModelConfig, evaluation: str) -> bool:
-    """Whether an evaluation is not there, or compared with another release than the one that is served now."""
-    found = find_result(installation.store, model.name, EvaluationResult, evaluation)
-    if found is None:  # the champion changed before it began, and so did its key
-        return True
-    entries = history(installation.store, model.name)
-    return served(entries) != served(entries[: found.champion_generation])

@@ -35,6 +35,7 @@ from tasks.core.registry.results import (
     save_result,
 )
 from tasks.core.store import Store, download_folder
+from tasks.core.store.documents import digest
 from tasks.core.store.probe import require_conditions
 
 
@@ -52,12 +53,13 @@ def promote(installation: Installation, model: ModelConfig, request: PromoteRequ
         raise SettingError("spec.reason", "overruling the gate needs a reason")
     require_conditions(installation.store)
     evaluation = get_result(installation.store, model.name, EvaluationResult, request.evaluation)
-    key = promotion_key(request, model.preset.gate, evaluation.key)
+    spec = request.gate or model.preset.gate
+    key = promotion_key(request, spec, evaluation.key)
     if request.key not in {"", key}:
-        raise PlanMismatch("promote-champion", request.key, key, f"evaluation {evaluation.key}")
+        raise PlanMismatch("promote-champion", request.key, key, f"evaluation {evaluation.key}, gate {digest(spec)}")
     if done := find_result(installation.store, model.name, PromotionResult, key):
         return done
-    decision, entry = gate(evaluation, request.gate or model.preset.gate), None
+    decision, entry = gate(evaluation, spec), None
     if decision.verdict == "promote" or request.actor:
         try:
             entry = _enter(installation, model, evaluation, decision, request)

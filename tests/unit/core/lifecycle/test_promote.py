@@ -8,7 +8,7 @@ import pytest
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import GateSpec
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, RollBackRequest, WithdrawRequest
-from tasks.core.errors import PromotionLost, ReleaseCorrupt, ReleaseWithdrawn, SettingError
+from tasks.core.errors import PlanMismatch, PromotionLost, ReleaseCorrupt, ReleaseWithdrawn, SettingError
 from tasks.core.evaluation.plan import plan_evaluation, won_with
 from tasks.core.gate.evidence import ExtraSeeds
 from tasks.core.gate.statistics import Values
@@ -20,6 +20,7 @@ from tasks.core.registry.ledger import champion, history
 from tasks.core.registry.releases import fetch_release, prefix
 from tasks.core.registry.results import EvaluationResult, get_result, promotion_key, save_result
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import digest
 from tests.adire import NAME, adire, installed
 from tests.candidates import PROMPTS, evaluated, measured
 
@@ -203,3 +204,20 @@ def test_what_was_withdrawn_is_never_promoted(folder: FolderStore, model: ModelC
     with pytest.raises(ReleaseWithdrawn, match="a picture was removed"):
         promote(installed(folder), model, person)
     assert len(history(folder, model.name)) == 3
+
+
+def test_what_a_parent_has_planned_is_gated_or_nothing_is(folder: FolderStore, model: ModelConfig) -> None:
+    first, newest = evaluated(folder, "a", 0), evaluated(folder, "b", 0)
+    asked = PromoteRequest(evaluation=first, gate=model.preset.gate)
+    planned = asked.model_copy(update={"key": promotion_key(asked, model.preset.gate, first)})
+    stricter = model.preset.gate.model_copy(update={"floor": 0.9})
+    for sent, what in (
+        (planned.model_copy(update={"evaluation": newest}), f"evaluation {newest}, gate "),
+        (planned.model_copy(update={"gate": stricter}), f"evaluation {first}, gate {digest(stricter)}"),
+    ):
+        with pytest.raises(PlanMismatch) as caught:
+            promote(installed(folder), model, sent)
+        assert str(caught.value).startswith(f"promote-champion was planned as {planned.key}, this machine makes ")
+        assert what in str(caught.value)
+    assert history(folder, model.name) == []
+    assert promote(installed(folder), adire(preset={"gate": {"floor": 0.9}}), planned).key == planned.key

@@ -1,0 +1,56 @@
+"""The life of a release: adopted, followed by another one, rolled back to, withdrawn."""
+
+import json
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tasks.core.config.requests import PromoteRequest
+from tasks.core.events import Unhealthy, make_event
+from tasks.core.lifecycle.promote import promote
+from tasks.core.models.identity import WEIGHTS
+from tasks.core.outbox import emit
+from tasks.core.store import FolderStore
+from tests.adire import adire, installed
+from tests.candidates import measured, trained
+from tests.e2e.deployments.server import TERMINAL, Server
+from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
+
+pytestmark = pytest.mark.e2e
+
+
+def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, channel = FolderStore(server.store), server.store / "models/adire/channels/champion.json"
+
+    def served() -> tuple[int, str]:
+        pointer = json.loads(channel.read_text())
+        return pointer["generation"], pointer["release"]
+
+    store.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
+    state, message = server.finish("adopt-lora", {"spec": {"source": "adopted/adire", "actor": "ada"}})
+    assert state == "COMPLETED", message
+    number, first = served()
+    assert number == 1
+    mlflow = MlflowClient(tracking_uri=server.environment["MLFLOW_TRACKING_URI"])
+    trained(store, "t2", mlflow.create_run(mlflow.create_experiment("elsewhere")).info.run_id)
+    assert promote(installed(store), adire(), PromoteRequest(evaluation=measured(store, "t2", 1))).generation == 2
+
+    monkeypatch.setenv("PREFECT_API_URL", f"{server.stack.url('server')}/api")
+    reason = """it's "{{ bad }}": {'a': 1}"""
+    payload = Unhealthy(generation=2, release="ab", kind="health", reason=reason)
+    emit(store, make_event("dyeworks.champion.unhealthy", "adire", payload))
+    deployment = server.client.get("/deployments/name/roll-back/roll-back").json()["id"]
+    body = {"deployments": {"id": {"any_": [deployment]}}}
+    (run,) = server.until(lambda: server.client.post("/flow_runs/filter", json=body).json(), "a roll-back")
+    assert run["parameters"] == {"spec": {"model": "adire", "leaves": 2, "actor": "storefront guard", "reason": reason}}
+    ended = server.until(lambda: set(server.states(run["id"])) & TERMINAL, "the roll-back ends")
+    assert ended == {"COMPLETED"}, server.log_of(run["id"])
+    assert served() == (3, first)
+    assert server.label("roll-back") == ("roll-back adire", ["model:adire"])
+
+    withdrawal = {"generation": 1, "actor": "ada", "reason": "a picture was removed", "delete_weights": True}
+    state, message = server.finish("withdraw-release", {"spec": withdrawal})
+    assert state == "COMPLETED", message
+    assert served() == (4, ""), "the bare base"

@@ -1,0 +1,99 @@
+"""`dyeworks models`: a configuration is checked, applied, shown, and its changes are listed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments.cli.app import run
+from tasks.core.config.installation import ROOT
+from tasks.core.registry.models import configuration, configurations, model_names
+from tasks.core.store import FolderStore
+
+EXAMPLE = ROOT / "infra/models/adire.yaml"
+
+
+def written(folder: Path, name: str = "indigo", **fields: object) -> Path:
+    """A model's file."""
+    values = {"name": name, "trigger": "indigo_style", "class_noun": "blue cloth"} | fields
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    return folder / f"{name}.yaml"
+
+
+def told(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    """What a command prints that succeeds."""
+    assert run(["models", *line]) == 0
+    return capsys.readouterr().out
+
+
+def test_apply_says_what_it_changes_and_the_number(
+    tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path)
+    assert told(capsys, "apply", str(file)) == "model indigo: configuration 1 applied\n"
+    assert told(capsys, "apply", str(file)) == "model indigo: unchanged (configuration 1)\n"
+    written(tmp_path, serving={"steps": 20}, overrides={"train": {"steps": 77}})
+    changes = "preset.train.steps: 300 -> 77; serving.steps: 12 -> 20"
+    assert told(capsys, "apply", str(file)) == f"model indigo: configuration 2 applied: {changes}\n"
+    assert [version.number for version in configurations(folder, "indigo")] == [1, 2]
+    lines = told(capsys, "history", "indigo").splitlines()
+    assert [line.split("  ", 2)[::2] for line in lines] == [["1", "applied"], ["2", changes]]
+
+
+def test_a_folder_of_files_is_applied_or_nothing_of_it(
+    tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path)
+    written(tmp_path, "rust", datasets=["rust", "ochre"], base="some/base")
+    broken = written(tmp_path, "zinc", base=5)
+    assert run(["models", "apply", str(tmp_path)]) == 1
+    assert f"dyeworks: {broken}: base: " in capsys.readouterr().err
+    assert model_names(folder) == []
+    broken.unlink()
+    told(capsys, "apply", str(tmp_path))
+    assert told(capsys, "list").splitlines() == [
+        "indigo  configuration 1  base embedded  datasets indigo",
+        "rust  configuration 1  base some/base  datasets rust, ochre",
+    ]
+
+
+def test_check_lists_every_fault_of_every_file_and_needs_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYEWORKS_STORE", str(EXAMPLE / "no-folder"))
+    first = written(tmp_path, "one", triger="x", overrides={"train": {"stpes": 5}})
+    second = written(tmp_path, "two", serving={"steps": 0})
+    assert run(["models", "check", str(first), str(EXAMPLE), str(second)]) == 1
+    out, err = capsys.readouterr()
+    assert out == f"{EXAMPLE}: model adire is valid\n"
+    one, two = err.splitlines()
+    assert one.startswith(f"dyeworks: {first}: ")
+    assert "triger: unknown key, did you mean 'trigger'?" in one
+    assert "preset.train.stpes: unknown key, did you mean 'steps'?" in one
+    assert two.startswith(f"dyeworks: {second}: serving.steps: ")
+
+
+def test_what_is_shown_can_be_applied(tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    told(capsys, "apply", str(EXAMPLE))
+    (tmp_path / "shown.yaml").write_text(told(capsys, "show", "adire"))
+    assert told(capsys, "apply", str(tmp_path / "shown.yaml")) == "model adire: unchanged (configuration 1)\n"
+    as_json = json.loads(told(capsys, "show", "adire", "--json"))
+    assert as_json == configuration(folder, "adire").config.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("verb", ["show", "history"])
+def test_an_unknown_model_is_refused_with_the_known_ones(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told(capsys, "apply", str(EXAMPLE))
+    assert run(["models", verb, "blue"]) == 1
+    assert capsys.readouterr().err == "dyeworks: no model 'blue'; there are adire\n"
+
+
+def test_a_folder_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(["models", "apply", str(tmp_path / "empty")]) == 1
+    assert "holds no YAML file" in capsys.readouterr().err
+
+
+def test_no_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "list") == "no model was applied yet: dyeworks models apply FILE\n"

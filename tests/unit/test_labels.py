@@ -1,0 +1,43 @@
+"""Names of runs: what a run is about, in a word."""
+
+import pytest
+
+from tasks.core.config.base import Spec
+from tasks.core.config.requests import (
+    AdoptRequest,
+    EvaluateRequest,
+    IngestRequest,
+    MonitorRequest,
+    PromoteRequest,
+    PublishRequest,
+    RetrainRequest,
+    SteerRequest,
+    TrainRequest,
+)
+from tasks.labels import STAGE, about, stage_name
+
+
+@pytest.mark.parametrize(
+    ("request_", "word"),
+    [
+        (TrainRequest(key="3f2ac0ffee", dataset="cloth"), "3f2a"),
+        (TrainRequest(dataset="cloth"), "cloth"),
+        (EvaluateRequest(training="ab12cd"), "ab12"),
+        (PromoteRequest(evaluation="77aa00"), "77aa"),
+        (RetrainRequest(cause="drift", dataset="cloth"), "drift"),
+        (IngestRequest(dataset="cloth"), "cloth"),
+        (PublishRequest(generation=7), "7"),
+        (PublishRequest(), ""),
+        (MonitorRequest(), ""),
+        (AdoptRequest(source="adopted/adire"), ""),
+        (SteerRequest(action="resume"), "resume"),
+    ],
+)
+def test_a_request_is_named_by_what_it_is_about(request_: Spec, word: str) -> None:
+    assert about(request_.model_dump(mode="json")) == word
+
+
+def test_a_stage_is_named_by_its_model_its_key_and_its_attempt() -> None:
+    assert stage_name("adire", "train-lora", "3f2ac0ffee", 1) == "retrain adire: train-lora 3f2a"
+    assert stage_name("adire", "train-lora", "3f2ac0ffee", 2) == "retrain adire: train-lora 3f2a #2"
+    assert stage_name("adire", "train-lora", "3f2ac0ffee", 1).startswith(STAGE), "which prefect.yaml leaves alone"
