@@ -97,14 +97,9 @@ def test_cancels_hang_ups_a_crowd_and_a_dead_store_end_nothing(shop: Stack, clie
 
 def test_a_base_model_that_cannot_be_loaded_ends_the_process_with_an_error(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "home")
-    apply_config(FolderStore(stack.home / "store"), adire(base=str(tmp_path / "none")))
-    command = [
-        str(Path(sys.executable).with_name("dyeworks")),
-        "serve",
-        "storefront",
-        "--port",
-        str(stack.ports["storefront"]),
-    ]
+    apply_config(FolderStore(Path(stack.environment["DYEWORKS_STORE"])), adire(base=str(tmp_path / "none")))
+    dyeworks = str(Path(sys.executable).with_name("dyeworks"))
+    command = [dyeworks, "serve", "storefront", "--port", str(stack.ports["storefront"])]
     ended = subprocess.run(
         command, cwd=ROOT, env=stack.environment, capture_output=True, text=True, timeout=300, check=False
     )
