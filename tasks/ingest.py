@@ -11,7 +11,7 @@ from tasks.core.errors import DatasetUnusable
 from tasks.core.installation import Installation, open_installation
 from tasks.core.lifecycle.announcements import decision_events
 from tasks.core.retraining.decisions import record_decision
-from tasks.core.retraining.new_data import decide_on_new_data
+from tasks.core.retraining.policy import decide_on_new_data
 from tasks.timeouts import LONG, SHORT
 
 MOST_ROWS = 200  # of an artifact

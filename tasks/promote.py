@@ -28,7 +28,7 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
     """Keep the decision's document, and put it on the run's page with the picture grids."""
-    from tasks.core.reporting.gate_document import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+    from tasks.core.reporting.gate_page import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
 
     installation, model = open_model(result.model)
     document = write_document(installation, model, request, result)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.core.drift.check import Scan, scan
 from tasks.core.drift.errors import BadEmbeddings
-from tasks.core.drift.kmeans import kmeans, nearest
+from tasks.core.drift.features import kmeans, nearest
 from tasks.core.drift.profile import DriftProfile
 from tasks.core.drift.rows import Floats, Ints, Rows, matrix, unit_rows
 

@@ -11,14 +11,16 @@ from tasks.core.clock import Stopwatch
 from tasks.core.config.model import ModelConfig
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import PlanMismatch, ResultMissing
-from tasks.core.evaluation.extra_seeds import take_extra_seeds
 from tasks.core.evaluation.grid import Thumbnails, grids, samples
 from tasks.core.evaluation.measures import Findings, Measurer, refusals
-from tasks.core.evaluation.plan import EvaluationPlan
+from tasks.core.evaluation.plan import EvaluationPlan, Wanted
 from tasks.core.evaluation.references import References, find_references
 from tasks.core.evaluation.renders import RenderCache, way_of
 from tasks.core.evaluation.session import ComparedModels, EvaluatedModel, RenderSession
-from tasks.core.gate.evidence import Evidence
+from tasks.core.gate.checks import Check
+from tasks.core.gate.decide import settle, unsure
+from tasks.core.gate.evidence import Evidence, ExtraSeeds
+from tasks.core.gate.statistics import Measure, Scores, Values
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.models.identity import WEIGHTS, pinned
@@ -30,6 +32,37 @@ from tasks.core.registry.results import EvaluationResult, TrainResult, find_resu
 from tasks.core.store import Store, download_folder
 from tasks.core.store.documents import read_document
 from tasks.core.tracking import runs
+
+
+def take_extra_seeds(
+    plan: EvaluationPlan, pair: ComparedModels, measurer: Measurer, scores: tuple[Scores, Scores], evidence: Evidence
+) -> tuple[ExtraSeeds, ...]:
+    """Looks until no guard is unsure, or each has had all that it may take."""
+    looks: list[ExtraSeeds] = []
+    for number in range(1, plan.gate.max_looks + 1):
+        decision = settle(*scores, plan.gate, looks, evidence=evidence)
+        for check in unsure(decision):
+            ours, theirs = (_values(plan, model, measurer, check, number) for model in (pair.challenger, pair.champion))
+            looks.append(ExtraSeeds(check=check.name, challenger=ours, champion=theirs))
+    return tuple(looks)
+
+
+def _values(plan: EvaluationPlan, model: EvaluatedModel, measurer: Measurer, check: Check, look: int) -> Values:
+    if check.measure is None:
+        return {}
+    wanted: Wanted = {check.measure: prompts_of(plan, check.measure)}
+    return measurer.measure(model, wanted, seeds_of(plan, look)).scores[check.measure]
+
+
+def seeds_of(plan: EvaluationPlan, look: int) -> tuple[int, ...]:
+    """The seeds of a further look, counted from 1: as many as the first look's, and none of those of any other."""
+    first, count = max(plan.spec.seeds) + 1, len(plan.spec.seeds)
+    return tuple(range(first + (look - 1) * count, first + look * count))
+
+
+def prompts_of(plan: EvaluationPlan, measure: Measure) -> tuple[str, ...]:
+    """The prompts that a guard looks at; prompt fidelity is guarded on the fixed ones alone."""
+    return plan.fixed if measure == "prompt_fidelity" else plan.wanted[measure]
 
 
 def save_evaluation(

@@ -1,6 +1,7 @@
-"""From an evaluation to the ledger: gate, release, entry."""
+"""From an evaluation to the ledger: eligibility, gate, release, entry."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.core import clock
@@ -19,12 +20,12 @@ from tasks.core.errors import (
 from tasks.core.gate.checks import refused
 from tasks.core.gate.decide import GateDecision, settle
 from tasks.core.installation import Installation
-from tasks.core.lifecycle.eligibility import require_eligible
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.publishing.card import SAMPLES, write_card
 from tasks.core.publishing.card_facts import facts_of
 from tasks.core.registry import ledger
-from tasks.core.registry.releases import ReleaseManifest, write_release
+from tasks.core.registry.ledger import Entry
+from tasks.core.registry.releases import ReleaseManifest, made_from, write_release
 from tasks.core.registry.results import (
     EvaluationResult,
     PromotionResult,
@@ -34,9 +35,36 @@ from tasks.core.registry.results import (
     promotion_key,
     save_result,
 )
+from tasks.core.registry.withdrawals import refuse_training
 from tasks.core.store import Store, download_folder
 from tasks.core.store.documents import digest
 from tasks.core.store.probe import require_conditions
+
+
+def require_eligible(store: Store, model: str, entries: Sequence[Entry], training: str, asked: bool) -> None:
+    """Let the LoRA of a training through to its promotion, which a person has asked for or not.
+
+    It is known by its training: another card makes another release of it.
+
+    Raises:
+        ReleaseWithdrawn: it was taken back for good.
+        ReleaseAbandoned: a roll-back left it, and no person asks for it again.
+    """
+    refuse_training(store, model, training)
+    if not asked and (left_by := _left_by(store, model, entries, training)):
+        raise ReleaseAbandoned(left_by.abandons, left_by.generation)
+
+
+def _left_by(store: Store, model: str, entries: Sequence[Entry], training: str) -> Entry | None:
+    """The roll-back that left this LoRA, unless it came back since."""
+    known = {r: made_from(store, model, r) for r in {e.abandons for e in entries if e.abandons}}
+    mine = {release for release, origin in known.items() if origin == training}
+    for entry in reversed(entries if mine else ()):
+        if entry.abandons in mine:
+            return entry
+        if entry.release and made_from(store, model, entry.release) == training:
+            return None
+    return None
 
 
 def promote(installation: Installation, model: ModelConfig, request: PromoteRequest) -> PromotionResult:

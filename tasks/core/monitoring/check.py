@@ -15,7 +15,7 @@ from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.explanation import WindowExplanation, explain_window, largest_share, session_advice
-from tasks.core.monitoring.log_cache import Hour, forget_hours, read_hours
+from tasks.core.monitoring.log_cache import Hour, forget_hours, read_hours, window_state
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.reference import (
     find_record,
@@ -28,7 +28,6 @@ from tasks.core.monitoring.reference import (
     session_groups,
     suffices,
 )
-from tasks.core.monitoring.states import window_state
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.store.documents import render
 from tasks.core.traffic.prompt_log import PromptLine

@@ -1,4 +1,4 @@
-"""The prompt log by hours: an hour that was read once is read again as one object, and what came late with it."""
+"""The prompt log by hours, with what a check caches of each: its lines as one object, and its state of the detector."""
 
 import gzip
 import zlib
@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from tasks.core.drift import DriftProfile, WindowState
+from tasks.core.drift.errors import StateUnusable
+from tasks.core.drift.rows import Floats, Ints, fold_of
+from tasks.core.drift.state import placed_state
 from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest, parse
@@ -104,3 +108,38 @@ def _drop(store: Store, model: str, unwanted: Callable[[str], bool]) -> None:
     for key in list(store.list(prefix)):
         if unwanted(key.removeprefix(prefix)):
             store.delete(key)
+
+
+def window_state(
+    store: Store, model: str, profile: DriftProfile, hours: list[Hour], rows: Floats, groups: Ints
+) -> WindowState:
+    """The state of all rows, float32 [n, d] in the order of the hours, with their groups int64 [n].
+
+    States of whole hours are kept; those that no longer lie in the window, or belong to another profile, are dropped.
+    """
+    prefix = f"drift/{model}/states/"
+    empty = WindowState.empty(profile.features, profile.card.spec.folds)
+    total, place, used = empty, 0, set()
+    for hour in hours:
+        mine = slice(place, place + len(hour.lines))
+        place = mine.stop
+        key = f"{prefix}{profile.digest}/{hour.start:%Y-%m-%dT%H}-{hour.identity}.safetensors"
+        if hour.whole and (kept := _kept(store, key, empty)):
+            state = kept
+        else:
+            fold = fold_of(groups[mine], profile.card.spec.folds)
+            state = placed_state(profile.features.place(rows[mine]), fold, empty)
+            if hour.whole:
+                store.write(key, state.to_bytes())
+        used.add(key)
+        total += state
+    for key in set(store.list(prefix)) - used:
+        store.delete(key)
+    return total
+
+
+def _kept(store: Store, key: str, like: WindowState) -> WindowState | None:
+    try:
+        return WindowState.from_bytes(store.read(key), like)
+    except (ObjectMissing, StateUnusable):
+        return None

@@ -1,4 +1,4 @@
-"""The retrain policy: a pure function of what was seen, what was decided before, and the time."""
+"""The retrain policy, a pure function of the situation; and what it decides on a new dataset version."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,9 +6,14 @@ from typing import Unpack
 
 from pydantic import Field
 
+from tasks.core import clock
+from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import PolicySpec
+from tasks.core.data.dataset import Manifest, pictures_since
+from tasks.core.registry import ledger
 from tasks.core.registry.ledger import Entry
-from tasks.core.retraining.decisions import Action, Cause, Details, RetrainDecision, make_decision
+from tasks.core.retraining.decisions import Action, Cause, Details, RetrainDecision, make_decision, read_decisions
+from tasks.core.store import Store
 from tasks.core.store.documents import Document
 
 RECENT = 5  # retrains whose mean cost is what the next is expected to take
@@ -163,3 +168,25 @@ def in_flight(situation: Situation, spec: PolicySpec) -> RetrainDecision | None:
 
 def _retrains(situation: Situation) -> list[RetrainDecision]:
     return [d for d in situation.history if d.action == "retrain"]
+
+
+def decide_on_new_data(
+    store: Store, model: ModelConfig, manifest: Manifest, again: bool = False
+) -> RetrainDecision | None:
+    """The decision; None when the version was decided on.
+
+    With `again`, a version that was declined is looked at once more, and returned only if it now starts a retrain.
+    """
+    entries = tuple(ledger.history(store, model.name))
+    now, spec = clock.now(), model.preset.policy
+    history = tuple(read_decisions(store, model.name, REMEMBERED))
+    before = [d for d in history if d.cause == "data" and d.dataset_version == manifest.version]
+    if before and (not again or before[-1].action == "retrain"):
+        return None
+    situation = Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
+    new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
+    ruling = on_data(new, situation, spec)
+    if again and ruling[0] != "retrain":
+        return None
+    about = manifest.version
+    return make_retrain_decision("data", ruling, situation, spec, about, dataset=manifest.dataset, new_pictures=new)

@@ -1,11 +1,14 @@
-"""MLflow: runs by the stage's key, and metrics in batches."""
+"""MLflow: runs by the stage's key, metrics in batches, and tags that name the code that made a run."""
 
 import json
 import os
+import subprocess
 import time
+import tomllib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,6 +20,7 @@ from PIL import Image
 from sqlalchemy import make_url
 
 from tasks.core.clock import Throttle
+from tasks.core.config.installation import ROOT
 from tasks.core.errors import Terminated
 
 KEY_TAG = "dyeworks.key"
@@ -157,3 +161,40 @@ class Tracker:
             self.fault = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             return False
         return True
+
+
+PACKAGES = ("torch", "diffusers", "peft", "transformers", "accelerate", "numpy")
+
+
+def provenance(root: Path = ROOT) -> dict[str, str]:
+    """Tags of a run: `mlflow.source.git.commit` only in a checkout, the versions everywhere."""
+    commit = git_commit(root)
+    return (
+        ({"mlflow.source.git.commit": commit} if commit else {})
+        | {"dyeworks.version": own_version(root)}
+        | {f"package.{name}": metadata.version(name) for name in PACKAGES}
+    )
+
+
+def git_commit(root: Path) -> str:
+    """The commit that is checked out at `root`, with `-dirty` if files differ from it; empty outside a checkout."""
+    line = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def own_version(root: Path) -> str:
+    """The version that pyproject.toml states; that of the installed package where there is none."""
+    try:
+        version: str = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    except FileNotFoundError:
+        try:
+            version = metadata.version("dyeworks")
+        except metadata.PackageNotFoundError:
+            version = "unknown"
+    return version

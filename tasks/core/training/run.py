@@ -15,7 +15,7 @@ from tasks.core.installation import Installation
 from tasks.core.registry.results import TrainResult, find_result, save_result
 from tasks.core.store import upload_folder
 from tasks.core.tracking import runs
-from tasks.core.tracking.provenance import provenance
+from tasks.core.tracking.runs import provenance
 from tasks.core.training.distributed import Ranks
 from tasks.core.training.fit import check, fit
 from tasks.core.training.launch import fit_in_processes

@@ -18,7 +18,7 @@ from tasks.core.models.kohya import save_kohya
 from tasks.core.models.pipeline import Pipeline
 from tasks.core.models.rendering import pictures_of
 from tasks.core.store import Store
-from tasks.core.tracking.provenance import PACKAGES
+from tasks.core.tracking.runs import PACKAGES
 from tasks.core.training.checkpoints import Checkpoint, Validated, check_spec, newest_checkpoint, save_checkpoint
 from tasks.core.training.dataset import Lesson, prepare
 from tasks.core.training.distributed import Ranks

@@ -24,11 +24,10 @@ from tasks.core.data.dataset import ingest, manifest_key
 from tasks.core.data.split import split
 from tasks.core.errors import PlanMismatch, ReleaseWithdrawn, ResultMissing, SettingError
 from tasks.core.evaluation.calibration import calibration_scores
-from tasks.core.evaluation.extra_seeds import seeds_of
 from tasks.core.evaluation.measures import Fault, Findings, refusals
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.references import find_references
-from tasks.core.evaluation.run import evaluate
+from tasks.core.evaluation.run import evaluate, seeds_of
 from tasks.core.gate.decide import GateDecision, decide
 from tasks.core.gate.statistics import MEASURES, Scores
 from tasks.core.lifecycle.promote import gate

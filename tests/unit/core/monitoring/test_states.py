@@ -10,9 +10,8 @@ from tasks.core.drift import DriftProfile, DriftSpec, WindowState, check, fit_pr
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.rows import Floats, fold_of
 from tasks.core.drift.state import placed_state
-from tasks.core.monitoring.log_cache import Hour
+from tasks.core.monitoring.log_cache import Hour, window_state
 from tasks.core.monitoring.reference import session_groups
-from tasks.core.monitoring.states import window_state
 from tasks.core.traffic.prompt_log import PromptLine
 from tests.shop import MODEL, NOW, CountingStore, line
 from tests.worlds import World

@@ -18,7 +18,7 @@ from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, Stor
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.publishing.stores import publish_to_store
+from tasks.core.publishing.places import publish_to_store
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release, prefix

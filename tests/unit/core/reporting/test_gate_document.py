@@ -11,7 +11,7 @@ from tasks.core.config.requests import PromoteRequest
 from tasks.core.lifecycle.promote import promote
 from tasks.core.models.images import png
 from tasks.core.registry.results import EvaluationResult, get_result, save_result
-from tasks.core.reporting.gate_document import Written, write_document
+from tasks.core.reporting.gate_page import Written, write_document
 from tasks.core.store import FolderStore
 from tests.adire import NAME, installed
 from tests.candidates import evaluated

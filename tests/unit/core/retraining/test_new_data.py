@@ -10,7 +10,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import Manifest, ingest
 from tasks.core.retraining.decisions import Action, RetrainDecision, record_decision
-from tasks.core.retraining.new_data import decide_on_new_data
+from tasks.core.retraining.policy import decide_on_new_data
 from tasks.core.store import FolderStore
 from tests.adire import adire
 

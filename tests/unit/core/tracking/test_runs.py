@@ -19,7 +19,7 @@ from tasks.core.config.installation import ROOT
 from tasks.core.config.training import ComputeSpec, PriorSpec, TrainSpec
 from tasks.core.data.dataset import Item, Manifest
 from tasks.core.store.documents import digest
-from tasks.core.tracking import provenance, runs
+from tasks.core.tracking import runs
 from tasks.core.training.plan import TrainPlan
 from tasks.core.training.run import open_training
 
@@ -56,7 +56,7 @@ def test_a_training_s_run_tells_what_it_was_made_of(mlflow_home: MlflowClient, s
     assert json.loads(used.dataset.profile) == {"pictures": 3}
     assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
     packages = {name.removeprefix("package.") for name in run.data.tags if name.startswith("package.")}
-    assert packages == set(provenance.PACKAGES)
+    assert packages == set(runs.PACKAGES)
 
 
 PLAIN, QUOTED = "sqlite:///{plain}", "sqlite+pysqlite:///file:{quoted}?uri=true"
@@ -136,18 +136,18 @@ def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(tmp_path:
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message", "first")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    tags = provenance.provenance(tmp_path)
+    tags = runs.provenance(tmp_path)
     assert tags["mlflow.source.git.commit"] == commit
     assert tags["dyeworks.version"] == "1.2.3"
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.4"\n')
-    assert provenance.git_commit(tmp_path) == f"{commit}-dirty"
+    assert runs.git_commit(tmp_path) == f"{commit}-dirty"
 
 
 def test_outside_a_checkout_there_is_no_commit_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "site-packages"
     folder.mkdir()
     git(tmp_path, "init", "--quiet")  # of something else, round it
-    assert "mlflow.source.git.commit" not in provenance.provenance(folder)
-    assert provenance.own_version(folder) == metadata.version("dyeworks")
+    assert "mlflow.source.git.commit" not in runs.provenance(folder)
+    assert runs.own_version(folder) == metadata.version("dyeworks")
     monkeypatch.setenv("PATH", str(folder))
-    assert provenance.git_commit(ROOT) == ""
+    assert runs.git_commit(ROOT) == ""
