@@ -13,7 +13,7 @@ from tasks.core.errors import Terminated
 from tasks.core.registry.results import TrainResult
 from tasks.core.training.forecast import Forecast, forecast, lines
 from tasks.core.training.plan import TrainPlan, plan_training
-from tasks.core.training.progress import told
+from tasks.core.training.progress import progress_line
 from tasks.core.training.run import train
 from tasks.core.training.termination import interruptible
 from tasks.timeouts import LONG, TRAINING
@@ -35,18 +35,18 @@ class _Progress:
     def step(self, step: int, metrics: dict[str, float]) -> None:
         if self.page.due() or step == self.steps:
             with self.page.action():
-                self._show(step, told(step, self.steps, metrics))
+                self._show(step, progress_line(step, self.steps, metrics))
         if self.log.due() or step == self.steps:
             with self.log.action():
-                self.logger.info("%s", told(step, self.steps, metrics))
+                self.logger.info("%s", progress_line(step, self.steps, metrics))
 
-    def _show(self, step: int, said: str) -> None:
+    def _show(self, step: int, text: str) -> None:
         share = 100 * step / self.steps
         try:
             if self.artifact:
-                update_progress_artifact(self.artifact, share, description=said)
+                update_progress_artifact(self.artifact, share, description=text)
             else:
-                made = create_progress_artifact(share, key=self.key, description=said)
+                made = create_progress_artifact(share, key=self.key, description=text)
                 self.artifact = made if isinstance(made, UUID) else None
             self.fault = ""
         except Terminated:
@@ -58,9 +58,9 @@ class _Progress:
         self.logger.info("step %d: %d sample pictures are in MLflow", step, len(pictures))
 
     def resumed(self, step: int) -> None:
-        self.logger.info("goes on from the checkpoint of step %d", step)
+        self.logger.info("resumes from the checkpoint of step %d", step)
 
-    def told(self, message: str) -> None:
+    def note(self, message: str) -> None:
         self.logger.warning(message)
 
 

@@ -29,7 +29,7 @@ class _First:
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None: ...
     def resumed(self, step: int) -> None: ...
-    def told(self, message: str) -> None: ...
+    def note(self, message: str) -> None: ...
 
 
 def main(folder: Path) -> None:
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
     begin = time.perf_counter()
     first = _First()
     result = train(installation, model, plan, first)
-    print(json.dumps({"start": first.at - begin, "told_share": result.figures["told_share"]}))
+    print(json.dumps({"start": first.at - begin, "reporting_share": result.figures["reporting_share"]}))
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def around() -> list[Row]:
     found = json.loads(output.splitlines()[-1])
     return [
         row("start to first step, embedded, warm", "s", found["start"], "allowed", 3.0, 1),
-        row("telling of steps", "of the loop", found["told_share"], "allowed", 0.02, 1),
+        row("reporting of steps", "of the loop", found["reporting_share"], "allowed", 0.02, 1),
     ]
 
 

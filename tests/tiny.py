@@ -56,7 +56,7 @@ class Diary:
     def resumed(self, step: int) -> None:
         self.first = step
 
-    def told(self, message: str) -> None:
+    def note(self, message: str) -> None:
         self.messages.append(message)
 
 

@@ -52,7 +52,7 @@ class CpuMeter:
     def resumed(self, step: int) -> None:
         """Nothing is resumed here."""
 
-    def told(self, message: str) -> None:
+    def note(self, message: str) -> None:
         """Nothing is out of the ordinary here."""
 
 

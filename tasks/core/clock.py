@@ -11,44 +11,44 @@ SETTING = "DYEWORKS_CLOCK"
 
 
 def now() -> datetime:
-    """The present moment, plus the seconds in the file that `DYEWORKS_CLOCK` names, if any."""
+    """The current time, plus the offset in seconds in the file that `DYEWORKS_CLOCK` names, if any."""
     name = os.environ.get(SETTING, "")
     ahead = float(Path(name).read_text(encoding="utf-8")) if name and Path(name).exists() else 0.0
     return datetime.now(UTC) + timedelta(seconds=ahead)
 
 
 class Stopwatch:
-    """Runs from its making on, on so many devices; `before` is what earlier attempts took."""
+    """Measures device time from its creation; `before` is what earlier attempts took."""
 
     def __init__(self, devices: int = 1) -> None:
-        self.begun, self.devices = time.perf_counter(), devices
+        self.started, self.devices = time.perf_counter(), devices
         self.before = 0.0
 
     def seconds(self) -> float:
-        """Device-seconds so far, those of earlier attempts among them."""
-        return round(self.before + self.devices * (time.perf_counter() - self.begun), 3)
+        """Device-seconds so far, including earlier attempts."""
+        return round(self.before + self.devices * (time.perf_counter() - self.started), 3)
 
 
 REST = 100  # times the duration of the last action that pass before the next
 
 
 class Throttle:
-    """Says when an action is due again: after `seconds`, and after a hundred times what the last one took."""
+    """Limits how often an action runs: every `seconds` at most, and at most for a hundredth of the time."""
 
     def __init__(self, seconds: float = 1.0, now: Callable[[], float] = time.perf_counter) -> None:
         self.seconds, self.now = seconds, now
         self.next = now() + seconds
 
     def due(self) -> bool:
-        """Whether it is time for the action."""
+        """Whether the action is due."""
         return self.now() >= self.next
 
     @contextmanager
     def action(self) -> Iterator[None]:
-        """The action; what it takes, even when it fails, decides when the next one is due."""
-        begun = self.now()
+        """Run the action; its duration, even when it fails, decides when the next one is due."""
+        started = self.now()
         try:
             yield
         finally:
             ended = self.now()
-            self.next = ended + max(self.seconds, REST * (ended - begun))
+            self.next = ended + max(self.seconds, REST * (ended - started))

@@ -25,7 +25,7 @@ class ObjectMissing(DyeworksError):
 
 
 class ObjectUnreadable(DyeworksError):
-    """The store holds an object, and may or can not read it."""
+    """An object of the store cannot be read: permissions, or an archived storage class."""
 
     def __init__(self, key: str, store: str, problem: str) -> None:
         super().__init__(f"object {key!r} in store {store} cannot be read: {problem}; check its permissions")
@@ -33,7 +33,7 @@ class ObjectUnreadable(DyeworksError):
 
 
 class ObjectTooLarge(DyeworksError):
-    """An object has more bytes than are to be read of it."""
+    """An object is larger than the limit for reading it."""
 
     def __init__(self, key: str, store: str, size: int, most: int) -> None:
         super().__init__(f"object {key!r} in store {store} has {size} bytes, more than {most}; make it smaller")
@@ -66,7 +66,7 @@ class StoreUnusable(DyeworksError):
 
 
 class EmbeddingsDamaged(DyeworksError):
-    """A segment of kept embeddings cannot be read."""
+    """A segment of cached embeddings cannot be read."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"embeddings {key} cannot be read: {problem}; delete it, and its prompts are embedded again")
@@ -106,7 +106,7 @@ class HistoryUnusable(DyeworksError):
 
 
 class DocumentInvalid(DyeworksError):
-    """A JSON document in the store is not what it should be."""
+    """A JSON document in the store is invalid."""
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"document {key!r} is not valid: {problem}")
@@ -114,7 +114,7 @@ class DocumentInvalid(DyeworksError):
 
 
 class ModelUnknown(DyeworksError):
-    """No model, or no single one, is meant."""
+    """The named model does not exist, or no model was named and there is not exactly one."""
 
     def __init__(self, name: str, known: list[str]) -> None:
         there = f"there are {', '.join(known)}" if known else "none was applied yet: dyeworks models apply FILE"
@@ -123,18 +123,18 @@ class ModelUnknown(DyeworksError):
 
 
 class PlanMismatch(DyeworksError):
-    """A stage does not find what its parent has planned: code, base model, scorer or data differ between machines."""
+    """A stage cannot reproduce its parent's plan: code, base model, scorer or data differ between machines."""
 
     def __init__(self, stage: str, planned: str, found: str, inputs: str) -> None:
         super().__init__(
-            f"{stage} was planned as {planned}, this machine makes {found} of the same request ({inputs}): "
+            f"{stage} was planned as {planned}, but this machine resolves the same request to {found} ({inputs}): "
             "run the same version of dyeworks, with the same base model and scorer, on both machines"
         )
         self.stage, self.planned, self.found = stage, planned, found
 
 
 class DatasetUnusable(DyeworksError):
-    """No dataset version can be made or found."""
+    """No dataset version can be created or found."""
 
     def __init__(self, dataset: str, problem: str) -> None:
         super().__init__(f"dataset {dataset!r}: {problem}")
@@ -172,7 +172,7 @@ class ModelUnusable(DyeworksError):
 
 
 class LoraUnusable(DyeworksError):
-    """A LoRA file cannot be read, or not every module would get what it asks for."""
+    """A LoRA file cannot be read, or a part of it cannot be applied."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"the LoRA {problem}")
@@ -196,7 +196,7 @@ class TrainingFailed(DyeworksError):
 
 
 class TrainingDiverged(DyeworksError):
-    """A training has left the numbers: its loss, its weights or its pictures."""
+    """A training has diverged: its loss, its weights or its pictures are not finite."""
 
     def __init__(self, step: int, problem: str = "the loss is not a number") -> None:
         super().__init__(f"{problem} at step {step}: lower train.learning_rate, or set precision bf16")
@@ -204,21 +204,21 @@ class TrainingDiverged(DyeworksError):
 
 
 class CheckpointForeign(DyeworksError):
-    """A training was to go on from the checkpoint of another specification."""
+    """A training would resume from the checkpoint of another specification."""
 
     def __init__(self, run: str, differences: list[str]) -> None:
         super().__init__(
-            f"training {run} was begun with another specification ({'; '.join(differences)}): "
-            "go on with the old one, or begin a training of its own elsewhere"
+            f"training {run} was started with another specification ({'; '.join(differences)}): "
+            "resume with the old one, or start a new training in another folder"
         )
         self.run, self.differences = run, differences
 
 
 class Terminated(DyeworksError):
-    """SIGTERM has ended a training."""
+    """A training was stopped by SIGTERM."""
 
     def __init__(self, step: int = 0) -> None:
-        how = f" after step {step}'s checkpoint; started again it goes on" if step else ""
+        how = f" after step {step}'s checkpoint; started again it resumes" if step else ""
         super().__init__(f"stopped by SIGTERM{how}")
         self.step = step
 
@@ -232,7 +232,7 @@ class StageFailed(DyeworksError):
 
 
 class StageCancelled(DyeworksError):
-    """A person has cancelled a stage of a retrain, and with it the retrain."""
+    """A stage of a retrain was cancelled, and with it the retrain."""
 
     def __init__(self, stage: str, run: str) -> None:
         super().__init__(f"stage {stage} (flow run {run}) was cancelled, so the retrain ends; start another if wanted")
@@ -240,7 +240,7 @@ class StageCancelled(DyeworksError):
 
 
 class ResultMissing(DyeworksError):
-    """An earlier stage has left no result."""
+    """There is no result of an earlier stage."""
 
     def __init__(self, stage: str, key: str) -> None:
         super().__init__(f"no result of stage {stage!r}{f' under key {key}' if key else ''}; run that stage first")
@@ -260,18 +260,18 @@ class NothingToReplay(DyeworksError):
 
 
 class EventUndelivered(DyeworksError):
-    """The Prefect server did not take an event, alone of all or like any other; it stays in the outbox."""
+    """The Prefect server did not accept an event, this one alone or any; it stays in the outbox."""
 
     def __init__(self, event: str, problem: str, alone: bool = False) -> None:
-        super().__init__(f"event {event} was not taken ({problem}); it stays in the outbox and is sent again")
+        super().__init__(f"event {event} was not delivered ({problem}); it stays in the outbox and is sent again")
         self.event, self.alone = event, alone
 
 
 class EventRefused(DyeworksError):
-    """The Prefect server will never take this event."""
+    """The Prefect server rejects this event for good."""
 
     def __init__(self, event: str, key: str, problem: str) -> None:
-        super().__init__(f"event {event} was refused ({problem}); it lies in {key} of the store and is not sent again")
+        super().__init__(f"event {event} was rejected ({problem}); it is stored under {key} and is not sent again")
         self.event, self.key = event, key
 
 
@@ -284,7 +284,7 @@ class PromotionLost(DyeworksError):
 
 
 class ReleaseCorrupt(DyeworksError):
-    """A release's file is not what its manifest says."""
+    """A file of a release does not match the manifest."""
 
     def __init__(self, release: str, name: str) -> None:
         super().__init__(f"release {release}: file {name!r} does not match its sha256; publish it again or roll back")
@@ -292,7 +292,7 @@ class ReleaseCorrupt(DyeworksError):
 
 
 class ReleaseWithdrawn(DyeworksError):
-    """A release was taken back for good, and with it the training that it is of."""
+    """A release was withdrawn, and with it its training."""
 
     def __init__(self, release: str, actor: str, reason: str, training: str = "") -> None:
         of, advice = (f" of training {training}", "training") if training else ("", "generation")
@@ -301,7 +301,7 @@ class ReleaseWithdrawn(DyeworksError):
 
 
 class ReleaseAbandoned(DyeworksError):
-    """A challenger that was rolled back would be promoted again with nobody asking for it."""
+    """A challenger that was rolled back would be promoted again without a person's request."""
 
     def __init__(self, release: str, generation: int) -> None:
         super().__init__(
@@ -312,18 +312,18 @@ class ReleaseAbandoned(DyeworksError):
 
 
 class NotificationUndelivered(DyeworksError):
-    """A notice did not reach those who should be told; where to is a secret, so it is not in here."""
+    """A notification was not delivered; its address is a secret, so it is not part of this."""
 
     def __init__(self, setting: str, problem: str) -> None:
-        super().__init__(f"a notice was not delivered: {problem}; check {setting}")
+        super().__init__(f"a notification was not delivered: {problem}; check {setting}")
         self.setting = setting
 
 
 class ReleaseUnknown(DyeworksError):
-    """A release or a generation that was named is not there."""
+    """A release or a generation does not exist."""
 
     def __init__(self, name: str, model: str) -> None:
-        super().__init__(f"model {model!r} has no {name}; models/{model}/promotions/ of the store tells what there is")
+        super().__init__(f"model {model!r} has no {name}; see models/{model}/promotions/ in the store")
         self.name = name
 
 
@@ -336,7 +336,7 @@ class AdoptionRefused(DyeworksError):
 
 
 class PublishRefused(DyeworksError):
-    """A place to publish to cannot be used; nothing was uploaded."""
+    """A publishing target cannot be used; nothing was uploaded."""
 
     def __init__(self, place: str, problem: str) -> None:
         super().__init__(f"cannot publish to {place}: {problem}; nothing was uploaded")
@@ -344,21 +344,21 @@ class PublishRefused(DyeworksError):
 
 
 class PublishFailed(DyeworksError):
-    """Publishing was cut off: what is served there is still the generation before, or already the new one, whole."""
+    """Publishing failed half-way: that place serves the previous generation, or already the new one."""
 
     def __init__(self, place: str, problem: str, status: int = 0) -> None:
         super().__init__(
-            f"publishing to {place} failed: {problem}; run it again: what lies there already is not sent twice"
+            f"publishing to {place} failed: {problem}; run it again: files that are there are not sent twice"
         )
-        self.place, self.problem, self.status = place, problem, status  # status: of HTTP; 0 where nothing answered
+        self.place, self.problem, self.status = place, problem, status  # status: HTTP status, 0 without a response
 
 
 class ReconcileFailed(DyeworksError):
-    """Some of what follows from the ledger could not be put right; all the rest was."""
+    """Some places could not be reconciled with the ledger; the others were."""
 
     def __init__(self, faults: list[DyeworksError], changes: tuple[str, ...]) -> None:
-        told = "; ".join(str(fault) for fault in faults)
-        super().__init__(f"{len(faults)} of what follows from the ledger could not be put right, the rest was: {told}")
+        problems = "; ".join(str(fault) for fault in faults)
+        super().__init__(f"{len(faults)} places could not be reconciled with the ledger, the others were: {problems}")
         self.faults, self.changes = faults, changes
 
 
@@ -371,7 +371,7 @@ class BadKey(DyeworksError):
 
 
 class CalibrationImpossible(DyeworksError):
-    """The scores of a model with itself say nothing about the gate's noise."""
+    """The scores of a model compared with itself cannot be used to calibrate the gate."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Events: their names, their payloads, and the resource that each is about."""
+"""Events: names, payloads and resources."""
 
 import uuid
 from datetime import datetime
@@ -18,13 +18,13 @@ Name = Literal[
 
 
 class Payload(Document):
-    """What all events say; those about a model also carry its name."""
+    """The fields of all events; those about a model also carry its name."""
 
     reason: str
 
 
 class Uploaded(Payload):
-    """New data lies in the uploads."""
+    """New data was uploaded."""
 
     dataset: str
 
@@ -54,7 +54,7 @@ class Champion(Payload):
 
 
 class Unhealthy(Champion):
-    """A guard of the storefront wants a generation taken back: it does not draw, or visitors dislike it."""
+    """The storefront asks for a roll-back of a generation: it fails to render, or visitors dislike it."""
 
     kind: Literal["health", "feedback"]
 
@@ -66,7 +66,7 @@ class Declined(Payload):
 
 
 class Event(Document):
-    """An event as the Prefect server takes it."""
+    """An event as the Prefect API accepts it."""
 
     id: str
     event: Name
@@ -82,7 +82,7 @@ def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] 
 
 
 def upload_event(payload: Uploaded, key: str = "") -> Event:
-    """An event about a dataset: which models subscribe to it is not known where uploads are noticed."""
+    """An event about a dataset; the webhook does not know which models subscribe to it."""
     resource = {
         "prefect.resource.id": f"dyeworks.dataset.{payload.dataset}",
         "prefect.resource.name": payload.dataset,

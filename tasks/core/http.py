@@ -11,16 +11,16 @@ import httpx
 TRIES = 7
 FIRST_WAIT = 0.2  # seconds, doubled each time; each wait is between half of that and the whole
 SECONDS = 20.0  # for all tries and waits of a request
-LOCAL_SECONDS = 180.0  # the same for whoever waits for a server on a machine that is busy with trainings
+LOCAL_SECONDS = 180.0  # the same, for a server on a machine that is busy with trainings
 BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class RetryTransport(httpx.HTTPTransport):
-    """Repeats a request that was answered 429 or 503, or not at all.
+    """Repeats a request that was answered 429 or 503, or got no response.
 
-    With `once` a request is repeated only where it surely did nothing: the connection failed, or the server was busy
-    and says in `Retry-After` that it wants to be asked again.
+    With `once` a request is repeated only where it surely had no effect: the connection failed, or the server was busy
+    and sent `Retry-After`.
     """
 
     def __init__(self, once: bool = False, seconds: float = SECONDS) -> None:
@@ -28,7 +28,7 @@ class RetryTransport(httpx.HTTPTransport):
         self.once, self.seconds = once, seconds
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the last answer, or the last error, stands."""
+        """Send a request; return the last response or raise the last error."""
         deadline = time.monotonic() + self.seconds
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
         for attempt in range(TRIES):
@@ -51,11 +51,11 @@ class RetryTransport(httpx.HTTPTransport):
         raise AssertionError("the last try returns or raises")
 
     def _again(self, attempt: int, latest: float, unsent: bool) -> bool:
-        """Whether there is a next try: it may be made, and its wait ends before the deadline."""
+        """Whether to try again: it is allowed, and its wait ends before the deadline."""
         return attempt + 1 < TRIES and time.monotonic() < latest and (unsent or not self.once)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """The seconds that a server asks to wait; None where it says nothing, or names a date."""
+    """Seconds of the `Retry-After` header; None without one, or where it is a date."""
     asked = response.headers.get("Retry-After", "")
     return float(asked) if asked.isascii() and asked.isdigit() else None

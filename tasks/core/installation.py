@@ -1,4 +1,4 @@
-"""An installation: its settings, its store and its models; made at the edge of a process and handed down."""
+"""An installation: its settings, its store and its models; created at the edge of a process and passed down."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from tasks.core.store import Store, open_store
 
 @dataclass(frozen=True)
 class Installation:
-    """What all of core is given; nothing in core reads settings from anywhere else."""
+    """Passed to all of core; nothing in core reads settings from anywhere else."""
 
     settings: Settings
     store: Store

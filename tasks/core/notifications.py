@@ -1,4 +1,4 @@
-"""Notices: what people are told of the champion, in plain words. Pure."""
+"""Notifications about the champion, as subject and text. Pure."""
 
 from datetime import datetime
 from typing import Literal

@@ -22,11 +22,11 @@ from tasks.core.http import RetryTransport
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, read_document, render
 
-ATTEMPTS, PATIENCE = 10, timedelta(hours=1)  # after both an event that the server does not take is put aside
+ATTEMPTS, PATIENCE = 10, timedelta(hours=1)  # after both, a rejected event is moved to `refused/`
 POST_SECONDS = 10.0  # for one event, with all tries
 PASS_SECONDS = 60.0  # for one pass over the outbox
 ID_LENGTH = 36  # of a UUID, by which the files of events end
-EVERYONE = {  # answers that are about the server, or who asks it, not about the event
+EVERYONE = {  # statuses that concern the server or the client, not the event
     httpx.codes.UNAUTHORIZED,
     httpx.codes.TOO_MANY_REQUESTS,
     httpx.codes.BAD_GATEWAY,
@@ -46,11 +46,11 @@ class Outbox(Document):
 
 
 def emit(store: Store, event: Event) -> None:
-    """Queue and send an event; what is wrong with others that wait is no concern of this one.
+    """Queue and send an event; faults of other queued events are not raised.
 
     Raises:
-        EventUndelivered: it was not taken, and stays queued.
-        EventRefused: the server says that it is malformed; it is put aside in `refused/`.
+        EventUndelivered: it was not accepted, and stays queued.
+        EventRefused: the server rejected it as malformed; it was moved to `refused/`.
     """
     queue(store, event)
     if fault := send_all(store).faults.get(event.id):
@@ -58,7 +58,7 @@ def emit(store: Store, event: Event) -> None:
 
 
 def queue(store: Store, event: Event) -> None:
-    """Put an event into the outbox; one that waits there already goes on waiting as it was."""
+    """Put an event into the outbox; one that is queued already stays as it is."""
     if not is_waiting(store, event):
         store.write(_place(event.id), render(Outbox(event=event)))
 
@@ -69,18 +69,18 @@ def is_waiting(store: Store, event: Event) -> bool:
 
 
 def is_known(store: Store, event: Event) -> bool:
-    """Whether an event waits, was sent, or was refused; lists all that were sent, so not for every moment."""
+    """Whether an event is queued, was sent, or was rejected; it lists all that were sent, so call it rarely."""
     return event.id in known(store)
 
 
 def known(store: Store) -> set[str]:
-    """The ids of all events that wait, were sent, or were refused."""
+    """The ids of all events that are queued, were sent, or were rejected."""
     keys = [key for place in ("outbox/", "events/", "refused/") for key in store.list(place)]
     return {key.removesuffix(".json")[-ID_LENGTH:] for key in keys}
 
 
 class Sent(NamedTuple):
-    """How many events a pass over the outbox has sent, and what came of the others, by their ids."""
+    """How many events a pass over the outbox has sent, and the errors of the others by id."""
 
     number: int
     faults: dict[str, EventRefused | EventUndelivered]
@@ -90,8 +90,8 @@ def flush(store: Store) -> int:
     """Send all that is queued, oldest first; how many were sent.
 
     Raises:
-        EventUndelivered: the server did not take one, which stays queued; the others were sent if it takes any.
-        EventRefused: the server says that one is malformed; it is put aside in `refused/`, the others were sent.
+        EventUndelivered: the server did not accept one, which stays queued; the others were sent if it accepts any.
+        EventRefused: the server rejected one as malformed; it was moved to `refused/`, the others were sent.
     """
     sent = send_all(store)
     for fault in sent.faults.values():
@@ -102,9 +102,9 @@ def flush(store: Store) -> int:
 def send_all(store: Store) -> Sent:
     """Send all that is queued: those that were never refused first, oldest first, for PASS_SECONDS at most.
 
-    A server that is away, busy or does not know us ends the pass: all that is left waits. One that answers, but does
-    not take an event, keeps no other event waiting; an event that was refused ATTEMPTS times, and for PATIENCE, by a
-    server that takes others, is put aside in `refused/` with the reason.
+    A server that is down, busy or rejects our credentials ends the pass: the rest stays queued. One that answers, but
+    rejects an event, does not delay other events; an event that was rejected ATTEMPTS times, and for PATIENCE, by a
+    server that accepts others, is moved to `refused/` with the reason.
     """
     waiting = sorted(_waiting(store), key=lambda entry: (entry.attempts, entry.queued))
     deadline = time.monotonic() + PASS_SECONDS
@@ -119,7 +119,7 @@ def send_all(store: Store) -> Sent:
             faults[entry.event.id] = refusal
         except EventUndelivered as fault:
             faults[entry.event.id] = fault
-            if not fault.alone:  # what is left in the outbox has met the same
+            if not fault.alone:  # the rest of the outbox would fail the same way
                 faults |= {late.event.id: fault for late in waiting[waiting.index(entry) :]}
                 return Sent(count, faults)
             _count(store, entry, str(fault), takes_others=count > 0)
@@ -149,7 +149,7 @@ def _count(store: Store, entry: Outbox, reason: str, takes_others: bool) -> None
 
 
 def _set_aside(store: Store, entry: Outbox, reason: str) -> None:
-    log.error("event %s is put aside in refused/: %s", entry.event.id, reason)
+    log.error("event %s was moved to refused/: %s", entry.event.id, reason)
     store.write(_aside(entry.event), render(entry.model_copy(update={"reason": reason})))
     store.delete(_place(entry.event.id))
 
@@ -161,10 +161,10 @@ def _place(identity: str) -> str:
 def replay(store: Store, count: int) -> None:
     """Send the newest events again, after a server was killed: it acts on events from memory and may have lost them.
 
-    All that follows from an event can be done twice. One that the server does not take holds up no other.
+    All that follows from an event can be done twice. One that the server rejects does not delay the others.
 
     Raises:
-        EventUndelivered: the server takes none.
+        EventUndelivered: the server accepts none.
     """
     for key in list(store.list("events/"))[-count:]:
         try:
@@ -193,8 +193,8 @@ def _post(event: Event) -> None:
         return
     if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
         raise EventRefused(event.event, _aside(event), answer.text[:500])
-    told = f"the answer was {answer.status_code}: {answer.text[:500]}"
-    raise EventUndelivered(event.event, told, alone=answer.status_code not in EVERYONE)
+    problem = f"the answer was {answer.status_code}: {answer.text[:500]}"
+    raise EventUndelivered(event.event, problem, alone=answer.status_code not in EVERYONE)
 
 
 def _aside(event: Event) -> str:

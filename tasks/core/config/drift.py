@@ -1,4 +1,4 @@
-"""What the detector can be told, and what it does when told nothing."""
+"""The parameters of the drift detector, and their defaults."""
 
 from typing import Self
 

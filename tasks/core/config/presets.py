@@ -1,6 +1,6 @@
-"""Run specifications: what a training, an evaluation, a gate, a policy are asked to do.
+"""Run specifications of training, evaluation, gate, policy and monitor.
 
-Unknown keys are refused with the nearest right one, and all errors of a file are told at once.
+Unknown keys are rejected with the nearest valid one, and all errors of a file are reported at once.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 class IngestSpec(Spec):
-    """What a picture must be to enter a dataset."""
+    """Limits for the pictures of a dataset."""
 
     min_side: int = Field(32, ge=8, description="Shortest side a picture may have, in pixels.")
     max_bytes: int = Field(256_000_000, ge=1, description="Largest file that is read, in bytes.")
@@ -65,7 +65,7 @@ class Margins(Spec):
 
 
 class GateSpec(Spec):
-    """What a challenger must show."""
+    """The thresholds of the gate."""
 
     floor: float = Field(0.75, ge=0, description="Least mean CLIPScore over the fixed prompts.")
     max_seconds: float = Field(30.0, gt=0, description="Most seconds a picture may take.")
@@ -87,7 +87,7 @@ class GateSpec(Spec):
 class PolicySpec(Spec):
     """When to retrain."""
 
-    mode: str = Field("auto", pattern="^(auto|advise)$", description="auto retrains; advise only says so.")
+    mode: str = Field("auto", pattern="^(auto|advise)$", description="auto retrains; advise only reports the decision.")
     hits: int = Field(2, ge=1, description="Checks over the threshold, of the last `of`, the latest among them.")
     of: int = Field(3, ge=1, le=50, description="Checks that are looked back on.")
     spacing_minutes: float = Field(30.0, ge=0, description="Checks closer to each other than this count as one.")
@@ -107,7 +107,7 @@ class PolicySpec(Spec):
 
 
 class MonitorSpec(Spec):
-    """What the monitor looks at."""
+    """The window and the reference of a drift check."""
 
     window_hours: float = Field(24.0, gt=0, description="Length of the window that is checked.")
     reference_hours: float = Field(
@@ -122,7 +122,7 @@ class MonitorSpec(Spec):
 
 
 class GuardSpec(Spec):
-    """When the storefront says that what it serves is to be taken back."""
+    """When the storefront asks for a roll-back of what it serves."""
 
     alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance that one liked as much is ever taken back for votes.")
     min_sessions: int = Field(25, ge=5, description="Sessions at the first look; then at each doubling.")
@@ -156,7 +156,7 @@ def load_preset(name: str) -> Preset:
 
 
 def preset_values(name: str) -> dict[str, object]:
-    """What a preset's file says, unchecked; raises SettingError where there is none."""
+    """The content of a preset's file, not validated; raises SettingError where there is none."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else PRESETS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))

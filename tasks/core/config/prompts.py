@@ -1,7 +1,7 @@
-"""Prompt sets: what models are asked for when they are compared.
+"""Prompt sets: the prompts that models are compared on.
 
-A set lies in `presets/prompts/<version>.yaml` and is stored whole with every result. A set that is changed gets a name
-of its own: figures over different prompts are not to be compared.
+A set lies in `presets/prompts/<version>.yaml` and is stored whole with every result. A changed set needs a new
+name: figures over different prompts cannot be compared.
 """
 
 import re
@@ -80,7 +80,7 @@ def load_prompts(name: str) -> PromptSet:
 
 
 def _resolve(value: object) -> object:
-    """A name becomes its set; a list, as there was before there were sets, one of trigger prompts alone."""
+    """Resolve a name to its set; a list, the format before there were sets, is a set of trigger prompts."""
     if isinstance(value, list | tuple):
         return {"trigger": value}
     try:

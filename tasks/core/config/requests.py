@@ -1,7 +1,7 @@
-"""What each deployment is asked: one specification each, unknown keys refused, every field with a default.
+"""The parameters of each deployment: one request class each, unknown keys rejected, a default for every field.
 
-A request names its model; one that names none is about the only model. What a parent asks of a stage is resolved, and
-carries the key that the stage must arrive at: see `PlanMismatch`.
+A request names its model; one without a name is for the only model. What a parent sends to a stage is resolved, and
+carries the key that the stage must compute: see `PlanMismatch`.
 """
 
 from typing import Literal
@@ -14,13 +14,13 @@ from tasks.core.config.training import TrainSpec
 
 
 class ModelRequest(Spec):
-    """A request about one model."""
+    """A request for one model."""
 
     model: str = Field("", description="Model; empty: the only one.")
 
 
 class IngestRequest(Spec):
-    """Make a dataset version of the uploads; every model that subscribes to the dataset hears of it."""
+    """Create a dataset version of the uploads; an event is emitted for every model that subscribes to the dataset."""
 
     dataset: str = Field("", description="Dataset; empty: the only one that models subscribe to.")
     ingest: IngestSpec | None = Field(None, description="Empty: the model's.")
@@ -35,7 +35,7 @@ class TrainRequest(ModelRequest):
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
     train: TrainSpec | None = Field(None, description="Empty: the model's.")
     key: str = Field("", description="Key that the plan must have, as its parent has planned it; empty: any.")
-    dry_run: bool = Field(False, description="Only tell what would be trained, and what a real step says of time.")
+    dry_run: bool = Field(False, description="Only report what would be trained, and time and memory of a real step.")
     attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
 
@@ -102,7 +102,7 @@ class AdoptRequest(ModelRequest):
 
 
 class WithdrawRequest(ModelRequest):
-    """Take a release back for good: it cannot be promoted, served or rolled back to any more."""
+    """Withdraw a release: it cannot be promoted, served or rolled back to any more."""
 
     generation: int = Field(0, ge=0, description="Generation whose release it is; 0 means `release` names it.")
     release: str = Field("", description="The release, where no generation is given.")
@@ -112,7 +112,7 @@ class WithdrawRequest(ModelRequest):
 
 
 class ReconcileRequest(ModelRequest):
-    """Put everything that follows from the ledger right: channels, aliases, the Hub."""
+    """Reconcile everything that follows from the ledger: channels, aliases, the Hub."""
 
 
 class CalibrateRequest(ModelRequest):
@@ -124,7 +124,7 @@ class CalibrateRequest(ModelRequest):
 
 
 class SteerRequest(ModelRequest):
-    """Pause retraining, or let it go on."""
+    """Pause or resume retraining."""
 
     action: Literal["pause", "resume"] = Field("pause", description="resume also ends the hold after a roll-back.")
     actor: str = Field("operator", min_length=1, description="Who asks for it.")

@@ -1,4 +1,4 @@
-"""What a training is asked to do."""
+"""The specification of a training."""
 
 from typing import Literal, Self
 

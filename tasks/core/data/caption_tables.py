@@ -28,7 +28,7 @@ MOST_CONTROL = 0.25  # of the characters: above it, it is no text
 def decode_text(data: bytes) -> str:
     """UTF-8, or UTF-16 and UTF-32 with their mark, or UTF-16 of mostly Latin letters without.
 
-    Any other encoding is a guess, which would make a wrong caption in silence. Raises ValueError.
+    Any other encoding would be a guess and silently give wrong captions. Raises ValueError.
     """
     for mark, encoding in BOMS:
         if data.startswith(mark):
@@ -49,7 +49,7 @@ def _without_mark(data: bytes) -> str:
 
 
 def clean(text: str) -> str:
-    """The text in NFC, with single spaces, without characters that show nothing."""
+    """The text in NFC, with single spaces, without invisible characters."""
     visible = (character for character in unicodedata.normalize("NFC", text) if _shows(character))
     words = (word.strip(JOINERS) for word in "".join(visible).split())
     return unicodedata.normalize("NFC", " ".join(filter(None, words)))
@@ -70,7 +70,7 @@ DELIMITERS = ",;\t"
 
 
 class CaptionLine(BaseModel):
-    """A picture and its caption; what else is said of it is left alone."""
+    """A picture and its caption; other fields are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 

@@ -1,7 +1,7 @@
 """Captions that lie beside uploaded pictures: texts of one picture each, and tables of many.
 
-A picture gets a caption only where there is no doubt whose it is. Names are compared as they are, and else without
-regard to case and to the two ways that Unicode writes an accent.
+A picture gets a caption only where the match is unambiguous. Names are compared exactly, then case-insensitively and
+in Unicode normal form.
 """
 
 import re
@@ -15,12 +15,12 @@ from tasks.core.data.uploads import TEXTS, Uploads, suffix_of
 from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectTooLarge, ObjectUnreadable, PictureRefused
 from tasks.core.store import Store
 
-NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")  # texts about the folder
-MOST_BYTES = 2**16  # of a caption: of its tokens a base reads 77
+NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")  # texts that are no captions
+MOST_BYTES = 2**16  # of a caption: a base model reads 77 of its tokens
 
 
 class Captions:
-    """What is said of a dataset's pictures, and remarks on what is said of none."""
+    """The captions of a dataset's pictures, and remarks on captions without a picture."""
 
     def __init__(self, store: Store, dataset: str, uploads: Uploads) -> None:
         """Read all captions among the uploads; raises CaptionsUnusable when a table is damaged or names no picture."""
@@ -29,7 +29,7 @@ class Captions:
         self.exact, self.folded = _index(uploads.pictures, str), _index(uploads.pictures, _fold)
         self.found: dict[str, str] = {}
         self.faults: dict[str, str] = {}  # pictures whose caption can't be read
-        self.idle: dict[str, list[str]] = defaultdict(list)  # by what is to be said of them
+        self.idle: dict[str, list[str]] = defaultdict(list)  # by the text of the remark
         for name in sorted(uploads.texts, key=self._certainty):
             self._read_text(name)
         nearest_first = sorted(uploads.tables, key=lambda name: (-name.count("/"), name))
@@ -38,13 +38,13 @@ class Captions:
             raise CaptionsUnusable(dataset, faults)
 
     def of(self, name: str) -> str:
-        """The caption of a picture, "" without one; raises PictureRefused when it is there and cannot be read."""
+        """The caption of a picture, "" without one; raises PictureRefused when it cannot be read."""
         if name in self.faults:
             raise PictureRefused(name, self.faults[name])
         return self.found.get(name, "")
 
     def remarks(self) -> list[str]:
-        """A line for each kind of caption that is not used, or not as it stands."""
+        """A line for each kind of caption that is not used, or is changed."""
         return [line for what, names in self.idle.items() for line in remark(names, "caption", what)]
 
     def _certainty(self, name: str) -> tuple[bool, int, str]:
@@ -73,7 +73,7 @@ class Captions:
             raise ValueError(f"it is longer than {MOST_BYTES:,} bytes") from error
 
     def _read_table(self, name: str) -> Iterator[str]:
-        """Take the captions of a table; yields what is wrong with it."""
+        """Read the captions of a table; yields its faults."""
         lines = list(read_table(name, self.store.read(self.folder + name)))
         certain = 0
         for place, line in lines:
@@ -108,7 +108,7 @@ class Captions:
         elif self.found.setdefault(picture, caption) != caption:
             self.idle["unused, as the picture has another"].append(f"{where} ({picture})")
         elif hides_characters(text):
-            self.idle["cleared of characters that show nothing"].append(where)
+            self.idle["cleared of invisible characters"].append(where)
 
     def _named_by(self, label: str) -> list[str]:
         """The pictures that a path, with or without their ending, can mean."""
@@ -142,5 +142,5 @@ def _index(pictures: Iterable[str], key: Callable[[str], str]) -> dict[str, list
 
 
 def _fold(text: str) -> str:
-    """The text without regard to case and to the form of accents."""
+    """The text case-folded and in normal form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -1,4 +1,4 @@
-"""Colours of a picture made those of sRGB, by littleCMS."""
+"""Conversion of a picture's colours to sRGB, by littleCMS."""
 
 import io
 import struct
@@ -19,18 +19,18 @@ PRIMARIES = {
     9: (*D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
     12: (*D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
-OWN_CURVE = 0.0  # in place of a gamma: that of sRGB
+OWN_CURVE = 0.0  # instead of a gamma: the curve of sRGB
 GAMMAS = {1: OWN_CURVE, 4: 2.2, 5: 2.8, 6: OWN_CURVE, 8: 1.0, 13: OWN_CURVE, 14: OWN_CURVE, 15: OWN_CURVE}
 ADOBE_GAMMA = 563 / 256
-NEAR_GAMMA = 0.05  # share by which 2.2 may be missed by what means sRGB, as in libpng
+NEAR_GAMMA = 0.05  # relative tolerance around 2.2 that is taken for sRGB, as in libpng
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 D50 = np.array([0.9642, 1.0, 0.8249])
 
 
 def to_srgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, list[str]]:
-    """A picture of mode L, RGB or CMYK as RGB with the colours of sRGB, and what was done beyond a plain conversion.
+    """A picture of mode L, RGB or CMYK converted to sRGB, and notes on what was done beyond a plain conversion.
 
-    What is sRGB already keeps its values; a profile that is damaged or for other colours is left unused.
+    sRGB values stay as they are; a profile that is damaged or for another colour space is ignored.
     """
     profile, source = _profile(metadata)
     if picture.mode == "CMYK":
@@ -48,7 +48,7 @@ def to_srgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, list
 
 
 def _profile(metadata: Metadata) -> tuple[bytes, str]:
-    """The profile of the colours, and what says so; the order is that of PNG's third edition, section 12.1."""
+    """The colour profile and its source; the precedence is that of PNG's third edition, section 12.1."""
     if metadata.coding and metadata.coding != (2, 2):
         return _coded(metadata.coding), f"its colour numbers {metadata.coding}"
     if metadata.icc:
@@ -65,7 +65,7 @@ def _profile(metadata: Metadata) -> tuple[bytes, str]:
 
 
 def _coded(coding: Coding) -> bytes:
-    """The profile of two numbers of H.273; none for what has no like in 8 bits, as the brightness of HDR."""
+    """The profile of two code points of H.273; none for HDR transfer functions, which 8 bits cannot hold."""
     primaries, gamma = PRIMARIES.get(coding[0]), GAMMAS.get(coding[1])
     return b"" if primaries is None or gamma is None else icc_profile(primaries, gamma)
 
@@ -90,7 +90,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether a grid over all colours comes out as it was, but for rounding: the profile is one of the many of sRGB."""
+    """Whether a grid over all colours is unchanged up to rounding: the profile is one of sRGB's variants."""
     steps = np.linspace(0, 255, 18).astype(np.uint8)
     grid = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(18, -1, 3)
     probe = Image.fromarray(grid if mode == "RGB" else grid[..., 0])
@@ -125,7 +125,7 @@ def _colorants(points: Points) -> npt.NDArray[np.float64]:
 
 
 def _is_triangle(points: Points) -> bool:
-    """Whether white and primaries can be those of a display; a file may hold any numbers."""
+    """Whether white point and primaries are plausible for a display; a file may hold any numbers."""
     if len(points) != 8 or not all(0.001 < point < 1 for point in points):
         return False
     (rx, ry), (gx, gy), (bx, by) = zip(points[2::2], points[3::2], strict=True)

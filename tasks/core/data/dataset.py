@@ -33,7 +33,7 @@ class Item(Document):
     sha256: str
     caption: str
     name: str  # where it lies under uploads/<dataset>/
-    note: str = ""  # how it is changed when it is read
+    note: str = ""  # how `decode` changes it
 
 
 class Manifest(Document):
@@ -47,7 +47,7 @@ class Manifest(Document):
 
 
 class Head(Document):
-    """The version that the last ingest made or found again, and remarks on the uploads, a line for each kind."""
+    """The version that the last ingest created or found, and remarks on the uploads, a line for each kind."""
 
     version: str
     remarks: tuple[str, ...] = ()
@@ -65,18 +65,18 @@ class Refusal(Document):
 
 @dataclass(frozen=True)
 class Unread:
-    """An upload that is listed and cannot be read."""
+    """An upload that is listed but cannot be read."""
 
     name: str
     reason: str
 
 
-ANY = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # what may enter was decided on ingest
+ANY = IngestSpec(min_side=8, max_pixels=sys.maxsize)  # limits were checked on ingest
 Outcome = TypeVar("Outcome", Item, Refusal)
 
 
 def manifest_key(dataset: str, version: str) -> str:
-    """Where a version's manifest lies."""
+    """Key of a version's manifest."""
     return f"datasets/{dataset}/{version}/manifest.json"
 
 
@@ -104,10 +104,10 @@ def newest_version(store: Store, dataset: str) -> str:
 
 
 def ingest(store: Store, dataset: str, spec: IngestSpec, trigger: str = "") -> tuple[Manifest, tuple[Refusal, ...]]:
-    """Make a version of all that was uploaded; the same uploads give the same version.
+    """Create a version of all uploads; the same uploads give the same version.
 
     Args:
-        trigger: is remarked on where a caption lacks it.
+        trigger: captions that lack it are reported.
 
     Raises:
         DatasetUnusable: there is no upload, or none that can be used; nothing is written but the quarantine.
@@ -136,14 +136,14 @@ def ingest(store: Store, dataset: str, spec: IngestSpec, trigger: str = "") -> t
 
 
 def remarks(store: Store, manifest: Manifest) -> list[str]:
-    """What was refused, left out, changed or not used of the last ingest's uploads: a line for each kind."""
+    """What the last ingest refused, left out, changed or did not use: a line for each kind."""
     changes = sorted((item.name, item.note) for item in manifest.items if item.note)
     head = read_document(store, Head, _head_key(manifest.dataset))
     return [*head.remarks, *grouped(changes, "picture", "changed")]
 
 
 def _take(store: Store, dataset: str, name: str, captions: Captions, spec: IngestSpec) -> Item | Refusal | Unread:
-    """Put one upload into the blobs, unless it is refused."""
+    """Store one upload as a blob, unless it is refused."""
     try:
         data = store.read_within(f"uploads/{dataset}/{name}", spec.max_bytes)
     except ObjectMissing:
@@ -165,7 +165,7 @@ def _take(store: Store, dataset: str, name: str, captions: Captions, spec: Inges
 
 
 def _unread(name: str) -> str:
-    """What stands for the hash of a file that is not read: that of its name."""
+    """Replaces the hash of a file that is not read: the hash of its name."""
     return hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -242,7 +242,7 @@ def pictures_since(store: Store, manifest: Manifest, version: str) -> int:
 
 
 def blobs(store: Store, dataset: str, items: Iterable[Item]) -> Iterator[tuple[Item, bytes]]:
-    """The pictures of a version; raises DatasetUnusable when a blob is not what its name says."""
+    """The pictures of a version; raises DatasetUnusable when a blob does not match its hash."""
     for item in items:
         data = store.read(f"blobs/{item.sha256}")
         if hashlib.sha256(data).hexdigest() != item.sha256:

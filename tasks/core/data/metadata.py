@@ -1,7 +1,7 @@
-"""What a file says of its picture beside the pixels: read here, so that nothing in it can cost the picture.
+"""Metadata of picture files: read here, so that damaged metadata does not make a picture unreadable.
 
-Pillow parses metadata while it opens a file, and some of what cameras and editors write makes it raise. It gets JPEG
-and PNG files without their metadata; of these, and of the other formats, the few values that count are read by hand.
+Pillow parses metadata while it opens a file, and raises on some of what cameras and editors write. It is given JPEG
+and PNG files without their metadata; the few values that are needed are parsed here.
 """
 
 import re
@@ -22,7 +22,7 @@ Coding = tuple[int, int]  # code points of ITU-T H.273: colour primaries, transf
 
 @dataclass(frozen=True)
 class Metadata:
-    """Orientation as in EXIF (1 is upright) and what is said of the colours; nothing where a file says nothing."""
+    """Orientation as in EXIF (1 is upright) and colour information; defaults where a file has none."""
 
     orientation: int = 1
     icc: bytes = b""  # the embedded ICC profile
@@ -41,8 +41,8 @@ def of_exif(exif: bytes, xmp: bytes = b"") -> tuple[int, bool]:
     first = _directory(tiff, 4)
     camera = _directory(tiff, EXIF_DIRECTORY, first)
     adobe = _directory(tiff, INTEROP_DIRECTORY, camera).get(INTEROP_INDEX, b"")[6:9] == b"R03"
-    said = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", xmp)
-    orientation = _number(tiff, first[ORIENTATION]) if ORIENTATION in first else int(said[1]) if said else 1
+    found = re.search(rb"tiff:Orientation(?:=[\"']|>)([1-8])", xmp)
+    orientation = _number(tiff, first[ORIENTATION]) if ORIENTATION in first else int(found[1]) if found else 1
     return orientation if orientation in range(1, 9) else 1, adobe
 
 
@@ -71,8 +71,8 @@ def of_jpeg(data: bytes) -> tuple[bytes, Metadata]:
 
 
 def of_png(data: bytes) -> tuple[bytes, Metadata]:
-    """A PNG file with no ancillary chunk but its transparency, and what they say. Of an animation the first is left."""
-    kept, said, exif, xmp = [data[:8]], dict[bytes, bytes](), b"", b""
+    """A PNG file with no ancillary chunk but its transparency, and their metadata; of an animation the first frame."""
+    kept, chunks, exif, xmp = [data[:8]], dict[bytes, bytes](), b"", b""
     for at, end, name in _chunks(data):
         body = b"" if name == b"IDAT" else data[at + 8 : end - 4]
         if name[:1].isupper() or (name == b"tRNS" and len(body) >= {b"\0": 2, b"\2": 6}.get(data[25:26], 1)):
@@ -82,20 +82,20 @@ def of_png(data: bytes) -> tuple[bytes, Metadata]:
         elif name == b"iTXt" and body.startswith(XMP_TEXT):
             xmp = xmp or body
         elif name in PNG_CHUNKS:
-            said.setdefault(name, body)
-    orientation, adobe = of_exif(said.get(b"eXIf", exif), xmp)
-    profile, code, points = (said.get(name, b"") for name in (b"iCCP", b"cICP", b"cHRM"))
+            chunks.setdefault(name, body)
+    orientation, adobe = of_exif(chunks.get(b"eXIf", exif), xmp)
+    profile, code, points = (chunks.get(name, b"") for name in (b"iCCP", b"cICP", b"cHRM"))
     packed = profile.partition(b"\0")[2][1:]
     return b"".join(kept), Metadata(
         orientation,
         icc=_unpacked(packed) or packed,
         coding=(code[0], code[1]) if len(code) == 4 else None,
         adobe_rgb=adobe,
-        srgb=b"sRGB" in said,
-        gamma=int.from_bytes(said.get(b"gAMA", b"")[:4]) / 100_000,
+        srgb=b"sRGB" in chunks,
+        gamma=int.from_bytes(chunks.get(b"gAMA", b"")[:4]) / 100_000,
         chromaticities=tuple(n / 100_000 for n in struct.unpack(">8I", points)) if len(points) == 32 else (),
         bits=data[24] if len(data) > 24 else 8,
-        frames=max(1, int.from_bytes(said.get(b"acTL", b"")[:4])),
+        frames=max(1, int.from_bytes(chunks.get(b"acTL", b"")[:4])),
     )
 
 

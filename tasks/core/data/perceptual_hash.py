@@ -11,15 +11,15 @@ Hashes = npt.NDArray[np.bool_]  # [n, 64]
 Codes = npt.NDArray[np.uint64]  # the same as numbers [n]
 ROWS = 256  # that are compared with all others at once
 SIDE = 32  # pixels that a picture is reduced to before its hash is taken
-FAINT = 1.0  # standard deviation, of 255, under which what is left of it is rounding
+FAINT = 1.0  # standard deviation, of 255, under which the rest is rounding error
 
 
 def hashes(pictures: list[Image.Image]) -> Hashes:
     """Perceptual hashes, bool [n, 64]: which of the 8 x 8 lowest frequencies are above their median.
 
     The DCT hash of Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions", section 3.2.1:
-    brightness at 32 x 32, two-dimensional DCT-II, its coefficients [1, 8] x [1, 8]. Of a fine pattern nothing is left
-    at that size, and all would be copies of each other: its hash is one of its bytes.
+    brightness at 32 x 32, two-dimensional DCT-II, its coefficients [1, 8] x [1, 8]. A fine pattern vanishes
+    at that size, so that all would be copies of each other: its hash is one of its bytes.
     """
     return np.array([_hash(picture) for picture in pictures], bool).reshape(len(pictures), 64)
 

@@ -1,4 +1,4 @@
-"""Pictures as they arrive: decoded, checked, made RGB, turned upright."""
+"""Decoding of uploaded pictures: checked, converted to RGB, turned upright."""
 
 import io
 
@@ -59,7 +59,7 @@ def _read(name: str, data: bytes, spec: IngestSpec) -> tuple[Image.Image, list[s
         raise PictureRefused(name, f"cannot be decoded: {error}") from error
     picture, changes = _rgb(opened, metadata)
     if _shows_nothing(picture):
-        raise PictureRefused(name, "shows nothing: all of it has one colour")
+        raise PictureRefused(name, "is blank: all of it has one colour")
     if metadata.orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[metadata.orientation])
     return picture, changes + _remarks(metadata)
@@ -68,7 +68,7 @@ def _read(name: str, data: bytes, spec: IngestSpec) -> tuple[Image.Image, list[s
 def _open(name: str, data: bytes) -> tuple[ImageFile, Metadata]:
     """The picture, not decoded yet, and its metadata.
 
-    `Image.open` is not asked: its limit of pixels is one for the whole process, and is not that of the specification.
+    `Image.open` is not used: its pixel limit is global to the process, not that of the specification.
     """
     brands = data[8 : int.from_bytes(data[:4])] if data[4:8] == b"ftyp" else b""
     if data.startswith(b"\xff\xd8\xff"):

@@ -1,4 +1,4 @@
-"""Sides of pictures: trained on or held out. Recorded for a dataset once, by content, and never changed.
+"""The split of a dataset into training and held-out pictures: recorded once, by content, and never changed.
 
 Trainings and evaluations both divide a version here, so that what is held out was seen by no model of the dataset.
 """
@@ -19,7 +19,7 @@ from tasks.core.registry.results import TrainResult
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest, parse, read_documents, render
 
-FEWEST = 4  # held-out pictures: fewer tell nothing
+FEWEST = 4  # held-out pictures: fewer are no sample
 SHARE = 10  # one in so many pictures is held out
 NEAR = 4  # bits of 64 by which the perceptual hashes of near-copies differ at most
 
@@ -48,7 +48,7 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """Names what is trained on and what is held out."""
+        """Digest of what is trained on and what is held out."""
         return digest(*(" ".join(item.sha256 for item in part) for part in (self.train, self.held)))
 
     def remarks(self) -> list[str]:
@@ -98,7 +98,7 @@ def _recorded(store: Store, manifest: Manifest) -> Sides:
         sides = choose(sides, {item.sha256: hashed[item.sha256] for item in new}, *wanted)
         try:
             store.swap(key, render(sides), tag)
-        except StoreConflict:  # another process has recorded sides: they hold
+        except StoreConflict:  # another process has recorded sides: use them
             continue
         return sides
 
@@ -112,7 +112,7 @@ def _read(store: Store, key: str) -> tuple[Sides, str | None]:
 
 
 def _wanted(count: int, held: int) -> tuple[int, int]:
-    """How many more pictures to hold out at least, or else none, and at most."""
+    """The least (or none) and the most pictures to hold out in addition."""
     most = count // SHARE
     return (FEWEST - held, most - held) if most >= FEWEST else (1, 0)
 

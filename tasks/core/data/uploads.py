@@ -1,4 +1,4 @@
-"""What the files of a dataset are, by their names: pictures, captions, and what is left out."""
+"""The files of a dataset sorted by name: pictures, captions, and files that are left out."""
 
 import re
 from collections import Counter
@@ -33,7 +33,7 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
         kinds[_kind(name)].append(name)
     left = [
         *remark(sorted(odd), "name", "left out that no store can hold, or of linked or locked folders"),
-        *remark(kinds["junk"], "file", "left out as hidden, or as what programs leave behind"),
+        *remark(kinds["junk"], "file", "left out as hidden, or as a leftover of a program"),
         *_others(kinds["other"]),
         *_repeats(kinds["picture"]),
     ]
@@ -41,7 +41,7 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
 
 
 def suffix_of(name: str) -> str:
-    """The ending in small letters; blanks after it, as some programs leave them, do not count."""
+    """The suffix in lower case; trailing blanks, which some programs add, do not count."""
     return PurePosixPath(name).suffix.rstrip().lower()
 
 

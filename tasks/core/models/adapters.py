@@ -1,6 +1,6 @@
-"""Loading an adapter: every module gets what the file asks for, or nothing is loaded.
+"""Loading an adapter: all of the file is applied, or nothing is.
 
-The loader of diffusers 0.42.1 renames by guesses, gives attention layers the wrong alpha where a kohya file has
+The loader of diffusers 0.42.1 guesses names, gives attention layers the wrong alpha where a kohya file has
 several, and only logs what it drops. So names are resolved here against the modules of the pipeline, PEFT is given the
 rank and the alpha of each, and what the layers hold afterwards is compared with the file.
 """
@@ -31,11 +31,11 @@ def load_adapter(pipe: Any, path: Path, name: str) -> None:
     """Load a LoRA file into a pipeline under a name.
 
     Raises:
-        LoraUnusable: it cannot be read, does not fit, or some module did not get what the file asks for.
+        LoraUnusable: it cannot be read, does not fit, or was not applied in full.
     """
     wanted = _fitted(pipe, read_lora(path))
     try:
-        with torch.random.fork_rng():  # PEFT draws weights before it is given any
+        with torch.random.fork_rng():  # PEFT initialises weights at random first
             for component in COMPONENTS:
                 if pairs := {place.module: pair for place, pair in wanted.items() if place.component == component}:
                     _add(getattr(pipe, component), name, pairs)
@@ -107,7 +107,7 @@ def _cast(tensor: Tensor, shape: Sequence[int], place: LoraTarget) -> Tensor:
 
 
 def _require_measure(pair: LoraPair, place: LoraTarget) -> None:
-    """Refuse a strength that no training gives: pictures need not show it, as a softmax bounds anything."""
+    """Reject a strength that no training gives; pictures need not show it, as a softmax bounds anything."""
     added = abs(pair.scale) * pair.down.float().norm().item() * pair.up.float().norm().item()
     weight = place.weight.detach().float().norm().item()
     if not added <= MOST * max(weight, 1.0):
@@ -131,9 +131,9 @@ def _require_whole(wanted: dict[LoraTarget, LoraPair]) -> None:
 
 def _compare(pipe: Any, name: str, wanted: dict[LoraTarget, LoraPair]) -> None:
     """Raise LoraUnusable unless exactly these modules hold exactly these pairs."""
-    told = {str(place): pair for place, pair in wanted.items()}
+    asked = {str(place): pair for place, pair in wanted.items()}
     held = dict(_held(pipe, name))
-    faults = [module for module in told.keys() | held.keys() if not _same(told.get(module), held.get(module))]
+    faults = [module for module in asked.keys() | held.keys() if not _same(asked.get(module), held.get(module))]
     if faults:
         raise LoraUnusable(f"was not loaded as it is into {len(faults)} modules, such as {min(faults)}")
 
@@ -150,26 +150,26 @@ def _held(pipe: Any, name: str) -> Iterator[tuple[str, LoraPair]]:
                 yield f"{component}.{module}", pair
 
 
-def _same(told: LoraPair | None, held: LoraPair | None) -> bool:
+def _same(asked: LoraPair | None, held: LoraPair | None) -> bool:
     """Whether a module is given the same weights, bit for bit, and the same scale."""
-    if told is None or held is None or not math.isclose(told.scale, held.scale):
+    if asked is None or held is None or not math.isclose(asked.scale, held.scale):
         return False
-    tensors = [(getattr(told, part), getattr(held, part)) for part in PEFT]
+    tensors = [(getattr(asked, part), getattr(held, part)) for part in PEFT]
     return all(a is b if a is None or b is None else torch.equal(a.flatten(), b.flatten().cpu()) for a, b in tensors)
 
 
 def _made_for(pipe: Any, file: LoraFile) -> str:
-    """What base the file is for and what the pipeline is, where both can be told and differ."""
+    """The base of the file and that of the pipeline, where both are known and differ."""
     base, made = family_of(pipe).architecture.removesuffix("/lora"), _architecture(file)
     return f": it is a LoRA for {made}, the base is {base}" if made and made != base else ""
 
 
 def _architecture(file: LoraFile) -> str:
-    """The base that a file says it is for, else the one that the width of its texts fits; empty when neither tells."""
+    """The base that a file names, else the one that the width of its texts fits; empty when neither is known."""
     if named := file.metadata.get("modelspec.architecture"):
         return named[:120].removesuffix("/lora")
     if version := file.metadata.get("ss_base_model_version"):
-        return next((known for known, said in BASES.items() if said == version), version[:120]).removesuffix("/lora")
+        return next((known for known, name in BASES.items() if name == version), version[:120]).removesuffix("/lora")
     if any(key_of(module).startswith(("lora_te2_", "text_encoder_2_")) for module in file.pairs):
         return WIDTHS[2048]
     widths = {pair.down.shape[1] for module, pair in file.pairs.items() if key_of(module).endswith("attn2_to_k")}

@@ -20,13 +20,13 @@ PREFIX = "A photo depicts "  # of CLIPScore, for public models
 
 
 class Scoring(Document):
-    """How pictures were scored; figures of two that differ are never to be compared."""
+    """How pictures were scored; scores of different ones must not be compared."""
 
     backbone: str
     tag: str = ""
     prefix: str = ""
     scale: float = SCALE
-    trigger_as: str = ""  # what stands for the trigger word; empty: the scorer knows the word itself
+    trigger_as: str = ""  # replaces the trigger word; empty: the scorer knows the word itself
     encoder: str  # names the weights
 
 

@@ -48,7 +48,7 @@ class Encoder:
 
 
 def _name_and_tag(clip: str) -> tuple[str, str | None]:
-    """What open_clip is asked for: MODEL and its TAG, or one of its addresses, which hold the weights' name.
+    """Model and tag for open_clip: MODEL/TAG, or one of its schemes, which name the weights.
 
     Raises:
         ModelUnusable: a model without a tag, which open_clip would fill with random weights.

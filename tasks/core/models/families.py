@@ -1,4 +1,4 @@
-"""What the trainer needs to know of a family of models: Stable Diffusion 1 and 2, and Stable Diffusion XL."""
+"""Model families for the trainer: Stable Diffusion 1 and 2, and Stable Diffusion XL."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ class Family(Protocol):
         """Pixels, float32 [n, 3, h, w] in [-1, 1]: means and deviations of their scaled latents, float32 on the CPU."""
 
     def time_ids(self, sizes: Tensor) -> Tensor | None:
-        """What the UNet is told of sizes and crops, float32 [n, 6]; None where it is told nothing.
+        """The UNet's size and crop conditioning, float32 [n, 6]; None for a UNet without it.
 
         Args:
             sizes: int64 [n, 6]: original height and width, top and left of the crop, target height and width.
@@ -78,9 +78,9 @@ class Family(Protocol):
 
 
 class StableDiffusion:
-    """Stable Diffusion 1 and 2: the UNet is told the last hidden states of one text encoder.
+    """Stable Diffusion 1 and 2: the UNet is conditioned on the last hidden states of one text encoder.
 
-    Texts and pictures are encoded one at a time, so that what they become does not depend on their neighbours.
+    Texts and pictures are encoded one at a time, so that the result does not depend on the batch.
     """
 
     def __init__(self, pipe: StableDiffusionPipeline) -> None:
@@ -107,7 +107,7 @@ class StableDiffusion:
         return means, deviations
 
     def time_ids(self, sizes: Tensor) -> Tensor | None:
-        """None: the UNet is told nothing of sizes."""
+        """None: the UNet has no size conditioning."""
         return None
 
     def denoise(self, noisy: Tensor, times: Tensor, texts: Texts, sizes: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class StableDiffusion:
         return predicted
 
     def _beside(self, texts: Texts, sizes: Tensor) -> dict[str, Tensor] | None:
-        """What the UNet is told beside times and hidden states."""
+        """Conditioning of the UNet beside times and hidden states."""
         return None
 
     @cached_property
@@ -144,8 +144,8 @@ class StableDiffusion:
 
 
 class StableDiffusionXL(StableDiffusion):
-    """Stable Diffusion XL: the UNet is told the penultimate hidden states of two text encoders, the second's pooled
-    text, and the sizes and crops of pictures (arXiv:2307.01952, section 2.2).
+    """Stable Diffusion XL: the UNet is conditioned on the penultimate hidden states of two text encoders, the pooled
+    text of the second, and the sizes and crops of pictures (arXiv:2307.01952, section 2.2).
     """
 
     def __init__(self, pipe: StableDiffusionXLPipeline) -> None:

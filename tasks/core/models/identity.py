@@ -69,7 +69,7 @@ def _commit(name: str) -> str | None:
 
 @cache
 def _asked(name: str) -> str | None:
-    """What the Hub says, once in a process: a run must not change its base."""
+    """The newest commit by the Hub, asked once in a process: a run must not change its base."""
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     return HfApi().model_info(name, timeout=SECONDS).sha

@@ -1,4 +1,4 @@
-"""Pictures that show nothing."""
+"""Checks for blank pictures, and their encodings."""
 
 import io
 
@@ -6,12 +6,12 @@ import numpy as np
 from PIL import Image
 
 NAN = "not a number"  # in the `info` of a picture that the model did not finish; it is black then
-SPREAD = 2.0  # standard deviation of the brightness, of 255, under which a picture shows nothing
+SPREAD = 2.0  # standard deviation of the brightness, of 255, under which a picture is blank
 DARK = 16  # mean brightness, of 255, under which such a picture is called black
 
 
 def image_fault(picture: Image.Image) -> str:
-    """Why a picture shows nothing; empty when it shows something."""
+    """Why a picture is blank; empty when it is not."""
     if NAN in picture.info:
         return "not a number"
     bands = np.asarray(picture.convert("RGB"), np.float64)

@@ -1,9 +1,9 @@
 """The adapter as a file in kohya's format, which most programs that draw pictures read.
 
 Names as kohya's sd-scripts give them to the modules of a diffusers UNet; a tensor `alpha` beside each pair, since these
-programs know of no other place for it; metadata `ss_*` and that of https://github.com/Stability-AI/ModelSpec. Programs
-that hide what does not go with the model in use go by `ss_base_model_version` and `ss_v2`, and take what has neither
-for Stable Diffusion 1.
+programs read it nowhere else; metadata `ss_*` and that of https://github.com/Stability-AI/ModelSpec. Programs
+that hide LoRAs of other bases read `ss_base_model_version` and `ss_v2`, and take files without them for Stable
+Diffusion 1.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ def save_kohya(family: Family, spec: TrainSpec, folder: Path) -> None:
 
 
 def _base(family: Family) -> dict[str, str]:
-    """What the adapter goes with."""
+    """Metadata on the base model."""
     velocity = family.pipe.scheduler.config.prediction_type == "v_prediction"
     return {
         "ss_base_model_version": BASES.get(family.architecture, "unknown"),

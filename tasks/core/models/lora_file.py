@@ -1,7 +1,7 @@
-"""LoRA files of any trainer, read strictly: what a file asks of each module, or why that cannot be said.
+"""LoRA files of any trainer, parsed strictly: the update of each module, or an error.
 
-Known are the names of PEFT (`lora_A`), of kohya and A1111 (`lora_down`) and of the older diffusers (`to_q_lora.down`,
-`lora.down`). A module's scale is alpha / rank: alpha is a tensor beside the pair, or lies in the file's metadata as
+Supported are the names of PEFT (`lora_A`), of kohya and A1111 (`lora_down`) and of older versions of diffusers
+(`to_q_lora.down`, `lora.down`). A module's scale is alpha / rank: alpha is a tensor beside the pair, or lies in the file's metadata as
 diffusers writes it, or in PEFT's `adapter_config.json` beside the file; where nothing names it, it is the rank.
 """
 
@@ -50,7 +50,7 @@ KINDS = {  # of adapters that are something else, by their tensors
 
 @dataclass(frozen=True)
 class LoraPair:
-    """What a file asks of one module: to add `scale * up @ down` to its weight; tensors in the file's dtype."""
+    """The update of one module: add `scale * up @ down` to its weight; tensors in the file's dtype."""
 
     down: Tensor  # [rank, in], of a convolution [rank, in, h, w]
     up: Tensor  # [out, rank], of a convolution [out, rank, 1, 1]

@@ -18,13 +18,13 @@ from tasks.core.models.pipeline import Pipeline, load_pipeline
 
 
 class Renders(Protocol):
-    """What draws pictures with named adapters; the empty name is the bare base."""
+    """Renders pictures with named adapters; the empty name is the bare base."""
 
     def load(self, folder: Path, name: str) -> None:
         """Load an adapter."""
 
     def activate(self, name: str) -> None:
-        """Draw with this adapter from now on."""
+        """Make this adapter the active one."""
 
     def render(
         self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
@@ -44,7 +44,7 @@ class Renderer:
 
         Raises:
             ModelUnusable: it is no LoRA for this base.
-            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+            torch.OutOfMemoryError: the device is out of memory, which is no fault of the adapter.
         """
         if name in self.pipe.get_list_adapters().get("unet", []):
             return
@@ -65,7 +65,7 @@ class Renderer:
         self.active = name
 
     def unload(self, name: str) -> None:
-        """Forget an adapter that is not active, if it is loaded."""
+        """Unload an adapter that is not active, if it is loaded."""
         forget_adapter(self.pipe, name)
 
     def _set(self, name: str) -> None:
@@ -76,11 +76,11 @@ class Renderer:
             self.pipe.disable_lora()
 
     def try_out(self, model: ModelConfig) -> None:
-        """Draw as for a visitor with the active adapter.
+        """Render a test picture with the active adapter.
 
         Raises:
-            ModelUnusable: that fails, or the picture shows nothing.
-            torch.OutOfMemoryError: the device is full, which says nothing of the adapter.
+            ModelUnusable: that fails, or the picture is blank.
+            torch.OutOfMemoryError: the device is out of memory, which is no fault of the adapter.
         """
         prompt = f"a picture in {model.trigger}"
         try:
@@ -90,7 +90,7 @@ class Renderer:
         except RuntimeError as error:
             raise ModelUnusable(self.active or "base", f"does not render: {error}") from error
         if fault := image_fault(picture):
-            raise ModelUnusable(self.active or "base", f"draws what is {fault}")
+            raise ModelUnusable(self.active or "base", f"renders a picture that is {fault}")
 
     @torch.inference_mode()
     def render(

@@ -1,10 +1,10 @@
-"""The storefront's guards: is what is served worse than what was served before? Pure.
+"""The roll-back test on votes: is the served generation worse than the one before? Pure.
 
-Votes come in one by one, and whoever tests after each of them rejects every model sooner or later. So they are looked
-at only when the number of sessions has reached `min_sessions` and then each time it has doubled, and each look may
-spend half of what is left of `alpha`: over all looks a generation that is liked as much is taken back with a chance of
-at most `alpha` (Bonferroni). A look sees the votes up to the moment at which that number was reached, whenever it is
-taken, so that looking again, or after a restart, is no further look.
+Votes come in one by one, and a test after each of them would reject every model sooner or later. So they are tested
+only when the number of sessions has reached `min_sessions` and then each time it has doubled, and each look may
+spend half of what is left of `alpha`: over all looks a generation that is liked as much is rolled back with a
+probability of at most `alpha` (Bonferroni). A look uses the votes up to the moment at which that number was
+reached, whenever it is taken, so that a repeated test, or one after a restart, is no further look.
 """
 
 from collections import defaultdict
@@ -23,22 +23,22 @@ class Tally(Document):
 
 
 class VoteTest(Document):
-    """What one look at the votes has found."""
+    """The result of one look at the votes."""
 
     number: int
     served: Tally
     before: Tally | None  # None: too few have voted on the one before, `usual` stands for it
     usual: float  # share of sessions that disliked the one before
-    p: float  # chance of so many dislikes if it is no worse
+    p: float  # probability of at least as many dislikes if it is no worse
     level: float
     worse: bool
 
     @property
     def says(self) -> str:
-        """The finding in words."""
-        told = f"{self.served.disliked} of {self.served.sessions} sessions disliked its pictures"
+        """The result in words."""
+        text = f"{self.served.disliked} of {self.served.sessions} sessions disliked its pictures"
         old = self.before and f"{self.before.disliked} of {self.before.sessions} those of the one before"
-        return f"{told}, {old or f'{self.usual:.0%} are taken as usual'} (look {self.number}, p = {self.p:.2g})"
+        return f"{text}, {old or f'{self.usual:.0%} are taken as usual'} (look {self.number}, p = {self.p:.2g})"
 
 
 def judge(served: Sequence[Vote], before: Sequence[Vote], spec: GuardSpec) -> VoteTest | None:
@@ -60,10 +60,10 @@ def judge(served: Sequence[Vote], before: Sequence[Vote], spec: GuardSpec) -> Vo
 
 def tally(votes: Iterable[Vote]) -> Tally:
     """Count sessions (of an address that is not trusted: all of its sessions as one), not votes."""
-    said: dict[str, list[bool]] = defaultdict(list)
+    votes_of: dict[str, list[bool]] = defaultdict(list)
     for vote in last_words(votes):
-        said[vote.counts_as].append(vote.liked)
-    return Tally(sessions=len(said), disliked=sum(2 * sum(liked) < len(liked) for liked in said.values()))
+        votes_of[vote.counts_as].append(vote.liked)
+    return Tally(sessions=len(votes_of), disliked=sum(2 * sum(liked) < len(liked) for liked in votes_of.values()))
 
 
 def _looks(votes: Sequence[Vote], wanted: int) -> Iterator[Sequence[Vote]]:

@@ -17,7 +17,7 @@ class Store(Protocol):
 
     A key that is swapped should be changed by `swap` alone: a plain `write` or `delete` beside it
     isn't serialised with it on a folder. Documents written conditionally carry a unique writer's id:
-    on S3, the same bytes found after a refusal are taken for one's own write whose reply was lost.
+    on S3, the same bytes found after a refusal are taken for the caller's own write whose reply was lost.
     """
 
     url: str
@@ -41,7 +41,7 @@ class Store(Protocol):
         """Replace the version that was read (None: there was nothing); raise StoreConflict."""
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is an object under the key."""
+        """Whether there is an object under the key."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted; 'a/b' covers 'a/bc', 'a/b/' doesn't.
@@ -117,7 +117,7 @@ def download_folder(store: Store, prefix: str, folder: Path) -> None:
 
 
 def delete_prefix(store: Store, prefix: str) -> int:
-    """Remove every object under the prefix, and tell how many; an empty prefix, the whole store, is refused."""
+    """Remove every object under the prefix, and return how many; an empty prefix, the whole store, is refused."""
     check_key(prefix.removesuffix("/"))
     keys = list(store.list(inside(prefix)))
     for key in keys:

@@ -12,7 +12,7 @@ from tasks.core.store import Store
 
 
 class Document(BaseModel):
-    """Everything that is kept in the store as JSON."""
+    """Base class of everything that is stored as JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     schema_version: int = 1

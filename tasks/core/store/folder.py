@@ -29,8 +29,8 @@ UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one fil
 class FolderStore:
     """A file for each object. As on any disk, 'a' and 'a/b' can't both be objects.
 
-    Its folder is made when the store is opened and never again: where it is gone, as when a disk is not mounted any
-    more, reading and writing raise StoreUnusable.
+    Its folder is created only when the store is opened: if it is gone later, such as an unmounted disk, reading and
+    writing raise StoreUnusable.
     """
 
     def __init__(self, root: Path) -> None:
@@ -85,7 +85,7 @@ class FolderStore:
             self.write(key, data)
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is an object under the key."""
+        """Whether there is an object under the key."""
         return self._place(key).is_file()
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -175,7 +175,7 @@ def walk(folder: Path) -> Iterator[tuple[str, bool]]:
     """Every file below the folder by its relative name, and whether it is one that can be opened by that name.
 
     Links to files are followed, those to folders are not: they are yielded, as False, as is a folder that can't be
-    read. A broken link is yielded as True, since a store must not take what is away for what never was.
+    read. A broken link is yielded as True, since a missing target is not the same as a missing object.
     """
     refused: list[OSError] = []
     for place, folders, names in os.walk(folder, onerror=refused.append):

@@ -1,4 +1,4 @@
-"""Whether a store keeps conditional writes: some take the conditions and ignore them, and then two promotions win."""
+"""Check for conditional writes: a store that ignores the conditions would let two promotions win."""
 
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 from tasks.core.errors import DyeworksError, ObjectExists, StoreConflict, StoreUnusable
 from tasks.core.store.base import Store
 
-_tried: set[str] = set()  # stores that were found good by this process
+_tried: set[str] = set()  # stores that passed in this process
 
 
 def require_conditions(store: Store) -> None:

@@ -71,7 +71,7 @@ class S3Store:
             raise StoreConflict(key, self.url)
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is an object under the key."""
+        """Whether there is an object under the key."""
         try:
             self._client.head_object(Bucket=self._bucket, Key=self._name(key))
         except self._client.exceptions.ClientError as error:
@@ -114,7 +114,7 @@ class S3Store:
                 file.write(chunk)
 
     def sha256(self, key: str) -> str:
-        """The hash of the object, which is read whole: no store is known to keep one that can be trusted."""
+        """The hash of the object, which is read whole: no S3 server returns one that can be trusted."""
         whole = hashlib.sha256()
         for chunk in self._get(key)["Body"].iter_chunks(CHUNK_BYTES):
             whole.update(chunk)
@@ -142,7 +142,7 @@ class S3Store:
                     yield found["Key"].removeprefix(self._prefix)
 
     def _put_if(self, key: str, data: bytes, version: str | None) -> bool:
-        """Tell whether the conditional write took, now or in an attempt whose reply was lost."""
+        """Whether the conditional write succeeded, now or in an attempt whose reply was lost."""
         name = self._name(key)
         try:
             if version is None:
@@ -171,7 +171,7 @@ def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
     from botocore.config import Config  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    # What boto3 sends else (trailers with checksums), older servers of other makers take for a part of the object.
+    # By default boto3 sends checksum trailers, which older S3-compatible servers store as a part of the object.
     plain = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
     try:
         client = client or boto3.session.Session().client("s3", config=plain)

@@ -24,10 +24,10 @@ from tasks.core.config.installation import ROOT
 from tasks.core.errors import Terminated
 
 KEY_TAG = "dyeworks.key"
-BATCH = 1000  # metrics that MLflow takes in one request
-LONGEST = 6000  # characters that it takes of a parameter
-MOST = 100_000  # metrics that wait while MLflow is away
-# While it is away a step of a training waits for it: seconds, not the minutes of MLflow's own defaults.
+BATCH = 1000  # metrics that MLflow accepts in one request
+LONGEST = 6000  # characters that it accepts for a parameter
+MOST = 100_000  # metrics that are queued while MLflow is down
+# While it is down a training step waits for it: seconds, not the minutes of MLflow's defaults.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -35,7 +35,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 def open_run(
     experiment: str, name: str, key: str, parameters: Mapping[str, object], tags: Mapping[str, str] | None = None
 ) -> str:
-    """The id of the run with this key, made anew if there is none; a parameter keeps the value that it had first."""
+    """The id of the run with this key, created if there is none; a parameter keeps its first value."""
     client = MlflowClient()
     home = _home(experiment)
     found = client.search_runs([home], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
@@ -46,9 +46,9 @@ def open_run(
 
 
 def _home(experiment: str) -> str:
-    """The id of an experiment, made if there is none: its files then lie beside a database that is a file.
+    """The id of an experiment, created if there is none; its artifacts are stored beside a database file.
 
-    By itself MLflow would put them where the process was started.
+    By default MLflow would store them in the working directory.
     """
     database = mlflow.get_tracking_uri()
     if database.startswith("sqlite") and not mlflow.get_experiment_by_name(experiment):
@@ -105,10 +105,10 @@ def log_file(run: str, path: Path, folder: str = "") -> None:
 
 
 class Tracker:
-    """Sends the course of a training to MLflow, at a pace that leaves the time to the training.
+    """Logs a training to MLflow, rarely enough not to slow it down.
 
-    MLflow may be away at any time, when the run is to begin too: metrics then wait, the newest MOST of them, and are
-    tried again when they are due. What could not be sent is said by `loss`; it fails nothing.
+    MLflow may be down at any time, also when the run starts: metrics are then queued, the newest MOST of them, and
+    sent again when they are due. `loss` reports what could not be sent; it never fails the training.
     """
 
     def __init__(self, begin: Callable[[], str], pace: Throttle | None = None) -> None:
@@ -146,12 +146,12 @@ class Tracker:
             self.unlogged.append(what)
 
     def loss(self) -> str:
-        """What MLflow does not know of the training, and why; empty when it knows all."""
+        """What is missing in MLflow, and why; empty when nothing is."""
         missing = [f"{count} metrics" for count in [self.dropped + len(self.unsent)] if count] + self.unlogged
-        return f"MLflow was away: it lacks {', '.join(missing)} ({self.fault})" if missing else ""
+        return f"MLflow was down: it lacks {', '.join(missing)} ({self.fault})" if missing else ""
 
     def _try(self, work: Callable[[str], None]) -> bool:
-        """Do it with the run, which is begun if it was not yet; whether that could be done."""
+        """Call it with the run, which is created first if needed; whether that succeeded."""
         try:
             self.run = self.run or self.begin()
             work(self.run)

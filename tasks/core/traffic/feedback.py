@@ -1,4 +1,4 @@
-"""What visitors say of the pictures that were drawn for them; no prompts.
+"""Votes of visitors on the pictures that were rendered for them; no prompts.
 
 Votes are written at least once; of the votes on one picture the last counts.
 """
@@ -14,14 +14,14 @@ class Vote(Line):
     """Whether a visitor liked the picture of a request."""
 
     liked: bool
-    release: str  # that drew it; empty: the bare base
+    release: str  # that rendered it; empty: the bare base
     generation: int
     session: str  # keyed hash of the visitor's
     voter: str = ""  # keyed hash of the address, where that is what counts once
 
     @property
     def counts_as(self) -> str:
-        """What counts once, however often it votes."""
+        """Identity of the voter: it counts once, however often it votes."""
         return self.voter or self.session
 
 

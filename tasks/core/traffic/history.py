@@ -1,4 +1,4 @@
-"""A history of prompts from elsewhere becomes part of the prompt log, so that a model's first days have a reference."""
+"""Import of past prompts into the prompt log, so that a model has a reference from its first day."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ class PastRequest(BaseModel):
 
     prompt: str = Field(min_length=1)
     time: AwareDatetime
-    session: str = Field("", description="whoever asked; without one, every request counts as a visitor of its own")
+    session: str = Field("", description="visitor; without one, every request counts as a visitor of its own")
 
 
 def read_history(name: str, lines: Iterable[str]) -> list[PastRequest]:
@@ -36,8 +36,8 @@ def read_history(name: str, lines: Iterable[str]) -> list[PastRequest]:
                 first = error.errors()[0]
                 faults.append(f"line {number}: {'.'.join(map(str, first['loc'])) or 'line'}: {first['msg']}")
     if faults or not found:
-        told = "; ".join(faults[:MOST_FAULTS]) or "it is empty"
-        raise HistoryUnusable(name, told, len(faults))
+        problem = "; ".join(faults[:MOST_FAULTS]) or "it is empty"
+        raise HistoryUnusable(name, problem, len(faults))
     return found
 
 

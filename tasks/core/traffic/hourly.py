@@ -1,6 +1,6 @@
-"""Logs in the store that only grow: a compressed object of JSON lines for each write and hour.
+"""Append-only logs in the store: a compressed object of JSON lines for each write and hour.
 
-Lines are written at least once; who reads them drops what is there twice.
+Lines are written at least once; readers drop duplicates.
 """
 
 import gzip

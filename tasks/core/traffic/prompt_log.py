@@ -1,4 +1,4 @@
-"""The prompt log: what people asked the storefront for.
+"""The prompt log: the requests to the storefront.
 
 Lines are written at least once and deduplicated by request_id on read.
 """

@@ -1,7 +1,7 @@
-"""Prompts without what is private: each find of a detector is replaced by a word for its kind.
+"""Redaction of private data in prompts: each match of a detector is replaced by a word for its kind.
 
 A detector reads a folded copy (digits and letters of all widths and digits of all scripts as ASCII, nothing of zero
-width), so that no spelling hides a number; a prompt in which nothing is found is returned as it was. What has a check
+width), so that no spelling hides a number; a prompt without a match is returned unchanged. What has a check
 digit or a numbering plan is checked, so that sizes, seeds, dates and years stay.
 """
 

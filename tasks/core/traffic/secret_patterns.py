@@ -1,4 +1,4 @@
-"""How keys, tokens and passwords look: by the prefix that their issuer gives them, by a name before them, by chance."""
+"""Patterns of keys, tokens and passwords: by issuer prefix, by a name before them, by randomness."""
 
 import base64
 import binascii
@@ -49,7 +49,7 @@ RUN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9]{32,}(?![A-Za-z0-9])")
 
 
 def find_keys(text: str) -> Iterator[Span]:
-    """Private keys, tokens with a prefix, values that follow a name such as `api_key=`, long runs drawn by chance."""
+    """Private keys, tokens with a prefix, values that follow a name such as `api_key=`, long random strings."""
     yield from (found.span() for found in BLOCK.finditer(text))
     yield from (found.span() for found in PREFIXED.finditer(text))
     yield from (found.span(3) for found in NAMED.finditer(text) if _is_value(*found.groups()))

@@ -37,7 +37,7 @@ def fit(
     pipe = load_pipeline(pinned(model.base, plan.base), settings.device, dtype_of(plan.spec, settings.device))
     trainer = Trainer(pipe, lesson, plan.spec, settings.cache, model.trigger, meter, ranks)
     for line in cut_captions(trainer.pipe.tokenizer, manifest.items):
-        observer.told(line)
+        observer.note(line)
     trainer.run(installation.store, plan.key, observer)
     if ranks.rank == 0:
         trainer.save(folder)

@@ -1,4 +1,4 @@
-"""Several processes for one training: started together, listened to, and stopped together."""
+"""Several processes for one training: started, watched and stopped together."""
 
 import json
 import os
@@ -28,7 +28,7 @@ LOOK = 0.5  # seconds between two looks at whether to stop
 def fit_in_processes(
     settings: Settings, model: ModelConfig, plan: TrainPlan, observer: Observer, folder: Path
 ) -> dict[str, float]:
-    """Do what `fit` does in as many processes as the plan says; the adapter is in `folder`/adapter.
+    """Run `fit` in as many processes as the plan asks for; the adapter is written into `folder`/adapter.
 
     Raises:
         TrainingFailed: with the reason that a process gave.
@@ -39,7 +39,7 @@ def fit_in_processes(
     count = plan.spec.compute.processes
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
     command = [*run, "-m", "tasks.core.training.worker", str(folder)]
-    heard = _Heard(observer)
+    relayed = _Relayed(observer)
     with (
         termination() as term,
         subprocess.Popen(
@@ -47,10 +47,10 @@ def fit_in_processes(
         ) as child,
     ):
         for line in _lines(child, term):
-            heard.line(line)
-    if child.returncode or not heard.figures:
-        raise TrainingFailed(plan.key, heard.failure or f"its processes ended with {child.returncode}")
-    return heard.figures
+            relayed.line(line)
+    if child.returncode or not relayed.figures:
+        raise TrainingFailed(plan.key, relayed.failure or f"its processes ended with {child.returncode}")
+    return relayed.figures
 
 
 def _environment(settings: Settings) -> dict[str, str]:
@@ -59,7 +59,7 @@ def _environment(settings: Settings) -> dict[str, str]:
 
 
 def _lines(child: "subprocess.Popen[str]", term: Termination) -> Iterator[str]:
-    """What it prints, while looking whether it should be stopped."""
+    """The lines it prints; SIGTERM is passed on to it."""
     lines: queue.Queue[str | None] = queue.Queue()
     if child.stdout is None:
         raise ValueError("the process was started without a pipe")
@@ -84,8 +84,8 @@ def _pump(stream: IO[str], lines: "queue.Queue[str | None]") -> None:
     lines.put(None)
 
 
-class _Heard:
-    """Passes on what the first process tells."""
+class _Relayed:
+    """Passes the reports of the first process to the observer."""
 
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
@@ -93,10 +93,10 @@ class _Heard:
         self.failure = ""
 
     def line(self, line: str) -> None:
-        _, mark, told = line.partition(MARK)  # what a library has printed may stand before it
+        _, mark, text = line.partition(MARK)  # what a library has printed may stand before it
         if not mark:
             return
-        kind, value = json.JSONDecoder().raw_decode(told)[0]
+        kind, value = json.JSONDecoder().raw_decode(text)[0]
         match kind:
             case "step":
                 self.observer.step(*value)
@@ -104,8 +104,8 @@ class _Heard:
                 self.observer.samples(value[0], [Image.open(path) for path in value[1]])
             case "resumed":
                 self.observer.resumed(value)
-            case "told":
-                self.observer.told(value)
+            case "note":
+                self.observer.note(value)
             case "figures":
                 self.figures = value
             case "failed":

@@ -25,7 +25,7 @@ from tasks.core.store.documents import parse, render
 from tasks.core.training.checkpoints import newest_step
 from tasks.core.training.forecast import forecast, lines
 from tasks.core.training.plan import TrainPlan, plan_training
-from tasks.core.training.progress import progress, say
+from tasks.core.training.progress import print_line, progress
 from tasks.core.training.run import train
 
 TRIGGER = "adire_style"  # of a preset that is trained by hand, where no other is given
@@ -44,7 +44,7 @@ def train_folder(spec: str, data: Path, out: Path, *, dry_run: bool = False, bas
     plan = prepare(installation, model, data, out)
     if dry_run:
         for line in lines(forecast(installation, model, plan)):
-            say(line)
+            print_line(line)
         return
     claim(out, plan)
     track_locally(out)
@@ -52,7 +52,7 @@ def train_folder(spec: str, data: Path, out: Path, *, dry_run: bool = False, bas
     shutil.rmtree(out / "adapter", ignore_errors=True)
     download_folder(installation.store, result.adapter, out / "adapter")
     figures = f"loss {result.loss:.4f}, {result.seconds:.0f} s of device time"
-    say(f"trained {result.key}: {figures}; adapter in {out / 'adapter'}")
+    print_line(f"trained {result.key}: {figures}; adapter in {out / 'adapter'}")
 
 
 def _train(installation: Installation, model: ModelConfig, plan: TrainPlan, out: Path) -> TrainResult:
@@ -68,14 +68,14 @@ def prepare(installation: Installation, model: ModelConfig, data: Path, out: Pat
     """Make a dataset version of the folder, print what is not in it, and plan the training."""
     count, left_out = import_folder(installation.store, model.dataset, data, out)
     for line in left_out:
-        say(line)
+        print_line(line)
     spec = model.preset.ingest.filled(model.trigger)
     manifest, _ = ingest(installation.store, model.dataset, spec, model.trigger)
     for line in remarks(installation.store, manifest):
-        say(line)
-    say(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
+        print_line(line)
+    print_line(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
     plan = plan_training(installation, model, TrainRequest(version=manifest.version))
-    say(f"training {plan.key}: {plan.spec.steps} steps, dataset version {plan.version}, base {plan.base}")
+    print_line(f"training {plan.key}: {plan.spec.steps} steps, dataset version {plan.version}, base {plan.base}")
     return plan
 
 

@@ -18,9 +18,9 @@ class Speed:
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self.now = now
-        self.begun = now()
+        self.started = now()
         self.steps = 0
-        self.seconds_told = 0.0
+        self.seconds_reporting = 0.0
         self.ends: deque[float] = deque(maxlen=WINDOW + 1)
 
     def count(self) -> dict[str, float]:
@@ -32,29 +32,29 @@ class Speed:
 
     def mean(self) -> float:
         """Over the whole attempt up to the last step."""
-        seconds = self.ends[-1] - self.begun if self.ends else 0.0
+        seconds = self.ends[-1] - self.started if self.ends else 0.0
         return round(self.steps / seconds, 3) if seconds else 0.0
 
     @contextmanager
-    def telling(self) -> Iterator[None]:
-        """What is done in the block is telling, not training."""
-        begun = self.now()
+    def reporting(self) -> Iterator[None]:
+        """Count the time of the block as reporting, not training."""
+        started = self.now()
         yield
-        self.seconds_told += self.now() - begun
+        self.seconds_reporting += self.now() - started
 
-    def told_share(self) -> float:
-        """The share of the time up to the last step that went into telling of steps."""
-        seconds = self.ends[-1] - self.begun if self.ends else 0.0
-        return round(self.seconds_told / seconds, 5) if seconds else 0.0
+    def reporting_share(self) -> float:
+        """The share of the time up to the last step that was spent on reporting steps."""
+        seconds = self.ends[-1] - self.started if self.ends else 0.0
+        return round(self.seconds_reporting / seconds, 5) if seconds else 0.0
 
 
-def told(step: int, steps: int, metrics: dict[str, float]) -> str:
-    """Step, loss, steps/s and the time left, as a log line or a progress bar says it."""
+def progress_line(step: int, steps: int, metrics: dict[str, float]) -> str:
+    """Step, loss, steps/s and the time left, as in a log line or a progress bar."""
     return f"step {step}/{steps}, {loss_and_time_left(step, steps, metrics)}"
 
 
 def loss_and_time_left(step: int, steps: int, metrics: dict[str, float]) -> str:
-    """The part of the line that does not say how far it is."""
+    """The part of the line behind the step."""
     loss = f"loss {metrics['loss']:.4f}"
     if not (speed := metrics.get("steps_per_second")):
         return loss
@@ -67,7 +67,7 @@ BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}"
 
 
 class Progress:
-    """Prints the course of a training, and keeps its sample pictures in a folder."""
+    """Prints the progress of a training, and writes its sample pictures into a folder."""
 
     def __init__(self, steps: int, folder: Path) -> None:
         self.steps, self.folder = steps, folder
@@ -76,7 +76,7 @@ class Progress:
     def step(self, step: int, metrics: dict[str, float]) -> None:
         """A line now and then."""
         if step % self.every == 0 or step == self.steps:
-            say(told(step, self.steps, metrics))
+            print_line(progress_line(step, self.steps, metrics))
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         """Sample pictures as PNG files."""
@@ -85,12 +85,12 @@ class Progress:
             picture.save(self.folder / f"step-{step:06d}-{i}.png")
 
     def resumed(self, step: int) -> None:
-        """The training goes on from a checkpoint."""
-        say(f"goes on from the checkpoint of step {step}")
+        """The training resumes from a checkpoint."""
+        print_line(f"resumes from the checkpoint of step {step}")
 
-    def told(self, message: str) -> None:
-        """Something that people should know."""
-        say(message)
+    def note(self, message: str) -> None:
+        """A message for people."""
+        print_line(message)
 
 
 class Bar(Progress):
@@ -101,7 +101,7 @@ class Bar(Progress):
         self.bar = bar
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
-        """Drawn anew at most ten times a second."""
+        """Redrawn at most ten times a second."""
         self.bar.set_postfix_str(loss_and_time_left(step, self.steps, metrics), refresh=False)
         self.bar.update(step - self.bar.n)
 
@@ -116,7 +116,7 @@ def progress(steps: int, folder: Path) -> Iterator[Progress]:
         yield Bar(steps, folder, bar)
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line at once, also into a pipe, and above a bar."""
     tqdm.write(line)
     sys.stdout.flush()

@@ -45,7 +45,7 @@ def train(installation: Installation, model: ModelConfig, plan: TrainPlan, obser
     tracker.send()  # begins the run; where that fails, it is begun later
     course = _Course(observer, tracker)
     for line in split(installation.store, manifest).remarks():
-        course.told(line)
+        course.note(line)
     prefix = f"checkpoints/{plan.key}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
@@ -70,7 +70,7 @@ def train(installation: Installation, model: ModelConfig, plan: TrainPlan, obser
         resumed_from=course.first,
         steps_per_second=course.speed.mean(),
         seconds=figures["seconds"],
-        figures=figures | {"told_share": course.speed.told_share()},
+        figures=figures | {"reporting_share": course.speed.reporting_share()},
         base=plan.base,
         held=plan.held,
     )
@@ -78,7 +78,7 @@ def train(installation: Installation, model: ModelConfig, plan: TrainPlan, obser
     tracker.log("the final figures", partial(runs.close_run, metrics=ended))
     save_result(installation.store, result)
     if loss := tracker.loss():
-        observer.told(loss)
+        observer.note(loss)
     return result
 
 
@@ -102,7 +102,7 @@ class _Course:
     def step(self, step: int, metrics: dict[str, float]) -> None:
         metrics = metrics | self.speed.count()
         self.loss = 0.98 * self.loss + 0.02 * metrics["loss"] if self.loss else metrics["loss"]
-        with self.speed.telling():
+        with self.speed.reporting():
             self.tracker.step(step, metrics)
             self.observer.step(step, metrics)
 
@@ -114,5 +114,5 @@ class _Course:
         self.first = step
         self.observer.resumed(step)
 
-    def told(self, message: str) -> None:
-        self.observer.told(message)
+    def note(self, message: str) -> None:
+        self.observer.note(message)

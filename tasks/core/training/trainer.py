@@ -59,7 +59,7 @@ def environment(learner: Learner, ranks: Ranks) -> dict[str, str]:
 
 
 def changes(before: dict[str, str], now: dict[str, str]) -> str:
-    """What is not as it was; empty when all is."""
+    """What has changed; empty when nothing has."""
     return ", ".join(f"{name} {old} -> {now.get(name, 'none')}" for name, old in before.items() if now.get(name) != old)
 
 
@@ -68,7 +68,7 @@ LARGEST = torch.finfo(torch.float16).max  # of a weight: on a GPU pictures are r
 
 
 class Observer(Protocol):
-    """Is told how a training goes."""
+    """Receives the progress of a training."""
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         """After every optimiser step."""
@@ -77,10 +77,10 @@ class Observer(Protocol):
         """Sample pictures on the way."""
 
     def resumed(self, step: int) -> None:
-        """The training goes on from a checkpoint."""
+        """The training resumes from a checkpoint."""
 
-    def told(self, message: str) -> None:
-        """Something that people should know."""
+    def note(self, message: str) -> None:
+        """A message for people."""
 
 
 class Trainer:
@@ -119,12 +119,12 @@ class Trainer:
         """Train to the last step, from the newest checkpoint if there is one; the best LoRA is then in place.
 
         Raises:
-            Terminated: SIGTERM came; there is a checkpoint of the last step that was made.
-            TrainingDiverged: the loss is no number any more, or what was trained cannot be rendered with.
+            Terminated: SIGTERM was received; there is a checkpoint of the last step.
+            TrainingDiverged: the loss is not finite any more, or the LoRA cannot be rendered with.
             CheckpointForeign: the checkpoints under this key are of another specification.
         """
         if enlarged := self.material.enlarged():
-            observer.told(enlarged)
+            observer.note(enlarged)
         step = self._restore(store, key, observer)
         stop = False
         with termination() as term:
@@ -202,7 +202,7 @@ class Trainer:
         self.best = {n.removeprefix(BEST): tensor for n, tensor in tensors.items() if n.startswith(BEST)}
         observer.resumed(mark.step)
         if changed := changes(mark.environment, environment(self.learner, self.ranks)):
-            observer.told(f"not bit for bit as before, since conditions have changed: {changed}")
+            observer.note(f"not bit for bit as before, since conditions have changed: {changed}")
         return mark.step
 
     def save(self, folder: Path) -> None:

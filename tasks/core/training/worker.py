@@ -1,6 +1,6 @@
 """One of several processes of a training: `python -m tasks.core.training.worker FOLDER`, started by `launch`.
 
-The first of them tells on its standard output, in lines of JSON, how the training goes.
+The first of them reports the progress of the training on its standard output, in lines of JSON.
 """
 
 import json
@@ -21,43 +21,43 @@ from tasks.core.training.fit import fit
 from tasks.core.training.plan import TrainPlan
 
 MOST = 2000  # characters of an error: longer lines may be torn
-PLAN, MODEL = "plan.json", "model.json"  # what `launch` has left in the folder
+PLAN, MODEL = "plan.json", "model.json"  # that `launch` wrote into the folder
 MARK = "dyeworks-training "  # begins the lines that are for `launch`: libraries print too
 
 
-def tell(kind: str, value: object) -> None:
-    """A line for the process that waits, in one piece: another process may write at the same time."""
+def emit(kind: str, value: object) -> None:
+    """Write a line for the parent process, in one write: another process may write at the same time."""
     os.write(1, f"{MARK}{json.dumps([kind, value])}\n".encode())
 
 
 class Relay:
-    """Tells what an observer is told; pictures lie in a folder."""
+    """Sends what an observer is called with to the parent process; pictures are passed by a folder."""
 
     def __init__(self, first: bool, folder: Path) -> None:
         self.first, self.folder = first, folder
 
     def step(self, step: int, metrics: dict[str, float]) -> None:
         """After every step."""
-        self._tell("step", [step, metrics])
+        self._emit("step", [step, metrics])
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         """Sample pictures."""
         paths = [self.folder / f"sample-{step}-{i}.png" for i in range(len(pictures))]
         for path, picture in zip(paths, pictures, strict=True):
             picture.save(path)
-        self._tell("samples", [step, [str(path) for path in paths]])
+        self._emit("samples", [step, [str(path) for path in paths]])
 
     def resumed(self, step: int) -> None:
-        """It goes on."""
-        self._tell("resumed", step)
+        """It resumed."""
+        self._emit("resumed", step)
 
-    def told(self, message: str) -> None:
-        """Something that people should know."""
-        self._tell("told", message)
+    def note(self, message: str) -> None:
+        """A message for people."""
+        self._emit("note", message)
 
-    def _tell(self, kind: str, value: object) -> None:
+    def _emit(self, kind: str, value: object) -> None:
         if self.first:
-            tell(kind, value)
+            emit(kind, value)
 
 
 def main(folder: Path) -> int:
@@ -74,10 +74,10 @@ def main(folder: Path) -> int:
         installation = Installation(settings, open_store(settings.store))
         figures = fit(installation, model, plan, Relay(ranks.rank == 0, pictures), adapter, ranks)
     except DyeworksError as error:
-        tell("failed", str(error)[:MOST])
+        emit("failed", str(error)[:MOST])
         return 1
     if ranks.rank == 0:
-        tell("figures", figures)
+        emit("figures", figures)
     ranks.end()
     return 0
 

@@ -63,7 +63,7 @@ def test_nothing_is_left_to_send_after_that(events: EventsServer, folder: Folder
 def test_an_event_stays_in_the_outbox_while_the_server_is_down(events: EventsServer, folder: FolderStore) -> None:
     events.stop()
     event = uploaded()
-    with pytest.raises(EventUndelivered, match=r"dyeworks\.data\.uploaded was not taken.*stays in the outbox"):
+    with pytest.raises(EventUndelivered, match=r"dyeworks\.data\.uploaded was not delivered.*stays in the outbox"):
         emit(folder, event)
     assert waiting(folder) == [event.id]
 

@@ -295,7 +295,7 @@ def test_what_is_cleared_and_what_lacks_the_trigger_is_told_in_a_line_each(folde
     pictures(folder, "a.png", "b.png", "c.png", "d.png")
     upload(folder, **{"a.txt": b"rings\x1b in Adire_Style", "b.txt": b"\xef\xbb\xbfdots", "c.txt": b"adire_style"})
     assert told(folder, "adire_style") == [
-        "1 caption cleared of characters that show nothing: a.txt",
+        "1 caption cleared of invisible characters: a.txt",
         "1 picture without a caption given the instance prompt 'cloth': d.png",
         "2 pictures with a caption that lacks the trigger 'adire_style': b.png, d.png",
     ]

@@ -124,8 +124,8 @@ BAD = {
     "tiny.png": (encoded(noise(1, 20, 20)), "20 x 20 is smaller than 32 pixels"),
     "huge.png": (encoded(noise(1, 201, 201)), "201 x 201 is more than 40000 pixels"),
     "strip.png": (encoded(noise(1, 32, 264)), "32 x 264 is more than 8 times as long as wide"),
-    "flat.png": (encoded(Image.new("RGB", (64, 64), "navy")), "shows nothing"),
-    "clear.png": (encoded(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "shows nothing"),
+    "flat.png": (encoded(Image.new("RGB", (64, 64), "navy")), "is blank"),
+    "clear.png": (encoded(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "is blank"),
 }
 
 

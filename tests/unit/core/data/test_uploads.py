@@ -108,7 +108,7 @@ def test_what_is_left_out_is_told_in_a_line_for_each_kind() -> None:
     assert found.pictures == ("A.JPEG", "a.png", "b.webp")
     assert found.texts == found.tables == ()
     assert found.remarks == (
-        "11 files left out as hidden, or as what programs leave behind: "
+        "11 files left out as hidden, or as a leftover of a program: "
         "#recycle/a.png, .DS_Store, .Trash-1000/files/a.png and 8 more",
         "10 files of other kinds left out: 8 .gif, 1 without ending, 1 .bmp",
     )

@@ -31,7 +31,7 @@ def test_a_stage_makes_the_plan_of_its_parent(
 def test_another_scorer_on_the_machine_of_the_stage_is_named(folder: FolderStore, request_: EvaluateRequest) -> None:
     with pytest.raises(PlanMismatch) as caught:
         plan_evaluation(installed(folder), adire(scorer="ViT-B-32/openai"), request_)
-    assert str(caught.value).startswith(f"evaluate-challenger was planned as {request_.key}, this machine makes ")
+    assert str(caught.value).startswith(f"evaluate-challenger was planned as {request_.key}, but this machine resolves")
     assert "champion generation 0, scorer ViT-B-32/openai, evaluation version " in str(caught.value)
 
 

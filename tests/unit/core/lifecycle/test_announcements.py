@@ -93,7 +93,7 @@ def test_reconcile_says_what_waits_and_what_was_put_aside(
     (lost_first,), (lost_second,) = decision_events(model.name, first), decision_events(model.name, second)
     events.refuse = {lost_first.id: 500, lost_second.id: 422}
     said = "\n".join(reconcile(installed(folder), model))
-    assert "event dyeworks.drift.detected was not taken (the answer was 500" in said
+    assert "event dyeworks.drift.detected was not delivered (the answer was 500" in said
     assert "1 events lie in refused/" in said
     events.refuse = {}
     assert send_all(folder).number == 1

@@ -217,7 +217,7 @@ def test_what_a_parent_has_planned_is_gated_or_nothing_is(folder: FolderStore, m
     ):
         with pytest.raises(PlanMismatch) as caught:
             promote(installed(folder), model, sent)
-        assert str(caught.value).startswith(f"promote-champion was planned as {planned.key}, this machine makes ")
+        assert str(caught.value).startswith(f"promote-champion was planned as {planned.key}, but this machine resolves")
         assert what in str(caught.value)
     assert history(folder, model.name) == []
     assert promote(installed(folder), adire(preset={"gate": {"floor": 0.9}}), planned).key == planned.key

@@ -153,5 +153,5 @@ def test_what_shows_nothing_is_told(pipelines: dict[str, Path], value: float, sa
     renderer.try_out(model)
     with torch.no_grad():
         renderer.pipe.vae.decoder.conv_out.weight.fill_(value)
-    with pytest.raises(ModelUnusable, match=f"model 'base': draws what is {said}"):
+    with pytest.raises(ModelUnusable, match=f"model 'base': renders a picture that is {said}"):
         renderer.try_out(model)

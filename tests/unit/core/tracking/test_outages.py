@@ -76,7 +76,7 @@ def test_metrics_wait_while_the_server_is_away(server: MlflowServer, request: py
     server.start()
     tracker.step(4, {"loss": 0.3})
     assert steps_of(tracker.run) == [1, 2, 3, 4]
-    assert tracker.loss().startswith("MLflow was away: it lacks samples of step 3 (MlflowException: ")
+    assert tracker.loss().startswith("MLflow was down: it lacks samples of step 3 (MlflowException: ")
 
 
 def test_a_run_is_begun_when_the_server_comes(server: MlflowServer, request: pytest.FixtureRequest) -> None:

@@ -41,7 +41,9 @@ def test_another_base_on_the_machine_of_the_stage_is_named(
     with pytest.raises(PlanMismatch) as caught:
         plan_training(installed(folder), other, request_)
     message, found = str(caught.value), caught.value.found
-    assert message.startswith(f"train-lora was planned as {request_.key}, this machine makes {found} of the same")
+    assert message.startswith(
+        f"train-lora was planned as {request_.key}, but this machine resolves the same request to {found}"
+    )
     assert f"base {base_fingerprint(other.base)}, trainer version {module.VERSION}" in message
     assert f"dataset version {request_.version}, split " in message
     assert (caught.value.planned, found == request_.key) == (request_.key, False)

@@ -42,7 +42,7 @@ def drawn(terminal: int) -> str:
 def test_a_terminal_shows_a_bar_with_the_time_left_and_no_lines(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    assert shown(tmp_path, theirs) == "goes on from the checkpoint of step 40\ntrained\n"
+    assert shown(tmp_path, theirs) == "resumes from the checkpoint of step 40\ntrained\n"
     os.close(theirs)
     screen = drawn(ours)
     last = re.split(r"[\r\n]+", screen.strip())[-1]
@@ -56,7 +56,7 @@ def test_without_a_terminal_there_are_lines_and_nothing_on_stderr(tmp_path: Path
         lines = shown(tmp_path, stderr.fileno()).splitlines()
     assert path.read_text() == ""
     assert lines[:2] == [
-        "goes on from the checkpoint of step 40",
+        "resumes from the checkpoint of step 40",
         "step 42/100, loss 0.2500, 2.00 steps/s, ETA 0 min 29 s",
     ]
     assert lines[-2:] == ["step 100/100, loss 0.2500, 2.00 steps/s, ETA 0 min 00 s", "trained"]

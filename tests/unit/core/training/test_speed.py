@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.core.training.progress import Speed, told
+from tasks.core.training.progress import Speed, progress_line
 
 
 def test_the_speed_is_that_of_the_last_steps_and_the_mean_that_of_all() -> None:
@@ -21,7 +21,7 @@ def test_the_speed_is_that_of_the_last_steps_and_the_mean_that_of_all() -> None:
 
 
 def test_the_time_left_is_told_once_there_is_a_speed() -> None:
-    assert told(1, 800, {"loss": 0.12345}) == "step 1/800, loss 0.1235"
-    line = told(50, 800, {"loss": 0.1, "steps_per_second": 2.5})
+    assert progress_line(1, 800, {"loss": 0.12345}) == "step 1/800, loss 0.1235"
+    line = progress_line(50, 800, {"loss": 0.1, "steps_per_second": 2.5})
     assert line == "step 50/800, loss 0.1000, 2.50 steps/s, ETA 5 min 00 s"
-    assert told(800, 800, {"loss": 0.1, "steps_per_second": 2.5}).endswith("ETA 0 min 00 s")
+    assert progress_line(800, 800, {"loss": 0.1, "steps_per_second": 2.5}).endswith("ETA 0 min 00 s")

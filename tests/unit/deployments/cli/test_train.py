@@ -98,7 +98,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
     found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it goes on", last)
     assert found, told
     assert run(command(spec, data, out)) == 0
-    assert f"goes on from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
+    assert f"resumes from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
 
 
 def adapter(out: Path) -> dict[str, torch.Tensor]:
@@ -128,7 +128,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     figures = told_run.data.metrics
     assert 0 < figures["trainable_share"] < 0.1
     assert min(figures[name] for name in ("peak_memory_mib", "trainable_parameters", "steps_per_second_mean")) > 0
-    assert {"loss", "grad_norm", "micro_batch", "told_share"} <= set(figures)
+    assert {"loss", "grad_norm", "micro_batch", "reporting_share"} <= set(figures)
     assert "nothing is held out of 4 pictures" in told
     assert not {"validation_loss", "best_step"} & set(figures), "there is no picture to validate on"
     assert told_run.data.params["held_out"] == "0"
@@ -136,7 +136,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert result.held == 0
     kill_after_a_checkpoint(spec, data, cut)
     assert run(command(spec, data, cut)) == 0
-    assert "goes on from the checkpoint of step" in capsys.readouterr().out
+    assert "resumes from the checkpoint of step" in capsys.readouterr().out
     expected, found = adapter(straight), adapter(cut)
     assert set(found) == set(expected)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -296,7 +296,7 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
         ".dyeworks-c.png": (plain, ""),
         "@eaDir/copy.png": (
             plain,
-            "2 files left out as hidden, or as what programs leave behind: .hidden.png, @eaDir/",
+            "2 files left out as hidden, or as a leftover of a program: .hidden.png, @eaDir/",
         ),
         ".hidden.png": (plain, ""),
         "scan.tiff": (b"", "2 files of other kinds left out: 1 without ending, 1 .tiff"),
