@@ -1,7 +1,7 @@
 """Names of a pipeline's modules in LoRA files.
 
-Dots and underscores are equivalent: kohya's names have only underscores. kohya's trainer of
-Stable Diffusion XL, and files for other programs, name the UNet's modules as the published checkpoints do (`input_blocks.4.1` and so on).
+Dots and underscores are equivalent: kohya's names have only underscores. kohya's trainer of Stable Diffusion XL, and
+files for other programs, name the UNet's modules as the published checkpoints do (`input_blocks.4.1` and so on).
 """
 
 import re
