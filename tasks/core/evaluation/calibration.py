@@ -1,4 +1,4 @@
-"""Calibration: a model against itself on other seeds, which shows how much the measures differ by chance alone."""
+"""A/A calibration: a model compared with itself on other seeds, which shows the noise of the measures."""
 
 import tempfile
 from collections.abc import Callable

@@ -19,13 +19,13 @@ ROWS = 16  # of a long set that many prompts are shown, spread evenly
 
 
 class Thumbnails:
-    """Small copies of what a model has drawn."""
+    """Thumbnails of a model's renders."""
 
     def __init__(self) -> None:
         self.pictures: dict[str, list[Image.Image]] = {}
 
     def add(self, drawn: RenderedPrompt) -> None:
-        """Keep a prompt's first pictures."""
+        """Store a prompt's first pictures."""
         small = [p.resize((CELL, CELL), Image.Resampling.LANCZOS) for p in drawn.pictures[:COLUMNS]]
         self.pictures[drawn.prompt] = small
 
@@ -45,7 +45,7 @@ def spread(prompts: tuple[str, ...], rows: int = ROWS) -> tuple[str, ...]:
 
 
 def samples(album: Thumbnails, plan: EvaluationPlan) -> Image.Image:
-    """What a model drew of some of the fixed prompts, for its card."""
+    """A model's pictures of some fixed prompts, for its card."""
     return sheet({"": album}, spread(plan.fixed, SAMPLES))
 
 

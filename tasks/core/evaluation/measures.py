@@ -20,7 +20,7 @@ Watch = Callable[[RenderedPrompt], None]
 
 
 class Fault(NamedTuple):
-    """A picture that shows nothing."""
+    """A blank picture."""
 
     kind: str
     prompt: str
@@ -29,17 +29,17 @@ class Fault(NamedTuple):
 
 @dataclass
 class Findings:
-    """The scores of a model, and what was seen in its pictures on the way."""
+    """The scores of a model, and faults and copies among its pictures."""
 
     scores: Scores
     pictures: int = 0
-    compared: int = 0  # those that were held against the training pictures
+    compared: int = 0  # pictures that were compared with the training pictures
     faults: list[Fault] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
 
 
 class Measurer:
-    """Has models drawn and takes measures of what they draw."""
+    """Renders with models and measures the pictures."""
 
     def __init__(self, studio: RenderSession, clip: Clip, originals: References, copy_bits: int) -> None:
         self.studio, self.clip, self.originals, self.copy_bits = studio, clip, originals, copy_bits
@@ -47,7 +47,7 @@ class Measurer:
     def measure(
         self, model: EvaluatedModel, wanted: Wanted, seeds: Sequence[int], watch: Watch = lambda _: None
     ) -> Findings:
-        """The measures that are wanted; each prompt is drawn once with every seed, and shown to `watch`."""
+        """Take these measures; each prompt is rendered once with every seed, and passed to `watch`."""
         prompts = tuple(dict.fromkeys(p for some in wanted.values() for p in some))
         base = self._base(model, wanted.get("forgetting", ()), seeds)
         found = Findings({measure: {} for measure in wanted})
@@ -86,11 +86,11 @@ class Measurer:
         return _floats(self.clip.score_embedded([prompt] * len(embedded), embedded))
 
     def _look(self, found: Findings, drawn: RenderedPrompt, seeds: Sequence[int], compared: bool) -> None:
-        """Note pictures that show nothing, and those that are copies."""
+        """Record blank pictures and copies."""
         names = [f"{drawn.prompt!r} with seed {seed}" for seed in seeds]
         found.pictures += len(names)
-        told = zip(map(image_fault, drawn.pictures), names, strict=True)
-        found.faults += [Fault(fault, drawn.prompt, name) for fault, name in told if fault]
+        faults = zip(map(image_fault, drawn.pictures), names, strict=True)
+        found.faults += [Fault(fault, drawn.prompt, name) for fault, name in faults if fault]
         if compared:
             bits = distances(hashes(drawn.pictures), self.originals.hashes)
             found.compared += len(names)
@@ -111,12 +111,12 @@ def _floats(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
 
 
 def refusals(found: Findings, drifted: tuple[str, ...], max_exact: float) -> tuple[str, ...]:
-    """Why a model is refused outright, in words."""
+    """The reasons to refuse a model outright, in words."""
     return (*_faulty(found, drifted), *_copying(found, max_exact))
 
 
 def _faulty(found: Findings, drifted: tuple[str, ...]) -> Iterator[str]:
-    """Pictures that show nothing; visitors may have asked for just that, so theirs only where it is not a number."""
+    """Blank pictures; of visitors' prompts, which may ask for just that, only those that are not a number."""
     faults = [fault for fault in found.faults if fault.kind == NAN or fault.prompt not in drifted]
     for kind, count in Counter(fault.kind for fault in faults).items():
         first = next(fault.picture for fault in faults if fault.kind == kind)

@@ -1,4 +1,4 @@
-"""What an evaluation depends on, and the key that follows from it."""
+"""The plan of an evaluation: everything it depends on, and its key."""
 
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import EvaluationSpec, GateSpec
@@ -54,13 +54,13 @@ def wanted(fixed: Prompts, drifted: Prompts, plain: Prompts) -> Wanted:
 
 
 def plan_evaluation(installation: Installation, model: ModelConfig, request: EvaluateRequest) -> EvaluationPlan:
-    """Resolve what is left open.
+    """Resolve the defaults of a request.
 
     Raises:
         ResultMissing: nothing was trained.
-        ReleaseWithdrawn: what was trained was taken back.
+        ReleaseWithdrawn: the training was withdrawn.
         SettingError: there is no prompt by which forgetting could be measured.
-        PlanMismatch: the parent has planned another evaluation.
+        PlanMismatch: the parent planned another evaluation.
     """
     training = request.training or get_result(installation.store, model.name, TrainResult).key
     refuse_training(installation.store, model.name, training)
@@ -106,7 +106,7 @@ def ask(model: ModelConfig, spec: EvaluationSpec) -> dict[str, Prompts]:
 def won_with(installation: Installation, model: ModelConfig, training: str) -> str:
     """The evaluation by which this training became the champion that it still is; empty when it did not.
 
-    A retrain that was cut off after its promotion finds it here: compared with itself it would be kept out.
+    A retrain that crashed after its promotion resumes from it: compared with itself the LoRA would not be promoted.
     """
     current = champion(installation.store, model.name)
     if current is None or current.action != "promote":

@@ -12,7 +12,7 @@ from tasks.core.models.clip import Clip, Embeddings
 from tasks.core.store import Store
 from tasks.core.training.dataset import load_pictures
 
-FEW = 8  # training pictures under which nothing is said of what is near for them
+FEW = 8  # training pictures below which no near-copy limit is computed
 PART = 32  # pictures that are decoded at once
 
 
@@ -23,14 +23,14 @@ class References:
     style: Embeddings
     trained: Embeddings
     hashes: Hashes
-    usual: float = -1.0  # cosine up to which nearness says nothing: training pictures are as near to each other
+    usual: float = -1.0  # cosine up to which pictures are no nearer than training pictures are to each other
     near_limit: float | None = None  # cosine from which on a picture is a near-copy
     held: int = 0  # held-out pictures that the style is compared with; 0: it is compared with training pictures
 
     def nearness(self, pictures: Embeddings) -> Embeddings:
         """Cosine of each picture, float32 [n, d], to the nearest one trained on, and at least `usual`: float32 [n].
 
-        Without that floor a model that has learnt the style would lose to one that has not.
+        Without that floor a model that has learnt the style would score worse than one that has not.
         """
         return np.asarray((pictures @ self.trained.T).max(1).clip(min=self.usual), np.float32)
 
@@ -41,12 +41,12 @@ def find_references(store: Store, manifest: Manifest, side: int, spec: Evaluatio
     held = parts.held[: spec.references]
     style, _ = _examined(store, manifest.dataset, held or _some(parts.train, spec.references), side, clip)
     trained, marks = _examined(store, manifest.dataset, _some(parts.train, spec.originals), side, clip)
-    rows = distinct(marks, spec.copy_bits)  # a picture that is there twice would make every cosine a usual one
+    rows = distinct(marks, spec.copy_bits)  # duplicates would make every cosine usual
     return References(style, trained, marks, *nearest(trained[rows], spec.near_quantile), held=len(held))
 
 
 def nearest(trained: Embeddings, quantile: float) -> tuple[float, float | None]:
-    """Median and quantile of the cosines of each picture to the nearest other one; nothing of too few pictures."""
+    """Median and quantile of the cosines of each picture to the nearest other one; none of too few pictures."""
     if len(trained) < FEW:
         return -1.0, None
     cosines = trained @ trained.T

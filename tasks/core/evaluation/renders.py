@@ -1,6 +1,6 @@
 """Rendered pictures in the store: one object for each model, prompt and way of rendering, a strip over its seeds.
 
-An object is a PNG, which anyone can look at; its text tells seeds, seconds and faults, and the sha256 of the pixels.
+An object is a PNG, which any viewer opens; its text chunk holds seeds, seconds, faults and the sha256 of the pixels.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ class Shot(Document):
 
 
 class Strip(Document):
-    """What is told of a strip of pictures."""
+    """Metadata of a strip of pictures."""
 
     sha256: str
     shots: tuple[Shot, ...]
@@ -76,18 +76,18 @@ class RenderCache:
         self.store, self.way = store, way
 
     def key(self, model: str, prompt: str) -> str:
-        """Where a model's pictures of a prompt lie; `model` is the sha256 of its weights, or `base`."""
+        """Key of a model's pictures of a prompt; `model` is the sha256 of its weights, or `base`."""
         return f"renders/{model[:16]}/{digest(self.way)}/{digest(prompt)}.png"
 
     def read(self, model: str, prompt: str) -> Shots:
-        """What was drawn before; nothing where the object is damaged."""
+        """The stored renders; none where the object is damaged."""
         try:
             return _unpack(self.store.read(self.key(model, prompt)))
         except ObjectMissing:
             return {}
 
     def add(self, model: str, prompt: str, shots: Shots) -> None:
-        """Keep further pictures; of two writers at once one may lose its own, which are then drawn again."""
+        """Store further pictures; of two concurrent writers one may lose its own, which are then rendered again."""
         both = self.read(model, prompt) | shots
         self.store.write(self.key(model, prompt), _pack(both))
 
@@ -98,10 +98,10 @@ def _pack(shots: Shots) -> bytes:
     for i, picture in enumerate(pictures):
         strip.paste(picture, (i * picture.width, 0))
     facts = tuple(Shot(seed=s, seconds=seconds, nan=NAN in p.info) for s, (p, seconds) in shots.items())
-    told = PngImagePlugin.PngInfo()
-    told.add_text(TEXT, Strip(sha256=_sha256(strip), shots=facts).model_dump_json())
+    info = PngImagePlugin.PngInfo()
+    info.add_text(TEXT, Strip(sha256=_sha256(strip), shots=facts).model_dump_json())
     buffer = io.BytesIO()
-    strip.save(buffer, "PNG", pnginfo=told, compress_level=1)
+    strip.save(buffer, "PNG", pnginfo=info, compress_level=1)
     return buffer.getvalue()
 
 
@@ -109,13 +109,13 @@ def _unpack(data: bytes) -> Shots:
     try:
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as opened:  # many seeds pass the limit of `Image.open`
             strip = opened.convert("RGB")
-            told = Strip.model_validate_json(str(opened.info.get(TEXT)))
-    except (OSError, SyntaxError, ValueError, struct.error):  # all that PIL and the text say of damage
+            found = Strip.model_validate_json(str(opened.info.get(TEXT)))
+    except (OSError, SyntaxError, ValueError, struct.error):  # what PIL and the text raise for damaged files
         return {}
-    if told.sha256 != _sha256(strip):
+    if found.sha256 != _sha256(strip):
         return {}
-    side = strip.width // len(told.shots)
-    return {shot.seed: (_cut(strip, i * side, side, shot.nan), shot.seconds) for i, shot in enumerate(told.shots)}
+    side = strip.width // len(found.shots)
+    return {shot.seed: (_cut(strip, i * side, side, shot.nan), shot.seconds) for i, shot in enumerate(found.shots)}
 
 
 def _cut(strip: Image.Image, left: int, side: int, nan: bool) -> Image.Image:

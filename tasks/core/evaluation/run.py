@@ -37,7 +37,7 @@ from tasks.core.tracking import runs
 def take_extra_seeds(
     plan: EvaluationPlan, pair: ComparedModels, measurer: Measurer, scores: tuple[Scores, Scores], evidence: Evidence
 ) -> tuple[ExtraSeeds, ...]:
-    """Looks until no guard is unsure, or each has had all that it may take."""
+    """Further looks until no guard is unsure, or each has had `max_looks`."""
     looks: list[ExtraSeeds] = []
     for number in range(1, plan.gate.max_looks + 1):
         decision = settle(*scores, plan.gate, looks, evidence=evidence)
@@ -72,7 +72,7 @@ def save_evaluation(
     grids: dict[str, Image.Image],
     samples: Image.Image,
 ) -> EvaluationResult:
-    """Write everything, the result itself last; it is returned with the places of its pictures."""
+    """Write everything, the result itself last; it is returned with the keys of its pictures."""
     places = {kind: f"results/evaluate/{result.key}-{kind}.png" for kind in grids}
     shown = f"results/evaluate/{result.key}-samples.png"
     result = result.model_copy(update={"grids": places, "pictures": places["fixed"], "samples": shown})
@@ -104,13 +104,13 @@ def _metrics(result: EvaluationResult) -> dict[str, float]:
     }
 
 
-Make = Callable[[str, str], Renders]  # of a base, on a device
+MakeRenderer = Callable[[str, str], Renders]  # of a base, on a device
 
 
 def evaluate(
-    installation: Installation, model: ModelConfig, plan: EvaluationPlan, clip: Clip, make: Make = Renderer
+    installation: Installation, model: ModelConfig, plan: EvaluationPlan, clip: Clip, make: MakeRenderer = Renderer
 ) -> EvaluationResult:
-    """Render and measure both models, or find the result; `make` makes what renders, once it is needed.
+    """Render and measure both models, or find the result; `make` creates the renderer when it is needed.
 
     Raises:
         PlanMismatch: the scorer is not the one that the plan was made for.
@@ -142,7 +142,7 @@ def evaluate(
 def _compare(
     store: Store, plan: EvaluationPlan, pair: ComparedModels, measurer: Measurer
 ) -> tuple[EvaluationResult, dict[str, Thumbnails]]:
-    """Measure both models, then look again where the gate is unsure."""
+    """Measure both models, then take more seeds where the gate is unsure."""
     album = {"challenger": Thumbnails(), "champion": Thumbnails()}
     ours = measurer.measure(pair.challenger, plan.wanted, plan.spec.seeds, album["challenger"].add)
     theirs = measurer.measure(pair.champion, plan.wanted, plan.spec.seeds, album["champion"].add)

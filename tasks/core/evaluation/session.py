@@ -1,4 +1,4 @@
-"""The studio: draws what an evaluation asks for with any of its models; what was drawn before comes from the store."""
+"""The render session of an evaluation: pictures of any of its models, rendered or read from the store."""
 
 import hashlib
 import itertools
@@ -17,14 +17,14 @@ BASE = "base"  # the bare base model
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What draws: an adapter in a folder, or the bare base where there is none. Equal weights are one model."""
+    """An adapter in a folder, or the bare base without one. Equal weights are one model."""
 
     sha256: str = BASE
     folder: Path | None = None
 
     @property
     def name(self) -> str:
-        """What the renderer knows it by; empty: the bare base."""
+        """The adapter's name in the renderer; empty: the bare base."""
         return self.sha256[:16] if self.folder else ""
 
     @classmethod
@@ -52,15 +52,15 @@ class RenderedPrompt:
 
 
 class RenderSession:
-    """One pipeline, made only when something is to be drawn."""
+    """One pipeline, loaded only when something must be rendered."""
 
     def __init__(self, cache: RenderCache, make: Callable[[], Renders]) -> None:
         self.cache, self.make = cache, make
         self.renderer: Renders | None = None
-        self.warm = ""  # the model that has drawn last
+        self.warm = ""  # the model that rendered last
 
     def draw(self, model: EvaluatedModel, prompts: Sequence[str], seeds: Sequence[int]) -> Iterator[RenderedPrompt]:
-        """The prompts with every seed, in order; a prompt is kept as soon as its pictures are there."""
+        """The prompts with every seed, in order; a prompt is stored as soon as its pictures are rendered."""
         some = self.cache.way.batch  # prompts at a time: what is in memory stays bounded, and the batches are full
         for start in range(0, len(prompts), some):
             yield from self._draw_some(model, prompts[start : start + some], seeds)
@@ -91,7 +91,7 @@ class RenderSession:
             yield from ((seed, (picture, each)) for seed, picture in zip(seeds, pictures, strict=True))
 
     def _renderer(self, model: EvaluatedModel, prompts: list[str], seeds: list[int]) -> Renders:
-        """The renderer with this model, after a step that is not timed when it has just been changed."""
+        """The renderer with this model, after an untimed step when it has just been switched."""
         self.renderer = self.renderer or self.make()
         if self.warm != model.sha256:
             if model.folder:

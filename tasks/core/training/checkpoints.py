@@ -1,4 +1,4 @@
-"""Checkpoints in the store: made valid by their last file; the newest valid one wins."""
+"""Checkpoints in the store: valid once their last file is written; the newest valid one is used."""
 
 import hashlib
 import re
@@ -26,7 +26,7 @@ class Validated(Document):
 
 
 class Checkpoint(Document):
-    """What makes a checkpoint valid."""
+    """The marker file that makes a checkpoint valid."""
 
     step: int
     sha256: str = ""  # of the state's file
@@ -85,7 +85,7 @@ def newest_step(store: Store, run: str) -> int:
 
 
 def newest_checkpoint(store: Store, run: str) -> tuple[Checkpoint, dict[str, Tensor]] | None:
-    """The newest valid mark and its state; a damaged one is passed over."""
+    """The newest valid mark and its state; damaged ones are skipped."""
     for mark in _marks(store, run):
         try:
             data = store.read(f"{_folder(run)}step-{mark.step:06d}/state.safetensors")
@@ -97,7 +97,7 @@ def newest_checkpoint(store: Store, run: str) -> tuple[Checkpoint, dict[str, Ten
 
 
 def check_spec(run: str, mark: Checkpoint, spec: TrainSpec) -> None:
-    """Raise CheckpointForeign when the checkpoint was made by another specification."""
+    """Raise CheckpointForeign when the checkpoint belongs to another specification."""
     if mark.spec and (found := differences(mark.spec.identity(), spec.identity())):
         raise CheckpointForeign(run, found)
 
@@ -123,7 +123,7 @@ def _flat(entry: Entry) -> Iterator[tuple[str, Tensor]]:
 
 
 def unpack(optimiser: Optimizer, tensors: Mapping[str, Tensor], prefix: str = "optimiser") -> None:
-    """Restore what `pack` made."""
+    """The inverse of `pack`."""
     state: dict[int, Entry] = {}
     for key, value in tensors.items():
         if key.startswith(f"{prefix}."):

@@ -1,4 +1,4 @@
-"""Training material: latents and text embeddings, computed once and kept under the hash of their content."""
+"""Training material: latents and text embeddings, computed once and cached by the hash of their content."""
 
 import hashlib
 import math
@@ -31,7 +31,7 @@ class Frame:
     flip: bool
 
     def name(self, spec: TrainSpec) -> str:
-        """What the outcome depends on beside the picture."""
+        """What the result depends on beside the picture."""
         shape = f"{spec.resolution} buckets {spec.bucket_step}" if spec.buckets else f"{spec.resolution}"
         cut = f"random {self.crop}" if spec.crop == "random" else "center"
         return f"{shape} {cut} {'flip' if self.flip else ''}"
@@ -63,7 +63,7 @@ def shape_of(size: tuple[int, int], spec: TrainSpec) -> Shape:
 
 
 def cut(picture: Image.Image, sha256: str, frame: Frame, spec: TrainSpec) -> tuple[Image.Image, list[int]]:
-    """The picture in its shape, and its sizes as SDXL is told them (`Family.time_ids`).
+    """The picture in its shape, and its sizes for SDXL (`Family.time_ids`).
 
     A random crop is a function of the picture's content and the crop's number.
     """
@@ -77,13 +77,13 @@ def cut(picture: Image.Image, sha256: str, frame: Frame, spec: TrainSpec) -> tup
     return (ImageOps.mirror(fitted) if frame.flip else fitted), sizes
 
 
-CUTTING = "2"  # raise it when the same picture is decoded or cut otherwise
+CUTTING = "2"  # raise it when decoding or cropping changes
 TEXTS = 16  # encoded at once
 
 
 @dataclass(frozen=True)
 class TrainingPicture:
-    """A picture to learn: named by its content, decoded only when its latents are not known."""
+    """A picture to learn: named by its content, decoded only when its latents are not cached."""
 
     sha256: str
     caption: str
@@ -128,7 +128,7 @@ class Material:
             return ""
         height, width, _, _, to_height, to_width = sizes[scales.index(max(scales))]
         most = f"the smallest from {width} x {height} to {to_width} x {to_height}"
-        return f"{count} of {len(self)} pictures are enlarged, {most}; they are trained on unsharp"
+        return f"{count} of {len(self)} pictures are enlarged, {most}; they are blurred in the training"
 
 
 def drawn(image: Image.Image, caption: str) -> TrainingPicture:

@@ -1,4 +1,4 @@
-"""The processes that share a training: each does its part of a step, and their gradients are added up."""
+"""The processes of a training: each does its part of a step, and their gradients are summed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from tasks.core.models.device import pick_device
 
 
 class Ranks:
-    """One process alone."""
+    """A single process."""
 
     rank, count = 0, 1
 
@@ -19,7 +19,7 @@ class Ranks:
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """The first process does the block before the others, so that they find what it has kept."""
+        """The first process runs the block before the others, so that they find its cached results."""
         yield
 
 
@@ -27,7 +27,7 @@ class ManyRanks(Ranks):
     """One of the processes that `launch` has started."""
 
     def __init__(self, device: str) -> None:
-        from accelerate import Accelerator  # noqa: PLC0415  late: one process alone does without
+        from accelerate import Accelerator  # noqa: PLC0415  late: a single process does not need it
 
         self.accelerator = Accelerator(cpu=pick_device(device).type == "cpu")
         self.rank, self.count = self.accelerator.process_index, self.accelerator.num_processes
@@ -47,5 +47,5 @@ class ManyRanks(Ranks):
             yield
 
     def end(self) -> None:
-        """Leave the others."""
+        """Leave the process group."""
         self.accelerator.end_training()

@@ -29,7 +29,7 @@ from tasks.core.training.trainer import Observer, Trainer
 def fit(
     installation: Installation, model: ModelConfig, plan: TrainPlan, observer: Observer, folder: Path, ranks: Ranks
 ) -> dict[str, float]:
-    """Train, or go on from the newest checkpoint, and write the adapter to the folder; the figures of the training."""
+    """Train, or resume from the newest checkpoint, and write the adapter to the folder; return the figures."""
     meter = Stopwatch(ranks.count)
     manifest = load_manifest(installation.store, plan.dataset, plan.version)
     lesson = lesson_of(installation, model, manifest, plan.demand)
@@ -45,18 +45,18 @@ def fit(
 
 
 def check(spec: TrainSpec) -> None:
-    """Raise SettingError for what this machine cannot do, before anything is spent."""
+    """Raise SettingError for what this machine cannot do, before any training time is spent."""
     check_processes(spec)
     check_optimiser(spec)
 
 
 def dtype_of(spec: TrainSpec, device: str) -> torch.dtype:
-    """Of the base's weights: what is computed in on a GPU, else float32."""
+    """The dtype of the base's weights: the compute dtype on a GPU, else float32."""
     return AUTOCAST[spec.precision] if pick_device(device).type == "cuda" else torch.float32
 
 
 def cut_captions(tokenizer: Any, items: Sequence[Item]) -> list[str]:
-    """A line on captions of more tokens than the base reads, if there are any; begin and end count as one each."""
+    """A line on captions of more tokens than the base reads, start and end tokens included, if there are any."""
     most = tokenizer.model_max_length
     tokens = tokenizer([item.caption for item in items], verbose=False).input_ids
     longer = [f"{item.name} ({len(ids)})" for item, ids in zip(items, tokens, strict=True) if len(ids) > most]

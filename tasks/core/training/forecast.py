@@ -1,4 +1,4 @@
-"""A dry run: what would be trained, and what one real step on this device says of time and memory."""
+"""A dry run: what would be trained, and time and memory of a real step on this device."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ TIMED = 3  # steps, after one that warms up
 
 
 class Forecast(Document):
-    """What a training would be; seconds are of the wall, on this device and in one process."""
+    """The forecast of a training; seconds are wall-clock, on this device and in one process."""
 
     key: str
     base: str
@@ -29,7 +29,7 @@ class Forecast(Document):
     pictures: int
     held: int
     captions: int
-    shapes: dict[str, int]  # width x height of the pictures that were looked at, once cut
+    shapes: dict[str, int]  # width x height of the pictures in the sample, once cropped
     steps: int
     epochs: float
     pictures_a_step: int
@@ -37,17 +37,17 @@ class Forecast(Document):
     trainable_parameters: int
     trainable_share: float
     peak_memory_mib: float
-    encoding_seconds: float  # of all pictures and captions, were none in the cache
+    encoding_seconds: float  # of all pictures and captions, with an empty cache
     step_seconds: float
     expected_seconds: float
     remarks: tuple[str, ...] = ()
 
 
 def forecast(installation: Installation, model: ModelConfig, plan: TrainPlan) -> Forecast:
-    """Encode a step's pictures and do a few real steps with them; nothing is kept but what the cache keeps.
+    """Encode a step's pictures and do a few real steps with them; only the cache is written.
 
     Raises:
-        SettingError, ModelUnusable, OutOfMemory: what the training itself would raise.
+        SettingError, ModelUnusable, OutOfMemory: as the training itself would.
     """
     spec = plan.spec
     check(spec)
@@ -57,9 +57,9 @@ def forecast(installation: Installation, model: ModelConfig, plan: TrainPlan) ->
     lesson = Lesson(few, whole.weights[: len(few)] / whole.weights[: len(few)].sum())
     settings = installation.settings
     pipe = load_pipeline(pinned(model.base, plan.base), settings.device, dtype_of(spec, settings.device))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     trainer = Trainer(pipe, lesson, _probing(spec), settings.cache, model.trigger)
-    encoding = (time.perf_counter() - begun) / len(few) * (len(whole.pictures) + len(whole.held))
+    encoding = (time.perf_counter() - started) / len(few) * (len(whole.pictures) + len(whole.held))
     each = _step_seconds(trainer)
     figures = trainer.figures()
     scale = pipe.vae_scale_factor
@@ -88,7 +88,7 @@ def forecast(installation: Installation, model: ModelConfig, plan: TrainPlan) ->
 
 
 def _probing(spec: TrainSpec) -> TrainSpec:
-    """The same step without what is made beforehand: other pictures stand for the class pictures."""
+    """The same step without rendering class pictures: training pictures replace them."""
     beside = spec.prior.batch * spec.accumulation if spec.prior.prompts else 0
     update = {
         "batch": spec.effective + beside,
@@ -101,10 +101,10 @@ def _probing(spec: TrainSpec) -> TrainSpec:
 
 def _step_seconds(trainer: Trainer) -> float:
     trainer.learner.step(1, trainer.draws.samples(1))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     for step in range(2, 2 + TIMED):
         trainer.learner.step(step, trainer.draws.samples(step))
-    return (time.perf_counter() - begun) / TIMED
+    return (time.perf_counter() - started) / TIMED
 
 
 def lines(found: Forecast) -> list[str]:

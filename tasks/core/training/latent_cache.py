@@ -1,4 +1,4 @@
-"""What was computed from a content, under its hash: computed once, on disk, safe with two runs at once."""
+"""A content-addressed cache of tensors on disk, safe with concurrent runs."""
 
 import hashlib
 import tempfile
@@ -14,12 +14,12 @@ Tensors = dict[str, Tensor]
 
 
 def name_of(*parts: str) -> str:
-    """The name of what depends on these parts."""
+    """The file name of a result that depends on these parts."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def keep(path: Path, tensors: Tensors) -> None:
-    """Write the file whole; of two runs that make the same, the later one wins."""
+    """Write the file atomically; of two runs that write the same, the later one wins."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part.name)
@@ -27,7 +27,7 @@ def keep(path: Path, tensors: Tensors) -> None:
 
 
 def kept(path: Path) -> Tensors | None:
-    """What the file holds, mapped into memory; None when there is none, or a damaged one."""
+    """The file's tensors, memory-mapped; None when it is missing or damaged."""
     try:
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
@@ -61,7 +61,7 @@ def _copied(tensors: Tensors) -> Tensors:
 def shelve(
     folder: Path, names: Sequence[str], make: Callable[[list[int]], Iterable[Tensors]], room: int | None = None
 ) -> LatentCache:
-    """A shelf of what the names stand for; `make` gives those of the numbers that are not in the folder."""
+    """The cached tensors of these names; `make` computes those of the numbers that are missing."""
     paths = [folder / f"{name}.safetensors" for name in names]
     first = {path: number for number, path in reversed(list(enumerate(paths)))}
     missing = sorted(number for path, number in first.items() if kept(path) is None)

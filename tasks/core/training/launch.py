@@ -22,7 +22,7 @@ from tasks.core.training.termination import Termination, termination
 from tasks.core.training.trainer import Observer
 from tasks.core.training.worker import MARK, MODEL, PLAN
 
-LOOK = 0.5  # seconds between two looks at whether to stop
+LOOK = 0.5  # seconds between two checks whether to stop
 
 
 def fit_in_processes(
@@ -31,8 +31,8 @@ def fit_in_processes(
     """Run `fit` in as many processes as the plan asks for; the adapter is written into `folder`/adapter.
 
     Raises:
-        TrainingFailed: with the reason that a process gave.
-        Terminated: SIGTERM came; it was passed on, and a checkpoint was written.
+        TrainingFailed: with the error of a process.
+        Terminated: SIGTERM was received and passed on; a checkpoint was written.
     """
     (folder / PLAN).write_bytes(render(plan))
     (folder / MODEL).write_text(model.model_dump_json(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The learner: a base model with a LoRA, and what one optimiser step does to it."""
+"""The learner: a base model with a LoRA, and its optimiser step."""
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -53,7 +53,7 @@ LORA, SCALER = "lora.", "scaler."
 
 
 class Learner:
-    """Steps over samples; the same ones give the same LoRA, in however many forwards and processes."""
+    """Optimiser steps; the same samples give the same LoRA, in however many forward passes and processes."""
 
     def __init__(self, family: Family, spec: TrainSpec, ranks: Ranks) -> None:
         self.family, self.spec, self.ranks = family, spec, ranks
@@ -78,7 +78,7 @@ class Learner:
             self.unet.compile()
 
     def step(self, step: int, samples: list[Sample], asked: bool = False) -> tuple[dict[str, float], bool]:
-        """One optimiser step, from 1 on; its figures, and whether any process was asked to stop.
+        """One optimiser step, counted from 1; its figures, and whether any process should stop.
 
         Raises:
             OutOfMemory: with what can be changed.
@@ -98,13 +98,13 @@ class Learner:
         return {"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": self.rate(step)}, bool(stop)
 
     def _gradients(self, samples: list[Sample], seed: tuple[int, ...]) -> Tensor:
-        """Add the gradients of the weighted errors to those that are there; their sum."""
+        """Accumulate the gradients of the weighted errors; return the sum of these errors."""
         total = torch.zeros((), device=self.device)
         self._drop(True)
         for forward in forwards(samples, self.noise, self.micro, seed):
             weights = forward.weights * snr_weights(self.noise, forward.times, self.spec.min_snr_gamma)
             if self.dropouts:
-                torch.manual_seed(forward.seed)  # dropout is the only thing that takes no generator
+                torch.manual_seed(forward.seed)  # dropout takes no generator
             with explained(self.spec, len(weights)):
                 loss = (self.errors(forward) * weights.to(self.device)).sum()
                 self.scaler.scale(loss).backward()
@@ -121,7 +121,7 @@ class Learner:
 
     @torch.no_grad()
     def loss(self, samples: list[Sample]) -> float:
-        """The weighted errors without learning anything from them; no random number is drawn."""
+        """The weighted errors without gradients; no random number is drawn."""
         mine = samples[self.ranks.rank :: self.ranks.count]
         self.find_micro(samples)
         total = torch.zeros((), device=self.device)
@@ -165,13 +165,13 @@ class Learner:
             parameter.copy_(weights[name])
 
     def state(self) -> dict[str, Tensor]:
-        """All that the next step depends on."""
+        """The state that the next step depends on."""
         lora = {LORA + name: tensor for name, tensor in self.weights().items()}
         scaler = {SCALER + name: torch.tensor(value) for name, value in self.scaler.state_dict().items()}
         return lora | scaler | pack(self.optimiser)
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.put({name.removeprefix(LORA): tensor for name, tensor in tensors.items() if name.startswith(LORA)})
         scaler = {n.removeprefix(SCALER): t.item() for n, t in tensors.items() if n.startswith(SCALER)}
         if self.scaler.is_enabled():

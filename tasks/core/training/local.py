@@ -28,7 +28,7 @@ from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.progress import print_line, progress
 from tasks.core.training.run import train
 
-TRIGGER = "adire_style"  # of a preset that is trained by hand, where no other is given
+TRIGGER = "adire_style"  # default for a preset without a model
 
 
 def train_folder(spec: str, data: Path, out: Path, *, dry_run: bool = False, base: str = "", trigger: str = "") -> None:
@@ -36,7 +36,7 @@ def train_folder(spec: str, data: Path, out: Path, *, dry_run: bool = False, bas
 
     Raises:
         SettingError: a folder, the specification or a setting cannot be used.
-        Terminated: SIGTERM came; there is a checkpoint.
+        Terminated: SIGTERM was received; there is a checkpoint.
     """
     model = local_model(spec, base, trigger)
     check_folders(data, out)
@@ -65,7 +65,7 @@ def _train(installation: Installation, model: ModelConfig, plan: TrainPlan, out:
 
 
 def prepare(installation: Installation, model: ModelConfig, data: Path, out: Path) -> TrainPlan:
-    """Make a dataset version of the folder, print what is not in it, and plan the training."""
+    """Create a dataset version of the folder, print what was left out, and plan the training."""
     count, left_out = import_folder(installation.store, model.dataset, data, out)
     for line in left_out:
         print_line(line)
@@ -91,7 +91,7 @@ def local_model(spec: str, base: str = "", trigger: str = "") -> ModelConfig:
 
 
 def check_folders(data: Path, out: Path) -> None:
-    """Make `out`; raises SettingError when one of the two cannot be used."""
+    """Create `out`; raises SettingError when one of the two cannot be used."""
     if not data.is_dir():
         raise SettingError("--data", f"{data} is not a folder; name the one that holds your pictures")
     if out.exists() and not out.is_dir():
@@ -119,9 +119,9 @@ def track_locally(out: Path) -> None:
 
 
 def import_folder(store: Store, dataset: str, data: Path, out: Path) -> tuple[int, list[str]]:
-    """Make the uploads those of the folder that ingest reads; how many pictures there are, and what is left out.
+    """Upload the folder's files that ingest reads; return the number of pictures, and what was left out.
 
-    What lies in `out` is left out, should it be in `data`. Raises SettingError when there is no picture.
+    Files in `out` are left out, should it be inside `data`. Raises SettingError when there is no picture.
     """
     found = [(name, plain and is_key(name)) for name, plain in walk(data) if not _is_inside(data / name, out)]
     uploads = sort_uploads((name for name, good in found if good), (name for name, good in found if not good))
@@ -139,7 +139,7 @@ def import_folder(store: Store, dataset: str, data: Path, out: Path) -> tuple[in
 
 
 def _is_inside(path: Path, out: Path) -> bool:
-    """Whether the file, or what it is a link to, lies in `out`; unlike `Path.resolve`, a link round raises nothing."""
+    """Whether the file, or what it is a link to, lies in `out`; unlike `Path.resolve`, a link cycle raises nothing."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out))
 
 
@@ -156,12 +156,12 @@ def _copy(path: Path, store: Store, key: str) -> str:
 
 
 def claim(out: Path, plan: TrainPlan) -> None:
-    """Note whose folder `out` is; raises SettingError when it holds a training of another specification."""
+    """Record the plan in `out`; raises SettingError when it holds a training of another specification."""
     path = out / "training.json"
     if path.exists():
         before = parse(TrainPlan, path.read_bytes(), str(path))
         if before.key != plan.key:
             changed = "; ".join(d for d in differences(before, plan) if not d.startswith(("key:", "spec.compute.")))
             problem = f"{out} holds a training with another specification or other pictures ({changed})"
-            raise SettingError("--out", f"{problem}; name another folder, or go on with what that one began with")
+            raise SettingError("--out", f"{problem}; name another folder, or use the same specification and pictures")
     path.write_bytes(render(plan))

@@ -1,4 +1,4 @@
-"""Memory: how many pictures go through at once, the most that was used, and what to do when there is too little."""
+"""Memory: the micro-batch that fits, the peak, and advice when it is exhausted."""
 
 import resource
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ def peak_mib(device: torch.device) -> float:
     """The most memory that was in use, in MiB: of the GPU, or of this process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device) / MIB)
-    if STATUS.exists():  # what getrusage tells on Linux also counts the process that started this one
+    if STATUS.exists():  # on Linux getrusage also counts the parent process
         kib = next(
             line.split()[1] for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")
         )
@@ -31,8 +31,8 @@ def peak_mib(device: torch.device) -> float:
 def probe(attempt: Callable[[int], None], most: int, device: torch.device) -> int:
     """How many of `most` pictures a forward pass and its gradients can hold.
 
-    On a GPU by trying: half as many as long as they do not fit. On a CPU, where too much would end the process,
-    from what one picture takes.
+    On a GPU by trial, halving until they fit. On a CPU, where too much would kill the process, from the memory of
+    one picture.
     """
     if most == 1:
         return 1
@@ -54,7 +54,7 @@ def probe(attempt: Callable[[int], None], most: int, device: torch.device) -> in
 
 @contextmanager
 def explained(spec: TrainSpec, pictures: int) -> Iterator[None]:
-    """Turn the many words of torch's errors about memory into OutOfMemory with what can be changed."""
+    """Turn torch's errors about memory into OutOfMemory with advice."""
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,4 +1,4 @@
-"""The objective: the noise that is added, what is to be predicted, and how much each time weighs."""
+"""The objective: the added noise, the prediction target, and the weight of each timestep."""
 
 import torch
 from diffusers import DDPMScheduler
@@ -20,7 +20,7 @@ def draw_noise(like: Tensor, offset: float, generator: Generator) -> Tensor:
 
 
 def target_of(noise: DDPMScheduler, latents: Tensor, drawn: Tensor, times: Tensor) -> Tensor:
-    """What the scheduler's config says is predicted, [n, c, h, w]: the velocity, or the noise."""
+    """The prediction target by the scheduler's config, [n, c, h, w]: the velocity, or the noise."""
     if noise.config.prediction_type == "v_prediction":
         velocity: Tensor = noise.get_velocity(latents, drawn, times)
         return velocity

@@ -1,4 +1,4 @@
-"""What a training depends on, and the key that follows from it."""
+"""The plan of a training: everything it depends on, and its key."""
 
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
@@ -10,7 +10,7 @@ from tasks.core.installation import Installation
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.store.documents import Document, digest
 
-VERSION = "4"  # raise it when the same plan trains another model
+VERSION = "4"  # raise it when the same plan gives another LoRA
 
 
 class TrainPlan(Document):
@@ -23,16 +23,16 @@ class TrainPlan(Document):
     demand: tuple[str, ...]
     spec: TrainSpec
     base: str
-    split: str = ""  # names what is trained on and what is held out
+    split: str = ""  # digest of what is trained on and what is held out
     held: int | None = None  # pictures that are held out; None: not recorded
 
 
 def plan_training(installation: Installation, model: ModelConfig, request: TrainRequest) -> TrainPlan:
-    """Resolve what is left open. What is held out is recorded here, before any training starts.
+    """Resolve the defaults of a request. The held-out pictures are recorded here, before any training starts.
 
     Raises:
         DatasetUnusable: there is no version, or no picture, to train on.
-        PlanMismatch: the parent has planned another training.
+        PlanMismatch: the parent planned another training.
     """
     manifest = load_manifest(installation.store, request.dataset or model.dataset, request.version)
     spec = request.train or model.preset.train

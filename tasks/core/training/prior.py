@@ -1,7 +1,7 @@
 """Prior preservation (DreamBooth, Ruiz et al. 2023, https://arxiv.org/abs/2208.12242, section 3.2).
 
-The bare base renders pictures of the class; they are trained on beside the new ones, so that the model keeps
-what it could draw before.
+The bare base renders pictures of the class; they are trained on beside the new ones, so that the model does not
+forget the class.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasks.core.store.documents import digest
 from tasks.core.training.dataset import Material, prepare_texts
 from tasks.core.training.latent_cache import keep, kept
 
-VERSION = "2"  # raise it when the same class pictures are rendered otherwise
+VERSION = "2"  # raise it when the rendering of class pictures changes
 BATCH = 16  # pictures rendered at once
 
 

@@ -36,13 +36,13 @@ def open_training(plan: TrainPlan, manifest: Manifest) -> str:
 
 
 def train(installation: Installation, model: ModelConfig, plan: TrainPlan, observer: Observer) -> TrainResult:
-    """Run the plan, or find its result; resumes from the newest checkpoint. What MLflow missed is told at the end."""
+    """Run the plan, or find its result; resumes from the newest checkpoint. Reports at the end what MLflow missed."""
     if done := find_result(installation.store, model.name, TrainResult, plan.key):
         return done
     check(plan.spec)
     manifest = load_manifest(installation.store, plan.dataset, plan.version)
     tracker = runs.Tracker(lambda: open_training(plan, manifest))
-    tracker.send()  # begins the run; where that fails, it is begun later
+    tracker.send()  # creates the run; where that fails, it is created later
     course = _Course(observer, tracker)
     for line in split(installation.store, manifest).remarks():
         course.note(line)
@@ -91,7 +91,7 @@ def _fit(
 
 
 class _Course:
-    """Passes a training's course on to MLflow and an observer, and keeps its figures."""
+    """Passes the progress of a training to MLflow and an observer, and collects its figures."""
 
     def __init__(self, observer: Observer, tracker: runs.Tracker) -> None:
         self.observer, self.tracker = observer, tracker

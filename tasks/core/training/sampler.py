@@ -1,7 +1,7 @@
-"""What a step goes through: pictures, latents, noises and times, all a function of (seed, step).
+"""The samples of each step: pictures, latents, noises and timesteps, all a function of (seed, step).
 
-The numbers are drawn picture by picture for the whole step, so they are the same however many forward passes and
-processes it is done in.
+The numbers are drawn picture by picture for the whole step, so they do not depend on the number of forward passes
+and processes.
 """
 
 from collections.abc import Iterator

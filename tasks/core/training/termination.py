@@ -1,4 +1,4 @@
-"""SIGTERM, which says that the machine goes away, noted until there is time to answer it."""
+"""SIGTERM: recorded until the step in progress ends."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ from typing import TypeVar
 from tasks.core.errors import Terminated
 
 T = TypeVar("T")
-LOOK = 0.2  # seconds between two looks whether a signal has come that another thread was given
+LOOK = 0.2  # seconds between two checks for a signal that another thread received
 
 
 class Termination:
-    """Whether SIGTERM has come, and whether somebody looks at it."""
+    """Whether SIGTERM was received, and whether a block handles it."""
 
     def __init__(self) -> None:
         self.asked = self.heeded = False
@@ -31,13 +31,13 @@ _noted: ContextVar[Termination | None] = ContextVar("termination", default=None)
 
 @contextmanager
 def termination() -> Iterator[Termination]:
-    """Note SIGTERM instead of dying; at the end of the block it is delivered again, to whoever had it before.
+    """Record SIGTERM instead of ending; at the end of the block it is delivered again, to the previous handler.
 
-    Only the main thread can have a handler. In the thread of `interruptible` that notes it; in any other one
-    nothing changes, and `asked` stays false.
+    Only the main thread can have a handler. In the thread of `interruptible` that one records it; in any other
+    thread nothing changes, and `asked` stays false.
 
     Raises:
-        Terminated: SIGTERM came, and did not end the process: what the block did is not complete.
+        Terminated: SIGTERM was received and the previous handler did not end the process; the block is incomplete.
     """
     noted = _noted.get()
     with _heeded(noted) if noted else _handled() as found:
@@ -71,10 +71,10 @@ def _handled() -> Iterator[Termination]:
 
 
 def interruptible(work: Callable[[], T]) -> T:
-    """Work in another thread, so that the main thread keeps its own handler of SIGTERM, which raises.
+    """Run work in another thread, so that the main thread keeps its own handler of SIGTERM, which raises.
 
-    Some handlers must stay where they are (Prefect takes no order to cancel while another one is installed). What
-    the handler raises is raised here, but first a block of `termination()` that has begun comes to its end.
+    Some handlers must stay installed (Prefect ignores a cancellation while another one is). What the handler raises is
+    raised here, once a block of `termination()` that is in progress has ended.
     """
     noted, done, idle, busy = Termination(), Future[T](), Lock(), Lock()
     context = copy_context()
@@ -84,8 +84,8 @@ def interruptible(work: Callable[[], T]) -> T:
     Thread(target=context.run, args=(_work, work, done, idle, busy), daemon=True).start()
     stop: BaseException | None = None
     while noted.heeded or not stop:
-        try:  # bare locks: whatever else can be waited for is damaged by an error in the middle
-            if idle.locked():  # released in here: what the handler raises earlier finds work that never began
+        try:  # bare locks: other primitives are damaged by an exception in the middle
+            if idle.locked():  # released in here: before it the handler raises without any work started
                 idle.release()
             while not busy.acquire(timeout=LOOK):
                 pass

@@ -99,7 +99,7 @@ class Trainer:
         self.pipe, self.spec, self.meter, self.ranks = pipe, spec, meter or Stopwatch(), ranks or Ranks()
         self.family = family_of(pipe)
         prior = None
-        whole = spec.model_copy(update={"crop": "center", "flip": False})  # validation knows no chance
+        whole = spec.model_copy(update={"crop": "center", "flip": False})  # validation is deterministic
         chosen = lesson.held[: spec.validation.pictures] if spec.validation.every else ()
         with self.ranks.first():
             self.material = prepare(self.family, lesson.pictures, spec, cache)
@@ -153,7 +153,7 @@ class Trainer:
         if self.held and (step % self.spec.validation.every == 0 or step == self.spec.steps):
             metrics["validation_loss"] = self._validate(step)
         observer.step(step, metrics)
-        return stop if self.ranks.count > 1 else term.asked  # alone there is nobody to agree with
+        return stop if self.ranks.count > 1 else term.asked  # a single process decides alone
 
     def _validate(self, step: int) -> float:
         self.history.append(Validated(step=step, loss=self.learner.loss(self.held)))
@@ -162,7 +162,7 @@ class Trainer:
         return self.history[-1].loss
 
     def _check(self, step: int) -> None:
-        """What was trained has been in no forward pass yet, unless it was validated."""
+        """Check the last weights: no forward pass has used them yet, unless they were validated."""
         largest = max(tensor.abs().max().item() for tensor in self.learner.weights().values())
         if not largest <= LARGEST:
             raise TrainingDiverged(step, f"the LoRA's largest weight is {largest:g}, at most {LARGEST:g} can be used,")
@@ -202,7 +202,7 @@ class Trainer:
         self.best = {n.removeprefix(BEST): tensor for n, tensor in tensors.items() if n.startswith(BEST)}
         observer.resumed(mark.step)
         if changed := changes(mark.environment, environment(self.learner, self.ranks)):
-            observer.note(f"not bit for bit as before, since conditions have changed: {changed}")
+            observer.note(f"not bit-identical to an uninterrupted training, since conditions have changed: {changed}")
         return mark.step
 
     def save(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Validation: the loss on held-out pictures, with the same noises and four times whenever it is taken."""
+"""Validation: the loss on held-out pictures, with the same noises and four timesteps each time."""
 
 import torch
 
@@ -10,7 +10,7 @@ TIMES = (0.125, 0.375, 0.625, 0.875)  # of the noise schedule
 
 
 def validation_samples(material: Material, seed: int, times: int) -> list[Sample]:
-    """Each picture at each of the four times, without chance in its latents; the weights sum to 1."""
+    """Each picture at each of the four times, with deterministic latents; the weights sum to 1."""
     samples = []
     for row in range(len(material)):
         weight = 1 / (len(material) * len(TIMES))

@@ -126,7 +126,7 @@ def test_other_conditions_are_told(base: Path, settings: Settings, folder: Folde
 def test_pictures_that_are_enlarged_are_counted(base: Path, settings: Settings, folder: FolderStore) -> None:
     trainer, diary = tiny(base, settings.cache, asking(steps=1), lesson(wide=True)), Diary()
     trainer.run(folder, "small", diary)
-    message = "2 of 4 pictures are enlarged, the smallest from 96 x 48 to 64 x 64; they are trained on unsharp"
+    message = "2 of 4 pictures are enlarged, the smallest from 96 x 48 to 64 x 64; they are blurred in the training"
     assert diary.messages == [message]
 
 

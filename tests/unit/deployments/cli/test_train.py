@@ -330,7 +330,7 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     assert "2 pictures without a caption given the instance prompt 'rings in adire_style': copy.png, grey.png" in lines
     assert "2 pictures with a caption that lacks the trigger 'adire_style': deep.png, turned.jpg" in lines
     assert f"14 pictures in {data}, 5 of them distinct and usable" in lines
-    enlarged = "5 of 5 pictures are enlarged, the smallest from 48 x 48 to 64 x 64; they are trained on unsharp"
+    enlarged = "5 of 5 pictures are enlarged, the smallest from 48 x 48 to 64 x 64; they are blurred in the training"
     assert enlarged in lines
     assert (out / "adapter" / "pytorch_lora_weights.safetensors").is_file()
     items = load_manifest(FolderStore(out / "store"), "adire").items
