@@ -114,12 +114,12 @@ def test_a_store_that_cannot_be_used_is_named(
     assert "dyeworks: store " in failed(["models", "list"], capsys)
 
 
-def test_a_prefect_server_that_does_not_answer_is_named(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
-    assert "PREFECT_API_URL: no Prefect server answers there" in failed(["bootstrap"], capsys)
+def test_a_prefect_server_that_does_not_answer_is_named() -> None:
+    environment = os.environ | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    done = subprocess.run([DYEWORKS, "bootstrap"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("dyeworks: PREFECT_API_URL: no Prefect server answers there")
 
 
 @pytest.mark.parametrize("line", [["--help"], ["models", "list"], ["models", "apply", "infra/models"]], ids=" ".join)
