@@ -112,7 +112,7 @@ class Stack:
         """Server, workers, webhook and storefront; returns when all answer.
 
         Raises:
-            ModelUnknown: the store does not tell which model the storefront is to serve.
+            ModelUnknown: no model is named, and the store does not hold just one.
             ServiceFailed: a command failed, or a service does not answer.
         """
         self.apply_models()
@@ -229,7 +229,7 @@ def stop_leftovers(home: Path) -> list[int]:
 
 
 def _processes_of(home: Path) -> Iterator[int]:
-    """Processes that were started with this home: their environment tells."""
+    """Processes that were started with this home: their environment names it."""
     mark = f"PREFECT_HOME={home / 'prefect'}".encode()
     for place in Path("/proc").glob("[0-9]*") if Path("/proc").exists() else ():
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Automations of runs that nobody carries any more: their host died, and with it whoever would have said so.
+"""Automations for runs whose host died, and with it the worker that would have reported it.
 
 A run sends a heartbeat every 30 seconds (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, in prefect.yaml). Triggers of prefect.yaml
 start deployments and can't change states, so these automations are made here.

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from deployments.cli import drift, models, replay, services, train
+from deployments.stack import ServiceFailed
 from tasks.core.config.base import explain
 from tasks.core.config.installation import Settings
 from tasks.core.errors import DyeworksError, Terminated
@@ -64,6 +65,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"settings: {explain(error, Settings)}")
     except Terminated as error:
         return _fail(str(error), 128 + signal.SIGTERM)
+    except ServiceFailed as error:  # in several lines: it ends with those of the service's log
+        print(f"dyeworks: {str(error).rstrip()}", file=sys.stderr)
+        return 1
     except (DyeworksError, OSError) as error:
         return _fail(str(error))
     return 0

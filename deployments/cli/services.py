@@ -112,8 +112,8 @@ def bootstrap(models: Applied = None) -> None:
     from tasks.core.installation import open_installation
 
     store = open_installation().store
-    for file in expanded([models]) if models else ():
-        print(applied(store, read_model(file)))
+    for model in [read_model(file) for file in (expanded([models]) if models else ())]:
+        print(applied(store, model))
     print("\n".join(create()) or "nothing to change")
 
 

@@ -1,4 +1,4 @@
-"""How large the demo is, and what it remembers when it is killed."""
+"""How large the demo is, and what is known of it after a kill."""
 
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ class Scale(BaseModel):
 
 
 class Diary(BaseModel):
-    """What was done, and when; kept after every step."""
+    """What was done, and when; saved after every step."""
 
     data: str = ""
     finished: bool = False
@@ -36,7 +36,7 @@ class Diary(BaseModel):
         return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
 
     def save(self, path: Path) -> None:
-        """Keep the diary, in one rename."""
+        """Write the diary, by one rename."""
         part = path.with_suffix(".part")
         part.write_text(self.model_dump_json(indent=1), encoding="utf-8")
         part.replace(path)

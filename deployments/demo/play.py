@@ -41,7 +41,7 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
         new = folder / "pictures" / "new"
         if not data and not new.exists():
             draw_uploads(new, scale.new_pictures, NEW_MOTIFS, seed=2)
-        scene.tell.say(f"Prefect's page: {stack.url('server')}   storefront: {stack.url('storefront')}")
+        scene.console.line(f"Prefect's page: {stack.url('server')}   storefront: {stack.url('storefront')}")
         play(scene, first, None if data else new)
         scene.note("The demo ends")
         figures = write_report(installation.store, config, scene.diary, folder)

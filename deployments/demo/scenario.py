@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 
+from deployments.demo.console import Console
 from deployments.demo.plan import Diary, Scale
 from deployments.demo.prefect_api import PrefectApi
-from deployments.demo.telling import Teller
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
 from tasks.core import clock
@@ -40,16 +40,16 @@ class Scenario:
         self.stack, self.store, self.settings, self.scale = stack, installation.store, installation.settings, scale
         self.model, self.dataset = model.name, model.dataset
         self.path, self.diary = diary, Diary.load(diary)
-        self.tell = Teller(self.diary.elapsed)
+        self.console = Console(self.diary.elapsed)
         self.api = PrefectApi(stack.url("server"))
         self.states: dict[str, str] = {run.id: run.state for run in self.api.runs()}
-        self.training = ""  # what was told of one last
+        self.training = ""  # the newest progress that was printed
 
     def step(self, name: str, title: str, act: Callable[[], object]) -> None:
         """A step of the story, unless an earlier attempt has done it."""
         if name in self.diary.done:
             return
-        self.tell.title(title)
+        self.console.title(title)
         start = time.monotonic()
         act()
         self.diary.seconds[name] = round(self.diary.seconds.get(name, 0) + time.monotonic() - start, 1)
@@ -58,8 +58,8 @@ class Scenario:
 
     def note(self, text: str) -> None:
         """Remember something for the report's timeline."""
-        self.diary.elapsed = self.tell.elapsed
-        self.diary.timeline.append((round(self.tell.elapsed, 1), text))
+        self.diary.elapsed = self.console.elapsed
+        self.diary.timeline.append((round(self.console.elapsed, 1), text))
         self.diary.save(self.path)
 
     # What happens
@@ -70,7 +70,7 @@ class Scenario:
         files = sorted(path for path in folder.iterdir() if path.is_file())
         odd = [path.name for path in files if not is_key(path.name)]
         for line in remark(odd, "file", "left out, with names that no store can hold"):
-            self.tell.say(line)
+            self.console.line(line)
         for path in (path for path in files if is_key(path.name)):
             key = f"uploads/{self.dataset}/{path.name}"
             self.store.write(key, path.read_bytes())
@@ -86,7 +86,7 @@ class Scenario:
             timeout=60,
         )
         answer.raise_for_status()
-        self.tell.say(f"{len(keys)} files uploaded; the webhook was notified")
+        self.console.line(f"{len(keys)} files uploaded; the webhook was notified")
 
     def visit(self, taste: dict[str, float], seed: int) -> None:
         """Visitors ask the storefront for pictures; those that an earlier attempt served are not asked again."""
@@ -98,8 +98,8 @@ class Scenario:
         with ThreadPoolExecutor(self.scale.clients) as pool, httpx.Client(timeout=300) as client:
             for i, _ in enumerate(pool.map(lambda r: self._ask(client, r), waiting), 1):
                 if i % every == 0:
-                    self.tell.say(f"{i} of {len(waiting)} pictures rendered for visitors")
-        self.tell.say(f"{len(waiting)} requests served in {time.monotonic() - started:.0f} s")
+                    self.console.line(f"{i} of {len(waiting)} pictures rendered for visitors")
+        self.console.line(f"{len(waiting)} requests served in {time.monotonic() - started:.0f} s")
         time.sleep(2 * self.settings.log_seconds)
 
     def _ask(self, client: httpx.Client, request: Request) -> None:
@@ -111,19 +111,21 @@ class Scenario:
         now = clock.now()
         begin, end = (now - timedelta(hours=h) for h in hours)
         write_lines(self.store, self.model, log_lines(count, taste, begin, end, seed))
-        self.tell.say(f"{count} lines of prompt log imported, from {hours[0] / 24:.1f} to {hours[1] / 24:.1f} days ago")
+        self.console.line(
+            f"{count} lines of prompt log imported, from {hours[0] / 24:.1f} to {hours[1] / 24:.1f} days ago"
+        )
 
     def pass_time(self, hours: float) -> None:
         """Move the clock of all services ahead."""
         path = Path(self.settings.clock)
         ahead = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
         path.write_text(str(ahead + 3600 * hours), encoding="utf-8")
-        self.tell.say(f"the demo's calendar moves on by {hours:g} hours")
+        self.console.line(f"the demo's calendar moves on by {hours:g} hours")
 
     # What is waited for
 
     def wait(self, what: str, done: Callable[[], bool]) -> None:
-        """Until something has happened by itself; tells what runs meanwhile."""
+        """Until something has happened by itself; prints what runs meanwhile."""
         deadline = time.monotonic() + PATIENCE
         while not done():
             if time.monotonic() > deadline:
@@ -138,14 +140,14 @@ class Scenario:
             if self.states.get(run.id) == run.state:
                 continue
             self.states[run.id] = run.state
-            self.tell.say(f"   {run.flow}: {run.state.lower()}")
+            self.console.line(f"   {run.flow}: {run.state.lower()}")
             if run.state == "FAILED":
                 raise DemoFailed(f"{run.flow} failed: {run.message}")
         if any(run.flow == "train-lora" and run.state == "RUNNING" for run in runs):
-            said = self.api.progress(f"{self.model}-training-progress")
-            if _hundreds(said) != _hundreds(self.training):
-                self.tell.say(f"   training: {said}")
-                self.training = said
+            progress = self.api.progress(f"{self.model}-training-progress")
+            if _hundreds(progress) != _hundreds(self.training):
+                self.console.line(f"   training: {progress}")
+                self.training = progress
 
     def outcomes(self) -> list[RetrainDecision]:
         """How the retrains so far ended."""
@@ -155,10 +157,10 @@ class Scenario:
         """The outcome of the retrain with this number; waits until the storefront serves what was promoted."""
         self.wait(f"the outcome of retrain {number}", lambda: len(self.outcomes()) >= number)
         outcome = self.outcomes()[number - 1]
-        self.tell.say(f"gate: {outcome.outcome}: {outcome.reason}")
+        self.console.line(f"gate: {outcome.outcome}: {outcome.reason}")
         if outcome.outcome == "promote":
             self.wait(f"generation {outcome.generation} in the storefront", lambda: self._served(outcome.generation))
-            self.tell.say(f"the storefront serves generation {outcome.generation}")
+            self.console.line(f"the storefront serves generation {outcome.generation}")
         return outcome
 
     def _served(self, generation: int) -> bool:
@@ -182,21 +184,21 @@ class Scenario:
 
         self.wait(f"a drift check with the verdict {verdict}", lambda: bool(found()))
         record = found()[0]
-        self.tell.say(f"monitor: {record.verdict}: {record.says}")
+        self.console.line(f"monitor: {record.verdict}: {record.says}")
         if record.drift:
             self.diary.psi[name] = round(record.drift.psi, 4)
         return record
 
 
 def play(scene: Scenario, first: Path, new: Path | None) -> None:
-    """The whole story; it ends early when the gate keeps what was there."""
+    """The whole story; it ends early when the gate refuses a challenger."""
     scene.step(
         "first_model",
         "New pictures arrive; a first model is trained, gated, published",
         lambda: _first_model(scene, first),
     )
     if scene.outcomes()[0].outcome != "promote":
-        scene.tell.say("the gate kept the bare base: the demo ends here, as it would in production")
+        scene.console.line("the gate kept the bare base: the demo ends here, as it would in production")
         return
     scene.step(
         "history",
@@ -227,7 +229,9 @@ def _shift(scene: Scenario, new: Path) -> None:
     )
     scene.step("second_model", "The model retrains itself", lambda: scene.wait_outcome(2))
     if scene.outcomes()[1].outcome != "promote":
-        scene.tell.say("the gate kept the champion: the policy now waits for more pictures, and so the demo ends here")
+        scene.console.line(
+            "the gate kept the champion: the policy now waits for more pictures, and so the demo ends here"
+        )
         return
     scene.step("shifted_history", "Two days of the new traffic pass", lambda: _two_days(scene))
     scene.step(
@@ -264,11 +268,11 @@ def _announced(scene: Scenario, before: str) -> bool:
     decided = [d for d in taken if d.cause == "data"]
     if version == before or not decided:
         return False
-    scene.tell.say(f"policy: {decided[-1].action}: {decided[-1].reason}")
+    scene.console.line(f"policy: {decided[-1].action}: {decided[-1].reason}")
     return True
 
 
-def _hundreds(said: str) -> int:
+def _hundreds(progress: str) -> int:
     """Of the steps that the words of a training's progress begin with."""
-    found = re.match(r"step (\d+)/", said)
+    found = re.match(r"step (\d+)/", progress)
     return int(found[1]) // 100 if found else 0

@@ -1,8 +1,9 @@
 """The model card: README.md of a release, by the Hub's rules, and the same for the same release."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from tasks.core.publishing.card_text import NAMES, body
 from tasks.core.publishing.facts import CardFacts, Evaluated, facts_of
@@ -72,6 +73,6 @@ def _is_xl(kohya: Path) -> bool:
     """Whether the adapter says of itself that it is for Stable Diffusion XL."""
     if not kohya.is_file():
         return False
-    with kohya.open("rb") as file:  # https://huggingface.co/docs/safetensors: the size of a JSON header, and the header
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return str(header.get("__metadata__", {}).get("modelspec.architecture", "")).startswith(XL)
+    with safe_open(kohya, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    return str(metadata.get("modelspec.architecture", "")).startswith(XL)

@@ -1,17 +1,15 @@
 """The page of a drift check: one HTML file that needs nothing beside itself and runs nothing."""
 
-import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 
 from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.check import DriftReport
-from tasks.core.drift.explain import Topic
 from tasks.core.drift.score import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.reporting.html import html_page, section, shown
 from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
+from tasks.core.reporting.rendering import image, render
 from tasks.core.reporting.theme import DARK, LIGHT, Theme
 
 HEADLINES = {
@@ -93,36 +91,43 @@ def drift_page(
     evidently: str = "",
     decision: str = "",
 ) -> str:
-    """The whole page; `past` may hold the record itself. Strangers' words are escaped, and nothing is loaded.
+    """The whole page; `past` may hold the record itself.
 
     `profile` names the reference, `evidently` is the relative address of the report beside it (empty: no link),
     `decision` what the retrain policy made of the check.
     """
-    sections = (
-        _verdict(record, spec, model, decision),
-        _history(record, past, spec),
-        _distribution(record),
-        _topics(record.topics, record.coverage_near),
-        _fresh(record.fresh),
-        _meaning(record, spec, profile, evidently),
-    )
-    return html_page(f"{headline(record)}: {model}", sections, record.key)
-
-
-def _verdict(record: DriftRecord, spec: DriftSpec, model: str, decision: str) -> str:
-    kind = escape(record.verdict)
-    decided = f"<p>Decision: {escape(decision)}</p>" if decision else ""
-    advice = f"<p>{escape(record.advice)}.</p>" if record.advice and record.drift else ""  # else a part of the sentence
-    return (
-        f'<section class="verdict {kind}"><div class="badge">{kind.replace("_", " ")}</div>'
-        f'<h1>{escape(headline(record))}</h1><p class="lead">{escape(sentence(record, spec))}</p>{_figures(record)}'
-        f"{advice}{decided}"
-        f'<p class="quiet">Requests for {escape(model)} from {_moment(record.start)} to {_moment(record.end)}.</p>'
-        "</section>"
+    checks = list({r.key: r for r in (*past, record) if r.drift}.values())
+    found = record.drift.distribution if record.drift else None
+    return render(
+        "drift.html",
+        record=record,
+        model=model,
+        headline=headline(record),
+        sentence=sentence(record, spec),
+        figures=_figures(record),
+        decision=decision,
+        start=_moment(record.start),
+        end=_moment(record.end),
+        history=_plot("PSI of each check over time", lambda t: history_plot(checks, spec, t)) if checks else None,
+        distribution=_plot("Scores of window and reference", lambda t: distribution_plot(found, t)) if found else None,
+        topics=_plot("Topics that grew", lambda t: topics_plot(record.topics, t)) if record.topics else None,
+        meaning=meaning(spec),
+        compared=compared(record),
+        profile=profile,
+        evidently=evidently,
     )
 
 
-def _figures(record: DriftRecord) -> str:
+@dataclass(frozen=True)
+class Plot:
+    """A plot as data URIs, for a light page and for a dark one."""
+
+    text: str  # what it shows
+    light: str
+    dark: str
+
+
+def _figures(record: DriftRecord) -> dict[str, str]:
     figures = {"requests": f"{record.requests:,}"}
     if report := record.drift:
         figures["effective"] = f"{report.n_effective:,.0f}"
@@ -133,83 +138,11 @@ def _figures(record: DriftRecord) -> str:
     if report and record.verdict != "insufficient_data":  # a PSI of too few requests would only mislead
         share, p = f"{report.new_traffic_share:.0%}", f"{report.p_value:.2g}"
         figures = {"PSI": f"{report.psi:.3f}", "threshold": f"{report.threshold:g}", "p": p, "new": share} | figures
-    return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value}</dd></div>' for name, value in figures.items())}</dl>"
+    return figures
 
 
-def _history(record: DriftRecord, past: Sequence[DriftRecord], spec: DriftSpec) -> str:
-    checks = list({r.key: r for r in (*past, record) if r.drift}.values())
-    if not checks:
-        return ""
-    picture = _picture("PSI of each check over time", lambda theme: history_plot(checks, spec, theme))
-    return section("All checks", picture)
-
-
-def _distribution(record: DriftRecord) -> str:
-    found = record.drift.distribution if record.drift else None
-    if not found:
-        return ""
-    picture = _picture("Scores of window and reference", lambda theme: distribution_plot(found, theme))
-    text = "Each request is scored along the direction in which the window differs from the reference."
-    return section("How unlike the reference the requests are", f'<p class="quiet">{text}</p>{picture}')
-
-
-def _topics(topics: Sequence[Topic], near: float | None) -> str:
-    if not topics:
-        return ""
-    picture = _picture("Topics that grew", lambda theme: topics_plot(topics, theme))
-    names = ("topic, and prompts from its middle", "reference", "window", "pictures")
-    head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    rows = "".join(_topic(topic, near) for topic in topics)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return section("What has grown", picture + table)
-
-
-def _topic(topic: Topic, near: float | None) -> str:
-    terms = shown(", ".join(topic.terms)) if topic.terms else "no words stand out"
-    return (
-        f"<tr><td><strong>{terms}</strong>{_prompts(topic.medoids)}</td>"
-        f'<td class="number" data-name="reference">{topic.share_reference:.1%}</td>'
-        f'<td class="number" data-name="window">{topic.share_current:.1%}</td>'
-        f'<td data-name="pictures">{_nearness(topic.coverage, near)}</td></tr>'
-    )
-
-
-def _nearness(coverage: float | None, near: float | None) -> str:
-    if coverage is None or near is None:
-        return "not known"
-    cosine = f'<span class="quiet">(nearest caption {coverage:.2f})</span>'
-    if coverage < near:
-        return f'<span class="missing">no picture comes near: photograph this</span> {cosine}'
-    return f"there are pictures of it {cosine}"
-
-
-def _fresh(prompts: Sequence[str]) -> str:
-    if not prompts:
-        return ""
-    note = '<p class="quiet">A sample of the requests that are most unlike the reference.</p>'
-    return section("New prompts", note + _prompts(prompts))
-
-
-def _meaning(record: DriftRecord, spec: DriftSpec, profile: str, evidently: str) -> str:
-    link = (
-        f'<p><a href="{escape(evidently)}">Evidently\u2019s report</a> on the same requests: lengths, words and single'
-    )
-    link += " directions. It counts by rules of its own; the verdict is the one above.</p>"
-    named = f" Its profile is {escape(profile)}." if profile else ""
-    text = f"<p>{escape(meaning(spec))}</p><p>{escape(compared(record))}{named}</p>{link if evidently else ''}"
-    return section("What the numbers mean", text)
-
-
-def _prompts(prompts: Iterable[str]) -> str:
-    """A list; each prompt runs in its own direction and cannot turn the text around it."""
-    return f'<ul class="prompts">{"".join(f"<li>{shown(prompt)}</li>" for prompt in prompts)}</ul>'
-
-
-def _picture(text: str, draw: Callable[[Theme], bytes]) -> str:
-    """The plot for a light page and for a dark one."""
-    light, dark = (f"data:image/png;base64,{base64.b64encode(draw(theme)).decode()}" for theme in (LIGHT, DARK))
-    source = f'<source media="(prefers-color-scheme:dark)" srcset="{dark}">'
-    return f'<picture>{source}<img alt="{text}" src="{light}"></picture>'
+def _plot(text: str, draw: Callable[[Theme], bytes]) -> Plot:
+    return Plot(text, image(draw(LIGHT)), image(draw(DARK)))
 
 
 def _moment(time: datetime) -> str:

@@ -9,7 +9,7 @@ from tasks.core.drift.rows import Floats
 from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.monitoring.check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
-from tasks.core.reporting.metrics import Metric, metrics_key, prometheus_text
+from tasks.core.reporting.metrics import counter, metrics_key, prometheus_text
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store.documents import Document, read_document, render
 
@@ -126,11 +126,10 @@ def write_metrics(check: DriftCheck, record: DriftRecord) -> None:
     model = check.model.name
     outcomes = [d for d in read_decisions(check.store, model, 0) if d.cause == "outcome"]
     counts = Counter(str(decision.outcome) for decision in outcomes)
-    ended = Metric("dyeworks_retrains_total", "Retrains by outcome.", counts, "outcome", kind="counter")
+    ended = counter("dyeworks_retrains", "Retrains by outcome.", model, counts, "outcome")
     hours = sum(d.gpu_hours for d in outcomes)
-    spent = Metric("dyeworks_retrain_gpu_hours_total", "GPU-hours of all retrains.", hours, kind="counter")
-    text = prometheus_text(record, model, [ended, spent])
-    check.store.write(metrics_key(model), text.encode())
+    spent = counter("dyeworks_retrain_gpu_hours", "GPU-hours of all retrains.", model, hours)
+    check.store.write(metrics_key(model), prometheus_text(record, model, [ended, spent]))
 
 
 def track(check: DriftCheck, record: DriftRecord) -> None:

@@ -149,10 +149,10 @@ def reading(about: About) -> str:
     return CONFIDENCE.format(about.confidence)
 
 
-def measures(decision: GateDecision) -> list[tuple[str, str]]:
-    """The measures that were looked at, and what each is."""
+def measures(decision: GateDecision) -> dict[str, str]:
+    """What each measure of the checks means, by its name."""
     seen = {check.measure for check in decision.checks}
-    return [(gate_words.MEASURES[m], meaning) for m, meaning in gate_words.MEANINGS.items() if m in seen]
+    return {gate_words.MEASURES[m]: meaning for m, meaning in gate_words.MEANINGS.items() if m in seen}
 
 
 def moment(time: datetime) -> str:

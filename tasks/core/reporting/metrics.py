@@ -1,15 +1,22 @@
 """A drift check as metrics, in Prometheus' text exposition format 0.0.4."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias, TypeVar, get_args
+
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from tasks.core.drift.check import Verdict
 from tasks.core.monitoring.records import DriftRecord
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["CONTENT_TYPE", "counter", "gauge", "metrics_key", "prometheus_text"]
+
 VERDICTS = get_args(Verdict)
+M = TypeVar("M", GaugeMetricFamily, CounterMetricFamily)
+Value: TypeAlias = float | Mapping[str, float] | None  # one, or one for each value of a further label
 
 
 def metrics_key(model: str) -> str:
@@ -17,54 +24,61 @@ def metrics_key(model: str) -> str:
     return f"drift/{model}/metrics.prom"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric: one value, or one for each value of a label; what is not finite is left out."""
+class _Collected(Collector):
+    """Metrics that are there already."""
 
-    name: str
-    help: str
-    value: float | Mapping[str, float] | None
-    label: str = ""
-    kind: Literal["gauge", "counter"] = field(default="gauge", kw_only=True)
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
 
-
-def prometheus_text(record: DriftRecord, model: str, more: Sequence[Metric] = ()) -> str:
-    """The metrics of the newest check of `model`, and `more`; unknown ones are left out."""
-    return "".join(line + "\n" for metric in (*_of_check(record), *more) for line in _lines(metric, model))
+    def collect(self) -> Iterable[Metric]:
+        """Those that have a sample."""
+        return (metric for metric in self._metrics if metric.samples)
 
 
-def _of_check(record: DriftRecord) -> Iterator[Metric]:
+def gauge(name: str, documentation: str, model: str, value: Value, label: str = "") -> Metric:
+    """A gauge of a model; values that are unknown or not finite are left out."""
+    return _filled(GaugeMetricFamily(name, documentation, labels=_labels(label)), model, value)
+
+
+def counter(name: str, documentation: str, model: str, value: Value, label: str = "") -> Metric:
+    """A counter of a model, whose name ends in `_total` in the text."""
+    return _filled(CounterMetricFamily(name, documentation, labels=_labels(label)), model, value)
+
+
+def prometheus_text(record: DriftRecord, model: str, more: Sequence[Metric] = ()) -> bytes:
+    """The metrics of the newest check of `model`, and `more`; metrics without a sample are left out."""
+    return generate_latest(_Collected([*_of_check(record, model), *more]))
+
+
+def _of_check(record: DriftRecord, model: str) -> Iterator[Metric]:
     verdicts = {verdict: float(verdict == record.verdict) for verdict in VERDICTS}
+    values: dict[str, tuple[str, Value]] = {
+        "window_requests": ("Requests in the window.", record.requests),
+        "largest_session": ("Share of the window that came in one session.", record.largest_session),
+        "reference_requests": ("Requests in the reference.", record.reference_requests),
+        "generation": ("Generation that was checked, 0 for none.", record.generation),
+        "check_timestamp_seconds": ("Time of the check, Unix time.", record.time.timestamp()),
+    }
     if report := record.drift:
-        yield Metric("dyeworks_drift_psi", "PSI less its mean when nothing has drifted.", report.psi)
-        yield Metric("dyeworks_drift_p_value", "How often chance alone gives as much.", report.p_value)
-        yield Metric("dyeworks_drift_new_traffic_share", "Share of traffic that is new.", report.new_traffic_share)
-        yield Metric("dyeworks_drift_threshold", "PSI from which a retrain is asked for.", report.threshold)
-        yield Metric("dyeworks_drift_window_effective", "Independent requests in the window.", report.n_effective)
-    yield Metric("dyeworks_drift_window_requests", "Requests in the window.", record.requests)
-    yield Metric("dyeworks_drift_largest_session", "Share that came in one session.", record.largest_session)
-    yield Metric("dyeworks_drift_reference_requests", "Requests in the reference.", record.reference_requests)
-    yield Metric("dyeworks_drift_generation", "Generation that was checked, 0 for none.", record.generation)
-    yield Metric("dyeworks_drift_check_timestamp_seconds", "When it was checked, Unix time.", record.time.timestamp())
-    yield Metric("dyeworks_drift_verdict", "1 for the verdict of the check, 0 for others.", verdicts, "verdict")
+        values |= {
+            "psi": ("PSI less its mean when nothing has drifted.", report.psi),
+            "p_value": ("Probability of a PSI at least as high without drift.", report.p_value),
+            "new_traffic_share": ("Share of traffic that is new.", report.new_traffic_share),
+            "threshold": ("PSI at which a retrain is requested.", report.threshold),
+            "window_effective": ("Independent requests in the window.", report.n_effective),
+        }
+    yield from (gauge(f"dyeworks_drift_{name}", help_text, model, value) for name, (help_text, value) in values.items())
+    yield gauge("dyeworks_drift_verdict", "1 for the verdict of the check, 0 for others.", model, verdicts, "verdict")
 
 
-def _lines(metric: Metric, model: str) -> Iterator[str]:
-    """HELP, TYPE and the samples; nothing for a metric without one."""
-    values = metric.value if isinstance(metric.value, Mapping) else {"": metric.value}
-    known = {key: float(value) for key, value in values.items() if value is not None and math.isfinite(value)}
-    if known:
-        yield f"# HELP {metric.name} {_escaped(metric.help)}"
-        yield f"# TYPE {metric.name} {metric.kind}"
-    for key, value in known.items():
-        labels = {"model": model} | ({metric.label: key} if metric.label else {})
-        text = ",".join(f'{name}="{_quoted(content)}"' for name, content in labels.items())
-        yield f"{metric.name}{{{text}}} {value!r}"
+def _labels(label: str) -> list[str]:
+    return ["model", label] if label else ["model"]
 
 
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n")
-
-
-def _quoted(text: str) -> str:
-    return _escaped(text).replace('"', '\\"')
+def _filled(family: M, model: str, value: Value) -> M:
+    """The family with its samples."""
+    values = value if isinstance(value, Mapping) else {"": value}
+    for key, number in values.items():
+        if number is not None and math.isfinite(number):
+            family.add_metric([model, key] if key else [model], float(number))
+    return family

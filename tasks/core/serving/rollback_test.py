@@ -7,10 +7,8 @@ at most `alpha` (Bonferroni). A look sees the votes up to the moment at which th
 taken, so that looking again, or after a restart, is no further look.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
 
 from tasks.core.config.presets import GuardSpec
 from tasks.core.store.documents import Document
@@ -89,28 +87,19 @@ def _look(number: int, served: Tally, before: Tally | None, spec: GuardSpec) -> 
 
 
 def fisher_tail(served: Tally, before: Tally) -> float:
-    """Chance of at least so many dislikes, when all dislikes fall on sessions by chance.
+    """Probability of at least as many dislikes of `served`, given all dislikes of both.
 
     Fisher's exact test, one-sided: the upper tail of the hypergeometric distribution (Fisher 1935, The Design of
-    Experiments, section 21.1 on). Whole numbers, so that no rounding adds up.
+    Experiments, section 21.1 on).
     """
+    from scipy.stats import hypergeom  # noqa: PLC0415  late: it takes most of a second
+
     n, m, dislikes = served.sessions, before.sessions, served.disliked + before.disliked
-    term = math.comb(n, served.disliked) * math.comb(m, before.disliked)
-    tail = 0
-    for i in range(served.disliked, min(n, dislikes) + 1):
-        tail += term
-        term = term * (n - i) * (dislikes - i) // ((i + 1) * (m - dislikes + i + 1))
-    return tail / math.comb(n + m, dislikes)
+    return float(hypergeom.sf(served.disliked - 1, n + m, dislikes, n))
 
 
 def binomial_tail(served: Tally, usual: float) -> float:
-    """Chance of at least so many dislikes, when each session dislikes with the chance `usual`."""
-    share = Fraction(str(usual))
-    top, rest = share.numerator, share.denominator - share.numerator
-    n, first = served.sessions, served.disliked
-    term = math.comb(n, first) * int(top**first) * int(rest ** (n - first))
-    tail = 0
-    for i in range(first, n + 1):
-        tail += term
-        term = term * (n - i) * top // ((i + 1) * rest)
-    return tail / int(share.denominator**n)
+    """Probability of at least as many dislikes, when each session dislikes with probability `usual`."""
+    from scipy.stats import binom  # noqa: PLC0415
+
+    return float(binom.sf(served.disliked - 1, served.sessions, usual))

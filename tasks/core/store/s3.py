@@ -14,7 +14,6 @@ from tasks.core.errors import (
     StoreUnusable,
 )
 from tasks.core.store.base import check_key, check_prefix, is_key
-from tasks.core.store.multipart import PART_BYTES, upload
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -27,6 +26,8 @@ FORBIDDEN = {"AccessDenied", "403"}
 UNREADABLE = FORBIDDEN | {"InvalidObjectState"}  # the latter: archived
 UNKNOWN = {"NotImplemented", "501"}
 CHUNK_BYTES = 2**20  # that are read at once
+PART_BYTES = 64 * 2**20  # of a large file; also the size above which a file is sent in parts
+CONCURRENCY = 4  # parts in flight
 
 
 class S3Store:
@@ -94,22 +95,16 @@ class S3Store:
         self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write a file as the object; a large one in parts, of which those that are there are not sent again.
+        """Write a file as the object, a large one in parts; one that fails is aborted.
 
         Raises:
-            StoreConflict: another writer of the same object ended the upload.
+            boto3.exceptions.S3UploadFailedError: the server refused a request.
         """
-        name = self._name(key)
-        if path.stat().st_size <= self._part_bytes:
-            with path.open("rb") as file:
-                self._client.put_object(Bucket=self._bucket, Key=name, Body=file)
-            return
-        try:
-            upload(self._client, self._bucket, name, path, self._part_bytes)
-        except self._client.exceptions.ClientError as error:
-            if _code(error) == "NoSuchUpload":
-                raise StoreConflict(key, self.url) from error
-            raise
+        from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+
+        size = self._part_bytes
+        parts = TransferConfig(multipart_threshold=size + 1, multipart_chunksize=size, max_concurrency=CONCURRENCY)
+        self._client.upload_file(str(path), self._bucket, self._name(key), Config=parts)
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object into a file; raise ObjectMissing."""

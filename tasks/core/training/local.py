@@ -66,7 +66,7 @@ def _train(installation: Installation, model: ModelConfig, plan: TrainPlan, out:
 
 def prepare(installation: Installation, model: ModelConfig, data: Path, out: Path) -> TrainPlan:
     """Make a dataset version of the folder, print what is not in it, and plan the training."""
-    count, left_out = bring(installation.store, model.dataset, data, out)
+    count, left_out = import_folder(installation.store, model.dataset, data, out)
     for line in left_out:
         say(line)
     spec = model.preset.ingest.filled(model.trigger)
@@ -102,7 +102,7 @@ def check_folders(data: Path, out: Path) -> None:
 
 
 def local_installation(settings: Settings, out: Path) -> Installation:
-    """An installation with the store, and a cache that nobody has named, under `out`."""
+    """An installation with the store, and a cache that the settings do not name, under `out`."""
     cache = settings.cache if "cache" in settings.model_fields_set else out / "cache"
     local = settings.model_copy(update={"store": str(out / "store"), "cache": cache})
     return Installation(local, FolderStore(out / "store"))
@@ -118,7 +118,7 @@ def track_locally(out: Path) -> None:
     mlflow.set_tracking_uri(f"sqlite+pysqlite:///file:{database}?uri=true")  # of a plain path "?" would end the name
 
 
-def bring(store: Store, dataset: str, data: Path, out: Path) -> tuple[int, list[str]]:
+def import_folder(store: Store, dataset: str, data: Path, out: Path) -> tuple[int, list[str]]:
     """Make the uploads those of the folder that ingest reads; how many pictures there are, and what is left out.
 
     What lies in `out` is left out, should it be in `data`. Raises SettingError when there is no picture.

@@ -19,7 +19,7 @@ from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import Manifest, Refusal, ingest, remarks
 from tasks.core.errors import CaptionsUnusable, DatasetUnusable
 from tasks.core.store import FolderStore, S3Store, Store
-from tasks.core.training.local import bring
+from tasks.core.training.local import import_folder
 from tests.random_folders import INSTANCE, ODD, Picture, RandomFolder, random_folders
 from tests.s3_server import connect, s3_server
 
@@ -54,7 +54,7 @@ def test_any_folder_is_ingested_by_the_training_command(folder: RandomFolder) ->
         place = Path(name)
         write(folder, place / "data")
         store = FolderStore(place / "out/store")
-        _, left_out = bring(store, "cloth", place / "data", place / "out")
+        _, left_out = import_folder(store, "cloth", place / "data", place / "out")
         check(folder, store, left_out)
 
 

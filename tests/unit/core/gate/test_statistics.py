@@ -1,10 +1,13 @@
 """What can be said of paired differences over few prompts."""
 
+from math import sqrt
+from statistics import NormalDist
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.core.gate.statistics import Values, mean, merged, paired_interval, quantile, widening
+from tasks.core.gate.statistics import Values, mean, merged, paired_interval, widening
 
 PROMPTS = tuple(f"prompt {i:02}" for i in range(12))
 Floats = npt.NDArray[np.float64]
@@ -21,7 +24,7 @@ def interval(challenger: Floats, champion: Floats, confidence: float = 0.95) -> 
 
 
 @pytest.mark.parametrize(
-    ("confidence", "freedom", "told"),
+    ("confidence", "freedom", "t"),
     [
         (0.95, 1, 12.7062),
         (0.95, 2, 4.3027),
@@ -31,8 +34,9 @@ def interval(challenger: Floats, champion: Floats, confidence: float = 0.95) -> 
         (0.9, 60, 1.6706),
     ],
 )
-def test_the_quantiles_are_those_of_the_tables(confidence: float, freedom: int, told: float) -> None:
-    assert quantile(confidence, freedom) == pytest.approx(told, abs=1e-4)
+def test_the_interval_is_widened_to_the_quantiles_of_the_tables(confidence: float, freedom: int, t: float) -> None:
+    normal = NormalDist().inv_cdf((1 + confidence) / 2)
+    assert widening(freedom + 1, confidence) == pytest.approx(sqrt((freedom + 1) / freedom) * t / normal, rel=1e-4)
 
 
 def test_the_interval_of_few_is_widened_and_that_of_many_hardly() -> None:

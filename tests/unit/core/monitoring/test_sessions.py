@@ -74,7 +74,9 @@ def test_a_window_of_few_sessions_reports_why_it_decides_nothing(
     page = drift_page(record, [], DRIFT, model=MODEL)
     assert page.count(advice) == 1
     assert f"<dt>largest session</dt><dd>{share}</dd>" in page
-    assert f'dyeworks_drift_largest_session{{model="adire"}} {1 / backends:g}' in prometheus_text(record, MODEL)
+    assert (
+        f'dyeworks_drift_largest_session{{model="adire"}} {1 / backends:g}' in prometheus_text(record, MODEL).decode()
+    )
 
 
 def test_a_reference_of_one_session_reports_why_it_does_not_grow(

@@ -1,4 +1,4 @@
-"""What a drift check shows to people: the plots, the page, Evidently's page and the metrics."""
+"""What a drift check shows to people: the plots, the page, Evidently's page."""
 
 import io
 import re
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from prometheus_client.parser import text_string_to_metric_families
 
 from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.check import Distribution, DriftReport, Verdict
@@ -20,7 +19,6 @@ from tasks.core.drift.score import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_page import drift_page, sentence
 from tasks.core.reporting.evidently_page import MOST, evidently_page
-from tasks.core.reporting.metrics import VERDICTS, Metric, prometheus_text
 from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
 from tasks.core.reporting.theme import DARK, LIGHT, Theme
 
@@ -226,46 +224,3 @@ def test_evidently_counts_words_and_directions_without_the_words() -> None:
     assert "direction 4" not in page
     assert "moons" not in page
     assert re.search(r"Dataset Drift is detected", page), "a third of the window has a word of its own"
-
-
-def samples(text: str) -> dict[tuple[str, str], float]:
-    return {
-        (sample.name, sample.labels.get("verdict", sample.labels.get("outcome", ""))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def test_prometheus_reads_the_metrics() -> None:
-    ended = Metric("dyeworks_retrains_total", "Retrains.", {"promote": 3, "keep": 1}, "outcome", kind="counter")
-    text = prometheus_text(record(report(0.243, "retrain")), "adire", [ended])
-    found = samples(text)
-    assert found["dyeworks_drift_psi", ""] == 0.243
-    assert found["dyeworks_drift_p_value", ""] == 2.5e-6
-    assert found["dyeworks_drift_check_timestamp_seconds", ""] == BEGIN.timestamp()
-    assert found["dyeworks_retrains_total", "promote"] == 3
-    assert {v: found["dyeworks_drift_verdict", v] for v in VERDICTS} == {v: float(v == "retrain") for v in VERDICTS}
-    names = {name for name, _ in found}
-    assert len(names) == 12
-    for name in names:
-        assert re.search(rf"^# HELP {name} \S.*\n# TYPE {name} (gauge|counter)\n{name}\{{", text, re.M)
-    assert text.endswith("\n")
-
-
-def test_prometheus_is_told_nothing_that_is_not_known() -> None:
-    odd = 'a"b\\c\nd'
-    text = prometheus_text(record(None), odd, more=[Metric("dyeworks_odd", "Odd\n\\one.", float("nan"))])
-    families = list(text_string_to_metric_families(text))
-    assert {sample.labels["model"] for family in families for sample in family.samples} == {odd}
-    assert {f.name for f in families} == {
-        f"dyeworks_drift_{n}"
-        for n in (
-            "window_requests",
-            "largest_session",
-            "reference_requests",
-            "generation",
-            "check_timestamp_seconds",
-            "verdict",
-        )
-    }
-    assert "nan" not in text.lower()

@@ -164,3 +164,14 @@ def test_the_console_script_runs_in_any_folder(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "model adire: configuration 1 applied\n", "")
+
+
+def test_services_that_do_not_start_are_reported_with_the_lines_that_say_why(tmp_path: Path) -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    command = [DYEWORKS, "up", "--home", "home", "--models", "none.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    first, last = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert first.startswith("dyeworks: ")
+    assert last.startswith(f"dyeworks: {tmp_path / 'none.yaml'}: cannot be read")
+    assert not (tmp_path / "home/pids.json").exists()

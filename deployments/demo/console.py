@@ -1,10 +1,10 @@
-"""What the demo says while it works: each line with the time since its start."""
+"""What the demo prints: each line with the time since its start."""
 
 import time
 
 
-class Teller:
-    """Prints lines with the elapsed time; the same progress is not said twice."""
+class Console:
+    """Prints lines with the elapsed time; the same line is not printed twice in a row."""
 
     def __init__(self, before: float = 0.0) -> None:
         self.start = time.monotonic() - before
@@ -16,10 +16,10 @@ class Teller:
         return time.monotonic() - self.start
 
     def title(self, text: str) -> None:
-        """A stage begins."""
-        self.say(f"== {text}")
+        """The line that begins a step."""
+        self.line(f"== {text}")
 
-    def say(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """A line."""
         if text != self.last:
             self.last = text

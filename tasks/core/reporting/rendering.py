@@ -1,0 +1,50 @@
+"""Pages and Markdown from the templates beside this module, by Jinja2."""
+
+import base64
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent / "templates"
+LONGEST = 240  # characters of a client's text that are shown
+
+
+def render(template: str, **values: Any) -> str:
+    """Render a template; what a `.html` template shows is escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template uses a value that was not passed.
+    """
+    return _environment().get_template(template).render(**values)
+
+
+def image(data: bytes) -> str:
+    """A PNG as a data URI, so that a page needs no file beside itself."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+def plain_markdown(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no line break."""
+    return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", " ".join(text.split()))
+
+
+def shortened(text: str) -> str:
+    """At most LONGEST characters of a text."""
+    return text if len(text) <= LONGEST else text[:LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: bool(name and name.endswith(".html")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"shortened": shortened, "plain": plain_markdown}
+    return made
