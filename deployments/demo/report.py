@@ -1,18 +1,8 @@
 """The demo's end: summary.json, and report.html that needs nothing beside itself."""
 
-import base64
-import html
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-
-import matplotlib
-
-from tasks.core.retraining.decisions import read_decisions
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 from deployments.demo.plan import Diary
 from tasks.core.config.model import ModelConfig
@@ -21,12 +11,10 @@ from tasks.core.gate.decide import passes_founding_gate
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.results import EvaluationResult, TrainResult, get_result, summary
+from tasks.core.reporting.plots import history_plot, plot
+from tasks.core.reporting.rendering import image, render
+from tasks.core.retraining.decisions import read_decisions
 from tasks.core.store import Store
-
-STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a2350}
-h1{margin-bottom:0}h2{margin-top:2.5rem;border-bottom:2px solid #2c3e8a}img{max-width:100%}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dde}
-.retrain,.promote{color:#0a7a3c}.declined,.keep{color:#a33}.big{font-size:1.2rem}"""
 
 
 class Story:
@@ -74,42 +62,24 @@ class Story:
         return figures
 
     def page(self, figures: dict[str, object]) -> str:
-        """The report."""
-        parts = [f"<h1>dyeworks: what happened</h1><p class=big>{html.escape(_lead(figures))}</p>"]
-        if any(r.drift for r in self.records):
-            parts += ["<h2>Drift of the prompts</h2>", _image(self._drift_plot(), "PSI of each check")]
+        """The report: one HTML file that needs nothing beside itself."""
+        checks = [record for record in self.records if record.drift]
+        spec = self.model.preset.monitor.drift
+        return render(
+            "demo.html",
+            lead=_lead(figures),
+            plot=plot("PSI of each check", lambda theme: history_plot(checks, spec, theme)) if checks else None,
+            comparisons=list(self._comparisons()),
+            decisions=self.decisions,
+            timeline=self.diary.timeline,
+            figures={name: json.dumps(value) for name, value in figures.items()},
+        )
+
+    def _comparisons(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Of each evaluation, the newest first: its title, and its pictures by the kind of their prompts."""
         for number, evaluation in reversed(list(enumerate(self.evaluations, 1))):
-            title = "before and after the retrain" if number > 1 else "the bare base and the first model"
-            parts.append(f"<h2>Pictures: {title}</h2>")
-            for kind, place in evaluation.grids.items():
-                parts += [f"<h3>{kind} prompts</h3>", _image(self.store.read(place), f"{title}, {kind} prompts")]
-        parts += ["<h2>Decisions</h2>", self._decisions(), "<h2>Timeline</h2>", self._timeline()]
-        parts += ["<h2>Figures</h2>", _table([(k, json.dumps(v)) for k, v in figures.items()])]
-        head = f"<meta charset=utf-8><title>dyeworks demo</title><style>{STYLE}</style>"
-        return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
-
-    def _drift_plot(self) -> bytes:
-        checked = [r for r in self.records if r.drift]
-        figure, axes = plt.subplots(figsize=(9, 3.4))
-        for generation in sorted({r.generation for r in checked}):
-            mine = [(i, r.drift.psi) for i, r in enumerate(checked, 1) if r.generation == generation and r.drift]
-            axes.plot(*zip(*mine, strict=True), "o-", label=f"reference of generation {generation}")
-        axes.axhline(self.model.preset.monitor.drift.retrain_psi, color="#a33", linestyle="--", label="threshold")
-        axes.set(xlabel="check", ylabel="PSI", ylim=(min(-0.05, axes.get_ylim()[0]), None))
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, dpi=110, bbox_inches="tight")
-        plt.close(figure)
-        return buffer.getvalue()
-
-    def _decisions(self) -> str:
-        rows = [(f"{d.time:%d %b %H:%M}", d.cause, d.outcome or d.action, d.reason) for d in self.decisions]
-        return _table(rows, ("demo time", "cause", "decision", "reason"))
-
-    def _timeline(self) -> str:
-        return _table([(f"{t / 60:.1f} min", text) for t, text in self.diary.timeline], ("elapsed", "what"))
+            title = "before and after the retrain" if number > 1 else "the base model and the first LoRA"
+            yield title, {kind: image(self.store.read(key)) for kind, key in evaluation.grids.items()}
 
 
 def write_report(store: Store, model: ModelConfig, diary: Diary, folder: Path) -> dict[str, object]:
@@ -140,15 +110,3 @@ def _lead(figures: dict[str, object]) -> str:
         f"its CLIPScore on the new prompts went from {before} to {after}, and PSI against its own "
         f"reference is {figures['psi_after_retrain']}."
     )
-
-
-def _image(data: bytes, text: str) -> str:
-    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-
-
-def _table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...] = ()) -> str:
-    lines = ["<tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head) + "</tr>"] if head else []
-    for row in rows:
-        cells = "".join(f"<td{f' class={c}' if c.isalpha() else ''}>{html.escape(c)}</td>" for c in row)
-        lines.append(f"<tr>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"

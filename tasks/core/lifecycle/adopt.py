@@ -13,7 +13,7 @@ from tasks.core.errors import AdoptionRefused, BadKey, LoraUnusable, ModelUnusab
 from tasks.core.installation import Installation
 from tasks.core.models.identity import WEIGHTS, base_fingerprint
 from tasks.core.publishing.card import write_card
-from tasks.core.publishing.facts import facts_of
+from tasks.core.publishing.card_facts import facts_of
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, describe, put_release
 from tasks.core.store import Store

@@ -22,7 +22,7 @@ from tasks.core.installation import Installation
 from tasks.core.lifecycle.eligibility import require_eligible
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.publishing.card import SAMPLES, write_card
-from tasks.core.publishing.facts import facts_of
+from tasks.core.publishing.card_facts import facts_of
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, write_release
 from tasks.core.registry.results import (

@@ -1,24 +1,53 @@
 """The model card: README.md of a release, by the Hub's rules, and the same for the same release."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
-from tasks.core.publishing.card_text import NAMES, body
-from tasks.core.publishing.facts import CardFacts, Evaluated, facts_of
-
-__all__ = ["CARD", "SAMPLES", "CardFacts", "facts_of", "write_card"]
+from tasks.core.config.training import TrainSpec
+from tasks.core.gate.evidence import compared_with
+from tasks.core.gate.statistics import LESS_IS_BETTER, Measure
+from tasks.core.models.clip import SCALE
+from tasks.core.models.identity import WEIGHTS
+from tasks.core.publishing.card_facts import CardFacts, Evaluated, Figure
+from tasks.core.reporting.rendering import render
 
 CARD, SAMPLES, KOHYA = "README.md", "samples.png", "kohya.safetensors"
 XL = "stable-diffusion-xl"
+NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
+    "prompt_fidelity": ("prompt fidelity", "CLIPScore of a picture with its prompt"),
+    "style_fidelity": ("style fidelity", "mean cosine to pictures of the style"),
+    "diversity": ("diversity", "mean cosine distance between pictures of one prompt"),
+    "forgetting": ("forgetting", "CLIPScore lost against the bare base on prompts without the trigger word"),
+    "near_copies": ("nearness to training pictures", "mean cosine to the nearest one"),
+    "render_seconds": ("seconds a picture", "on the machine of the evaluation, warm"),
+}
 
 
 def write_card(folder: Path, facts: CardFacts) -> None:
     """Write README.md into a folder that becomes a release; samples.png, where there is one, is shown."""
-    has = frozenset(path.name for path in folder.iterdir())
+    has = {path.name for path in folder.iterdir()}
     front = _front(facts, SAMPLES in has, _is_xl(folder / KOHYA))
-    (folder / CARD).write_text(f"---\n{front}\n---\n\n{body(facts, has)}", encoding="utf-8", newline="\n")
+    text = f"---\n{front}\n---\n\n{_body(facts, samples=SAMPLES in has, kohya=KOHYA in has)}"
+    (folder / CARD).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _body(facts: CardFacts, *, samples: bool, kohya: bool) -> str:
+    """Everything below the metadata, in Markdown."""
+    evaluated = facts.evaluated
+    return render(
+        "card.md",
+        facts=facts,
+        evaluated=evaluated,
+        samples=samples,
+        kohya=kohya,
+        weights=WEIGHTS,
+        scale=SCALE,
+        settings=dict(_settings(facts.trained, facts.held)) if facts.trained else {},
+        figures=[_row(figure, evaluated.held) for figure in evaluated.figures] if evaluated else [],
+    )
 
 
 def _front(facts: CardFacts, samples: bool, xl: bool) -> str:
@@ -76,3 +105,34 @@ def _is_xl(kohya: Path) -> bool:
     with safe_open(kohya, framework="numpy") as file:
         metadata = file.metadata() or {}
     return str(metadata.get("modelspec.architecture", "")).startswith(XL)
+
+
+def _settings(spec: TrainSpec, held: int | None) -> Iterator[tuple[str, str]]:
+    best = ", the best by validation loss" if spec.validation.every and held != 0 else ", the last"
+    yield "steps", f"{spec.steps}{best}"
+    yield "pictures a step", str(spec.effective)
+    yield "resolution", f"{spec.resolution} pixels" + (", by aspect ratio" if spec.buckets else ", square")
+    yield "rank, alpha", f"{spec.rank}, {spec.alpha:g}" + ", rsLoRA" * spec.rslora + ", DoRA" * spec.dora
+    warm = f", {spec.warmup} steps of warm-up" if spec.warmup else ""
+    yield "learning rate", f"{spec.learning_rate:g}, {spec.schedule.replace('_', ' ')}{warm}"
+    yield "optimiser", spec.optimiser.replace("adamw", "AdamW").replace("_8bit", ", 8 bits")
+    yield "precision", spec.precision
+    yield "modules", ", ".join(f"`{name}`" for name in spec.targets)
+    if spec.prior.prompts:
+        yield "prior preservation", f"{spec.prior.pictures} pictures by the bare base, weight {spec.prior.weight:g}"
+    for name in ("dropout", "min_snr_gamma", "noise_offset"):
+        if value := getattr(spec, name):
+            yield name.replace("_", " "), f"{value:g}"
+    yield "seed", str(spec.seed)
+
+
+def _row(figure: Figure, held: int | None) -> list[str]:
+    """The cells of a measure: what it is, the model's figure, the other's, the difference."""
+    name, meaning = NAMES[figure.measure]
+    better = "lower" if figure.measure in LESS_IS_BETTER else "higher"
+    compared = "" if figure.compared is None else f"{figure.compared:.3f}"
+    difference = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*figure.difference) if figure.difference else ""
+    against = f" ({compared_with(held)})" if figure.measure == "style_fidelity" else ""
+    told = f"**{name}**: {meaning}{against}; {better} is better"
+    cells = (f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]", compared, difference)
+    return [told, *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells)]  # keeps an interval on one line

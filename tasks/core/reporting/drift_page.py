@@ -1,16 +1,14 @@
 """The page of a drift check: one HTML file that needs nothing beside itself and runs nothing."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.check import DriftReport
 from tasks.core.drift.score import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
-from tasks.core.reporting.rendering import image, render
-from tasks.core.reporting.theme import DARK, LIGHT, Theme
+from tasks.core.reporting.plots import distribution_plot, history_plot, plot, topics_plot
+from tasks.core.reporting.rendering import render
 
 HEADLINES = {
     "retrain": "People ask for something new",
@@ -108,23 +106,14 @@ def drift_page(
         decision=decision,
         start=_moment(record.start),
         end=_moment(record.end),
-        history=_plot("PSI of each check over time", lambda t: history_plot(checks, spec, t)) if checks else None,
-        distribution=_plot("Scores of window and reference", lambda t: distribution_plot(found, t)) if found else None,
-        topics=_plot("Topics that grew", lambda t: topics_plot(record.topics, t)) if record.topics else None,
+        history=plot("PSI of each check over time", lambda t: history_plot(checks, spec, t)) if checks else None,
+        distribution=plot("Scores of window and reference", lambda t: distribution_plot(found, t)) if found else None,
+        topics=plot("Topics that grew", lambda t: topics_plot(record.topics, t)) if record.topics else None,
         meaning=meaning(spec),
         compared=compared(record),
         profile=profile,
         evidently=evidently,
     )
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A plot as data URIs, for a light page and for a dark one."""
-
-    text: str  # what it shows
-    light: str
-    dark: str
 
 
 def _figures(record: DriftRecord) -> dict[str, str]:
@@ -139,10 +128,6 @@ def _figures(record: DriftRecord) -> dict[str, str]:
         share, p = f"{report.new_traffic_share:.0%}", f"{report.p_value:.2g}"
         figures = {"PSI": f"{report.psi:.3f}", "threshold": f"{report.threshold:g}", "p": p, "new": share} | figures
     return figures
-
-
-def _plot(text: str, draw: Callable[[Theme], bytes]) -> Plot:
-    return Plot(text, image(draw(LIGHT)), image(draw(DARK)))
 
 
 def _moment(time: datetime) -> str:

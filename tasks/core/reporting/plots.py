@@ -1,6 +1,7 @@
 """The plots of a drift check, each as PNG bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -13,7 +14,8 @@ from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.check import Distribution, DriftReport
 from tasks.core.drift.explain import Topic
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.reporting.theme import LIGHT, Theme, canvas, legend, note, png
+from tasks.core.reporting.rendering import image
+from tasks.core.reporting.theme import DARK, LIGHT, Theme, canvas, legend, note, png
 
 MARKS = {"stable": "o", "warn": "^", "retrain": "D", "insufficient_data": "x"}
 NAMES = {"stable": "stable", "warn": "warning", "retrain": "retrain", "insufficient_data": "too few to judge"}
@@ -21,6 +23,20 @@ MOST_TOPICS = 8
 LABEL = 44  # characters
 MINUTE = 1 / 1440  # days
 Checked = tuple[DriftRecord, DriftReport]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot as data URIs, for a light page and for a dark one."""
+
+    text: str  # what it shows
+    light: str
+    dark: str
+
+
+def plot(text: str, draw: Callable[[Theme], bytes]) -> Plot:
+    """Draw it for both pages."""
+    return Plot(text, image(draw(LIGHT)), image(draw(DARK)))
 
 
 def distribution_plot(found: Distribution, theme: Theme = LIGHT) -> bytes:

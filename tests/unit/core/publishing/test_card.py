@@ -20,7 +20,7 @@ from tasks.core.gate.decide import decide
 from tasks.core.gate.evidence import Evidence
 from tasks.core.gate.statistics import MEASURES, Scores
 from tasks.core.publishing.card import CARD, SAMPLES, write_card
-from tasks.core.publishing.facts import CardFacts, facts_of
+from tasks.core.publishing.card_facts import CardFacts, facts_of
 from tasks.core.publishing.hub import Hub
 from tasks.core.registry.releases import ReleaseManifest
 from tasks.core.registry.results import EvaluationResult, TrainResult
