@@ -1,6 +1,7 @@
 """A shop for the tests of the monitor: a promoted model, its log at a fixed time, and real parts that count."""
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,12 +28,17 @@ def ago(hours: float) -> datetime:
 
 
 class CountingStore(FolderStore):
-    """A folder store that remembers what was read and written."""
+    """A folder store that records what was listed, read and written."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.lists: list[str] = []
         self.reads: list[str] = []
         self.writes: list[str] = []
+
+    def list(self, prefix: str) -> Iterator[str]:
+        self.lists.append(prefix)
+        return super().list(prefix)
 
     def read(self, key: str) -> bytes:
         self.reads.append(key)
@@ -43,7 +49,7 @@ class CountingStore(FolderStore):
         super().write(key, data)
 
     def forget(self) -> None:
-        self.reads, self.writes = [], []
+        self.lists, self.reads, self.writes = [], [], []
 
 
 class CountingClip(Clip):

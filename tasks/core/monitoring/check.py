@@ -18,6 +18,7 @@ from tasks.core.monitoring.explanation import WindowExplanation, explain_window,
 from tasks.core.monitoring.log_cache import Hour, forget_hours, read_hours, window_state
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.reference import (
+    ReferenceRecord,
     find_record,
     fit,
     freeze,
@@ -85,28 +86,32 @@ class DriftCheck:
         return Window(start, end, hours, history(self.store, self.model.name))
 
     @cached_property
+    def generation(self) -> int:
+        """The generation whose reference counts: the pinned one, or the champion's; 0 before the first promotion."""
+        entries = self.window.entries
+        return generation_in_force(self.store, self.model.name, entries) if entries else 0
+
+    @cached_property
     def reference(self) -> tuple[DriftProfile | None, bool]:
         """The reference in force and whether it is frozen, as it is once its traffic suffices; None: there is none."""
         window = self.window
         if not window.entries:
             return None, False
-        generation = generation_in_force(self.store, self.model.name, window.entries)
-        if record := find_record(self.store, self.model.name, generation, self.clip.hash):
+        if record := self._find_frozen():
             return load_profile(self.store, record), True
-        lines = self._reference_lines(generation)
+        lines = self._reference_lines
         profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
         if profile is None or not suffices(profile, lines, self.spec):
             return profile, False
-        return freeze(self.store, self.model.name, profile, generation, (lines[0].time, window.start))[0], True
+        return freeze(self.store, self.model.name, profile, self.generation, (lines[0].time, window.start))[0], True
 
     def new_prompts(self) -> list[str]:
         """The distinct texts that this check looks at and that were never embedded."""
         if not self.window.entries:
             return []
         texts = [line.prompt for line in self.window.lines] + self._captions()
-        generation = generation_in_force(self.store, self.model.name, self.window.entries)
-        if find_record(self.store, self.model.name, generation, self.clip.hash) is None:
-            texts += [line.prompt for line in self._reference_lines(generation)]
+        if self._find_frozen() is None:
+            texts += [line.prompt for line in self._reference_lines]
         return self.cache.missing(texts)
 
     def run(self) -> DriftRecord:
@@ -150,8 +155,13 @@ class DriftCheck:
             null_cache=self.installation.settings.cache / "null",
         )
 
-    def _reference_lines(self, generation: int) -> list[PromptLine]:
-        begin = reference_begin(self.window.entries, generation)
+    def _find_frozen(self) -> ReferenceRecord | None:
+        """Looked up at each call: another monitor may have frozen the reference since."""
+        return find_record(self.store, self.model.name, self.generation, self.clip.hash)
+
+    @cached_property
+    def _reference_lines(self) -> list[PromptLine]:
+        begin = reference_begin(self.window.entries, self.generation)
         return reference_lines(self.store, self.model.name, begin, self.window.start)
 
     def _captions(self) -> list[str]:
@@ -168,7 +178,6 @@ class DriftCheck:
         is_open = bool(entries) and verdict in {"insufficient_data", "provisional"}
         advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
         says = _says(window, found, self.spec)
-        in_force = generation_in_force(self.store, self.model.name, entries) if entries else 0
         return DriftRecord(
             key=f"drift/{self.model.name}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
             model=self.model.name,
@@ -176,7 +185,7 @@ class DriftCheck:
             start=window.start,
             end=window.end,
             generation=entries[-1].generation if entries else 0,
-            reference_generation=in_force,
+            reference_generation=self.generation,
             verdict=verdict,
             says=f"{says}; {advice}" if advice else says,
             requests=len(lines),

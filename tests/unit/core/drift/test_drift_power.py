@@ -26,7 +26,7 @@ def line(table: Table, **wanted: str | float) -> Row:
     return next(row for row in table if wanted.items() <= row.items())
 
 
-def test_the_world_is_a_cone_and_plants_exactly_what_it_is_told() -> None:
+def test_the_world_is_a_cone_and_plants_exactly_what_is_configured() -> None:
     world, rng = World(seed=1), np.random.default_rng(0)
     rows = world.window(1000, rng)
     assert 0.55 < float(np.mean(rows[:500] @ rows[500:].T)) < 0.75
@@ -83,11 +83,11 @@ def test_the_psi_is_that_of_the_share_of_new_traffic(bench: Bench, seed: int, ne
 
 
 def test_days_of_sessions_are_no_drift(bench: Bench) -> None:
-    blind, told = dependence(bench, 30, seeds=(1,))
+    blind, grouped = dependence(bench, 30, seeds=(1,))
     assert float(blind["retrain"]) <= 1 / 30
-    assert float(told["retrain"]) == 0
-    assert 1.5 < float(told["phi"]) < 5
-    assert float(told["p<0.05"]) <= 0.25, "phi is itself an estimate, from ten days"
+    assert float(grouped["retrain"]) == 0
+    assert 1.5 < float(grouped["phi"]) < 5
+    assert float(grouped["p<0.05"]) <= 0.25, "phi is itself an estimate, from ten days"
 
 
 def test_hourly_checks_of_the_trailing_day_stay_quiet(bench: Bench) -> None:

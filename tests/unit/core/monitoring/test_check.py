@@ -132,7 +132,7 @@ def test_a_roll_back_restores_the_older_profile(shop: FolderStore, settings: Set
     assert len(profiles(shop)) == 1
 
 
-def test_every_check_is_kept(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+def test_every_check_is_stored(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     records = [check(shop, settings, clip) for _ in range(2)]
     assert read_records(shop, "adire") == records
     assert all(shop.exists(r.key) for r in records)

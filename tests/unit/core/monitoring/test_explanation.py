@@ -59,8 +59,8 @@ def test_the_same_prompt_in_two_topics_is_taken_once() -> None:
 
 
 def test_addresses_are_removed_and_prompts_that_differ_in_them_alone_are_one() -> None:
-    said = sample([["rings for ada@example.com", "Rings for bob@example.com", "call +234 803 123 4567"]])
-    assert said == ("rings for [email]", "call [phone]")
+    picked = sample([["rings for ada@example.com", "Rings for bob@example.com", "call +234 803 123 4567"]])
+    assert picked == ("rings for [email]", "call [phone]")
 
 
 def test_topics_take_turns_from_their_centres_outwards() -> None:
@@ -71,8 +71,8 @@ def test_topics_take_turns_from_their_centres_outwards() -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 5, 40, 100])
 def test_a_sample_is_as_large_as_was_asked_for_where_there_is_enough(most: int) -> None:
-    said = sample([[f"{name}{k}" for k in range(20)] for name in "ab"], most)
-    assert len(said) == len(set(said)) == min(most, 40)
+    picked = sample([[f"{name}{k}" for k in range(20)] for name in "ab"], most)
+    assert len(picked) == len(set(picked)) == min(most, 40)
 
 
 def test_without_topics_there_is_no_sample() -> None:
@@ -108,12 +108,12 @@ def test_without_captions_topics_have_no_coverage(profile: DriftProfile, window:
     assert found.coverage_near is None
 
 
-def test_what_is_told_is_redacted_and_new(profile: DriftProfile, window: Floats) -> None:
+def test_what_is_reported_is_redacted_and_new(profile: DriftProfile, window: Floats) -> None:
     found = news(profile, window, NONE, 5)
     assert len(found.sample) == 5
-    told = [*found.sample, *found.topics[0].medoids]
-    assert all(text.endswith("for [email]") for text in told if "moons" in text)
-    assert sum("moons" in text for text in told) >= len(told) - 1
+    reported = [*found.sample, *found.topics[0].medoids]
+    assert all(text.endswith("for [email]") for text in reported if "moons" in text)
+    assert sum("moons" in text for text in reported) >= len(reported) - 1
 
 
 def test_calm_traffic_has_no_news(profile: DriftProfile) -> None:

@@ -104,7 +104,7 @@ def test_an_hour_that_was_deleted_whole_is_gone(shop: CountingStore) -> None:
     assert read(shop, 24) == ["at-1"]
 
 
-def test_what_was_deleted_and_replaced_is_read_anew(shop: CountingStore) -> None:
+def test_what_was_deleted_and_replaced_is_read_again(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1.1)])
     read(shop, 24)
     for key in log_keys(shop):
@@ -116,7 +116,7 @@ def test_what_was_deleted_and_replaced_is_read_anew(shop: CountingStore) -> None
 @pytest.mark.parametrize(
     "data", [b"", b"no gzip", gzip.compress(b"{}\n"), gzip.compress(b"\xff\xfe"), gzip.compress(b"x" * 999)[:-9]]
 )
-def test_a_damaged_object_is_skipped_and_told(shop: CountingStore, data: bytes) -> None:
+def test_a_damaged_object_is_skipped_and_reported(shop: CountingStore, data: bytes) -> None:
     write_lines(shop, MODEL, [line(1)])
     damaged = log_keys(shop)[0].replace(".jsonl.gz", "-damaged.jsonl.gz")
     shop.write(damaged, data)
@@ -135,7 +135,7 @@ def test_a_line_without_a_time_zone_damages_its_object_alone(shop: CountingStore
     assert (names([hour]), hour.unreadable) == (["at-1"], (damaged,))
 
 
-def test_a_damaged_object_that_is_deleted_is_no_longer_told(shop: CountingStore) -> None:
+def test_a_damaged_object_that_is_deleted_is_no_longer_reported(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1)])
     damaged = log_keys(shop)[0].replace(".jsonl.gz", "-damaged.jsonl.gz")
     shop.write(damaged, b"no gzip")

@@ -1,4 +1,4 @@
-"""References: frozen once, pinned, told apart by their encoder, embedded again."""
+"""References: frozen once, pinned, distinguished by their encoder, embedded again."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,7 +57,7 @@ def again(store: FolderStore, settings: Settings, clip: Clip) -> ReferenceRecord
     return refit(store, MODEL, SPEC, monitor.cache, clip.encode_texts, history(store, MODEL))
 
 
-def test_a_reference_is_frozen_with_all_that_tells_it_apart(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+def test_a_reference_is_frozen_with_all_that_identifies_it(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     record = run(shop, settings, clip)
     (frozen,) = reference_records(shop, MODEL)
     assert (frozen.generation, frozen.encoder, frozen.rows) == (1, clip.hash, record.reference_requests)

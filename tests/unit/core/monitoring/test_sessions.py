@@ -1,4 +1,4 @@
-"""Traffic of one session: too few to judge, and the check says why and what to do."""
+"""Traffic of one session: too few to judge, and the check reports why and what to do."""
 
 from collections.abc import Iterator
 
@@ -60,7 +60,7 @@ def test_advice_is_given_where_half_of_the_requests_do_not_count(counts: tuple[i
 
 
 @pytest.mark.parametrize(("backends", "share"), [(2, "50%")])
-def test_a_window_of_few_sessions_says_why_it_decides_nothing(
+def test_a_window_of_few_sessions_reports_why_it_decides_nothing(
     folder: FolderStore, settings: Settings, clip: CountingClip, backends: int, share: str
 ) -> None:
     visit(folder, 1300, FIRST_TASTE, (240, 24.1))
@@ -68,18 +68,18 @@ def test_a_window_of_few_sessions_says_why_it_decides_nothing(
     write_lines(folder, MODEL, from_backends(300, NEW_TASTE, (23.9, 0), backends))
     record = check(folder, settings, clip)
     assert (record.verdict, record.largest_session) == ("insufficient_data", 1 / backends)
-    told = f"{share} of the requests came in one session, and of a session 20 count: {300 - 20 * backends} of 300"
-    assert told in record.says
+    advice = f"{share} of the requests came in one session, and of a session 20 count: {300 - 20 * backends} of 300"
+    assert advice in record.says
     assert "it must send `session` with each request" in record.says
     page = drift_page(record, [], DRIFT, model=MODEL)
-    assert page.count(told) == 1
+    assert page.count(advice) == 1
     assert f"<dt>largest session</dt><dd>{share}</dd>" in page
     assert (
         f'dyeworks_drift_largest_session{{model="adire"}} {1 / backends:g}' in prometheus_text(record, MODEL).decode()
     )
 
 
-def test_a_reference_of_one_session_says_why_it_does_not_grow(
+def test_a_reference_of_one_session_reports_why_it_does_not_grow(
     folder: FolderStore, settings: Settings, clip: CountingClip
 ) -> None:
     promote(folder)

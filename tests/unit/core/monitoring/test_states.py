@@ -1,4 +1,4 @@
-"""States of hours: kept, added up, and never wrong."""
+"""States of hours: stored, added up, and never wrong."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -155,9 +155,9 @@ def test_profiles_share_no_states_and_leave_none_behind(store: CountingStore, pr
     log, other = Log(), profile_of(2)
     log.state(store, profile)
     assert same(log.state(store, other), log.whole(other))
-    kept = list(store.list(STATES))
-    assert len(kept) == 4
-    assert all(other.digest in key for key in kept)
+    stored = list(store.list(STATES))
+    assert len(stored) == 4
+    assert all(other.digest in key for key in stored)
     assert same(log.state(store, profile), log.whole(profile))
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_state_is_made_again(store: CountingStore, profile: DriftProfi
     assert store.read(key) == good
 
 
-def test_a_check_with_states_says_what_it_says_without(store: CountingStore, profile: DriftProfile) -> None:
+def test_a_check_with_states_reports_what_it_reports_without(store: CountingStore, profile: DriftProfile) -> None:
     log = Log(hours=8)
     log.rows = WORLD.window(len(log.lines), np.random.default_rng(8), new=0.3)
     groups = session_groups(log.lines)

@@ -20,7 +20,7 @@ STATE = {"weight": torch.zeros(2)}
 
 
 def trained(store: FolderStore, key: str, seconds: float) -> None:
-    told = {
+    fields = {
         "key": key,
         "model": NAME,
         "finished": NOW,
@@ -28,12 +28,12 @@ def trained(store: FolderStore, key: str, seconds: float) -> None:
         "dataset_version": "v1",
         "spec": TrainSpec(),
     }
-    told |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
-    save_result(store, TrainResult.model_validate(told | {"seconds": seconds}))
+    fields |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
+    save_result(store, TrainResult.model_validate(fields | {"seconds": seconds}))
 
 
 def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> None:
-    told = {
+    fields = {
         "key": key,
         "model": NAME,
         "finished": NOW,
@@ -41,11 +41,11 @@ def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> No
         "champion_generation": 0,
         "spec": EvaluationSpec(),
     }
-    told |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
-    save_result(store, EvaluationResult.model_validate(told | {"scorer": "", "seconds": seconds}))
+    fields |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
+    save_result(store, EvaluationResult.model_validate(fields | {"scorer": "", "seconds": seconds}))
 
 
-def told_before(**costs: float) -> RetrainDecision:
+def stored_before(**costs: float) -> RetrainDecision:
     return make_decision("outcome", NOW, ("none", "x"), "d", costs=costs, gpu_hours=sum(costs.values()))
 
 
@@ -57,12 +57,12 @@ def test_training_and_all_its_evaluations_count(folder: FolderStore) -> None:
     assert costs_of(folder, NAME, "a", []) == {"a": 0.5, "e1": 0.1, "e2": 0.2}
 
 
-def test_no_hour_is_told_twice(folder: FolderStore) -> None:
+def test_no_hour_is_counted_twice(folder: FolderStore) -> None:
     trained(folder, "a", 1800)
     evaluated(folder, "e1", "a", 360)
-    history = [told_before(a=0.2), told_before(a=0.1, other=5.0)]
+    history = [stored_before(a=0.2), stored_before(a=0.1, other=5.0)]
     assert costs_of(folder, NAME, "a", history) == {"a": pytest.approx(0.2), "e1": 0.1}
-    assert costs_of(folder, NAME, "a", [told_before(**costs_of(folder, NAME, "a", []))]) == {}
+    assert costs_of(folder, NAME, "a", [stored_before(**costs_of(folder, NAME, "a", []))]) == {}
 
 
 def test_what_was_cut_off_counts_to_its_checkpoint(folder: FolderStore) -> None:
@@ -81,6 +81,6 @@ def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> Non
     assert device_seconds(folder, "run") == 12.5, "a damaged mark is passed over"
 
 
-def test_what_was_stored_before_seconds_were_told_is_read(folder: FolderStore) -> None:
+def test_what_was_stored_before_seconds_were_recorded_is_read(folder: FolderStore) -> None:
     folder.write("checkpoints/run/step-000050/checkpoint.json", b'{"schema_version": 1, "step": 50, "sha256": "x"}')
     assert read_document(folder, Checkpoint, "checkpoints/run/step-000050/checkpoint.json").seconds == 0.0

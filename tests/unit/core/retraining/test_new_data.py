@@ -47,7 +47,7 @@ def test_what_had_to_wait_is_looked_at_again(folder: FolderStore, model: ModelCo
     assert found
     assert found.action == "declined"
     record_decision(folder, model.name, found)
-    assert decide_on_new_data(folder, model, manifest) is None, "it was told once"
+    assert decide_on_new_data(folder, model, manifest) is None, "it was reported once"
     assert decide_on_new_data(folder, model, manifest, again=True) is None, "it still has to wait"
     say(folder, model, "resume", 2)
     after = decide_on_new_data(folder, model, manifest, again=True)

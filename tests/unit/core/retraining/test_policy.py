@@ -51,8 +51,8 @@ def entry(generation: int = 1, hours: float = 100, action: str = "promote", vers
 
 
 def check(verdict: str, hours: float, action: Action = "none") -> RetrainDecision:
-    told = {"cause": "drift", "action": action, "reason": "", "verdict": verdict, "generation": 1}
-    return RetrainDecision.model_validate(told | {"id": f"check-{hours}", "time": ago(hours)})
+    fields = {"cause": "drift", "action": action, "reason": "", "verdict": verdict, "generation": 1}
+    return RetrainDecision.model_validate(fields | {"id": f"check-{hours}", "time": ago(hours)})
 
 
 def retrain(hours: float, version: str = "v1") -> RetrainDecision:
@@ -61,9 +61,9 @@ def retrain(hours: float, version: str = "v1") -> RetrainDecision:
 
 
 def outcome(of: RetrainDecision, how: str, hours: float, cost: float = 1.0) -> RetrainDecision:
-    told = {"id": f"outcome-{hours}", "time": ago(hours), "cause": "outcome", "action": "none", "reason": ""}
+    fields = {"id": f"outcome-{hours}", "time": ago(hours), "cause": "outcome", "action": "none", "reason": ""}
     ended = {"dataset_version": of.dataset_version, "outcome_of": of.id, "outcome": how, "gpu_hours": cost}
-    return RetrainDecision.model_validate(told | ended)
+    return RetrainDecision.model_validate(fields | ended)
 
 
 def situation(*history: RetrainDecision, ledger: tuple[Entry, ...] = (entry(),), version: str = "v1") -> Situation:
@@ -145,9 +145,9 @@ def spent(*hours: float) -> list[RetrainDecision]:
 
 
 def test_the_week_has_a_budget_of_gpu_hours() -> None:
-    told = ("budget: 3 GPU-hours are spent in seven days, this one takes about 1, policy.weekly_gpu_hours allows 3",)
-    assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1] in told
-    assert on_data(10, situation(*spent(150, 100, 50)), SPEC) == ("declined", *told)
+    reason = ("budget: 3 GPU-hours are spent in seven days, this one takes about 1, policy.weekly_gpu_hours allows 3",)
+    assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1] in reason
+    assert on_data(10, situation(*spent(150, 100, 50)), SPEC) == ("declined", *reason)
     assert on_drift("retrain", situation(*spent(170, 100, 50)), SPEC)[0] == "retrain", "a week has 168 hours"
     assert on_drift("retrain", situation(*spent(100, 50)), SPEC)[0] == "retrain", "all of it may be used"
 
@@ -181,7 +181,7 @@ def test_what_is_spent_is_real_or_expected() -> None:
     assert spent_hours(situation(by_hand), SPEC) == 1.5
 
 
-def test_a_budget_that_can_never_be_met_says_its_figures() -> None:
+def test_a_budget_that_can_never_be_met_reports_its_figures() -> None:
     dear = outcome(retrain(400), "promote", 390, 8.0)
     assert on_data(10, situation(dear), SPEC)[1].startswith("budget: 0 GPU-hours are spent in seven days, this one ta")
 
@@ -193,7 +193,7 @@ def test_drift_waits_after_a_retrain_that_failed(hours: float, action: str) -> N
     assert on_data(10, situation(*failed), SPEC)[0] == "retrain", "new data does not wait"
 
 
-def test_a_decision_says_what_a_retrain_takes() -> None:
+def test_a_decision_states_what_a_retrain_takes() -> None:
     here = situation(outcome(retrain(90), "keep", 80, 0.25), version="v2")
     for ruling in (("retrain", "drift"), ("declined", "hold")):
         made = make_retrain_decision("drift", ruling, here, SPEC, "report", psi=0.3)
@@ -206,13 +206,13 @@ def test_a_decision_says_what_a_retrain_takes() -> None:
 
 
 def test_an_operators_word_and_an_outcome_are_decisions_too() -> None:
-    said = make_decision("operator", NOW, ("pause", "ada: the show"), "pause")
-    assert (said.id, said.gpu_hours) == (decision_id("operator", "pause", NOW, "pause"), 0.0)
+    paused = make_decision("operator", NOW, ("pause", "ada: the show"), "pause")
+    assert (paused.id, paused.gpu_hours) == (decision_id("operator", "pause", NOW, "pause"), 0.0)
     ended = make_decision("outcome", NOW, ("none", "better"), "d1", outcome_of="d1", outcome="keep", gpu_hours=0.5)
     assert (ended.outcome, ended.gpu_hours) == ("keep", 0.5)
 
 
-def test_decisions_of_before_costs_were_told_are_read(folder: FolderStore) -> None:
+def test_decisions_of_before_costs_were_recorded_are_read(folder: FolderStore) -> None:
     old = {"id": "a", "time": NOW.isoformat(), "cause": "outcome", "action": "none", "reason": "", "outcome": "keep"}
     folder.write("decisions/adire/a.json", json.dumps({**old, "schema_version": 1}).encode())
     assert (read_decisions(folder, "adire")[0].gpu_hours, read_decisions(folder, "adire")[0].costs) == (0.0, {})
@@ -255,7 +255,7 @@ def test_the_policy_is_a_pure_function() -> None:
     assert here.model_dump_json() == before
 
 
-def test_decisions_are_kept_in_the_order_of_time(folder: FolderStore) -> None:
+def test_decisions_are_stored_in_the_order_of_time(folder: FolderStore) -> None:
     late, early, _ = (
         record_decision(folder, "adire", made)
         for made in (check("retrain", 1, "declined"), retrain(30), check("retrain", 1, "declined"))

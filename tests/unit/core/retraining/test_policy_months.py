@@ -27,7 +27,7 @@ class Chances:
     drift: float = 0.3
     keep: float = 0.3
     fail: float = 0.1
-    lost: float = 0.05  # a retrain that never tells its outcome
+    lost: float = 0.05  # a retrain that never reports its outcome
     upload: float = 0.02
     roll_back: float = 0.004
     pause: float = 0.003
@@ -133,7 +133,7 @@ def months(request: pytest.FixtureRequest) -> World:
     return World(spec, Chances(), seed).run(MONTHS)
 
 
-def begun(world: World) -> list[tuple[Situation, RetrainDecision]]:
+def started(world: World) -> list[tuple[Situation, RetrainDecision]]:
     """Every retrain with what was known when it was decided."""
     return [(s, d) for s, d in world.seen if d.action == "retrain"]
 
@@ -149,13 +149,13 @@ def test_everything_happens_in_these_months(months: World) -> None:
 def test_never_two_are_in_flight(months: World) -> None:
     ends = {d.outcome_of: d.time for d in months.history if d.outcome}
     stale = timedelta(hours=months.spec.stale_hours)
-    runs = [(d.time, ends.get(d.id, d.time + stale)) for _, d in begun(months)]
+    runs = [(d.time, ends.get(d.id, d.time + stale)) for _, d in started(months)]
     assert all(end <= start for (_, end), (start, _) in pairwise(runs))
 
 
 def test_a_week_never_takes_more_than_its_gpu_hours(months: World) -> None:
     limit = months.spec.weekly_gpu_hours
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         week = [d for d in situation.history if situation.now - d.time < timedelta(days=7)]
         assert sum(d.gpu_hours for d in week) + decision.expected_gpu_hours <= limit + 1e-9
     worst = max(d.gpu_hours for d in months.history)
@@ -166,26 +166,26 @@ def test_a_week_never_takes_more_than_its_gpu_hours(months: World) -> None:
 
 def test_drift_never_starts_inside_the_cool_down(months: World) -> None:
     cool = timedelta(hours=months.spec.cooldown_hours)
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         if decision.cause == "drift":
             ends = [e.time for e in situation.ledger] + [d.time for d in situation.history if d.outcome == "failed"]
             assert all(decision.time - end >= cool for end in ends)
 
 
 def test_what_the_gate_turned_down_is_not_tried_again_for_drift(months: World) -> None:
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         kept = {d.dataset_version for d in situation.history if d.outcome == "keep"}
         assert decision.cause == "data" or decision.dataset_version not in kept
 
 
 def test_nothing_starts_while_paused(months: World) -> None:
-    for situation, _ in begun(months):
+    for situation, _ in started(months):
         words = [d.action for d in situation.history if d.cause == "operator"]
         assert words[-1:] != ["pause"]
 
 
 def test_a_roll_back_holds_drift_until_it_is_released(months: World) -> None:
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         last = situation.ledger[-1]
         if decision.cause == "drift" and last.action == "roll_back":
             word = [d for d in situation.history if d.cause == "operator" and d.time > last.time]
@@ -193,7 +193,7 @@ def test_a_roll_back_holds_drift_until_it_is_released(months: World) -> None:
 
 
 def test_drift_starts_only_after_enough_checks(months: World) -> None:
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         if decision.cause == "drift":
             checks = [*(d for d in situation.history if d.cause == "drift"), decision][-months.spec.of :]
             assert sum(d.verdict == "retrain" for d in checks) >= months.spec.hits
@@ -208,7 +208,7 @@ def test_every_decision_has_its_reason_and_its_cost(months: World) -> None:
 
 def test_advise_never_retrains() -> None:
     world = World(SPEC.model_copy(update={"mode": "advise"}), Chances(), 1).run(MONTHS)
-    assert begun(world) == []
+    assert started(world) == []
     assert any("mode advise" in d.reason for d in world.history)
 
 

@@ -82,7 +82,7 @@ def test_against_the_stated_share_it_is_found_too_and_equals_are_left_alone() ->
     assert all(look is not None and look.before is None for look in equal)
 
 
-def test_nothing_is_said_before_the_first_look() -> None:
+def test_nothing_is_reported_before_the_first_look() -> None:
     assert judge([], votes(100, 10, 1), SPEC) is None
     assert judge(votes(SPEC.min_sessions - 1, SPEC.min_sessions - 1), votes(100, 0, 1), SPEC) is None
     first = judge(votes(SPEC.min_sessions, SPEC.min_sessions), votes(100, 0, 1), SPEC)

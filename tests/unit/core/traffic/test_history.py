@@ -30,8 +30,8 @@ def clip() -> Clip:
 
 
 def entry(**changed: object) -> str:
-    told = {"prompt": "rings", "time": TIME, "session": "visitor 7"} | changed
-    return json.dumps({name: value for name, value in told.items() if value is not None})
+    fields = {"prompt": "rings", "time": TIME, "session": "visitor 7"} | changed
+    return json.dumps({name: value for name, value in fields.items() if value is not None})
 
 
 def imported(store: FolderStore, *lines: str) -> list[PromptLine]:
@@ -66,22 +66,22 @@ def test_a_request_becomes_a_line_of_the_log(folder: FolderStore) -> None:
         (entry(session=7), "session: Input should be a valid string"),
     ],
 )
-def test_a_fault_is_told_with_its_line(line: str, problem: str) -> None:
-    told = fault(entry(), "", line, entry())
-    assert told.startswith(f"past.jsonl: line 3: {problem}")
-    assert "(1 bad lines; nothing was imported)" in told
+def test_a_fault_is_reported_with_its_line(line: str, problem: str) -> None:
+    message = fault(entry(), "", line, entry())
+    assert message.startswith(f"past.jsonl: line 3: {problem}")
+    assert "(1 bad lines; nothing was imported)" in message
 
 
-def test_all_faults_are_counted_and_the_first_are_told() -> None:
-    told = fault(*[entry(), "{"] * 9)
-    assert [f"line {number}:" in told for number in (2, 4, 6, 8, 10, 12)] == [True] * 5 + [False]
-    assert "(9 bad lines; nothing was imported)" in told
-    assert '{"prompt": "rings", "time": "2026-01-31T12:00:00Z", "session": "visitor 7"}' in told
-    assert "\n" not in told
+def test_all_faults_are_counted_and_the_first_are_reported() -> None:
+    message = fault(*[entry(), "{"] * 9)
+    assert [f"line {number}:" in message for number in (2, 4, 6, 8, 10, 12)] == [True] * 5 + [False]
+    assert "(9 bad lines; nothing was imported)" in message
+    assert '{"prompt": "rings", "time": "2026-01-31T12:00:00Z", "session": "visitor 7"}' in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("lines", [[], ["", "  \n", "\n"]])
-def test_an_empty_file_is_told(lines: list[str]) -> None:
+def test_an_empty_file_is_reported(lines: list[str]) -> None:
     assert fault(*lines).startswith("past.jsonl: it is empty")
 
 
