@@ -15,7 +15,6 @@ from tasks.core.errors import SettingError
 HOME = Path("build/up")
 EXAMPLES = ROOT / "infra" / "models"
 Home = Annotated[Path, typer.Option("--home", help="Folder for all that the services write.")]
-Models = Annotated[Path, typer.Option("--models", help="Model's YAML file, or folder of them.", show_default="example")]
 Applied = Annotated[Path | None, typer.Option("--models", help="Model's YAML file, or folder of them, to apply first.")]
 outbox = typer.Typer(no_args_is_help=True, help="Events that wait for the Prefect server.")
 
@@ -49,16 +48,20 @@ def demo(
     raise typer.Exit(play_demo(folder, model, data, scale, restart=restart))
 
 
-def up(home: Home = HOME, models: Models = EXAMPLES, model: Model = "") -> None:
+def up(home: Home = HOME, models: Applied = None, model: Model = "") -> None:
     """Run all services on free ports until ctrl-C.
 
-    The models are applied into their store first. With several of them, --model names the storefront's.
+    Without --models, a store without a model gets the example. With several models, --model names the storefront's.
     """
     from deployments.stack import Stack, stop_leftovers
+    from tasks.core.registry.models import model_names
+    from tasks.core.store import open_store
 
     if home.exists():
         stop_leftovers(home)
     stack = Stack(home, models=models, model=model)
+    if models is None and not model_names(open_store(stack.environment["DYEWORKS_STORE"])):
+        stack.models = EXAMPLES
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         mlflow = stack.start_mlflow()
