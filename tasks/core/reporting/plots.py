@@ -1,13 +1,17 @@
-"""The plots of a drift check, each as PNG bytes."""
+"""The plots of a drift check, each as PNG bytes, in colours for a light and for a dark page."""
 
+import io
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tasks.core.config.drift import DriftSpec
@@ -15,7 +19,6 @@ from tasks.core.drift.check import Distribution, DriftReport
 from tasks.core.drift.explain import Topic
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.rendering import image
-from tasks.core.reporting.theme import DARK, LIGHT, Theme, canvas, legend, note, png
 
 MARKS = {"stable": "o", "warn": "^", "retrain": "D", "insufficient_data": "x"}
 NAMES = {"stable": "stable", "warn": "warning", "retrain": "retrain", "insufficient_data": "too few to judge"}
@@ -23,6 +26,41 @@ MOST_TOPICS = 8
 LABEL = 44  # characters
 MINUTE = 1 / 1440  # days
 Checked = tuple[DriftRecord, DriftReport]
+WIDTH = 5.4  # inches: text of 9.5 points stays legible on a phone
+DOTS = 170  # an inch
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours; those of the page, so that a plot lies on it without a frame."""
+
+    ground: str
+    ink: str
+    quiet: str
+    line: str
+    reference: str
+    window: str
+    verdicts: dict[str, str] = field(hash=False)
+
+
+LIGHT = Theme(
+    ground="#ffffff",
+    ink="#1d2433",
+    quiet="#5d6678",
+    line="#dfe3ea",
+    reference="#a9b1bf",
+    window="#2f5bb7",
+    verdicts={"stable": "#2e7d5b", "warn": "#b7791f", "retrain": "#c0392b", "insufficient_data": "#8a93a3"},
+)
+DARK = Theme(
+    ground="#1b2029",
+    ink="#e6e9ef",
+    quiet="#9aa4b5",
+    line="#333b49",
+    reference="#667085",
+    window="#7fa7f5",
+    verdicts={"stable": "#62c296", "warn": "#e2b252", "retrain": "#f0857a", "insufficient_data": "#8a93a3"},
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +79,7 @@ def plot(text: str, draw: Callable[[Theme], bytes]) -> Plot:
 
 def distribution_plot(found: Distribution, theme: Theme = LIGHT) -> bytes:
     """How unlike the reference the requests are: the window over the reference, the last decile marked."""
-    figure, axes = canvas(2.9, theme)
+    figure, axes = _canvas(2.9, theme)
     edges, most = found.edges, max(*found.reference, *found.current)
     axes.stairs(found.reference, edges, fill=True, color=theme.reference, alpha=0.75, label="reference")
     axes.stairs(found.current, edges, color=theme.window, linewidth=2, label="this window")
@@ -50,13 +88,13 @@ def distribution_plot(found: Distribution, theme: Theme = LIGHT) -> bytes:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     _tail(axes, found, 1.19 * most, theme)
-    legend(axes, theme, 2)
-    return png(figure)
+    _legend(axes, theme, 2)
+    return _png(figure)
 
 
 def history_plot(records: Sequence[DriftRecord], spec: DriftSpec, theme: Theme = LIGHT) -> bytes:
     """PSI over time of all records that have a report, against the two thresholds; a line a generation."""
-    figure, axes = canvas(3.2, theme)
+    figure, axes = _canvas(3.2, theme)
     checked = [(r, r.drift) for r in sorted(records, key=lambda r: r.time) if r.drift]
     low, high = min(0.0, *(d.psi for _, d in checked)), max(1.3 * spec.retrain_psi, *(d.psi for _, d in checked))
     axes.set_ylim(low - 0.08 * (high - low), high + 0.17 * (high - low))
@@ -69,14 +107,14 @@ def history_plot(records: Sequence[DriftRecord], spec: DriftSpec, theme: Theme =
     _points(axes, checked, theme)
     axes.set_ylabel("PSI")
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    legend(axes, theme, 4)
-    return png(figure)
+    _legend(axes, theme, 4)
+    return _png(figure)
 
 
 def topics_plot(topics: Sequence[Topic], theme: Theme = LIGHT) -> bytes:
     """The clusters that grew most: their share of the reference against their share of the window."""
     grown = sorted(topics, key=lambda t: t.share_reference - t.share_current)[:MOST_TOPICS]
-    figure, axes = canvas(0.75 + 0.72 * len(grown), theme)
+    figure, axes = _canvas(0.75 + 0.72 * len(grown), theme)
     rows = np.arange(len(grown), dtype=float)
     most = max(max(t.share_current, t.share_reference) for t in grown)
     for offset, colour, name in ((0.04, theme.reference, "reference"), (0.3, theme.window, "this window")):
@@ -87,8 +125,8 @@ def topics_plot(topics: Sequence[Topic], theme: Theme = LIGHT) -> bytes:
         axes.text(0, row - 0.15, _label(topic), color=theme.ink, fontsize=10.5, va="bottom", parse_math=False)
     axes.set(ylim=(len(grown) - 0.45, -0.5), xlim=(0, 1.15 * most), yticks=[], xticks=[])
     axes.spines["bottom"].set_visible(False)
-    legend(axes, theme, 2)
-    return png(figure)
+    _legend(axes, theme, 2)
+    return _png(figure)
 
 
 def _tail(axes: Axes, found: Distribution, top: float, theme: Theme) -> None:
@@ -99,7 +137,7 @@ def _tail(axes: Axes, found: Distribution, top: float, theme: Theme) -> None:
     axes.axvspan(decile, last, color=theme.window, alpha=0.1, linewidth=0, zorder=0)
     axes.axvline(decile, color=theme.ink, linewidth=1, linestyle=(0, (3, 3)))
     text = f"beyond this line:\n10% of the reference,\n{beyond:.0%} of this window"
-    note(axes, text, (decile, top), theme.ink, va="top", before=last - decile < 0.35 * (last - first))
+    _note(axes, text, (decile, top), theme.ink, va="top", before=last - decile < 0.35 * (last - first))
 
 
 def _days(time: datetime) -> float:
@@ -119,7 +157,7 @@ def _thresholds(axes: Axes, spec: DriftSpec, theme: Theme) -> None:
     for verdict, value, side in (("retrain", spec.retrain_psi, "bottom"), ("warn", spec.warn_psi, "top")):
         colour = theme.verdicts[verdict]
         axes.axhline(value, color=colour, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
-        note(axes, f"{verdict} {value:g}", (1, value), colour, va=side, along="axes fraction")
+        _note(axes, f"{verdict} {value:g}", (1, value), colour, va=side, along="axes fraction")
 
 
 def _generations(axes: Axes, checked: Sequence[Checked], theme: Theme) -> None:
@@ -156,3 +194,56 @@ def _percent(share: float) -> str:
 def _label(topic: Topic) -> str:
     words = ", ".join(topic.terms[:4]) or next(iter(topic.medoids), "(no words)")
     return words if len(words) <= LABEL else words[: LABEL - 1] + "\u2026"
+
+
+def _canvas(height: float, theme: Theme) -> tuple[Figure, Axes]:
+    """A figure of `height` inches with one pair of axes, quiet ones."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DOTS, facecolor=theme.ground, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor=theme.ground)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(theme.line)
+    axes.tick_params(colors=theme.quiet, labelsize=9.5, length=0)
+    for label in (axes.xaxis.label, axes.yaxis.label, axes.xaxis.get_offset_text()):
+        label.set(color=theme.quiet, fontsize=9.5)
+    return figure, axes
+
+
+def _legend(axes: Axes, theme: Theme, columns: int) -> None:
+    """Name what is drawn, above it."""
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.2}
+    axes.legend(ncols=columns, frameon=False, fontsize=9.5, labelcolor=theme.ink, handlelength=1.2, **place)
+
+
+def _note(
+    axes: Axes,
+    text: str,
+    place: tuple[float, float],
+    colour: str,
+    *,
+    va: str,
+    before: bool = False,
+    along: str = "data",
+) -> None:
+    """Words beside a place, after it or `before` it; `along` says what its x counts in."""
+    side, step = ("right", -5) if before else ("left", 5)
+    axes.annotate(
+        text,
+        place,
+        xycoords=(along, "data"),
+        xytext=(step, 0),
+        textcoords="offset points",
+        ha=side,
+        va=va,
+        color=colour,
+        fontsize=9.5,
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    """The picture; the same figure gives the same bytes. A sign that the font lacks becomes a box, silently."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(buffer, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return buffer.getvalue()

@@ -19,8 +19,7 @@ from tasks.core.drift.score import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_page import drift_page, sentence
 from tasks.core.reporting.evidently_page import MOST, evidently_page
-from tasks.core.reporting.plots import distribution_plot, history_plot, topics_plot
-from tasks.core.reporting.theme import DARK, LIGHT, Theme
+from tasks.core.reporting.plots import DARK, LIGHT, Theme, distribution_plot, history_plot, topics_plot
 
 SPEC = DriftSpec()
 BEGIN = datetime(2026, 3, 1, 8, tzinfo=UTC)
