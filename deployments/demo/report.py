@@ -12,7 +12,7 @@ from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.results import EvaluationResult, TrainResult, get_result, summary
 from tasks.core.reporting.plots import history_plot, plot
-from tasks.core.reporting.rendering import image, render
+from tasks.core.reporting.rendering import image, render_template
 from tasks.core.retraining.decisions import read_decisions
 from tasks.core.store import Store
 
@@ -65,7 +65,7 @@ class Story:
         """The report: one HTML file that needs nothing beside itself."""
         checks = [record for record in self.records if record.drift]
         spec = self.model.preset.monitor.drift
-        return render(
+        return render_template(
             "demo.html",
             lead=_lead(figures),
             plot=plot("PSI of each check", lambda theme: history_plot(checks, spec, theme)) if checks else None,

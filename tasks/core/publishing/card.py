@@ -12,7 +12,7 @@ from tasks.core.gate.statistics import LESS_IS_BETTER, Measure
 from tasks.core.models.clip import SCALE
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.card_facts import CardFacts, Evaluated, Figure
-from tasks.core.reporting.rendering import render
+from tasks.core.reporting.rendering import render_template
 
 CARD, SAMPLES, KOHYA = "README.md", "samples.png", "kohya.safetensors"
 XL = "stable-diffusion-xl"
@@ -37,7 +37,7 @@ def write_card(folder: Path, facts: CardFacts) -> None:
 def _body(facts: CardFacts, *, samples: bool, kohya: bool) -> str:
     """Everything below the metadata, in Markdown."""
     evaluated = facts.evaluated
-    return render(
+    return render_template(
         "card.md",
         facts=facts,
         evaluated=evaluated,

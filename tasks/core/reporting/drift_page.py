@@ -8,7 +8,7 @@ from tasks.core.drift.check import DriftReport
 from tasks.core.drift.score import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.plots import distribution_plot, history_plot, plot, topics_plot
-from tasks.core.reporting.rendering import render
+from tasks.core.reporting.rendering import render_template
 
 HEADLINES = {
     "retrain": "People ask for something new",
@@ -96,7 +96,7 @@ def drift_page(
     """
     checks = list({r.key: r for r in (*past, record) if r.drift}.values())
     found = record.drift.distribution if record.drift else None
-    return render(
+    return render_template(
         "drift.html",
         record=record,
         model=model,

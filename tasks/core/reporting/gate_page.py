@@ -15,7 +15,7 @@ from tasks.core.models.clip import Scoring
 from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, get_result
 from tasks.core.reporting import gate_words
 from tasks.core.reporting.gate_text import About, compared, follows, headline, measures, outcome, reading, sentence
-from tasks.core.reporting.rendering import image, render
+from tasks.core.reporting.rendering import image, render_template
 from tasks.core.tracking import runs
 
 WIDTH, EDGE = 220, 8  # units of the drawing
@@ -52,7 +52,7 @@ class CheckRow:
 
 def gate_markdown(decision: GateDecision, about: About) -> str:
     """The document for places that show Markdown: Prefect's artifacts, MLflow, a message."""
-    return render(
+    return render_template(
         "gate.md",
         headline=headline(decision, about),
         sentence=sentence(decision, about),
@@ -69,7 +69,7 @@ def gate_page(decision: GateDecision, about: About, grids: Mapping[str, bytes]) 
     """The document as one HTML file; `grids` are pictures as PNG by what they show."""
     limits = [check for check in decision.checks if check.low is None]
     refused = [check.says for check in limits] if limits and limits[0].name == "refused" else []
-    return render(
+    return render_template(
         "gate.html",
         about=about,
         outcome=outcome(decision, about),

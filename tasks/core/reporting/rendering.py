@@ -12,7 +12,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 LONGEST = 240  # characters of a client's text that are shown
 
 
-def render(template: str, **values: Any) -> str:
+def render_template(template: str, **values: Any) -> str:
     """Render a template; what a `.html` template shows is escaped.
 
     Raises:

@@ -6,7 +6,7 @@ import pytest
 from jinja2 import UndefinedError
 from markdown_it import MarkdownIt
 
-from tasks.core.reporting.rendering import LONGEST, TEMPLATES, image, plain_markdown, render, shortened
+from tasks.core.reporting.rendering import LONGEST, TEMPLATES, image, plain_markdown, render_template, shortened
 
 ATTACK = '<script>alert("1")</script>&"`x`[y](https://evil.example)|~~z~~\n# heading\n![p](q)'
 
@@ -14,10 +14,10 @@ ATTACK = '<script>alert("1")</script>&"`x`[y](https://evil.example)|~~z~~\n# hea
 @pytest.mark.parametrize("template", sorted(path.name for path in TEMPLATES.iterdir() if path.suffix != ".css"))
 def test_a_template_without_its_values_is_an_error(template: str) -> None:
     if template in ("base.html", "macros.html"):
-        assert "<script" not in render(template)
+        assert "<script" not in render_template(template)
     else:
         with pytest.raises(UndefinedError):
-            render(template)
+            render_template(template)
 
 
 def test_nothing_is_exempt_from_escaping() -> None:
@@ -26,7 +26,9 @@ def test_nothing_is_exempt_from_escaping() -> None:
 
 
 def test_markdown_shows_plain_text_as_it_is() -> None:
-    shown = MarkdownIt("gfm-like", {"linkify": False}).render(f"| a |\n| --- |\n| {plain_markdown(ATTACK)} |\n")
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render_template(
+        f"| a |\n| --- |\n| {plain_markdown(ATTACK)} |\n"
+    )
     assert not re.search(r"<(script|a|code|img|s|h1)\b", shown)
     assert shown.count("<td>") == 1
 
