@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from deployments.exposure import ExposureGuard
 from deployments.storefront.engine import RenderedPicture
 from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
-from deployments.storefront.page import CSS, build_page, is_crowded
+from deployments.storefront.page import CSS, build_page, is_overloaded
 from deployments.storefront.request_filter import RequestFilter, problems
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
 from deployments.storefront.service import StorefrontService, encode
@@ -102,7 +102,7 @@ class Storefront:
 
     async def render(self, request: RenderRequest, http: Request) -> Response:
         """A PNG of the prompt."""
-        identity, picture = await unless_hung_up(http, self.draw(request, http.client.host if http.client else ""))
+        identity, picture = await cancel_on_disconnect(http, self.draw(request, http.client.host if http.client else ""))
         told = {
             "X-Request-Id": identity,
             "X-Release": picture.release or "base",
@@ -110,11 +110,11 @@ class Storefront:
         }
         return Response(await encode(picture.image, "PNG"), media_type="image/png", headers=told)
 
-    async def judge(self, said: FeedbackRequest) -> None:
+    async def post_feedback(self, said: FeedbackRequest) -> None:
         """A vote on a picture that was drawn here; of the votes on one the last counts."""
         self.vote(said.request_id, said.liked)
 
-    async def home(self, request: Request) -> RedirectResponse:
+    async def index(self, request: Request) -> RedirectResponse:
         """The page: by the path before it that a proxy has named, else beside this one."""
         root = request.scope.get("root_path", "")
         return RedirectResponse(f"{root}/shop/" if root else "shop/")
@@ -132,17 +132,17 @@ class Storefront:
         return self.service.feedback.vote(request_id, liked)
 
 
-async def unless_hung_up(http: Request, work: Coroutine[None, None, T]) -> T:
+async def cancel_on_disconnect(http: Request, work: Coroutine[None, None, T]) -> T:
     """The outcome of the work, which is cancelled when the client hangs up."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
+    task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise HTTPException(499, "the client hung up")
         return task.result()
     finally:
         task.cancel()
-        gone.cancel()
+        disconnected.cancel()
 
 
 def create_app(settings: Settings, model: str = "") -> FastAPI:
@@ -152,8 +152,8 @@ def create_app(settings: Settings, model: str = "") -> FastAPI:
     app.get("/health")(storefront.health)
     app.get("/metrics", include_in_schema=False)(storefront.metrics)
     app.post("/api/render")(storefront.render)
-    app.post("/api/feedback", status_code=204)(storefront.judge)
-    app.get("/", include_in_schema=False)(storefront.home)
+    app.post("/api/feedback", status_code=204)(storefront.post_feedback)
+    app.get("/", include_in_schema=False)(storefront.index)
     app.add_exception_handler(RenderUnavailable, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(PictureUnknown, _refused_vote)
@@ -169,7 +169,7 @@ def create_app(settings: Settings, model: str = "") -> FastAPI:
         RequestFilter,
         proxied=bool(settings.proxies),
         inputs=[len(function.inputs) for function in page.fns.values()],
-        crowded=lambda session: is_crowded(page, session),
+        overloaded=lambda session: is_overloaded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
     gr.mount_gradio_app(app, page, path="/shop", css=CSS, run_history=False, show_error=False, footer_links=[])

@@ -59,17 +59,17 @@ class Engine:
         installation: Installation,
         model: ModelConfig,
         failures: int,
-        tell: Callable[[Unhealthy], None],
+        report: Callable[[Unhealthy], None],
         died: Callable[[], None] | None = None,
     ) -> None:
-        self.installation, self.model, self.failures, self.tell, self.died = installation, model, failures, tell, died
+        self.installation, self.model, self.failures, self.report, self.died = installation, model, failures, report, died
         self.settings = installation.settings
         self.jobs: queue.Queue[Job] = queue.Queue(maxsize=WAITING)
         self.stopping = threading.Event()
         self.ready = threading.Event()
         self.ended = False
-        self.looked = -math.inf
-        self.away = ""  # why the champion cannot be followed; empty when it can
+        self.polled = -math.inf
+        self.store_problem = ""  # why the champion cannot be followed; empty when it can
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -88,8 +88,8 @@ class Engine:
             return "the rendering engine has stopped; its log says why"
         if not self.ready.is_set():
             return "the base model is loading"
-        if not self.follower.settled:
-            return self.follower.trouble or self.away or "the champion was not looked up yet"
+        if not self.follower.serving:
+            return self.follower.problem or self.store_problem or "the champion was not looked up yet"
         return ""
 
     def submit(self, prompt: str, seed: int, steps: int) -> "Future[RenderedPicture]":
@@ -102,26 +102,26 @@ class Engine:
         except queue.Full as error:
             raise RenderUnavailable("too many requests wait") from error
         if self.ended:  # in between
-            self._refuse_waiting()
+            self._reject_waiting()
         return job.done
 
     def _work(self) -> None:
         try:
             self.follower = self._follower()
             while not self.stopping.is_set():
-                self._turn()
+                self._step()
         except BaseException:  # the thread's boundary: whatever it is, the process must not go on without an engine
             log.critical("the rendering engine has stopped", exc_info=True)
         self.ended = True
-        self._refuse_waiting()
+        self._reject_waiting()
         if self.died and not self.stopping.is_set():
             self.died()
 
     def _follower(self) -> Follower:
         renderer = Renderer(self.model.base, self.settings.device)
-        return Follower(self.installation, self.model, renderer, self.failures, self.tell)
+        return Follower(self.installation, self.model, renderer, self.failures, self.report)
 
-    def _turn(self) -> None:
+    def _step(self) -> None:
         """Follow the champion and render a batch; whatever goes wrong is the end of that batch alone."""
         batch: list[Job] = []
         try:
@@ -129,13 +129,13 @@ class Engine:
             self.ready.set()
             batch = self._gather()
             if batch:
-                self._or_stay(partial(self.follower.note, self._render(self.follower, batch)))
+                self._keep_serving_on_error(partial(self.follower.record, self._render(self.follower, batch)))
         except Exception as error:
             log.exception("a batch of %d could not be rendered", len(batch))
             _fail([job for job in batch if not job.done.done()], error)
             self.stopping.wait(1)
 
-    def _refuse_waiting(self) -> None:
+    def _reject_waiting(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self.jobs.get_nowait()
@@ -144,12 +144,12 @@ class Engine:
 
     def _follow(self) -> None:
         """Look at the channel; while the store cannot be read, go on with what is served."""
-        if time.monotonic() - self.looked < self.settings.poll_seconds:
+        if time.monotonic() - self.polled < self.settings.poll_seconds:
             return
-        self.looked = time.monotonic()
-        self.away = self._or_stay(self.follower.follow)
+        self.polled = time.monotonic()
+        self.store_problem = self._keep_serving_on_error(self.follower.follow)
 
-    def _or_stay(self, what: Callable[[], None]) -> str:
+    def _keep_serving_on_error(self, what: Callable[[], None]) -> str:
         """Do it, or stay with what is served and say why, without what an error might disclose to a visitor."""
         try:
             what()
@@ -190,7 +190,7 @@ class Engine:
             images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.model.serving.guidance)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                follower.ailing = f"{served}: {error}"
+                follower.fault = f"{served}: {error}"
                 batch[0].done.set_exception(error.with_traceback(None))  # whose frames hold memory of the device
                 return []
         except Exception as error:  # whatever a pipeline raises, whoever asked is told of it

@@ -9,7 +9,7 @@ from deployments.storefront.errors import PictureUnknown, VotesExhausted
 from tasks.core import clock
 from tasks.core.traffic.feedback import Vote
 
-CHANGES = 10  # votes on one picture, so that a picture that was drawn costs a bounded part of the logs
+MAX_VOTES = 10  # votes on one picture, so that a picture that was drawn costs a bounded part of the logs
 
 
 @dataclass
@@ -26,8 +26,8 @@ class ServedPicture:
 class Feedback:
     """Remembers the newest pictures; a vote is one of the session that the picture was drawn for."""
 
-    def __init__(self, model: str, remembered: int, *takers: Callable[[Vote], None]) -> None:
-        self.model, self.remembered, self.takers = model, remembered, takers
+    def __init__(self, model: str, remembered: int, *consumers: Callable[[Vote], None]) -> None:
+        self.model, self.remembered, self.consumers = model, remembered, consumers
         self.pictures: OrderedDict[str, ServedPicture] = OrderedDict()
         self.lock = threading.Lock()
 
@@ -51,8 +51,8 @@ class Feedback:
             session=drawn.session,
             voter=drawn.voter,
         )
-        for take in self.takers:
-            take(vote)
+        for consume in self.consumers:
+            consume(vote)
         return vote
 
     def _count(self, request_id: str) -> ServedPicture:
@@ -60,7 +60,7 @@ class Feedback:
             drawn = self.pictures.get(request_id)
             if drawn is None:
                 raise PictureUnknown(request_id)
-            if drawn.votes >= CHANGES:
+            if drawn.votes >= MAX_VOTES:
                 raise VotesExhausted(request_id)
             drawn.votes += 1
         return drawn

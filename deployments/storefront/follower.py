@@ -49,30 +49,30 @@ class Follower:
         model: ModelConfig,
         renderer: Renderer,
         failures: int,
-        tell: Callable[[Unhealthy], None],
+        report: Callable[[Unhealthy], None],
     ) -> None:
         self.store, self.model, self.renderer = installation.store, model, renderer
-        self.failures, self.tell = failures, tell
-        self.seen = installation.settings.cache / "served" / digest(self.store.url, model.name)
+        self.failures, self.report = failures, report
+        self.marker = installation.settings.cache / "served" / digest(self.store.url, model.name)
         self.served = Served()
-        self.settled = False  # whether what the channel names, or what is served in its place, was ever found and drew
+        self.serving = False  # whether what the channel names, or what is served in its place, was ever found and drew
         self.channel: Channel | None = None
-        self.refused: Unhealthy | None = None
-        self.bad: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
-        self.ailing = ""  # what is wrong with what draws now; empty when nothing is
-        self.waits = ""  # why the channel's generation could not be tried yet; empty when it was
+        self.rejected: Unhealthy | None = None
+        self.failed_prompts: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
+        self.fault = ""  # what is wrong with what draws now; empty when nothing is
+        self.pending = ""  # why the channel's generation could not be tried yet; empty when it was
 
     @property
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """What is wrong, in words; empty when nothing is."""
-        refused = ""
-        if about := self.refused:
-            refused = f"generation {about.generation} is refused, {self._drawing} is served: {about.reason}"
-        return "; ".join(filter(None, (refused, self.waits, self.ailing)))
+        rejected = ""
+        if about := self.rejected:
+            rejected = f"generation {about.generation} is refused, {self._serving_name} is served: {about.reason}"
+        return "; ".join(filter(None, (refused, self.pending, self.fault)))
 
     @property
-    def _drawing(self) -> str:
-        return str(self.served) if self.settled else "nothing"
+    def _serving_name(self) -> str:
+        return str(self.served) if self.serving else "nothing"
 
     def follow(self) -> None:
         """Serve what the channel points at; raises what the store raises, and what is served stays.
@@ -82,24 +82,24 @@ class Follower:
         channel, _ = read_channel(self.store, self.model.name)
         if channel is None:
             self._require_new()
-            self.settled = True
-        elif not self.settled or self.channel is None or _target(channel) != _target(self.channel):
+            self.serving = True
+        elif not self.serving or self.channel is None or _target(channel) != _target(self.channel):
             self._try(channel)
 
     def _require_new(self) -> None:
         """Raise StoreUnusable where nothing is published though something was: what was opened is another store."""
-        if self.seen.exists():
-            was = f"it names no champion, though generation {self.seen.read_text()} was served from it"
-            raise StoreUnusable(self.store.url, f"{was}; was it emptied on purpose, then delete {self.seen}")
+        if self.marker.exists():
+            was = f"it names no champion, though generation {self.marker.read_text()} was served from it"
+            raise StoreUnusable(self.store.url, f"{was}; was it emptied on purpose, then delete {self.marker}")
 
     def _try(self, channel: Channel) -> None:
         try:
             self._switch(channel)
         except (torch.OutOfMemoryError, ModelUnusable) as error:
-            self.waits = f"generation {channel.generation} waits, {self._drawing} is served: {error}"
-            log.error("%s", self.waits)
+            self.pending = f"generation {channel.generation} waits, {self._serving_name} is served: {error}"
+            log.error("%s", self.pending)
         else:
-            self.channel, self.waits = channel, ""
+            self.channel, self.pending = channel, ""
 
     def _switch(self, channel: Channel) -> None:
         """Serve what the channel points at or refuse it.
@@ -115,54 +115,54 @@ class Follower:
                 self.renderer.try_out(self.model)
             if not self.served.generation:
                 self._fall_back(channel)
-            self._refuse(channel, str(error))
+            self._reject(channel, str(error))
         else:
-            self.refused, self.ailing = None, ""
-            self._see(channel.generation)
+            self.rejected, self.fault = None, ""
+            self._write_marker(channel.generation)
             log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
 
-    def _see(self, generation: int) -> None:
+    def _write_marker(self, generation: int) -> None:
         """Remember on this machine that something was published in this store."""
         try:
-            self.seen.parent.mkdir(parents=True, exist_ok=True)
-            self.seen.write_text(str(generation))
+            self.marker.parent.mkdir(parents=True, exist_ok=True)
+            self.marker.write_text(str(generation))
         except OSError as error:
             log.warning("an empty store will be taken for a new one after a restart: %s", error)
 
-    def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
+    def record(self, outcomes: Iterable[tuple[str, bool]]) -> None:
         """Take the outcome of renders, each a prompt and whether it was drawn; too many bad ones leave the release.
 
         A prompt counts once, so that nobody takes a model back by asking again for what it cannot draw.
         """
         for prompt, drawn in outcomes:
             if drawn:
-                self.bad.clear()
-                self.ailing = ""
+                self.failed_prompts.clear()
+                self.fault = ""
             else:
-                self.bad.add(prompt)
-        if len(self.bad) >= self.failures:
-            self._examine(f"its last {len(self.bad)} renders failed or showed nothing")
-            self.bad.clear()
+                self.failed_prompts.add(prompt)
+        if len(self.failed_prompts) >= self.failures:
+            self._verify(f"its last {len(self.failed_prompts)} renders failed or showed nothing")
+            self.failed_prompts.clear()
 
-    def _examine(self, reason: str) -> None:
+    def _verify(self, reason: str) -> None:
         """Leave the release if it does not draw a known prompt either: visitors may ask for what shows nothing."""
         try:
             self.renderer.try_out(self.model)
         except ModelUnusable as error:
             self._leave(f"{reason}; {error}")
         except torch.OutOfMemoryError as error:
-            self.ailing = f"{self.served}: {error}"
+            self.fault = f"{self.served}: {error}"
 
     def _leave(self, reason: str) -> None:
         """Go back to the release before; where that does not draw either, the machine is at fault and all stays."""
         channel = self.channel
         if channel is None or self.served.generation != channel.generation:
-            self.ailing = f"{self.served}: {reason}"
+            self.fault = f"{self.served}: {reason}"
         elif self._fall_back(channel):
-            self._refuse(channel, reason)
+            self._reject(channel, reason)
         else:
-            self.ailing = f"{self.served}: {reason}, and what was served before does not draw either"
-            log.error("%s", self.ailing)
+            self.fault = f"{self.served}: {reason}, and what was served before does not draw either"
+            log.error("%s", self.fault)
 
     def _fall_back(self, channel: Channel) -> bool:
         """Serve what the channel pointed at before; whether that could be done."""
@@ -175,12 +175,12 @@ class Follower:
             return False
         return True
 
-    def _refuse(self, channel: Channel, reason: str) -> None:
-        refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
-        if refused != self.refused:  # else it was told; where nothing at all draws it is tried again and again
-            self.refused = refused
-            log.error("%s", self.trouble)
-            self.tell(refused)
+    def _reject(self, channel: Channel, reason: str) -> None:
+        rejected = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
+        if rejected != self.rejected:  # else it was told; where nothing at all draws it is tried again and again
+            self.rejected = rejected
+            log.error("%s", self.problem)
+            self.report(rejected)
 
     def _serve(self, wanted: Served) -> None:
         """Load, try and switch; when that fails what was served stays, and the adapter is forgotten."""
@@ -195,7 +195,7 @@ class Follower:
             for name in {old.release, wanted.release} - {kept.release, ""}:
                 self.renderer.unload(name)
             self.served = kept
-        self.settled = True
+        self.serving = True
 
     def _load(self, release: str) -> None:
         if not release:

@@ -59,7 +59,7 @@ class LogWriter(Generic[L]):
             log.error("%d lines of the %s wait for the store: %s", len(lines), self.name, error)
             self._put_back(lines)
         else:
-            self._tell_dropped()
+            self._log_dropped()
 
     def _put_back(self, lines: "deque[L]") -> None:
         with self.lock:
@@ -67,7 +67,7 @@ class LogWriter(Generic[L]):
             for line in newer:
                 self._append(line)
 
-    def _tell_dropped(self) -> None:
+    def _log_dropped(self) -> None:
         with self.lock:
             dropped, self.dropped = self.dropped, 0
         if dropped:

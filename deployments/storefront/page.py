@@ -101,6 +101,6 @@ def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
     return page
 
 
-def is_crowded(page: gr.Blocks, session: str) -> bool:
+def is_overloaded(page: gr.Blocks, session: str) -> bool:
     """Whether a session has left so many answers unread that it may not ask for more."""
     return len(page._queue.pending_event_ids_session.get(session, ())) >= UNREAD

@@ -49,11 +49,11 @@ class Cancel(BaseModel):
 
 class RequestFilter:
     """Refuses what the storefront need not read. `inputs` are the numbers of inputs of the page's functions,
-    `crowded` asks for a session.
+    `overloaded` asks for a session.
     """
 
-    def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], crowded: Callable[[str], bool]) -> None:
-        self.app, self.proxied, self.inputs, self.crowded = app, proxied, inputs, crowded
+    def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], overloaded: Callable[[str], bool]) -> None:
+        self.app, self.proxied, self.inputs, self.overloaded = app, proxied, inputs, overloaded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its whole body, or answer 4xx."""
@@ -77,7 +77,7 @@ class RequestFilter:
         if not HOST.fullmatch(headers.get("host", "localhost")):
             raise HTTPException(400, "the Host header is no host")
         prefix = headers.get("x-forwarded-prefix", "").rstrip("/") if self.proxied else ""
-        kept = [(k, v) for k, v in scope["headers"] if k not in FORWARDED or self._believed(k, v.decode("latin-1"))]
+        kept = [(k, v) for k, v in scope["headers"] if k not in FORWARDED or self._trusted(k, v.decode("latin-1"))]
         scope = {**scope, "headers": kept}
         if PREFIX.fullmatch(prefix) and not scope.get("root_path"):
             scope |= {"root_path": prefix, "path": prefix + scope["path"]}
@@ -86,7 +86,7 @@ class RequestFilter:
             raise HTTPException(404, "the page has no such part")
         return scope
 
-    def _believed(self, name: bytes, value: str) -> bool:
+    def _trusted(self, name: bytes, value: str) -> bool:
         """Whether what a proxy says is passed on: a host, a scheme."""
         if name == b"x-forwarded-host":
             return self.proxied and bool(HOST.fullmatch(value))
@@ -105,7 +105,7 @@ class RequestFilter:
             raise HTTPException(422, "the page has no such function")
         if isinstance(posted, Join) and len(posted.data) != self.inputs[posted.fn_index]:
             raise HTTPException(422, "the function of the page takes another number of values")
-        if isinstance(posted, Join) and self.crowded(posted.session_hash):
+        if isinstance(posted, Join) and self.overloaded(posted.session_hash):
             raise HTTPException(429, "too many answers of this session were not read; reload the page")
         return posted.model_dump_json().encode()
 

@@ -16,7 +16,7 @@ from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.requests import RenderRequest
-from deployments.storefront.sessions import Sessions, place_of
+from deployments.storefront.sessions import Sessions, client_key
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
@@ -80,7 +80,7 @@ class StorefrontService:
             session=session,
         )
         self.prompts.add(line)
-        voter = session if self.sessions.trusts(host) else self._hash(f"address {place_of(host)}")
+        voter = session if self.sessions.trusts(host) else self._hash(f"address {client_key(host)}")
         self.feedback.remember(line.request_id, ServedPicture(picture.release, picture.generation, session, voter))
         return line.request_id, picture
 
@@ -102,8 +102,8 @@ class StorefrontService:
         if reason := self.engine.unready:
             raise RenderUnavailable(reason)
         follower = self.engine.follower
-        trouble = follower.trouble or self.watchdog.trouble or self.engine.away
-        told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
+        problem = follower.problem or self.watchdog.problem or self.engine.store_problem
+        told = {"status": "degraded", "reason": problem} if problem else {"status": "ok"}
         return {**told, "release": follower.served.release, "generation": follower.served.generation}
 
 

@@ -16,12 +16,12 @@ from tasks.core.errors import SettingError
 
 SESSIONS = 5  # of an address that count in a day
 DAY = timedelta(days=1)
-SILENCE = timedelta(minutes=30)  # after which a caller without a session begins another one
+IDLE = timedelta(minutes=30)  # after which a client without a session begins another one
 REMEMBERED = 10_000  # addresses that were seen last
 
 
 @dataclass
-class Caller:
+class Client:
     """What an address has done since its day began."""
 
     since: datetime
@@ -35,7 +35,7 @@ class Sessions:
 
     def __init__(self, trusted: str = "", now: Callable[[], datetime] = clock.now) -> None:
         self.networks, self.now = _networks(trusted), now
-        self.callers: OrderedDict[str, Caller] = OrderedDict()
+        self.clients: OrderedDict[str, Client] = OrderedDict()
 
     def trusts(self, host: str) -> bool:
         """Whether the sessions that an address names are all believed."""
@@ -46,30 +46,30 @@ class Sessions:
         """The session that a request counts for: the one it names, one of its address, or the address's last one."""
         if named and self.trusts(host):
             return named
-        caller, place = self._caller(host), place_of(host)
-        session = named or caller.unnamed
-        if session not in caller.sessions and len(caller.sessions) >= SESSIONS:
-            return f"address {place}"
-        caller.sessions.add(session)
+        client, key = self._client(host), client_key(host)
+        session = named or client.unnamed
+        if session not in client.sessions and len(client.sessions) >= SESSIONS:
+            return f"address {key}"
+        client.sessions.add(session)
         return session
 
-    def _caller(self, host: str) -> Caller:
+    def _client(self, host: str) -> Client:
         """What is known of an address, the newest at the end; the oldest is forgotten where there are too many."""
-        now, place = self.now(), place_of(host)
-        caller = self.callers.pop(place, None)
-        if caller is None or now - caller.since >= DAY:
-            caller = Caller(now, now)
-        if not caller.unnamed or now - caller.last >= SILENCE:
-            caller.unnamed = f"address {place} {now.isoformat()}"
-        caller.last = now
-        self.callers[place] = caller
-        if len(self.callers) > REMEMBERED:
-            self.callers.popitem(last=False)
-        return caller
+        now, key = self.now(), client_key(host)
+        client = self.clients.pop(key, None)
+        if client is None or now - client.since >= DAY:
+            client = Client(now, now)
+        if not client.unnamed or now - client.last >= IDLE:
+            client.unnamed = f"address {key} {now.isoformat()}"
+        client.last = now
+        self.clients[key] = client
+        if len(self.clients) > REMEMBERED:
+            self.clients.popitem(last=False)
+        return client
 
 
-def place_of(host: str) -> str:
-    """What one caller has at most one of: an IPv4 address, an IPv6 network of 64 bits, else the name as it is."""
+def client_key(host: str) -> str:
+    """What one client has at most one of: an IPv4 address, an IPv6 network of 64 bits, else the name as it is."""
     address = _address(host)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 

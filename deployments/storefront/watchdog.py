@@ -37,10 +37,10 @@ class RollbackWatchdog:
         self.votes: list[Vote] = []
         self.counted = 0  # of them
         self.channel: Channel | None = None
-        self.judged = False  # whether votes can take back what is served
-        self.trouble = ""  # what they say against it; empty when nothing
+        self.eligible = False  # whether votes can take back what is served
+        self.problem = ""  # what they say against it; empty when nothing
         self.unhealthy: dict[int, Unhealthy] = {}  # by generation: what is still to be put into the outbox
-        self.told: dict[int, Event] = {}  # what is in it, or was sent
+        self.queued: dict[int, Event] = {}  # what is in it, or was sent
         self.warned = ""
         self.stopping, self.wake = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._work, name="guard", daemon=True)
@@ -67,7 +67,7 @@ class RollbackWatchdog:
 
     def _work(self) -> None:
         while not self.stopping.is_set():
-            for step in (self.look, self.tell):
+            for step in (self.check_votes, self.send_reports):
                 try:
                     step()
                 except Exception as error:  # the thread's boundary: whatever a store's client raises, it tries again
@@ -75,24 +75,24 @@ class RollbackWatchdog:
             self.wake.wait(self.spec.check_seconds)
             self.wake.clear()
 
-    def look(self) -> None:
+    def check_votes(self) -> None:
         """Judge what is served by its votes, those that are new among them."""
         while not self.incoming.empty():
             self.votes.append(self.incoming.get())
         self.votes = bounded(self.votes, self.channel.generation if self.channel else 0)
-        self._turn()
+        self._update_channel()
         if len(self.votes) != self.counted:
             self._judge()
             self.counted = len(self.votes)
 
-    def tell(self) -> None:
+    def send_reports(self) -> None:
         """Send what is to be told and was not."""
         while not self.reports.empty():
-            self._accuse(self.reports.get())
+            self._add_report(self.reports.get())
         self._queue()
         self._send()
 
-    def _turn(self) -> None:
+    def _update_channel(self) -> None:
         """When something else is served than before, read the votes on it and on what was served before it."""
         channel, _ = read_channel(self.store, self.model)
         if channel is None or (self.channel and channel.generation == self.channel.generation):
@@ -101,27 +101,27 @@ class RollbackWatchdog:
         times = [e.time for e in entries if e.release in {channel.release, channel.previous}]
         since = min(times, default=EVER) if channel.previous else EVER
         known = read_votes(self.store, self.model, since, clock.now() + HOUR)
-        about = [v for v in [*known, *self.votes] if _is_about(v, channel)]
-        self.votes, self.counted = bounded(in_order(about), channel.generation), 0
+        concerned = [v for v in [*known, *self.votes] if _concerns(v, channel)]
+        self.votes, self.counted = bounded(in_order(concerned), channel.generation), 0
         entry = next((e for e in entries if e.generation == channel.generation), None)
-        self.judged = entry is not None and entry.action != "roll_back"  # that one was judged when it was new
-        self.channel, self.trouble = channel, ""
+        self.eligible = entry is not None and entry.action != "roll_back"  # that one was judged when it was new
+        self.channel, self.problem = channel, ""
 
     def _judge(self) -> None:
-        if self.channel is None or not self.judged or self.trouble:
+        if self.channel is None or not self.eligible or self.problem:
             return
         generation, votes = self.channel.generation, in_order(self.votes)
         served = [v for v in votes if v.generation == generation]
         before = [v for v in votes if v.generation != generation and v.release == self.channel.previous]
         found = judge(served, before, self.spec)
         if found and found.worse:
-            self.trouble = found.says
+            self.problem = found.says
             log.error("generation %d is disliked: %s", generation, found.says)
-            about = Unhealthy(generation=generation, release=self.channel.release, kind="feedback", reason=found.says)
-            self._accuse(about)
+            report = Unhealthy(generation=generation, release=self.channel.release, kind="feedback", reason=found.says)
+            self._add_report(report)
 
-    def _accuse(self, unhealthy: Unhealthy) -> None:
-        if unhealthy.generation not in self.told:
+    def _add_report(self, unhealthy: Unhealthy) -> None:
+        if unhealthy.generation not in self.queued:
             self.unhealthy.setdefault(unhealthy.generation, unhealthy)
 
     def _queue(self) -> None:
@@ -131,12 +131,12 @@ class RollbackWatchdog:
             event = make_event("dyeworks.champion.unhealthy", self.model, payload, key=key)
             if not is_known(self.store, event):
                 put_into_outbox(self.store, event)
-            self.told[generation] = event
+            self.queued[generation] = event
             del self.unhealthy[generation]
 
     def _send(self) -> None:
         """Send the outbox while something of this storefront is in it."""
-        if not any(is_waiting(self.store, event) for event in self.told.values()):
+        if not any(is_waiting(self.store, event) for event in self.queued.values()):
             return
         try:
             flush(self.store)
@@ -158,5 +158,5 @@ def bounded(votes: list[Vote], generation: int) -> list[Vote]:
     return in_order([*before[-MOST:], *served[:MOST]])
 
 
-def _is_about(vote: Vote, channel: Channel) -> bool:
+def _concerns(vote: Vote, channel: Channel) -> bool:
     return vote.generation == channel.generation or vote.release == channel.previous

@@ -96,7 +96,7 @@ def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
     def end() -> None:
         raise SystemExit
 
-    monkeypatch.setattr(engine, "_turn", end)
+    monkeypatch.setattr(engine, "_step", end)
     go_on.set()
     assert died.wait(60)
     for refused in (lambda: waiting.result(0), lambda: engine.submit("waves", 1, 1)):

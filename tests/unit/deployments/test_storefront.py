@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deployments.storefront.app import create_app, unless_hung_up
+from deployments.storefront.app import create_app, cancel_on_disconnect
 from deployments.storefront.request_filter import MOST_BYTES
 from deployments.storefront.requests import LONGEST
 from tasks.core.config.installation import Settings
@@ -266,7 +266,7 @@ def test_a_client_who_hangs_up_leaves_the_queue() -> None:
             return {"type": "http.disconnect"}
 
         with pytest.raises(HTTPException, match="hung up"):
-            await unless_hung_up(Request({"type": "http"}, receive), draw())
+            await cancel_on_disconnect(Request({"type": "http"}, receive), draw())
         await asyncio.sleep(0)
         return told
 
