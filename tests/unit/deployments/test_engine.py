@@ -59,7 +59,7 @@ def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
     under_way = engine.submit("rings", 1, 1)
     assert begun.wait(60)
     waiting = [engine.submit(f"dots {i}", 1, 1) for i in range(WAITING)]
-    with pytest.raises(RenderUnavailable, match="too many requests wait"):
+    with pytest.raises(RenderUnavailable, match="too many requests are queued"):
         engine.submit("one more", 1, 1)
     assert not under_way.cancel(), "it is drawn already"
     assert all(future.cancel() for future in waiting[:-1])

@@ -31,7 +31,9 @@ from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 
 MODEL = "adire"
-MANIFEST = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={})
+MANIFEST = ReleaseManifest(
+    base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={}
+)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +188,7 @@ def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
     (report,) = reports
     assert (report.generation, report.release, report.kind) == (2, bad, "health")
     assert reason in report.reason
-    assert "generation 2 is refused, generation 1 is served" in follower.problem
+    assert "generation 2 is rejected, generation 1 is served" in follower.problem
     publish(release=first)  # the roll-back
     follower.follow()
     assert (follower.served, follower.problem) == (Served(first, 3), "")
@@ -262,7 +264,7 @@ def test_too_many_black_pictures_in_a_row_leave_the_release(
         engine.stop()
     (report,) = reports
     assert (report.generation, report.release) == (2, second)
-    assert "its last 3 renders failed or showed nothing" in report.reason
+    assert "its last 3 renders failed or were blank" in report.reason
 
 
 def test_a_good_picture_between_them_counts(follower: Follower, publish: Callable[..., str]) -> None:
@@ -283,7 +285,7 @@ def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
     spoil(follower)
     follower.record((prompt, False) for prompt in "abc")
     assert (follower.served, reports) == (Served(second, 2), [])
-    assert "what was served before does not draw either" in follower.problem
+    assert "the previous release does not render either" in follower.problem
     follower.record([("a", True)])
     assert follower.problem == ""
 
@@ -294,7 +296,11 @@ def short(*_: object, **__: object) -> NoReturn:
 
 @pytest.mark.parametrize("where", ["add_adapter", "__call__"])
 def test_a_switch_that_runs_out_of_memory_is_tried_again(
-    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch, where: str
+    follower: Follower,
+    publish: Callable[..., str],
+    reports: list[Unhealthy],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
     first = publish()
     follower.follow()
@@ -305,7 +311,7 @@ def test_a_switch_that_runs_out_of_memory_is_tried_again(
         for _ in range(2):
             follower.follow()
             follower.record([("a", True)])
-            assert follower.problem == "generation 2 waits, generation 1 is served: CUDA out of memory"
+            assert follower.problem == "generation 2 is pending, generation 1 is served: CUDA out of memory"
     assert (follower.served, follower.rejected, reports) == (Served(first, 1), None, [])
     assert (drawn(follower), adapters(follower)) == (shown, [first])
     follower.follow()
@@ -326,7 +332,7 @@ def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
         patch.setattr(follower.renderer, "render", broken)
         follower.follow()
     assert (follower.served, follower.rejected, reports) == (Served(first, 1), None, [])
-    assert f"generation 2 waits, generation 1 is served: model '{first}': does not render" in follower.problem
+    assert f"generation 2 is pending, generation 1 is served: model '{first}': does not render" in follower.problem
     follower.follow()
     assert (follower.served, follower.problem) == (Served(second, 2), "")
 
@@ -341,7 +347,7 @@ def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
     monkeypatch.setattr("tasks.core.models.rendering.load_adapter", short)
     follower.record((prompt, False) for prompt in "abc")
     assert (follower.served, reports) == (Served(second, 2), [])
-    assert "what was served before does not draw either" in follower.problem
+    assert "the previous release does not render either" in follower.problem
 
 
 def test_no_release_is_left_while_nothing_fits_into_memory(
@@ -413,7 +419,7 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
     for _ in range(2):
         follower.follow()
     assert (follower.serving, [report.generation for report in reports]) == (False, [2])
-    assert "generation 2 is refused, nothing is served" in follower.problem
+    assert "generation 2 is rejected, nothing is served" in follower.problem
     folder.write(key, data)
     follower.follow()
     assert (follower.serving, follower.served) == (True, Served(first, 1))

@@ -84,7 +84,7 @@ def test_only_so_many_addresses_are_remembered(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     for i in range(REMEMBERED + 10):
         sessions.session_of(f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", "s")
-    assert len(sessions.callers) == REMEMBERED
+    assert len(sessions.clients) == REMEMBERED
 
 
 def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> list[Vote]:

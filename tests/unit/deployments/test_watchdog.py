@@ -226,7 +226,7 @@ def test_only_the_newest_pictures_are_remembered() -> None:
         feedback.remember(name, ServedPicture("", 0, "s"))
     feedback.vote("b", True)
     for unknown in ("a", "z"):
-        with pytest.raises(PictureUnknown, match=f"no picture '{unknown}' was drawn here lately"):
+        with pytest.raises(PictureUnknown, match=f"picture '{unknown}' is unknown or too old"):
             feedback.vote(unknown, True)
     assert len(feedback.pictures) == 2
 

@@ -119,7 +119,7 @@ def test_a_prefect_server_that_does_not_answer_is_named(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
-    assert "PREFECT_API_URL: no Prefect server answers there" in failed(["bootstrap"], capsys)
+    assert "PREFECT_API_URL: no Prefect server responds there" in failed(["bootstrap"], capsys)
 
 
 @pytest.mark.parametrize("line", [["--help"], ["models", "list"], ["models", "apply", "infra/models"]], ids=" ".join)
