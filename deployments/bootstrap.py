@@ -1,4 +1,4 @@
-"""What the deployments need on a Prefect server: work pools, limits, automations and variables."""
+"""Creates what the deployments need on a Prefect server: work pools, limits, automations and variables."""
 
 import os
 
@@ -8,7 +8,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoo
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
-from deployments.watch import watch
+from deployments.watch import create_automations
 from tasks.core.config.installation import GPU_LIMIT, ROOT
 from tasks.core.errors import SettingError
 
@@ -16,22 +16,22 @@ GPU_SLOTS = 1
 
 
 def bootstrap() -> list[str]:
-    """Create or correct pools, limits, automations and variables; what was changed.
+    """Create or update pools, limits, automations and variables; returns the changes.
 
     Raises:
-        SettingError: a work pool is of another type than is asked for, or no Prefect server answers.
+        SettingError: a work pool has another type than configured, or the Prefect server does not respond.
     """
     try:
         return _changes()
     except httpx.HTTPError as error:
-        raise SettingError("PREFECT_API_URL", f"no Prefect server answers there: {error}") from error
+        raise SettingError("PREFECT_API_URL", f"no Prefect server responds there: {error}") from error
 
 
 def _changes() -> list[str]:
     kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
     with get_client(sync_client=True) as client:
         changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
-        changes += watch(client)
+        changes += create_automations(client)
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
     changes += _variable("dyeworks_reconcile_cron", os.environ.get("DYEWORKS_RECONCILE_CRON", "*/15 * * * *"))
@@ -39,20 +39,20 @@ def _changes() -> list[str]:
 
 
 def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) -> list[str]:
-    """A pool that is there keeps the limit that it has: an operator may have changed it."""
+    """An existing pool keeps its limit: an operator may have changed it."""
     try:
         pool = client.read_work_pool(name)
     except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=name, type=kind, concurrency_limit=limit))
         return [f"work pool {name} ({kind}) created"]
     if pool.type != kind:
-        problem = f"work pool {name} is of type {pool.type}, and {kind} is asked for; set it so, or delete the pool"
+        problem = f"work pool {name} has type {pool.type}, not {kind}; change the setting, or delete the pool"
         raise SettingError("DYEWORKS_POOL_TYPE", problem)
     return []
 
 
 def _limit(client: SyncPrefectClient) -> list[str]:
-    """A limit that is there is left as it is: an operator may have raised it, and somebody may hold a slot."""
+    """An existing limit is not changed: an operator may have raised it, and a run may hold a slot."""
     try:
         client.read_global_concurrency_limit_by_name(GPU_LIMIT)
     except ObjectNotFound:

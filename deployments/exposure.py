@@ -1,4 +1,4 @@
-"""No process listens where others can reach it with a secret that is a default, empty or short."""
+"""Refuses to serve beyond loopback with a default, empty or short secret."""
 
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -9,25 +9,25 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tasks.core.errors import SettingError
 
-SHORTEST = 12  # characters of a secret that counts as one; longer than any default
+SHORTEST = 12  # minimum number of characters of a secret; longer than any default
 
 
 def check_exposure(host: str, setting: str, secret: SecretStr) -> None:
-    """Raise SettingError when a weak secret would be used on an address that is not this machine's loopback."""
+    """Raise SettingError when a weak secret would be used on an address other than loopback."""
     if len(secret.get_secret_value()) >= SHORTEST or _is_loopback(host):
         return
     advice = "set it to a long random text (openssl rand -hex 32), or listen on 127.0.0.1"
-    raise SettingError(setting, f"has fewer than {SHORTEST} characters, and {host or 'all'} can be reached: {advice}")
+    raise SettingError(setting, f"has fewer than {SHORTEST} characters, and {host or 'all'} is not loopback: {advice}")
 
 
 class ExposureGuard:
-    """Refuses every request that came in at an address on which the secret is too weak, however it was started."""
+    """ASGI middleware that rejects requests on an exposed address with a weak secret, however it was started."""
 
     def __init__(self, app: ASGIApp, setting: str, secret: Callable[[], SecretStr]) -> None:
         self.app, self.setting, self.secret = app, setting, secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what may come in; 503 with the reason for what may not."""
+        """Pass a request on, or respond with a 503 and the reason."""
         try:
             if scope["type"] in {"http", "websocket"}:
                 check_exposure((scope.get("server") or ("",))[0], self.setting, self.secret())
@@ -40,6 +40,6 @@ class ExposureGuard:
 def _is_loopback(host: str) -> bool:
     try:
         address = ip_address(host)
-    except ValueError:  # a name, or the path of a socket
+    except ValueError:  # a host name, or the path of a socket
         return host == "localhost"
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback

@@ -1,4 +1,4 @@
-"""Public processes: they listen beyond loopback with a strong secret alone, and a connection costs a bounded amount."""
+"""Public processes: they listen beyond loopback only with a strong secret, and limit connections."""
 
 import asyncio
 from functools import partial
@@ -11,30 +11,30 @@ from deployments.exposure import check_exposure
 from tasks.core.config.installation import Settings, read_settings
 
 SECRETS = {"storefront": "session_key", "webhook": "webhook_token"}
-CONNECTIONS = 1000  # at once; further ones are answered 503
-HEAD_SECONDS = 20.0  # after which a connection that has not sent the whole head of a request is closed
+CONNECTIONS = 1000  # concurrent connections; further ones get a 503
+HEAD_SECONDS = 20.0  # after which a connection without a complete request head is closed
 
 
-class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn speaks it, without clients that connect and send nothing, or a byte now and then."""
+class HeadTimeoutProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol with a timeout for clients that send nothing, or only a byte now and then."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to look whether requests come."""
+        """Start the timer for request heads."""
         super().connection_made(transport)
-        self.loop.call_later(HEAD_SECONDS, self._look, None)
+        self.loop.call_later(HEAD_SECONDS, self._check, None)
 
-    def _look(self, seen: RequestResponseCycle | None) -> None:
-        """Close the connection where no request has begun since the last look and none is being answered."""
+    def _check(self, seen: RequestResponseCycle | None) -> None:
+        """Close the connection if no request has started since the last check and none is in progress."""
         if self.transport.is_closing():
             return
         if self.cycle is seen and (seen is None or seen.response_complete):
             self.transport.close()
         else:
-            self.loop.call_later(HEAD_SECONDS, self._look, self.cycle)
+            self.loop.call_later(HEAD_SECONDS, self._check, self.cycle)
 
 
 def serve_until_signal(service: str, host: str, port: int, model: str = "") -> int:
-    """Serve until a signal; 1 when it could not start. Raises SettingError where it may not listen there."""
+    """Serve until a signal; returns 1 if it could not start. Raises SettingError for an exposed weak secret."""
     settings = read_settings()
     secret = SECRETS[service]
     check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
@@ -44,13 +44,13 @@ def serve_until_signal(service: str, host: str, port: int, model: str = "") -> i
 
 
 def configure(service: str, host: str, port: int, settings: Settings, model: str = "") -> uvicorn.Config:
-    """How it is served: h11 bounds the headers, and X-Forwarded-For counts from named proxies alone."""
+    """The server's configuration: h11 limits headers; X-Forwarded-For is only trusted from configured proxies."""
     return uvicorn.Config(
         partial(_create_app, service, settings, model),
         host,
         port,
         factory=True,
-        http=ImpatientProtocol,
+        http=HeadTimeoutProtocol,
         ws="none",
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies or None,
@@ -60,7 +60,7 @@ def configure(service: str, host: str, port: int, settings: Settings, model: str
 
 
 def _create_app(service: str, settings: Settings, model: str) -> ASGIApp:
-    """The application; only the one that is served is imported."""
+    """The application; only the served one is imported."""
     if service == "webhook":
         from deployments.webhook.app import create_app  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The services of one machine: started on free ports, stopped by pid, with their own home."""
+"""All services on one machine: started on free ports, stopped by pid, with a home folder of their own."""
 
 import contextlib
 import json
@@ -29,12 +29,12 @@ class ServiceFailed(DyeworksError):
 
 @dataclass
 class Stack:
-    """Prefect server, workers, webhook, storefront and, if asked for, MLflow's page."""
+    """Prefect server, workers, webhook, storefront and, optionally, the MLflow server."""
 
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
     models: Path | None = None  # YAML file of a model, or folder of them, to apply before the services start
-    model: str = ""  # served by the storefront; the only one of the store where none is named
+    model: str = ""  # served by the storefront; the only one of the store if empty
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -49,10 +49,10 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What every process of the stack is started with."""
-        keep = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+        """The environment of every process of the stack."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
         return (
-            keep
+            inherited
             | {
                 "PREFECT_HOME": str(self.home / "prefect"),
                 "PREFECT_API_URL": f"{self.url('server')}/api",
@@ -60,11 +60,11 @@ class Stack:
                 "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
                 "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
                 "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
-                # In memory, the default, a restart of the server would leave a slot taken for ever.
+                # With the default, in memory, a restart of the server would never release a slot.
                 "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
                 "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
                 "PREFECT_WORKER_QUERY_SECONDS": "1",
-                "PREFECT_CLIENT_MAX_RETRIES": "7",  # a server on SQLite is locked for a while now and then
+                "PREFECT_CLIENT_MAX_RETRIES": "7",  # SQLite is sometimes locked for a while
                 "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
                 "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home}/mlflow.db",
                 "DYEWORKS_STORE": _absolute(os.environ.get("DYEWORKS_STORE", str(self.home / "store"))),
@@ -76,26 +76,26 @@ class Stack:
                 "GRADIO_ANALYTICS_ENABLED": "False",
                 "HF_HUB_DISABLE_TELEMETRY": "1",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
-                # Half of the cores for a process: with all of them training and services wait for each other.
+                # Half of the cores for each process, so that training and services do not block each other.
                 "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))),
             }
             | self.extra
         )
 
     def url(self, service: str) -> str:
-        """Where a service listens."""
+        """The URL of a service."""
         return f"http://127.0.0.1:{self.ports[service]}"
 
     def spawn(self, name: str, *command: str) -> None:
-        """Start a process in a group of its own; its output goes to logs/<name>.log."""
+        """Start a process in its own process group; its output goes to logs/<name>.log."""
         with (self.home / "logs" / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
-        self._remember()
+        self._write_pids()
 
     def run(self, *command: str) -> None:
-        """Run a command to its end; raises ServiceFailed with its output."""
+        """Run a command until it exits; raises ServiceFailed with its output."""
         done = subprocess.run(
             command,
             cwd=ROOT,
@@ -109,11 +109,11 @@ class Stack:
             raise ServiceFailed(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def start_all(self) -> None:
-        """Server, workers, webhook and storefront; returns when all answer.
+        """Start server, workers, webhook and storefront; returns when all are healthy.
 
         Raises:
-            ModelUnknown: no model is named, and the store does not hold just one.
-            ServiceFailed: a command failed, or a service does not answer.
+            ModelUnknown: no model is named, and the store does not have exactly one.
+            ServiceFailed: a command failed, or a service did not become healthy.
         """
         self.apply_models()
         self.model = open_installation(Settings(store=self.environment["DYEWORKS_STORE"])).model(self.model).name
@@ -128,12 +128,12 @@ class Stack:
         self.wait("storefront", "/health")
 
     def apply_models(self) -> None:
-        """Put the configurations of `models` in force."""
+        """Apply the configurations of `models`."""
         if self.models:
             self.run(*_tool("dyeworks"), "models", "apply", str(self.models))
 
     def crash_orphans(self) -> None:
-        """Mark runs whose processes were killed as Crashed: no process of this home is left to end them."""
+        """Mark runs whose processes were killed as Crashed; no process of this home is left to do so."""
         from prefect.client.orchestration import SyncPrefectClient  # noqa: PLC0415  late: it takes a second
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType  # noqa: PLC0415
         from prefect.client.schemas.objects import State, StateType  # noqa: PLC0415
@@ -142,11 +142,11 @@ class Stack:
         types = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
         with SyncPrefectClient(f"{self.url('server')}/api") as client:
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=types))):
-                crashed: State[None] = Crashed(message="its process was gone when the services started")
+                crashed: State[None] = Crashed(message="its process did not exist when the services started")
                 client.set_flow_run_state(run.id, crashed, force=True)
 
     def start_server(self) -> None:
-        """The Prefect server, with every deployment registered."""
+        """Start the Prefect server, and register every deployment."""
         self.spawn(
             "server", *_tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["server"])
         )
@@ -155,27 +155,27 @@ class Stack:
         self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
 
     def start_worker(self, *pools: str) -> None:
-        """A process worker for each of the pools; all where none is named."""
+        """Start a process worker for each of the pools; for all pools if none is named."""
         for pool in pools or ("default", "gpu"):
             self.spawn(
                 f"worker-{pool}", *_tool("prefect"), "worker", "start", "--pool", pool, "--name", f"local-{pool}"
             )
 
     def start_webhook(self) -> None:
-        """The upload webhook."""
+        """Start the upload webhook."""
         self._serve("webhook")
 
     def start_storefront(self) -> None:
-        """The storefront."""
+        """Start the storefront."""
         self._serve("storefront", *(("--model", self.model) if self.model else ()))
 
     def start_mlflow(self) -> str:
-        """MLflow's page, unless a server elsewhere is tracked to; where the page is."""
-        where = self.environment["MLFLOW_TRACKING_URI"]
-        if not _is_database(where):
-            return _without_password(where)
-        # Not as an argument, which every user of the machine can read: it may hold a password.
-        self.extra |= {"MLFLOW_BACKEND_STORE_URI": where, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        """Start an MLflow server, unless runs are tracked on another server; returns its URL."""
+        uri = self.environment["MLFLOW_TRACKING_URI"]
+        if not _is_database(uri):
+            return _without_password(uri)
+        # Not an argument, which every user of the machine can read: the URI may contain a password.
+        self.extra |= {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         self.spawn("mlflow", *_tool("mlflow"), "server", "--port", str(self.ports["mlflow"]))
         return self.url("mlflow")
 
@@ -183,7 +183,7 @@ class Stack:
         self.spawn(name, *_tool("dyeworks"), "serve", name, "--port", str(self.ports[name]), *options)
 
     def wait(self, service: str, path: str) -> None:
-        """Until a service answers 200; raises ServiceFailed with the end of its log."""
+        """Wait until a service returns 200; raises ServiceFailed with the end of its log."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(httpx.HTTPError):
@@ -196,7 +196,7 @@ class Stack:
         raise ServiceFailed(f"{service} did not start; the end of its log:\n{log[-2000:]}")
 
     def wait_end(self) -> str:
-        """Until one of the services ends; its name."""
+        """Wait until one of the services exits; returns its name."""
         while True:
             for name, process in self.processes.items():
                 if process.poll() is not None:
@@ -214,13 +214,13 @@ class Stack:
         stop_leftovers(self.home)
         (self.home / "pids.json").unlink(missing_ok=True)
 
-    def _remember(self) -> None:
+    def _write_pids(self) -> None:
         pids = {name: process.pid for name, process in self.processes.items()}
         (self.home / "pids.json").write_text(json.dumps({"pids": pids, "urls": {n: self.url(n) for n in self.ports}}))
 
 
 def stop_leftovers(home: Path) -> list[int]:
-    """Kill every process of this home that is still there, flow runs included; their pids."""
+    """Kill every process of this home that is still running, including flow runs; returns their pids."""
     mine = [pid for pid in _processes_of(home.resolve()) if pid != os.getpid()]
     for pid in mine:
         with contextlib.suppress(ProcessLookupError):
@@ -229,7 +229,7 @@ def stop_leftovers(home: Path) -> list[int]:
 
 
 def _processes_of(home: Path) -> Iterator[int]:
-    """Processes that were started with this home: their environment names it."""
+    """Processes started with this home, found by their environment."""
     mark = f"PREFECT_HOME={home / 'prefect'}".encode()
     for place in Path("/proc").glob("[0-9]*") if Path("/proc").exists() else ():
         with contextlib.suppress(OSError):
@@ -247,7 +247,7 @@ def _tool(name: str) -> tuple[str, ...]:
 
 
 def _absolute(store: str) -> str:
-    """The address of a store for processes that run in another folder."""
+    """The address of a store, independent of the working directory."""
     return store if "://" in store else str(Path(store).resolve())
 
 
@@ -258,7 +258,7 @@ def _free_port() -> int:
 
 
 def _is_database(uri: str) -> bool:
-    """Whether an address of MLflow is that of a database or a file here, not of a server that has its own page."""
+    """Whether an MLflow tracking URI is a database or a file, not a server with its own UI."""
     return not uri.startswith(("http:", "https:", "databricks", "uc:"))
 
 
@@ -269,7 +269,7 @@ def _without_password(uri: str) -> str:
 
 
 def _secret(path: Path) -> str:
-    """A random secret, made once, or again where a kill has left none, and readable by its owner alone."""
+    """A random secret in a file readable only by its owner; generated if missing or empty."""
     if not path.exists() or not path.read_text("utf-8").strip():
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}.part")

@@ -1,7 +1,7 @@
-"""Automations for runs whose host died, and with it the worker that would have reported it.
+"""Automations for runs whose host died together with the worker that would have reported the crash.
 
 A run sends a heartbeat every 30 seconds (PREFECT_FLOWS_HEARTBEAT_FREQUENCY, in prefect.yaml). Triggers of prefect.yaml
-start deployments and can't change states, so these automations are made here.
+start deployments and can't change states, so these automations are created here.
 """
 
 from datetime import timedelta
@@ -12,20 +12,22 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-SILENCE = timedelta(seconds=90)  # three heartbeats
-START = timedelta(minutes=15)  # from its place on a machine to its first line: an image may have to be fetched
+NO_HEARTBEAT = timedelta(seconds=90)  # three heartbeats
+NOT_STARTED = timedelta(minutes=15)  # from PENDING to RUNNING: an image may have to be pulled
 
 
 def automations() -> list[AutomationCore]:
-    """Crashed are running and starting runs that have gone silent; Cancelled those that were about to be."""
-    gone = "its process sends no heartbeats any more: the process or its host is gone"
+    """Mark silent running and pending runs as Crashed, and silent cancelling runs as Cancelled."""
+    gone = "no heartbeat: the process or its host has died"
     return [
-        _silent("dyeworks: a run without heartbeats has crashed", {"heartbeat", "Running"}, SILENCE, _crash(gone)),
-        _silent("dyeworks: a run that does not start has crashed", {"Pending"}, START, _crash("it never started")),
+        _silent("dyeworks: a run without heartbeats has crashed", {"heartbeat", "Running"}, NO_HEARTBEAT, _crash(gone)),
+        _silent(
+            "dyeworks: a run that does not start has crashed", {"Pending"}, NOT_STARTED, _crash("the run did not start")
+        ),
         _silent(
             "dyeworks: a run that ends nowhere is cancelled",
             {"Cancelling"},
-            SILENCE,
+            NO_HEARTBEAT,
             ChangeFlowRunState(state=StateType.CANCELLED, message=gone),
         ),
     ]
@@ -36,9 +38,9 @@ def _crash(message: str) -> ChangeFlowRunState:
 
 
 def _silent(name: str, after: set[str], within: timedelta, action: ChangeFlowRunState) -> AutomationCore:
-    """Acts on each run of a deployment of which nothing is heard for so long after one of these events.
+    """Acts on each run of a deployment without any event for `within` after one of the events `after`.
 
-    A run that was started by hand without a deployment may send no heartbeats, and is left alone.
+    Runs without a deployment may not send heartbeats, and are ignored.
     """
     trigger = EventTrigger(
         after={f"prefect.flow-run.{event}" for event in after},
@@ -53,17 +55,17 @@ def _silent(name: str, after: set[str], within: timedelta, action: ChangeFlowRun
     return AutomationCore(name=name, trigger=trigger, actions=[action])
 
 
-def watch(client: SyncPrefectClient) -> list[str]:
-    """Create or correct the automations; what was changed. One that a person has disabled stays so."""
+def create_automations(client: SyncPrefectClient) -> list[str]:
+    """Create or update the automations; returns the changes. A disabled automation stays disabled."""
     changes = list[str]()
     for wanted in automations():
         found = client.read_automations_by_name(wanted.name)
         if not found:
             client.create_automation(wanted)
             changes.append(f"automation {wanted.name!r} created")
-        for there in found:
-            asked = wanted.model_copy(update={"enabled": there.enabled})
-            if AutomationCore.model_validate(there.model_dump()) != asked:
-                client.update_automation(there.id, asked)
-                changes.append(f"automation {wanted.name!r} corrected")
+        for existing in found:
+            expected = wanted.model_copy(update={"enabled": existing.enabled})
+            if AutomationCore.model_validate(existing.model_dump()) != expected:
+                client.update_automation(existing.id, expected)
+                changes.append(f"automation {wanted.name!r} updated")
     return changes

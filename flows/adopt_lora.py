@@ -1,4 +1,4 @@
-"""A LoRA that was made elsewhere becomes generation 1."""
+"""Adopt an existing LoRA as generation 1."""
 
 from prefect import flow
 
@@ -12,7 +12,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="adopt-lora", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def adopt_lora(spec: AdoptRequest = AdoptRequest()) -> None:
-    """Adopt it, and serve it."""
+    """Record an existing LoRA as generation 1 and serve it."""
     entry = adopt_release(spec)
     entry, channel = serve_generation(PublishRequest(model=entry.model, generation=entry.generation))
     announce_publication(entry, channel)

@@ -1,4 +1,4 @@
-"""A model is compared with itself, for the margins of the gate."""
+"""Calibrate the margins of the gate: compare a model with itself."""
 
 from prefect import flow
 
@@ -10,7 +10,7 @@ from tasks.timeouts import GPU_FLOW
 
 @flow(name="calibrate-gate", on_running=[label_run], timeout_seconds=GPU_FLOW)
 def calibrate_gate(spec: CalibrateRequest = CalibrateRequest()) -> None:
-    """Render and measure one model twice, on other seeds, and propose margins that are wider than the noise."""
+    """Render and measure one model twice, with different seeds, and propose margins wider than the noise."""
     calibrate(spec)
 
 

@@ -1,4 +1,4 @@
-"""A LoRA is compared with the champion."""
+"""Evaluate a LoRA against the champion."""
 
 from prefect import flow
 

@@ -1,4 +1,4 @@
-"""Uploads become an immutable dataset version."""
+"""Ingest uploads into an immutable dataset version."""
 
 from prefect import flow
 
@@ -10,7 +10,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="ingest-upload", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def ingest_upload(spec: IngestRequest = IngestRequest()) -> None:
-    """Validate the uploads, quarantine what is bad, write the version and announce it."""
+    """Validate the uploads, quarantine invalid files, write the version and emit its event."""
     manifest = ingest_uploads(spec)
     announce_dataset(manifest)
 

@@ -1,4 +1,4 @@
-"""What people ask for is compared with what the champion was made for."""
+"""Compare production prompts with the reference of the champion."""
 
 from prefect import flow, unmapped
 
@@ -20,7 +20,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="monitor-drift", on_running=[label_run], task_runner=task_runner(), timeout_seconds=LONG_FLOW)
 def monitor_drift(spec: MonitorRequest = MonitorRequest()) -> None:
-    """Check the last window for drift and decide whether to retrain; data that had to wait is looked at again."""
+    """Check the last window for drift and decide whether to retrain; reconsider data whose retrain was declined."""
     flush_outbox()
     reconsider_datasets(spec)
     check = open_check(spec)

@@ -1,4 +1,4 @@
-"""The gate, and the ledger."""
+"""Gate an evaluated LoRA and record its promotion in the ledger."""
 
 from prefect import flow
 
@@ -11,7 +11,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="promote-champion", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def promote_champion(spec: PromoteRequest = PromoteRequest()) -> None:
-    """Promote an evaluated LoRA if it passes the gate, and tell people."""
+    """Promote an evaluated LoRA if it passes the gate, and send a notification."""
     result = gate_and_promote(spec)
     announce_promotion(result)
     notify_promotion(result, spec)

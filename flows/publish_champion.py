@@ -1,4 +1,4 @@
-"""The champion is put before the public."""
+"""Publish the champion."""
 
 from prefect import flow
 
@@ -10,7 +10,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="publish-champion", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def publish_champion(spec: PublishRequest = PublishRequest()) -> None:
-    """Verify a generation's release, flip the champion channel to it, and bring it to every other place."""
+    """Verify a generation's release, point the champion channel at it, and upload it to every other target."""
     entry, channel = serve_generation(spec)
     announce_publication(entry, channel)
     distribute_generation(entry, channel)

@@ -1,4 +1,4 @@
-"""What follows from the ledger is put right."""
+"""Reconcile everything derived from the ledger."""
 
 from prefect import flow
 
@@ -11,7 +11,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="reconcile-champion", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def reconcile_champion(spec: ReconcileRequest = ReconcileRequest()) -> None:
-    """Bring outcomes, channels, other places and MLflow in line with what is recorded, after whatever was killed."""
+    """Update outcomes, channels, publishing targets and MLflow to match the ledger, after interrupted runs."""
     close_retrains(spec)
     reconcile_projections(spec)
 

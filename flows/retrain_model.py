@@ -1,4 +1,4 @@
-"""The whole way from a cause to a served model, each stage a run of its own deployment."""
+"""Retrain: from a cause to a served model, each stage as a run of its own deployment."""
 
 from prefect import State, flow
 
@@ -6,19 +6,19 @@ from tasks.core.config.requests import RetrainRequest
 from tasks.core.errors import StageCancelled
 from tasks.labels import label_run
 from tasks.outcomes import record_cancellation, record_failure, record_outcome
-from tasks.retrain import compete, is_done, publish_stage, request_training, train_stage
+from tasks.retrain import evaluate_and_promote, is_done, publish_stage, request_training, train_stage
 from tasks.timeouts import RETRAIN
 
 
 @flow(name="retrain-model", on_running=[label_run], on_failure=[record_failure], timeout_seconds=RETRAIN)
 def retrain_model(spec: RetrainRequest = RetrainRequest()) -> State[None] | None:
-    """Train, evaluate, promote and publish; a stage that has completed is not run again, nor one that is cancelled."""
+    """Train, evaluate, promote and publish; a completed or cancelled stage is not run again."""
     if is_done(spec):
         return None
     try:
         training = request_training(spec)
         trained = train_stage(training)
-        promotion = compete(spec, training, trained)
+        promotion = evaluate_and_promote(spec, training, trained)
         publish_stage(promotion)
     except StageCancelled as stopped:
         return record_cancellation(spec, stopped)

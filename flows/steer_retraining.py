@@ -1,4 +1,4 @@
-"""Retraining is paused or resumed."""
+"""Pause or resume retraining."""
 
 from prefect import flow
 
@@ -10,7 +10,7 @@ from tasks.timeouts import SHORT_FLOW
 
 @flow(name="steer-retraining", on_running=[label_run], timeout_seconds=SHORT_FLOW)
 def steer_retraining(spec: SteerRequest = SteerRequest()) -> None:
-    """Keep an operator's word, which the policy follows from the next cause on; what runs already runs to its end."""
+    """Store an operator's decision, which the policy applies from the next cause on; runs in progress complete."""
     steer(spec)
 
 

@@ -1,4 +1,4 @@
-"""A dataset version becomes a LoRA."""
+"""Train a LoRA on a dataset version."""
 
 from prefect import flow
 
@@ -10,7 +10,7 @@ from tasks.train import forecast_training, plan_train, run_training
 
 @flow(name="train-lora", on_running=[label_run], timeout_seconds=TRAINING_FLOW)
 def train_lora(spec: TrainRequest = TrainRequest()) -> None:
-    """Train a LoRA, or go on from its newest checkpoint."""
+    """Train a LoRA, or resume from its newest checkpoint."""
     plan = plan_train(spec)
     if spec.dry_run:
         forecast_training(plan)

@@ -1,4 +1,4 @@
-"""A release is taken back for good."""
+"""Withdraw a release permanently."""
 
 from prefect import flow
 
@@ -11,7 +11,7 @@ from tasks.timeouts import LONG_FLOW
 
 @flow(name="withdraw-release", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def withdraw_release(spec: WithdrawRequest = WithdrawRequest()) -> None:
-    """Withdraw it everywhere, serve what takes its place, and tell people even where a place is down."""
+    """Withdraw it everywhere, serve its replacement, and send a notification even when a target is down."""
     done = withdraw_generation(spec)
     notify_withdrawal(spec, done)
     reconcile_projections(spec)

@@ -10,15 +10,15 @@ from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.gate.calibration import Calibration, propose
 from tasks.core.models.clip import Clip
 from tasks.core.store.documents import render
-from tasks.gpu import one_on_the_gpu
+from tasks.gpu import gpu_slot
 from tasks.timeouts import ON_THE_GPU
 
 
 @task(timeout_seconds=ON_THE_GPU)
 def calibrate(request: CalibrateRequest) -> Calibration:
-    """Measure the noise, keep it under `calibrations/`, and show the margins that follow."""
+    """Measure the noise, store it under `calibrations/`, and show the resulting margins."""
     installation, model = open_model(request.model)
-    with one_on_the_gpu():
+    with gpu_slot():
         first, second = calibration_scores(installation, model, request, Clip(model, installation.settings.device))
     found = propose(first, second, request.gate or model.preset.gate)
     place = f"calibrations/{model.name}/{clock.now():%Y%m%dT%H%M%S}.json"
@@ -27,7 +27,7 @@ def calibrate(request: CalibrateRequest) -> Calibration:
         get_run_logger().info("%s; mean %.3f", noise.says, noise.level)
     get_run_logger().info("%s/%s", installation.store.url, place)
     lines = "\n".join(f"- {noise.says}; mean {noise.level:.3f}" for noise in found.noises)
-    text = f"{lines}\n\nThe least margins that make sense, for the preset:\n\n```yaml\ngate:\n{found.as_yaml()}```"
+    text = f"{lines}\n\nThe smallest sensible margins, for the preset:\n\n```yaml\ngate:\n{found.as_yaml()}```"
     create_markdown_artifact(
         text, key=artifact_key(model.name, "calibration"), description="The noise of the gate's measures"
     )

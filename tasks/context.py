@@ -1,4 +1,4 @@
-"""What every task begins with: the installation of this process, and the model that it is about."""
+"""Context shared by the tasks: the installation of this process, the model, events and the Hub's token."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,24 +20,24 @@ T = TypeVar("T")
 
 
 def open_model(name: str = "") -> tuple[Installation, ModelConfig]:
-    """The installation and a model of it, the only one where none is named.
+    """The installation and one of its models; without a name, its only model.
 
     Raises:
-        StoreUnusable, ModelUnknown: before anything is spent.
+        StoreUnusable, ModelUnknown: before any expensive work.
     """
     installation = open_installation()
     return installation, installation.model(name)
 
 
 def artifact_key(model: str, what: str) -> str:
-    """The key of an artifact: Prefect shows a series for each key, so that it names its model."""
+    """The key of an artifact; it contains the model's name, since Prefect groups versions by key."""
     return f"{model}-{what}"
 
 
 def announce(store: Store, *events: Event) -> int:
-    """Queue events and send all that wait; how many were sent.
+    """Queue events and send all that are pending; returns how many were sent.
 
-    What is not taken is a warning: it stays in the outbox, which every such run, the monitor and reconcile send again.
+    An undelivered event is logged as a warning and stays in the outbox; later runs, the monitor and reconcile retry it.
     """
     for event in events:
         queue(store, event)
@@ -47,13 +47,13 @@ def announce(store: Store, *events: Event) -> int:
     return sent.number
 
 
-def everywhere(name: str, work: Callable[[Installation, ModelConfig], T]) -> T:
-    """Do work that reaches every place that a model is published to, with the Hub's token of a Prefect Secret block.
+def with_hub_token(name: str, work: Callable[[Installation, ModelConfig], T]) -> T:
+    """Run work that publishes a model, with the Hub's token from a Prefect Secret block.
 
-    Where that block is missing the work is done without the Hub: what is served must not wait for a token.
+    Without that block the work runs without the Hub, so that a missing token does not block serving.
 
     Raises:
-        SettingError: afterwards, there is no such block.
+        SettingError: the block does not exist; raised after the work.
     """
     installation, model = open_model(name)
     try:
@@ -71,6 +71,6 @@ def _hub_token(settings: Settings) -> SecretStr:
         return settings.hub_token
     try:
         return SecretStr(str(cast(Secret[str], Secret.load(settings.hub_secret)).get()))
-    except ValueError as error:  # Prefect's answer where there is no such block
+    except ValueError as error:  # raised by Prefect when the block does not exist
         problem = f"there is no Secret block {settings.hub_secret!r} on the Prefect server; create it, or set the token"
         raise SettingError("DYEWORKS_HUB_SECRET", problem) from error

@@ -13,7 +13,7 @@ from tasks.core.installation import open_installation
 from tasks.core.models.clip import Clip
 from tasks.core.models.images import light
 from tasks.core.registry.results import EvaluationResult, summary
-from tasks.gpu import one_on_the_gpu
+from tasks.gpu import gpu_slot
 from tasks.timeouts import LONG, ON_THE_GPU
 
 
@@ -25,19 +25,19 @@ def plan_evaluate(request: EvaluateRequest) -> EvaluationPlan:
 
 @task(timeout_seconds=ON_THE_GPU)
 def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
-    """Render and measure challenger and champion, or find the result of the same plan; one at a time on the GPU."""
+    """Render and measure challenger and champion in the GPU slot, or return the stored result of the same plan."""
     installation, model = open_model(plan.model)
-    with one_on_the_gpu():
+    with gpu_slot():
         result = evaluate(installation, model, plan, Clip(model, installation.settings.device))
     get_run_logger().info("evaluation %s: %s", result.key, summary(result.challenger, result.fixed))
     for refusal in result.evidence.refusals:
-        get_run_logger().warning("the challenger is refused: %s", refusal)
+        get_run_logger().warning("the challenger is rejected: %s", refusal)
     return result
 
 
 @task(timeout_seconds=LONG)
 def show_evaluation(result: EvaluationResult) -> None:
-    """Put the table and the picture grids on the run's page."""
+    """Create artifacts of the table and the picture grids."""
     store = open_installation().store
     rows = [
         {"prompts": kind, "model": model, **{k: round(v, 3) for k, v in summary(scores, prompts).items()}}

@@ -1,4 +1,4 @@
-"""The GPU's turn: a global concurrency limit, whichever pool and worker a run has."""
+"""The GPU slot: a global concurrency limit across all work pools and workers."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,21 +8,21 @@ from prefect.concurrency.sync import concurrency
 
 from tasks.core.config.installation import GPU_LIMIT
 
-LEASE = 60.0  # seconds after which a killed run's turn is free again; the least that the server takes
-PATIENCE = 4 * 3600.0  # seconds
+LEASE = 60.0  # seconds after which a killed run's slot is released; the minimum that the server accepts
+TIMEOUT = 4 * 3600.0  # seconds
 
 
 @contextmanager
-def one_on_the_gpu() -> Iterator[None]:
-    """Wait for the turn and hold it; without the limit there is none to wait for.
+def gpu_slot() -> Iterator[None]:
+    """Acquire the GPU slot and hold it; does not wait when the limit does not exist.
 
-    A server that has lost its leases in a restart never ends a turn that was held then: after PATIENCE the run
-    continues without one.
+    A server that lost its leases in a restart never releases a slot held at that time: after TIMEOUT the run continues
+    without one.
     """
     with ExitStack() as held:
         try:
-            held.enter_context(concurrency(GPU_LIMIT, lease_duration=LEASE, timeout_seconds=PATIENCE))
+            held.enter_context(concurrency(GPU_LIMIT, lease_duration=LEASE, timeout_seconds=TIMEOUT))
         except TimeoutError:
-            message = "%s was taken for %d hours; continuing. If nothing runs: prefect gcl update %s --active-slots 0"
-            get_run_logger().warning(message, GPU_LIMIT, PATIENCE / 3600, GPU_LIMIT)
+            message = "%s was in use for %d hours; continuing. If nothing runs: prefect gcl update %s --active-slots 0"
+            get_run_logger().warning(message, GPU_LIMIT, TIMEOUT / 3600, GPU_LIMIT)
         yield

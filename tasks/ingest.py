@@ -19,7 +19,7 @@ MOST_ROWS = 200  # of an artifact
 
 @task(timeout_seconds=LONG)
 def ingest_uploads(request: IngestRequest) -> Manifest:
-    """Make a dataset version of all uploads and log what was refused."""
+    """Create a dataset version from all uploads and log the rejected files."""
     installation = open_installation()
     name = request.dataset or installation.only_dataset()
     model, *_ = installation.subscribers(name)
@@ -29,14 +29,14 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     logger.info("dataset %s version %s: %d pictures", name, manifest.version, len(manifest.items))
     if refusals:
         rows = [{"name": r.name, "reason": r.reason} for r in refusals[:MOST_ROWS]]
-        what = f"Uploads that are not in the dataset: {len(rows)} of {len(refusals)}, all are in the store's quarantine"
+        what = f"Rejected uploads: {len(rows)} of {len(refusals)}; all of them are in the store's quarantine"
         create_table_artifact(rows, key=artifact_key(name, "quarantine"), description=what)
     lines = remarks(installation.store, manifest)
     for line in lines:
         logger.info("%s", line)
     if lines:
         rows = [{"remark": line} for line in lines]
-        what = "What was refused, left out, changed or not used"
+        what = "Files that were rejected, left out, changed or not used"
         create_table_artifact(rows, key=artifact_key(name, "remarks"), description=what)
     text = (
         f"Dataset **{name}**, version `{manifest.version}`: {len(manifest.items)} pictures, {manifest.new} of them new."
@@ -47,7 +47,7 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
 
 @task(timeout_seconds=SHORT)
 def announce_dataset(manifest: Manifest) -> None:
-    """For each model that subscribes: decide by its policy whether the new pictures start a retrain; emit the event."""
+    """For each subscribed model: decide by its policy whether the new pictures start a retrain; emit the event."""
     installation = open_installation()
     for model in installation.subscribers(manifest.dataset):
         _announce(installation, model, manifest, again=False)
@@ -55,7 +55,7 @@ def announce_dataset(manifest: Manifest) -> None:
 
 @task(timeout_seconds=SHORT)
 def reconsider_datasets(request: MonitorRequest) -> None:
-    """Look again at the newest versions if their retrain was declined: what stood in the way may be over."""
+    """Reconsider the newest versions whose retrain was declined: the reason may no longer hold."""
     installation, model = open_model(request.model)
     for dataset in model.datasets:
         try:
@@ -68,7 +68,7 @@ def reconsider_datasets(request: MonitorRequest) -> None:
 def _announce(installation: Installation, model: ModelConfig, manifest: Manifest, again: bool) -> None:
     decision = decide_on_new_data(installation.store, model, manifest, again)
     if decision is None:
-        get_run_logger().info("model %s: nothing new about version %s", model.name, manifest.version)
+        get_run_logger().info("model %s: no new decision about version %s", model.name, manifest.version)
         return
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
     record_decision(installation.store, model.name, decision)

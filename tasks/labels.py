@@ -1,4 +1,4 @@
-"""Names and tags of flow runs: what a run is about can be read off the list of runs."""
+"""Names and tags of flow runs, so that the list of runs shows the model and the subject of each."""
 
 from contextlib import suppress
 
@@ -9,25 +9,28 @@ from prefect.client.schemas.objects import FlowRun
 from tasks.core.errors import DyeworksError
 from tasks.core.installation import open_installation
 
-STAGE = "retrain "  # begins the names of stages' runs, which prefect.yaml knows them by
+STAGE = "retrain "  # prefix of the names of stages' runs, which a trigger in prefect.yaml matches
 SHORT = 4  # digits of a key that are shown
-ABOUT = ("key", "training", "evaluation", "cause", "dataset", "release", "generation", "action")
+SUBJECTS = ("key", "training", "evaluation", "cause", "dataset", "release", "generation", "action")
 
 
 def label_run(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Hook of a run that begins: `train-lora adire 3f2a`, with the tag `model:adire`; a stage keeps its name."""
-    asked = flow_run.parameters.get("spec") or {}
-    spec: dict[str, object] = asked if isinstance(asked, dict) else dict(asked)
+    """`on_running` hook: the name `train-lora adire 3f2a` and the tag `model:adire`; a stage keeps its name."""
+    parameter = flow_run.parameters.get("spec") or {}
+    spec: dict[str, object] = parameter if isinstance(parameter, dict) else dict(parameter)
     model = str(spec.get("model") or "") or ("" if flow.name == "ingest-upload" else _only_model())
-    name = flow_run.name if flow_run.name.startswith(STAGE) else " ".join(filter(None, (flow.name, model, about(spec))))
+    own = " ".join(filter(None, (flow.name, model, subject(spec))))
+    name = flow_run.name if flow_run.name.startswith(STAGE) else own
     tags = sorted({*flow_run.tags, *([model_tag(model)] if model else [])})
     with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=name, tags=tags)
 
 
-def about(spec: dict[str, object]) -> str:
-    """What a request is about beside its model, in a word: a key's first digits, a cause, a dataset, a generation."""
-    found = next(((name, spec[name]) for name in ABOUT if isinstance(spec.get(name), str | int) and spec[name]), None)
+def subject(spec: dict[str, object]) -> str:
+    """The subject of a request beside its model: the first digits of a key, a cause, a dataset, a generation."""
+    found = next(
+        ((name, spec[name]) for name in SUBJECTS if isinstance(spec.get(name), str | int) and spec[name]), None
+    )
     if found is None:
         return ""
     name, value = found
@@ -35,7 +38,7 @@ def about(spec: dict[str, object]) -> str:
 
 
 def stage_name(model: str, stage: str, key: str, attempt: int) -> str:
-    """The name of a stage's run: `retrain adire: train-lora 3f2a`, from the second attempt on with its number."""
+    """The name of a stage's run: `retrain adire: train-lora 3f2a`, with its number from the second attempt on."""
     again = f" #{attempt}" if attempt > 1 else ""
     return f"{STAGE}{model}: {stage} {key[:SHORT]}{again}"
 

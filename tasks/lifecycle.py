@@ -1,9 +1,9 @@
-"""Beginning and end of life of releases."""
+"""Adoption and withdrawal of releases."""
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from tasks.context import artifact_key, everywhere, open_model
+from tasks.context import artifact_key, open_model, with_hub_token
 from tasks.core.config.requests import AdoptRequest, WithdrawRequest
 from tasks.core.errors import SettingError
 from tasks.core.lifecycle.adopt import adopt
@@ -16,7 +16,7 @@ from tasks.timeouts import LONG
 
 @task(timeout_seconds=LONG)
 def adopt_release(request: AdoptRequest) -> Entry:
-    """Make a LoRA of the store generation 1."""
+    """Record a LoRA in the store as generation 1."""
     installation, model = open_model(request.model)
     entry = adopt(installation, model, request)
     text = f"Release `{entry.release}` of {request.source} is generation {entry.generation}: {entry.reason}"
@@ -26,14 +26,14 @@ def adopt_release(request: AdoptRequest) -> Entry:
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def withdraw_generation(request: WithdrawRequest) -> Withdrawn:
-    """Take a release back for good, wherever it is; places that could not be reached are listed."""
+    """Withdraw a release permanently from every target; targets that could not be reached are listed."""
     model, found = open_model(request.model)[1], _withdraw(request)
     done = found.withdrawal
     get_run_logger().info("release %s is withdrawn by %s: %s", done.release, done.actor, done.reason)
-    weights = "Its weights are deleted." if request.delete_weights else "Its weights are kept."
+    weights = "Its weights are deleted." if request.delete_weights else "Its weights are not deleted."
     text = f"Release `{done.release}` is withdrawn by {done.actor}: {done.reason}. {weights}"
     for place in found.pending:
-        get_run_logger().warning("not withdrawn there yet: %s", place)
+        get_run_logger().warning("withdrawal pending: %s", place)
         text += f"\n\nNot withdrawn there yet, reconcile-champion goes on with it: {place}"
     create_markdown_artifact(
         text, key=artifact_key(model.name, "withdrawal"), description="The release that was withdrawn"
@@ -42,10 +42,10 @@ def withdraw_generation(request: WithdrawRequest) -> Withdrawn:
 
 
 def _withdraw(request: WithdrawRequest) -> Withdrawn:
-    """Withdraw it; without the Hub's token there, and at the Hub later."""
+    """Withdraw it; without the Hub's token the Hub is left pending."""
     found = list[Withdrawn]()
     try:
-        everywhere(request.model, lambda installation, model: found.append(withdraw(installation, model, request)))
+        with_hub_token(request.model, lambda installation, model: found.append(withdraw(installation, model, request)))
     except SettingError as error:
         if not found:
             raise
@@ -54,7 +54,7 @@ def _withdraw(request: WithdrawRequest) -> Withdrawn:
 
 
 def notify_withdrawal(request: WithdrawRequest, found: Withdrawn) -> None:
-    """Notify people, with what is served in its place, and where it is not withdrawn yet."""
+    """Send a notification with the generation served instead and the targets where the withdrawal is pending."""
     installation, model = open_model(request.model)
     done, entry = found.withdrawal, champion(installation.store, model.name)
     instead = entry.generation if entry and entry.abandons == done.release else 0

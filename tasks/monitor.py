@@ -28,20 +28,20 @@ BATCH = 1024  # prompts that one mapped task embeds
 
 @task(timeout_seconds=SHORT)
 def flush_outbox() -> None:
-    """Send events that an earlier run could not send; those that still are not taken keep no check from being made."""
+    """Send the pending events of earlier runs; a failed delivery does not stop the check."""
     if sent := announce(open_installation().store):
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
 @lru_cache(maxsize=4)
 def _clip(model: ModelConfig, device: str) -> Clip:
-    """One for a model and process: loading it takes seconds."""
+    """One instance for each model and process: loading takes seconds."""
     return Clip(model, device)
 
 
 @task(timeout_seconds=LONG, cache_policy=NO_CACHE)
 def open_check(request: MonitorRequest) -> DriftCheck:
-    """The check of this run, which all further steps share: its window is read once."""
+    """The check of this run, shared by all later tasks, so that its window is read once."""
     installation, model = open_model(request.model)
     spec = request.monitor or model.preset.monitor
     return DriftCheck(installation, model, spec, _clip(model, installation.settings.device))
@@ -49,7 +49,7 @@ def open_check(request: MonitorRequest) -> DriftCheck:
 
 @task(timeout_seconds=LONG, cache_policy=NO_CACHE)
 def find_new_prompts(check: DriftCheck) -> list[list[str]]:
-    """The prompts that the check needs and that were never embedded, in batches."""
+    """The prompts that the check needs and that have no cached embedding, in batches."""
     texts = check.new_prompts()
     get_run_logger().info("%d prompts are new and will be embedded", len(texts))
     return [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
@@ -57,7 +57,7 @@ def find_new_prompts(check: DriftCheck) -> list[list[str]]:
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def embed_prompts(texts: list[str], model: ModelConfig) -> int:
-    """Embed a batch and store it, on whatever machine this runs; how many there were."""
+    """Embed a batch and store it, on this machine or a Dask worker; returns the number of prompts."""
     installation = open_installation()
     clip = _clip(model, installation.settings.device)
     EmbeddingCache(installation.store, clip.hash, installation.settings.cache).embed(texts, clip.encode_texts)
@@ -80,7 +80,7 @@ def check_drift(check: DriftCheck) -> DriftRecord:
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG, cache_policy=NO_CACHE)
 def report_drift(check: DriftCheck, record: DriftRecord, decision: RetrainDecision) -> None:
-    """Write the pages and metrics of a check, and show its plots on the run's page."""
+    """Write the pages and metrics of a check, and create artifacts of its plots."""
     write_metrics(check, record)
     for key in write_pages(check, record, decision):
         get_run_logger().info("%s/%s", check.store.url, key)

@@ -1,4 +1,4 @@
-"""How a retrain ended: recorded by itself, or by whoever finds that its run has ended without."""
+"""Outcomes of retrains: recorded by the run itself, or by reconcile for a run that ended without one."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,13 +20,13 @@ from tasks.core.registry.results import PromotionResult
 from tasks.core.retraining.decisions import Outcome, RetrainDecision, make_decision, read_decisions, record_decision
 from tasks.timeouts import SHORT
 
-NEWEST = 200  # runs among which those of a decision are looked for
-GRACE = timedelta(minutes=10)  # in which a crashed run is started again
+NEWEST = 200  # runs that are searched for those of a decision
+GRACE = timedelta(minutes=10)  # within which a crashed run is restarted
 
 
 @task(timeout_seconds=SHORT)
 def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, promotion: PromotionResult) -> None:
-    """Keep how the retrain with this training's key ended, and what it took: the policy looks at both."""
+    """Record the outcome and the costs of the retrain with this training's key: the policy uses both."""
     verdict, reason = promotion.decision.verdict, promotion.decision.reason
     outcome: Outcome = "promote" if verdict == "promote" else "keep"
     decision = _record(request, outcome, reason, training.version, promotion.generation, key)
@@ -35,14 +35,14 @@ def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, pr
 
 
 def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Keep that a retrain failed, so that it no longer counts as in flight."""
+    """Record that a retrain failed, so that it no longer counts as in flight."""
     request = _request(flow_run)
     _record(request, "failed", state.message or "no message", "", 0, _training_key(request))
 
 
 def _training_key(request: RetrainRequest) -> str:
-    """The key of what it would train; empty when that is unknown, which may be why it failed."""
-    from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile does not wait for torch
+    """The key of its training; empty when it cannot be resolved, which may be why the retrain failed."""
+    from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile need not load torch
     from tasks.retrain import training_of  # noqa: PLC0415
 
     try:
@@ -54,7 +54,7 @@ def _training_key(request: RetrainRequest) -> str:
 def _record(
     request: RetrainRequest, outcome: Outcome, reason: str, version: str, generation: int, training: str
 ) -> RetrainDecision:
-    from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile does not wait for torch
+    from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile need not load torch
 
     installation, model = open_model(request.model)
     store = installation.store
@@ -76,22 +76,22 @@ def _record(
 
 
 def record_cancellation(request: RetrainRequest, stopped: StageCancelled) -> State[None]:
-    """Keep that a person has ended a retrain; the state that it ends in, which nothing starts again."""
+    """Record that a retrain was cancelled; returns its final state, which no automation restarts."""
     _record(request, "cancelled", str(stopped), "", 0, _training_key(request))
     return Cancelled(message=str(stopped))
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=SHORT)
 def close_retrains(request: ReconcileRequest) -> None:
-    """Record how retrains ended whose run is over without an outcome: cancelled, or cut off for good."""
+    """Record the outcome of retrains whose run ended without one: cancelled, or crashed and not restarted."""
     installation, model = open_model(request.model)
-    runs = _runs() if (waiting := list(_without_outcome(read_decisions(installation.store, model.name)))) else []
-    for decision in waiting:
-        mine = [run for run in runs if _request(run).decision == decision.id]
-        if mine and (found := _ended(mine)):
+    runs = _runs() if (pending := list(_without_outcome(read_decisions(installation.store, model.name)))) else []
+    for decision in pending:
+        own_runs = [run for run in runs if _request(run).decision == decision.id]
+        if own_runs and (found := _ended(own_runs)):
             outcome, reason = found
-            asked = _request(mine[0])
-            _record(asked, outcome, reason, "", 0, _training_key(asked))
+            request_of_run = _request(own_runs[0])
+            _record(request_of_run, outcome, reason, "", 0, _training_key(request_of_run))
             get_run_logger().warning("retrain %s: %s (%s)", decision.id, outcome, reason)
 
 
@@ -101,7 +101,7 @@ def _without_outcome(history: list[RetrainDecision]) -> Iterator[RetrainDecision
 
 
 def _runs() -> list[FlowRun]:
-    """The newest runs of retrains, the newest first."""
+    """The newest flow runs of retrain-model, newest first."""
     chosen = DeploymentFilter(name=DeploymentFilterName(any_=["retrain-model"]))
     with get_client(sync_client=True) as client:
         order = FlowRunSort.EXPECTED_START_TIME_DESC
@@ -109,7 +109,7 @@ def _runs() -> list[FlowRun]:
 
 
 def _request(run: FlowRun) -> RetrainRequest:
-    """What a run was asked for; the defaults where it was created with something else."""
+    """The request of a run; the defaults where its parameters are invalid."""
     try:
         return RetrainRequest.model_validate(run.parameters.get("spec") or {})
     except ValidationError:
@@ -117,7 +117,7 @@ def _request(run: FlowRun) -> RetrainRequest:
 
 
 def _ended(runs: list[FlowRun]) -> tuple[Outcome, str] | None:
-    """The outcome that the runs of a decision leave, the newest first; None while one may still have its own."""
+    """The outcome implied by the runs of a decision, newest first; None while one may still record its own."""
     states = [run.state for run in runs]
     newest = states[0]
     if newest is None or not all(state and state.is_final() for state in states) or newest.is_completed():
@@ -125,4 +125,4 @@ def _ended(runs: list[FlowRun]) -> tuple[Outcome, str] | None:
     if newest.is_crashed() and newest.timestamp + GRACE > datetime.now(UTC):
         return None
     outcome: Outcome = "cancelled" if newest.is_cancelled() else "failed"
-    return outcome, newest.message or f"its run is {newest.name}, and nothing goes on with it"
+    return outcome, newest.message or f"its run is {newest.name} and is not restarted"

@@ -27,8 +27,8 @@ def gate_and_promote(request: PromoteRequest) -> PromotionResult:
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def show_decision(result: PromotionResult, request: PromoteRequest) -> None:
-    """Keep the decision's document, and put it on the run's page with the picture grids."""
-    from tasks.core.reporting.gate_page import write_document  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+    """Store the decision document, and create artifacts of it and of the picture grids."""
+    from tasks.core.reporting.gate_page import write_document  # noqa: PLC0415  late: a roll-back need not load mlflow
 
     installation, model = open_model(result.model)
     document = write_document(installation, model, request, result)
@@ -51,14 +51,14 @@ def announce_promotion(result: PromotionResult) -> None:
         announce(open_installation().store, event)
 
 
-def enter_roll_back(request: RollBackRequest) -> Entry:
-    """Append the roll-back to the ledger; tried again, it goes back once."""
-    return append_roll_back(name_what_it_leaves(request))
+def record_roll_back(request: RollBackRequest) -> Entry:
+    """Append the roll-back to the ledger; idempotent when a task is retried."""
+    return append_roll_back(resolve_roll_back(request))
 
 
 @task(retries=2, retry_delay_seconds=[2, 5], timeout_seconds=SHORT)
-def name_what_it_leaves(request: RollBackRequest) -> RollBackRequest:
-    """Say which generation is left, where nothing is said of it, so that the next step can be repeated."""
+def resolve_roll_back(request: RollBackRequest) -> RollBackRequest:
+    """Fill in the generation to roll back from if none is given, so that the next task can be retried."""
     return repeatable(*open_model(request.model), request)
 
 
@@ -75,8 +75,8 @@ def append_roll_back(request: RollBackRequest) -> Entry:
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)
 def project_ledger(request: ModelRequest) -> None:
-    """Bring MLflow's versions and aliases in line with the ledger."""
-    from tasks.core.publishing.mlflow_registry import sync_mlflow_registry  # noqa: PLC0415  late: a roll-back does not wait for mlflow
+    """Update MLflow's model versions and aliases to match the ledger."""
+    from tasks.core.publishing.mlflow_registry import sync_mlflow_registry  # noqa: PLC0415  late: a roll-back need not load mlflow
 
     for change in sync_mlflow_registry(*open_model(request.model)):
         get_run_logger().info("%s", change)

@@ -1,8 +1,8 @@
-"""Putting right what follows from the ledger."""
+"""Reconciliation of everything derived from the ledger."""
 
 from prefect import get_run_logger, task
 
-from tasks.context import everywhere
+from tasks.context import with_hub_token
 from tasks.core.config.requests import ModelRequest
 from tasks.core.errors import ReconcileFailed
 from tasks.core.lifecycle.reconcile import reconcile
@@ -11,9 +11,9 @@ from tasks.timeouts import LONG
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
 def reconcile_projections(request: ModelRequest) -> tuple[str, ...]:
-    """Bring every projection in line with the ledger, and log what was not."""
+    """Update every projection to match the ledger, and log the changes."""
     try:
-        changes = everywhere(request.model, reconcile)
+        changes = with_hub_token(request.model, reconcile)
     except ReconcileFailed as error:
         _log(error.changes)
         raise

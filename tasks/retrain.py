@@ -1,4 +1,4 @@
-"""The parent of a retrain: the requests of its stages."""
+"""The parent run of a retrain: the requests of its stages."""
 
 from prefect import get_run_logger, task
 
@@ -22,12 +22,12 @@ from tasks.core.training.plan import plan_training
 from tasks.stages import run_stage
 from tasks.timeouts import SHORT
 
-ROUNDS = 3  # champions that a challenger is compared with at most
+ROUNDS = 3  # maximum number of champions that a challenger is compared with
 
 
 @task(timeout_seconds=SHORT)
 def is_done(request: RetrainRequest) -> bool:
-    """Whether the decision behind this run has its outcome: its event was sent twice."""
+    """Whether the decision behind this run already has an outcome, as when its event was delivered twice."""
     installation, model = open_model(request.model)
     ended = {d.outcome_of for d in read_decisions(installation.store, model.name)}
     return bool(request.decision) and request.decision in ended
@@ -36,14 +36,14 @@ def is_done(request: RetrainRequest) -> bool:
 @task(timeout_seconds=SHORT)
 def request_training(request: RetrainRequest) -> TrainRequest:
     """The newest dataset version, weighted by the demand that the drift report found; resolved, with its key."""
-    asked = training_of(request)
-    plan = plan_training(*open_model(asked.model), asked)
+    training = training_of(request)
+    plan = plan_training(*open_model(training.model), training)
     get_run_logger().info("retrain (%s): dataset version %s, training %s", request.cause, plan.version, plan.key)
-    return asked.model_copy(update={"key": plan.key})
+    return training.model_copy(update={"key": plan.key})
 
 
 def training_of(request: RetrainRequest) -> TrainRequest:
-    """What a retrain trains now: nothing is left for the stage to resolve."""
+    """The training of a retrain, fully resolved: the stage resolves nothing itself."""
     installation, model = open_model(request.model)
     store = installation.store
     manifest = load_manifest(store, request.dataset or model.dataset)
@@ -53,21 +53,21 @@ def training_of(request: RetrainRequest) -> TrainRequest:
         dataset=manifest.dataset,
         version=manifest.version,
         demand=read_document(store, DriftRecord, request.report).fresh if request.report else (),
-        base=base if is_hub_name(base) else "",  # one of the Hub is then the same commit for all
+        base=base if is_hub_name(base) else "",  # pins a Hub model to one commit for all stages
         train=model.preset.train,
     )
 
 
 def train_stage(training: TrainRequest) -> str:
-    """Run the training; its key."""
+    """Run the training; returns its key."""
     run_stage("train-lora", training, training.key)
     return training.key
 
 
-def compete(request: RetrainRequest, training: TrainRequest, key: str) -> PromotionResult:
-    """Run evaluation and gate; against the new champion where another was crowned, or rolled back to, meanwhile.
+def evaluate_and_promote(request: RetrainRequest, training: TrainRequest, key: str) -> PromotionResult:
+    """Run evaluation and gate; repeated against the new champion if it changed in the meantime.
 
-    A training that was withdrawn is kept out without an evaluation.
+    A withdrawn training is rejected without an evaluation.
     """
     installation, model = open_model(request.model)
     for _ in range(ROUNDS):
@@ -75,15 +75,15 @@ def compete(request: RetrainRequest, training: TrainRequest, key: str) -> Promot
         try:
             return promote_stage(model, evaluate_stage(request, training, key))
         except ReleaseWithdrawn as withdrawn:
-            return _kept_out(model.name, str(withdrawn))
+            return _rejected(model.name, str(withdrawn))
         except StageFailed as failure:
             if history(installation.store, model.name) == entries:
                 raise
-            get_run_logger().warning("%s; the champion has changed: evaluated again", failure)
+            get_run_logger().warning("%s; the champion has changed: evaluating again", failure)
     raise StageFailed("promote-champion", "", f"the champion has changed {ROUNDS} times")
 
 
-def _kept_out(model: str, reason: str) -> PromotionResult:
+def _rejected(model: str, reason: str) -> PromotionResult:
     decision = GateDecision(verdict="keep", reason=reason, checks=(refused(reason),))
     return PromotionResult(
         key="", model=model, finished=clock.now(), evaluation="", decision=decision, generation=0, release=""
@@ -91,11 +91,11 @@ def _kept_out(model: str, reason: str) -> PromotionResult:
 
 
 def evaluate_stage(request: RetrainRequest, training: TrainRequest, key: str) -> str:
-    """Run the evaluation, on the drifted prompts too; its key. What won already is not evaluated again."""
+    """Run the evaluation, also on the drifted prompts; returns its key. A promoted training is not evaluated again."""
     installation, model = open_model(request.model)
     if won := won_with(installation, model, key):
         return won
-    asked = EvaluateRequest(
+    evaluation = EvaluateRequest(
         model=model.name,
         training=key,
         drifted=training.demand,
@@ -103,21 +103,21 @@ def evaluate_stage(request: RetrainRequest, training: TrainRequest, key: str) ->
         evaluation=model.preset.evaluation,
         gate=model.preset.gate,
     )
-    plan = plan_evaluation(installation, model, asked)
-    run_stage("evaluate-challenger", asked.model_copy(update={"key": plan.key}), plan.key)
+    plan = plan_evaluation(installation, model, evaluation)
+    run_stage("evaluate-challenger", evaluation.model_copy(update={"key": plan.key}), plan.key)
     return plan.key
 
 
 def promote_stage(model: ModelConfig, evaluation: str) -> PromotionResult:
     """Run gate and promotion."""
-    asked = PromoteRequest(model=model.name, evaluation=evaluation, gate=model.preset.gate)
-    key = promotion_key(asked, model.preset.gate, evaluation)
-    run_stage("promote-champion", asked.model_copy(update={"key": key}), key)
+    request = PromoteRequest(model=model.name, evaluation=evaluation, gate=model.preset.gate)
+    key = promotion_key(request, model.preset.gate, evaluation)
+    run_stage("promote-champion", request.model_copy(update={"key": key}), key)
     return get_result(open_installation().store, model.name, PromotionResult, key)
 
 
 def publish_stage(promotion: PromotionResult) -> None:
-    """Run the publication of what was promoted; nothing when the champion was kept."""
+    """Run the publication of the promoted generation; nothing when the champion was kept."""
     if promotion.generation:
         request = PublishRequest(model=promotion.model, generation=promotion.generation)
         run_stage("publish-champion", request, publication_key(promotion.model, promotion.generation))

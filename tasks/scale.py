@@ -1,4 +1,4 @@
-"""Where mapped tasks run: on this machine, or on a Dask cluster."""
+"""The task runner of mapped tasks: this machine, or a Dask cluster."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from tasks.core.errors import SettingError
 
 
 def task_runner() -> TaskRunner[Any]:
-    """One task after the other in this process, or wherever the scheduler that `DYEWORKS_DASK` names puts them.
+    """Runs tasks one after another in this process, or on the Dask scheduler that `DYEWORKS_DASK` names.
 
     Raises:
-        SettingError: the setting is there, and prefect-dask is not.
+        SettingError: the variable is set, but prefect-dask is not installed.
     """
     address = Settings().dask
     if not address:

@@ -13,25 +13,25 @@ from tasks.core.errors import StageCancelled, StageFailed
 from tasks.labels import model_tag, stage_name
 from tasks.timeouts import STAGE
 
-MOST = 100  # attempts at the same stage, of all retrains together
-OWN, FAILURES = 4, 2  # new attempts of one retrain that may end badly, and those of them that may fail, not crash
+MOST = 100  # attempts of one stage, over all retrains
+OWN, FAILURES = 4, 2  # new attempts of one retrain that may fail or crash, and those that may fail
 
 
 @task(task_run_name="{name}", timeout_seconds=STAGE)
 def run_stage(name: str, spec: ModelRequest, key: str) -> None:
     """Run a stage's deployment to its end.
 
-    The idempotency key is the stage's key and an attempt: an earlier attempt that is still running is
-    joined, one that completed is taken as it is, one that failed or crashed is followed by the next. One that is
-    cancelled meanwhile is the end; one that was cancelled in an earlier retrain is followed by the next.
+    The idempotency key is the stage's key and the number of the attempt: a running attempt is joined, the result of a
+    completed one is used, and after a failed or crashed one the next is started. If the run is cancelled now, the
+    retrain ends; after one that was cancelled in an earlier retrain the next is started.
 
     Raises:
         StageFailed: too many new attempts did not complete.
-        StageCancelled: a person does not want it.
+        StageCancelled: the stage was cancelled.
     """
     logger = get_run_logger()
     attempts = [f"{name}-{key}-{number}" for number in range(1, MOST + 1)]
-    made, failed = _made(attempts), list[bool]()
+    existing, failed = _existing(attempts), list[bool]()
     message, run_id = "all attempts are used up", ""
     for number, attempt in enumerate(attempts, 1):
         run = cast(
@@ -39,7 +39,7 @@ def run_stage(name: str, spec: ModelRequest, key: str) -> None:
             run_deployment(
                 f"{name}/{name}",
                 parameters={"spec": spec.model_dump(mode="json")},
-                flow_run_name=stage_name(spec.model, name, key, number),  # by which automations know it
+                flow_run_name=stage_name(spec.model, name, key, number),  # automations match the name
                 idempotency_key=attempt,
                 tags=[model_tag(spec.model)],
                 poll_interval=1,
@@ -48,19 +48,19 @@ def run_stage(name: str, spec: ModelRequest, key: str) -> None:
         run_id = str(run.id)
         if run.state is not None and run.state.is_completed():
             return
-        if run.state is not None and run.state.is_cancelled() and not made.get(attempt):
+        if run.state is not None and run.state.is_cancelled() and not existing.get(attempt):
             raise StageCancelled(name, run_id)
         message = (run.state.message if run.state else None) or "no message"
         logger.warning("%s: %s", attempt, message)
-        if attempt not in made:
+        if attempt not in existing:
             failed.append(run.state is not None and run.state.is_failed())
         if len(failed) == OWN or sum(failed) == FAILURES:
             break
     raise StageFailed(name, run_id, message)
 
 
-def _made(attempts: list[str]) -> dict[str, bool]:
-    """Whether they have ended, of those attempts that exist."""
+def _existing(attempts: list[str]) -> dict[str, bool]:
+    """The attempts that exist, and whether each has ended."""
     chosen = FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=attempts))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=chosen, limit=MOST)

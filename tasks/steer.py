@@ -1,4 +1,4 @@
-"""An operator's word about retraining."""
+"""An operator pauses or resumes retraining."""
 
 from prefect import get_run_logger, task
 
@@ -11,10 +11,10 @@ from tasks.timeouts import SHORT
 
 @task(timeout_seconds=SHORT)
 def steer(request: SteerRequest) -> RetrainDecision:
-    """Record it among the decisions."""
+    """Record the request among the decisions."""
     installation, model = open_model(request.model)
-    word = f"{request.actor}: {request.reason}"
-    decision = make_decision("operator", clock.now(), (request.action, word), request.action)
+    reason = f"{request.actor}: {request.reason}"
+    decision = make_decision("operator", clock.now(), (request.action, reason), request.action)
     record_decision(installation.store, model.name, decision)
     get_run_logger().info("%s by %s: %s", request.action, request.actor, request.reason)
     return decision

@@ -22,7 +22,7 @@ LOG_SECONDS = 30.0  # between two lines of the log
 
 
 class _Progress:
-    """Shows the course of a training on the run's page and in its log; a server that is away is reported at the end."""
+    """Reports the progress of a training as an artifact and in the log; server errors are reported at the end."""
 
     def __init__(self, key: str, steps: int) -> None:
         self.key, self.steps = key, steps
@@ -46,13 +46,13 @@ class _Progress:
             if self.artifact:
                 update_progress_artifact(self.artifact, share, description=text)
             else:
-                made = create_progress_artifact(share, key=self.key, description=text)
-                self.artifact = made if isinstance(made, UUID) else None
+                created = create_progress_artifact(share, key=self.key, description=text)
+                self.artifact = created if isinstance(created, UUID) else None
             self.fault = ""
         except Terminated:
             raise
-        except Exception as error:  # the boundary to a service, which is no part of the training
-            self.fault = f"the run's page does not show the end of the training ({type(error).__name__}: {error})"
+        except Exception as error:  # boundary to a service: training must not fail with it
+            self.fault = f"the progress artifact is incomplete ({type(error).__name__}: {error})"
 
     def samples(self, step: int, pictures: list[Image.Image]) -> None:
         self.logger.info("step %d: %d sample pictures are in MLflow", step, len(pictures))
@@ -74,7 +74,7 @@ def plan_train(request: TrainRequest) -> TrainPlan:
 
 @task(timeout_seconds=TRAINING)
 def run_training(plan: TrainPlan) -> TrainResult:
-    """Train, or find the result of the same plan; when the process is told to end, there is a checkpoint first."""
+    """Train, or return the stored result of the same plan; SIGTERM writes a checkpoint first."""
     installation, model = open_model(plan.model)
     progress = _Progress(artifact_key(plan.model, "training-progress"), plan.spec.steps)
     result = interruptible(lambda: train(installation, model, plan, progress))
@@ -90,7 +90,7 @@ def run_training(plan: TrainPlan) -> TrainResult:
 
 @task(timeout_seconds=LONG)
 def forecast_training(plan: TrainPlan) -> Forecast:
-    """Do a few real steps, and tell what the whole would be."""
+    """Run a few real steps, and estimate the whole training."""
     found = forecast(*open_model(plan.model), plan)
     create_markdown_artifact(
         "\n".join(f"- {line}" for line in lines(found)), key=artifact_key(plan.model, "training-forecast")

@@ -1,4 +1,4 @@
-"""The command `dyeworks`: its groups, and the edge at which an error becomes one line and an exit code."""
+"""The command `dyeworks`: its groups, and the mapping of errors to one line and an exit code."""
 
 import signal
 import sys
@@ -56,7 +56,7 @@ def options(
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
+    """Run a command; returns its exit code."""
     try:
         app(arguments, prog_name="dyeworks")
     except SystemExit as ended:
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"settings: {explain(error, Settings)}")
     except Terminated as error:
         return _fail(str(error), 128 + signal.SIGTERM)
-    except ServiceFailed as error:  # in several lines: it ends with those of the service's log
+    except ServiceFailed as error:  # several lines: it contains the end of the service's log
         print(f"dyeworks: {str(error).rstrip()}", file=sys.stderr)
         return 1
     except (DyeworksError, OSError) as error:

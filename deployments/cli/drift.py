@@ -1,4 +1,4 @@
-"""`dyeworks drift`: what an operator can do about the drift monitor. Needs no Prefect server."""
+"""`dyeworks drift`: operator commands for the drift monitor. Needs no Prefect server."""
 
 from pathlib import Path
 from typing import Annotated
@@ -84,7 +84,7 @@ def refit_reference(model: Model = "") -> None:
 def import_prompts(file: Annotated[Path, typer.Argument(metavar="FILE")], model: Model = "") -> None:
     """Import a history of prompts into the prompt log.
 
-    FILE holds JSON lines with prompt, time and, if at all possible, session.
+    FILE contains JSON lines with prompt, time and, if possible, session.
     """
     name = str(file)
     try:

@@ -22,9 +22,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 @app.command("apply")
 def apply(files: Files) -> None:
-    """Put configurations in force.
+    """Apply configurations.
 
-    Every version is kept; the same configuration again changes nothing.
+    Every version is stored; an unchanged configuration has no effect.
     """
     models = [read_model(file) for file in expanded(files)]
     store = open_installation().store
@@ -36,7 +36,7 @@ def apply(files: Files) -> None:
 def check(files: Files) -> None:
     """Check files without a store.
 
-    Every fault of every file is listed.
+    All faults of all files are listed.
     """
     faults = 0
     for file in expanded(files):
@@ -84,18 +84,18 @@ def history(name: Name) -> None:
 
 
 def expanded(files: list[Path]) -> list[Path]:
-    """The files, and the YAML files of folders; raises SettingError for a folder without any."""
+    """The files, and the YAML files in folders; raises SettingError for a folder without any."""
     found = list[Path]()
     for path in files:
         inside = sorted([*path.glob("*.yaml"), *path.glob("*.yml")]) if path.is_dir() else [path]
         if not inside:
-            raise SettingError(str(path), "holds no YAML file")
+            raise SettingError(str(path), "contains no YAML file")
         found += inside
     return found
 
 
 def applied(store: Store, model: ModelConfig) -> str:
-    """Apply a configuration; in words what that changed."""
+    """Apply a configuration; returns a description of the changes."""
     before = configuration(store, model.name) if model.name in model_names(store) else None
     now = apply_config(store, model)
     if before is None:

@@ -1,4 +1,4 @@
-"""`dyeworks replay`: past drift checks, decided again by another policy or other thresholds."""
+"""`dyeworks replay`: replay past drift checks with another policy or other thresholds."""
 
 import json
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ ROW = "{:<17}{:<18}{:>7}  {:<10}{:<10}{}"
 
 def replay(
     policy_file: Annotated[str, typer.Option("--policy", metavar="FILE", help="Preset with another policy.")] = "",
-    days: Annotated[float | None, typer.Option("--days", help="Only the checks of the last so many days.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also checks at which nothing was to be decided.")] = False,
+    days: Annotated[float | None, typer.Option("--days", help="Only checks of the last N days.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Include checks without a decision.")] = False,
     as_json: AsJson = False,
     model: Model = "",
 ) -> None:
-    """Decide past drift checks again, by another policy.
+    """Replay past drift checks with another policy.
 
-    Shows what another policy, or other thresholds, would have started. FILE is a preset of which `policy` and the
-    thresholds under `monitor.drift` are read; what it does not name stays as the model's preset has it.
+    Shows which retrains another policy, or other thresholds, would have started. FILE is a preset of which `policy` and
+    the thresholds under `monitor.drift` are read; other fields are those of the model's preset.
     """
     installation = open_installation()
     checks = replayed(installation, installation.model(model), policy_file, days)
@@ -57,7 +57,7 @@ def replayed(installation: Installation, model: ModelConfig, name: str, days: fl
 
 
 def asked(now: Preset, name: str) -> tuple[PolicySpec, DriftSpec | None]:
-    """The preset in force with what the named one says otherwise; no DriftSpec when that says nothing of drift."""
+    """The preset in force with the overrides of the named one; no DriftSpec if that has no drift fields."""
     if not name:
         return now.policy, None
     given = load_preset(name)
@@ -75,7 +75,7 @@ def asked(now: Preset, name: str) -> tuple[PolicySpec, DriftSpec | None]:
 
 
 def as_table(reruns: Sequence[ReplayedCheck], everything: bool) -> str:
-    """A line for each check at which something was decided, and a summary."""
+    """A line for each check with a decision, and a summary."""
     shown = [r for r in reruns if everything or {r.now.action, _then(r)} - {"none", ""}]
     lines = [ROW.format("time (UTC)", "verdict", "psi", "then", "dry run", "reason")] if shown else []
     return "\n".join([*lines, *(_line(rerun) for rerun in shown), *_summary(reruns, len(reruns) - len(shown))])

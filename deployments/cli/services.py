@@ -1,4 +1,4 @@
-"""`dyeworks demo|up|down|serve|bootstrap|outbox`: services of one machine, and what deployments need."""
+"""`dyeworks demo|up|down|serve|bootstrap|outbox`: services on one machine, and the setup of deployments."""
 
 import signal
 import sys
@@ -14,31 +14,29 @@ from tasks.core.errors import SettingError
 
 HOME = Path("build/up")
 EXAMPLES = ROOT / "infra" / "models"
-Home = Annotated[Path, typer.Option("--home", help="Folder for all that the services write.")]
+Home = Annotated[Path, typer.Option("--home", help="Folder for all files of the services.")]
 Applied = Annotated[Path | None, typer.Option("--models", help="Model's YAML file, or folder of them, to apply first.")]
-outbox = typer.Typer(no_args_is_help=True, help="Events that wait for the Prefect server.")
+outbox = typer.Typer(no_args_is_help=True, help="Events queued for the Prefect server.")
 
 
 class Service(StrEnum):
-    """What can be served to the public."""
+    """The public services."""
 
     STOREFRONT = "storefront"
     WEBHOOK = "webhook"
 
 
 def demo(
-    data: Annotated[
-        Path | None, typer.Option("--data", help="A folder of pictures, in place of the demo's own.")
-    ] = None,
-    folder: Annotated[Path, typer.Option("--folder", help="Folder for all that this writes.")] = Path("build/demo"),
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of pictures instead of the demo's own.")] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="Folder for all output.")] = Path("build/demo"),
     model: Annotated[Path, typer.Option("--model", help="YAML file of the model.", show_default="example")] = EXAMPLES
     / "adire.yaml",
-    scale: Annotated[Path | None, typer.Option("--scale", help="JSON with other numbers, for tests.")] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget an earlier demo that was cut off.")] = False,
+    scale: Annotated[Path | None, typer.Option("--scale", help="JSON file with another scale, for tests.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Discard an interrupted demo.")] = False,
 ) -> None:
-    """Run the whole ring once on this machine.
+    """Run the whole pipeline once on this machine.
 
-    Killed at any moment and started again, it resumes.
+    An interrupted demo resumes when started again.
     """
     from deployments.demo.play import play_demo
 
@@ -71,7 +69,7 @@ def up(home: Home = HOME, models: Applied = None, model: Model = "") -> None:
         print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
         print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
         print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
-        print(f"{stack.wait_end()} has ended, so the others are stopped; logs in {stack.home}/logs")
+        print(f"{stack.wait_end()} has exited, so the others are stopped; logs in {stack.home}/logs")
     except KeyboardInterrupt:
         pass
     finally:
@@ -79,7 +77,7 @@ def up(home: Home = HOME, models: Applied = None, model: Model = "") -> None:
 
 
 def down(home: Home = HOME) -> None:
-    """Stop what an earlier `dyeworks up` has left running."""
+    """Stop processes left by an earlier `dyeworks up`."""
     from deployments.stack import stop_leftovers
 
     stopped = stop_leftovers(home) if home.exists() else []
@@ -94,7 +92,7 @@ def serve(
 ) -> None:
     """Run the storefront or the webhook as a public process.
 
-    It refuses to listen beyond loopback with a default or short secret. --model is the storefront's.
+    Refuses to listen beyond loopback with a default or short secret. --model applies to the storefront.
     """
     from deployments.serve import serve_until_signal
 
@@ -106,8 +104,7 @@ def serve(
 def bootstrap(models: Applied = None) -> None:
     """Create what the deployments need on the Prefect server.
 
-    That is work pools, limits, automations and variables; run it before `prefect deploy --all`. Again it changes
-    nothing but what is not as it must be.
+    Creates work pools, limits, automations and variables; run it before `prefect deploy --all`. It is idempotent.
     """
     from deployments.bootstrap import bootstrap as create
     from deployments.cli.models import applied, expanded
@@ -122,11 +119,11 @@ def bootstrap(models: Applied = None) -> None:
 
 @outbox.command("resend")
 def resend(
-    count: Annotated[int, typer.Option("--count", min=0, help="Newest sent events that are sent once more.")] = 3,
+    count: Annotated[int, typer.Option("--count", min=0, help="Number of newest sent events to send again.")] = 3,
 ) -> None:
-    """Send events that wait, and the newest sent ones once more.
+    """Send queued events, and the newest sent ones again.
 
-    A Prefect server that was killed may have lost those that it had just taken.
+    A Prefect server that was killed may have lost the events that it had just accepted.
     """
     from tasks.core.installation import open_installation
     from tasks.core.outbox import replay, send_all
@@ -139,4 +136,4 @@ def resend(
 
 @outbox.callback()
 def group() -> None:
-    """Events that wait for the Prefect server."""
+    """Events queued for the Prefect server."""

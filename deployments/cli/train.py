@@ -1,4 +1,4 @@
-"""`dyeworks train`: a LoRA of a folder of pictures, with no server, by the code of the deployment."""
+"""`dyeworks train`: train a LoRA on a folder of pictures, without a server, with the code of the deployment."""
 
 import sys
 from pathlib import Path
@@ -9,19 +9,17 @@ import typer
 
 def train(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="Preset, by its name or YAML file, or a model's file.")],
-    data: Annotated[
-        Path, typer.Option("--data", help="Folder of pictures, with captions beside them if there are any.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for all that this writes.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be trained, and how long.")] = False,
+    data: Annotated[Path, typer.Option("--data", help="Folder of pictures, optionally with captions.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for all output.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the plan and the expected duration.")] = False,
     base: Annotated[str, typer.Option("--base", help="Base model of a preset: a folder or a Hub id.")] = "",
     trigger: Annotated[str, typer.Option("--trigger", help="Trigger word of a preset.")] = "",
 ) -> None:
-    """Train a LoRA of a folder of pictures, with no server.
+    """Train a LoRA on a folder of pictures, without a server.
 
-    Everything is written under --out, the finished adapter to --out/adapter. Killed and started again it resumes from
-    its last checkpoint; SIGTERM writes one first and exits with 143. With another SPEC or other pictures it is another
-    training, and needs a folder of its own.
+    All output is written under --out, the adapter to --out/adapter. An interrupted training resumes from its last
+    checkpoint when started again; SIGTERM writes one first and exits with 143. Another SPEC or other pictures are
+    another training, which needs its own folder.
     """
     from tasks.core.training.local import train_folder
     from tasks.core.training.termination import raising

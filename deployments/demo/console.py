@@ -1,4 +1,4 @@
-"""What the demo prints: each line with the time since its start."""
+"""Console output of the demo: each line with the elapsed time."""
 
 import time
 
@@ -12,15 +12,15 @@ class Console:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start, those of a killed attempt included."""
+        """Seconds since the start, including those of interrupted attempts."""
         return time.monotonic() - self.start
 
     def title(self, text: str) -> None:
-        """The line that begins a step."""
+        """Print the title of a step."""
         self.line(f"== {text}")
 
     def line(self, text: str) -> None:
-        """A line."""
+        """Print a line."""
         if text != self.last:
             self.last = text
             print(f"{int(self.elapsed) // 60:3d}:{int(self.elapsed) % 60:02d}  {text}", flush=True)

@@ -1,13 +1,13 @@
-"""The whole ring on one machine: the services, the story, the report.
+"""The whole pipeline on one machine: the services, the scenario, the report.
 
-Killed at any moment and started again, it resumes; after it has finished, it starts again from nothing.
+An interrupted demo resumes when started again; a finished one starts from scratch.
 """
 
 import os
 import shutil
 from pathlib import Path
 
-from deployments.demo.plan import Diary, Scale
+from deployments.demo.plan import Progress, Scale
 from deployments.stack import Stack, stop_leftovers
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads
 from tasks.core.config.model import read_model
@@ -15,20 +15,20 @@ from tasks.core.installation import open_installation
 
 
 def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | None, *, restart: bool) -> int:
-    """Start the services, play the story, write the report, stop the services; 0 when it came to its end."""
+    """Start the services, play the scenario, write the report, stop the services; returns 0 on success."""
     config = read_model(model)
     _prepare(folder, str(data.resolve()) if data else "", restart)
     scale = Scale.model_validate_json(scale_file.read_text(encoding="utf-8")) if scale_file else Scale()
     extra = {
         "DYEWORKS_CLOCK": str((folder / "clock").resolve()),
         "DYEWORKS_MONITOR_CRON": "* * * * *",
-        "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # a stage that is cut off is run again here, so nothing is left behind
+        "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # never: an interrupted demo repeats its stage instead
         "DYEWORKS_RENDER_BATCH": "16",
-        "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # all of its visitors come from there
+        "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # the address of all its clients
     }
     stack = Stack(folder / "home", extra, model, config.name)
     os.environ.update(stack.environment)
-    # Prefect's client takes its settings from the environment that was just set.
+    # Imported now, since Prefect's client reads its settings from the environment.
     from deployments.demo.report import write_report
     from deployments.demo.scenario import Scenario, play
 
@@ -36,17 +36,17 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
         installation = open_installation()
         print(f"starting Prefect, its workers, the webhook and the storefront (logs in {stack.home}/logs)", flush=True)
         stack.start_all()
-        scene = Scenario(stack, installation, config, scale, folder / "diary.json")
+        scenario = Scenario(stack, installation, config, scale, folder / "diary.json")
         first = data or _first_pictures(folder / "pictures", scale)
         new = folder / "pictures" / "new"
         if not data and not new.exists():
             draw_uploads(new, scale.new_pictures, NEW_MOTIFS, seed=2)
-        scene.console.line(f"Prefect's page: {stack.url('server')}   storefront: {stack.url('storefront')}")
-        play(scene, first, None if data else new)
-        scene.note("The demo ends")
-        figures = write_report(installation.store, config, scene.diary, folder)
-        scene.diary.finished = True
-        scene.diary.save(scene.path)
+        scenario.console.line(f"Prefect UI: {stack.url('server')}   storefront: {stack.url('storefront')}")
+        play(scenario, first, None if data else new)
+        scenario.note("The demo ends")
+        figures = write_report(installation.store, config, scenario.progress, folder)
+        scenario.progress.finished = True
+        scenario.progress.save(scenario.path)
     except KeyboardInterrupt:
         print("stopped; `dyeworks demo` resumes from here")
         return 130
@@ -59,20 +59,20 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
 
 
 def _prepare(folder: Path, data: str, restart: bool) -> None:
-    """Kill what a killed demo has left running; keep its folder only if that demo was the same and unfinished."""
+    """Kill leftover processes; keep the folder only if it is that of the same, unfinished demo."""
     stop_leftovers(folder / "home")
     path = folder / "diary.json"
-    diary = Diary.load(path)
-    if restart or diary.finished or diary.data != data or not path.exists():
+    progress = Progress.load(path)
+    if restart or progress.finished or progress.data != data or not path.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        Diary(data=data).save(path)
+        Progress(data=data).save(path)
     else:
-        print(f"resuming the demo that was cut off after: {', '.join(diary.done) or 'its start'}", flush=True)
+        print(f"resuming the demo that was interrupted after: {', '.join(progress.done) or 'its start'}", flush=True)
 
 
 def _first_pictures(folder: Path, scale: Scale) -> Path:
-    """The demo's own pictures, and three that must be refused."""
+    """The demo's own pictures, and three that must be rejected."""
     first = folder / "first"
     if not (first / "complete").exists():
         draw_uploads(first, scale.first_pictures, FIRST_TASTE, seed=1)

@@ -1,4 +1,4 @@
-"""What the demo asks the Prefect server, by Prefect's own client, which repeats what a busy server does not answer."""
+"""Queries of the demo to the Prefect server, through Prefect's own client, which retries failed requests."""
 
 from typing import NamedTuple
 from uuid import uuid4
@@ -12,11 +12,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import ArtifactSort, FlowRunSort
 
-NEWEST = 60  # runs that are looked at
+NEWEST = 60  # number of runs that are read
 
 
 class StartedRun(NamedTuple):
-    """A flow run that has started, as far as the demo shows it."""
+    """The fields of a started flow run that the demo shows."""
 
     id: str
     flow: str
@@ -25,13 +25,13 @@ class StartedRun(NamedTuple):
 
 
 class PrefectApi:
-    """A few questions to a server."""
+    """Queries to a Prefect server."""
 
     def __init__(self, url: str) -> None:
         self.client = SyncPrefectClient(f"{url}/api")
 
     def runs(self) -> list[StartedRun]:
-        """The flow runs that have started, the newest first."""
+        """The started flow runs, newest first."""
         flows = {flow.id: flow.name for flow in self.client.read_flows()}
         started = FlowRunFilter(start_time=FlowRunFilterStartTime(is_null_=False))
         found = self.client.read_flow_runs(flow_run_filter=started, sort=FlowRunSort.START_TIME_DESC, limit=NEWEST)
@@ -49,6 +49,6 @@ class PrefectApi:
         return found[0].description or "" if found else ""
 
     def start(self, deployment: str) -> None:
-        """Run a deployment at once, as `prefect deployment run` does; the request may be repeated."""
+        """Run a deployment now, as `prefect deployment run` does; an idempotency key makes the request safe to retry."""
         found = self.client.read_deployment_by_name(f"{deployment}/{deployment}")
         self.client.create_flow_run_from_deployment(found.id, idempotency_key=str(uuid4()))

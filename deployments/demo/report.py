@@ -1,10 +1,10 @@
-"""The demo's end: summary.json, and report.html that needs nothing beside itself."""
+"""The demo's results: summary.json, and a self-contained report.html."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from deployments.demo.plan import Diary
+from deployments.demo.plan import Progress
 from tasks.core.config.model import ModelConfig
 from tasks.core.gate.checks import interval
 from tasks.core.gate.decide import passes_founding_gate
@@ -17,11 +17,11 @@ from tasks.core.retraining.decisions import read_decisions
 from tasks.core.store import Store
 
 
-class Story:
-    """All that the demo has left in the store, read once."""
+class Results:
+    """The results of the demo in the store, read once."""
 
-    def __init__(self, store: Store, model: ModelConfig, diary: Diary) -> None:
-        self.store, self.model, self.diary = store, model, diary
+    def __init__(self, store: Store, model: ModelConfig, progress: Progress) -> None:
+        self.store, self.model, self.progress = store, model, progress
         self.entries: list[Entry] = history(store, model.name)
         self.decisions = read_decisions(store, model.name)
         self.records: list[DriftRecord] = read_records(store, model.name)
@@ -31,15 +31,15 @@ class Story:
             self.evaluations.append(newest)
 
     def figures(self) -> dict[str, object]:
-        """The content of summary.json; every figure comes from this run."""
+        """The content of summary.json; every figure is measured in this run."""
         first, last = self.evaluations[0], self.evaluations[-1]
         spec = self.model.preset.gate
         training = get_result(self.store, self.model.name, TrainResult, last.training)
         causes = [d.cause for d in self.decisions if d.action == "retrain"]
         figures: dict[str, object] = {
-            "psi_before": self.diary.psi.get("before"),
-            "psi_after_shift": self.diary.psi.get("after_shift"),
-            "psi_after_retrain": self.diary.psi.get("after_retrain"),
+            "psi_before": self.progress.psi.get("before"),
+            "psi_after_shift": self.progress.psi.get("after_shift"),
+            "psi_after_retrain": self.progress.psi.get("after_retrain"),
             "threshold": self.model.preset.monitor.drift.retrain_psi,
             "retrain_triggered_by": causes[-1] if len(causes) > 1 else None,
             "retrains": causes,
@@ -50,8 +50,8 @@ class Story:
             "floor": spec.floor,
             "steps_per_second": training.steps_per_second,
             "resumed_from_step": training.resumed_from,
-            "seconds_total": round(self.diary.elapsed, 1),
-            "seconds": self.diary.seconds,
+            "seconds_total": round(self.progress.elapsed, 1),
+            "seconds": self.progress.seconds,
         }
         if last.drifted:
             sets = (last.drifted,)
@@ -62,7 +62,7 @@ class Story:
         return figures
 
     def page(self, figures: dict[str, object]) -> str:
-        """The report: one HTML file that needs nothing beside itself."""
+        """The report: one self-contained HTML file."""
         checks = [record for record in self.records if record.drift]
         spec = self.model.preset.monitor.drift
         return render_template(
@@ -71,23 +71,23 @@ class Story:
             plot=plot("PSI of each check", lambda theme: history_plot(checks, spec, theme)) if checks else None,
             comparisons=list(self._comparisons()),
             decisions=self.decisions,
-            timeline=self.diary.timeline,
+            timeline=self.progress.timeline,
             figures={name: json.dumps(value) for name, value in figures.items()},
         )
 
     def _comparisons(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """Of each evaluation, the newest first: its title, and its pictures by the kind of their prompts."""
+        """For each evaluation, newest first: its title, and its pictures by kind of prompt."""
         for number, evaluation in reversed(list(enumerate(self.evaluations, 1))):
             title = "before and after the retrain" if number > 1 else "the base model and the first LoRA"
             yield title, {kind: image(self.store.read(key)) for kind, key in evaluation.grids.items()}
 
 
-def write_report(store: Store, model: ModelConfig, diary: Diary, folder: Path) -> dict[str, object]:
+def write_report(store: Store, model: ModelConfig, progress: Progress, folder: Path) -> dict[str, object]:
     """Write both files and return the figures."""
-    story = Story(store, model, diary)
-    figures = story.figures()
+    results = Results(store, model, progress)
+    figures = results.figures()
     (folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (folder / "report.html").write_text(story.page(figures), encoding="utf-8")
+    (folder / "report.html").write_text(results.page(figures), encoding="utf-8")
     return figures
 
 
@@ -98,7 +98,7 @@ def _mean(evaluation: EvaluationResult, model: str, drifted: bool = False) -> fl
 
 def _lead(figures: dict[str, object]) -> str:
     if figures["generations"] == 0:
-        return "A LoRA was trained and measured, and the gate kept the bare base: its reasons are under Decisions."
+        return "A LoRA was trained and measured, and the gate kept the bare base: the reasons are under Decisions."
     if "quality_on_shifted_prompts_after" not in figures:
         return "A first model was trained, passed its gate and is served."
     if figures["psi_after_retrain"] is None:

@@ -1,4 +1,4 @@
-"""The demo's story, step by step. Every step may be cut off anywhere and is then taken up again."""
+"""The demo's scenario, step by step. A step may be interrupted anywhere, and is then resumed."""
 
 import re
 import time
@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from deployments.demo.console import Console
-from deployments.demo.plan import Diary, Scale
+from deployments.demo.plan import Progress, Scale
 from deployments.demo.prefect_api import PrefectApi
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
@@ -26,50 +26,52 @@ from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import is_key
 from tasks.core.traffic.prompt_log import hash_session, read_lines, write_lines
 
-PATIENCE = 1500.0  # seconds that any single wait may take
+TIMEOUT = 1500.0  # seconds of any single wait
 
 
 class DemoFailed(DyeworksError):
-    """The demo cannot go on."""
+    """The demo cannot continue."""
 
 
 class Scenario:
-    """One demo: the services, the store, and what has been done so far."""
+    """One demo: the services, the store, and the progress so far."""
 
-    def __init__(self, stack: Stack, installation: Installation, model: ModelConfig, scale: Scale, diary: Path) -> None:
+    def __init__(
+        self, stack: Stack, installation: Installation, model: ModelConfig, scale: Scale, progress: Path
+    ) -> None:
         self.stack, self.store, self.settings, self.scale = stack, installation.store, installation.settings, scale
         self.model, self.dataset = model.name, model.dataset
-        self.path, self.diary = diary, Diary.load(diary)
-        self.console = Console(self.diary.elapsed)
+        self.path, self.progress = progress, Progress.load(progress)
+        self.console = Console(self.progress.elapsed)
         self.api = PrefectApi(stack.url("server"))
         self.states: dict[str, str] = {run.id: run.state for run in self.api.runs()}
-        self.training = ""  # the newest progress that was printed
+        self.training = ""  # the last printed progress
 
     def step(self, name: str, title: str, act: Callable[[], object]) -> None:
-        """A step of the story, unless an earlier attempt has done it."""
-        if name in self.diary.done:
+        """Run a step of the scenario, unless an earlier attempt has completed it."""
+        if name in self.progress.done:
             return
         self.console.title(title)
         start = time.monotonic()
         act()
-        self.diary.seconds[name] = round(self.diary.seconds.get(name, 0) + time.monotonic() - start, 1)
-        self.diary.done.append(name)
+        self.progress.seconds[name] = round(self.progress.seconds.get(name, 0) + time.monotonic() - start, 1)
+        self.progress.done.append(name)
         self.note(title)
 
     def note(self, text: str) -> None:
-        """Remember something for the report's timeline."""
-        self.diary.elapsed = self.console.elapsed
-        self.diary.timeline.append((round(self.console.elapsed, 1), text))
-        self.diary.save(self.path)
+        """Add an entry to the report's timeline."""
+        self.progress.elapsed = self.console.elapsed
+        self.progress.timeline.append((round(self.console.elapsed, 1), text))
+        self.progress.save(self.path)
 
-    # What happens
+    # Actions
 
     def upload(self, folder: Path) -> None:
         """Put a folder's files into the uploads and notify the webhook, as an object store would."""
         keys = []
         files = sorted(path for path in folder.iterdir() if path.is_file())
         odd = [path.name for path in files if not is_key(path.name)]
-        for line in remark(odd, "file", "left out, with names that no store can hold"):
+        for line in remark(odd, "file", "left out: their names are not valid keys of a store"):
             self.console.line(line)
         for path in (path for path in files if is_key(path.name)):
             key = f"uploads/{self.dataset}/{path.name}"
@@ -89,7 +91,7 @@ class Scenario:
         self.console.line(f"{len(keys)} files uploaded; the webhook was notified")
 
     def visit(self, taste: dict[str, float], seed: int) -> None:
-        """Visitors ask the storefront for pictures; those that an earlier attempt served are not asked again."""
+        """Send render requests to the storefront, except those that an earlier attempt has served."""
         now = clock.now()
         logged = {line.session for line in read_lines(self.store, self.model, now - timedelta(days=2), now)}
         key = self.stack.session_key
@@ -107,7 +109,7 @@ class Scenario:
         client.post(f"{self.stack.url('storefront')}/api/render", json=body).raise_for_status()
 
     def import_log(self, count: int, taste: dict[str, float], hours: tuple[float, float], seed: int) -> None:
-        """Import lines of another storefront's log, between so many hours ago."""
+        """Import prompt-log lines, with times between so many hours ago."""
         now = clock.now()
         begin, end = (now - timedelta(hours=h) for h in hours)
         write_lines(self.store, self.model, log_lines(count, taste, begin, end, seed))
@@ -116,20 +118,20 @@ class Scenario:
         )
 
     def pass_time(self, hours: float) -> None:
-        """Move the clock of all services ahead."""
+        """Advance the clock of all services."""
         path = Path(self.settings.clock)
         ahead = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
         path.write_text(str(ahead + 3600 * hours), encoding="utf-8")
-        self.console.line(f"the demo's calendar moves on by {hours:g} hours")
+        self.console.line(f"the demo's clock advances by {hours:g} hours")
 
-    # What is waited for
+    # Waiting
 
     def wait(self, what: str, done: Callable[[], bool]) -> None:
-        """Until something has happened by itself; prints what runs meanwhile."""
-        deadline = time.monotonic() + PATIENCE
+        """Wait until a condition holds; prints the flow runs meanwhile."""
+        deadline = time.monotonic() + TIMEOUT
         while not done():
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{what} did not happen within {PATIENCE:.0f} s; see {self.stack.home}/logs")
+                raise DemoFailed(f"{what} did not happen within {TIMEOUT:.0f} s; see {self.stack.home}/logs")
             self._watch()
             time.sleep(1.5)
         self._watch()
@@ -150,11 +152,11 @@ class Scenario:
                 self.training = progress
 
     def outcomes(self) -> list[RetrainDecision]:
-        """How the retrains so far ended."""
+        """The outcomes of the retrains so far."""
         return [d for d in read_decisions(self.store, self.model) if d.cause == "outcome"]
 
     def wait_outcome(self, number: int) -> RetrainDecision:
-        """The outcome of the retrain with this number; waits until the storefront serves what was promoted."""
+        """Wait for the outcome of the retrain with this number, and until a promoted release is served."""
         self.wait(f"the outcome of retrain {number}", lambda: len(self.outcomes()) >= number)
         outcome = self.outcomes()[number - 1]
         self.console.line(f"gate: {outcome.outcome}: {outcome.reason}")
@@ -171,9 +173,9 @@ class Scenario:
         )
 
     def wait_check(self, name: str, verdict: str, at_once: bool) -> DriftRecord:
-        """The first drift check with this verdict and its page since the step began, also before this attempt at it."""
-        begin = self.diary.begun.setdefault(name, clock.now())
-        self.diary.save(self.path)
+        """Wait for the first drift check with this verdict and a page since the step first started."""
+        begin = self.progress.begun.setdefault(name, clock.now())
+        self.progress.save(self.path)
         if at_once:
             self.api.start("monitor-drift")
 
@@ -186,93 +188,95 @@ class Scenario:
         record = found()[0]
         self.console.line(f"monitor: {record.verdict}: {record.says}")
         if record.drift:
-            self.diary.psi[name] = round(record.drift.psi, 4)
+            self.progress.psi[name] = round(record.drift.psi, 4)
         return record
 
 
-def play(scene: Scenario, first: Path, new: Path | None) -> None:
-    """The whole story; it ends early when the gate refuses a challenger."""
-    scene.step(
+def play(scenario: Scenario, first: Path, new: Path | None) -> None:
+    """Play the whole scenario; it ends early if the gate rejects a challenger."""
+    scenario.step(
         "first_model",
         "New pictures arrive; a first model is trained, gated, published",
-        lambda: _first_model(scene, first),
+        lambda: _first_model(scenario, first),
     )
-    if scene.outcomes()[0].outcome != "promote":
-        scene.console.line("the gate kept the bare base: the demo ends here, as it would in production")
+    if scenario.outcomes()[0].outcome != "promote":
+        scenario.console.line("the gate kept the bare base: the demo ends here, as it would in production")
         return
-    scene.step(
+    scenario.step(
         "history",
         "A history of prompts is imported",
-        lambda: scene.import_log(scene.scale.history, FIRST_TASTE, (30 * 24, 25), seed=1),
+        lambda: scenario.import_log(scenario.scale.history, FIRST_TASTE, (30 * 24, 25), seed=1),
     )
-    scene.step(
+    scenario.step(
         "calm_traffic",
-        "Visitors ask for what the model was made for",
-        lambda: scene.visit(FIRST_TASTE, seed=2),
+        "Traffic matches the training data",
+        lambda: scenario.visit(FIRST_TASTE, seed=2),
     )
-    scene.step("calm_check", "The drift monitor looks", lambda: scene.wait_check("before", "stable", at_once=True))
+    scenario.step(
+        "calm_check", "The drift monitor checks", lambda: scenario.wait_check("before", "stable", at_once=True)
+    )
     if new is not None:
-        _shift(scene, new)
+        _shift(scenario, new)
 
 
-def _shift(scene: Scenario, new: Path) -> None:
-    scene.step(
+def _shift(scenario: Scenario, new: Path) -> None:
+    scenario.step(
         "new_pictures",
         "A day later: pictures of new motifs arrive, too few for a retrain by themselves",
-        lambda: _new_pictures(scene, new),
+        lambda: _new_pictures(scenario, new),
     )
-    scene.step("shifted_traffic", "The visitors' taste changes", lambda: scene.visit(NEW_TASTE, seed=3))
-    scene.step(
+    scenario.step("shifted_traffic", "The traffic shifts to new motifs", lambda: scenario.visit(NEW_TASTE, seed=3))
+    scenario.step(
         "drift",
         "The scheduled monitor finds the drift; its event starts the retrain",
-        lambda: scene.wait_check("after_shift", "retrain", at_once=False),
+        lambda: scenario.wait_check("after_shift", "retrain", at_once=False),
     )
-    scene.step("second_model", "The model retrains itself", lambda: scene.wait_outcome(2))
-    if scene.outcomes()[1].outcome != "promote":
-        scene.console.line(
+    scenario.step("second_model", "The model retrains itself", lambda: scenario.wait_outcome(2))
+    if scenario.outcomes()[1].outcome != "promote":
+        scenario.console.line(
             "the gate kept the champion: the policy now waits for more pictures, and so the demo ends here"
         )
         return
-    scene.step("shifted_history", "Two days of the new traffic pass", lambda: _two_days(scene))
-    scene.step(
+    scenario.step("shifted_history", "Two days of the new traffic pass", lambda: _two_days(scenario))
+    scenario.step(
         "final_check",
         "The monitor compares with the new model's own reference",
-        lambda: scene.wait_check("after_retrain", "stable", at_once=True),
+        lambda: scenario.wait_check("after_retrain", "stable", at_once=True),
     )
 
 
-def _first_model(scene: Scenario, first: Path) -> None:
-    scene.upload(first)
-    scene.wait_outcome(1)
+def _first_model(scenario: Scenario, first: Path) -> None:
+    scenario.upload(first)
+    scenario.wait_outcome(1)
 
 
-def _new_pictures(scene: Scenario, new: Path) -> None:
-    before = load_manifest(scene.store, scene.dataset).version
-    if "clock" not in scene.diary.done:
-        scene.pass_time(36)
-        scene.diary.done.append("clock")
-        scene.note("36 hours pass")
-    scene.upload(new)
-    scene.wait("the ingest", lambda: _announced(scene, before))
+def _new_pictures(scenario: Scenario, new: Path) -> None:
+    before = load_manifest(scenario.store, scenario.dataset).version
+    if "clock" not in scenario.progress.done:
+        scenario.pass_time(36)
+        scenario.progress.done.append("clock")
+        scenario.note("36 hours pass")
+    scenario.upload(new)
+    scenario.wait("the ingest", lambda: _announced(scenario, before))
 
 
-def _two_days(scene: Scenario) -> None:
-    scene.pass_time(48)
-    scene.import_log(scene.scale.shifted, NEW_TASTE, (47.5, 0), seed=4)
+def _two_days(scenario: Scenario) -> None:
+    scenario.pass_time(48)
+    scenario.import_log(scenario.scale.shifted, NEW_TASTE, (47.5, 0), seed=4)
 
 
-def _announced(scene: Scenario, before: str) -> bool:
-    """Whether the new version was decided on: by its pictures alone nothing is retrained."""
-    version = load_manifest(scene.store, scene.dataset).version
-    taken = [d for d in read_decisions(scene.store, scene.model) if d.dataset_version == version]
+def _announced(scenario: Scenario, before: str) -> bool:
+    """Whether the policy has decided on the new version; its pictures alone start no retrain."""
+    version = load_manifest(scenario.store, scenario.dataset).version
+    taken = [d for d in read_decisions(scenario.store, scenario.model) if d.dataset_version == version]
     decided = [d for d in taken if d.cause == "data"]
     if version == before or not decided:
         return False
-    scene.console.line(f"policy: {decided[-1].action}: {decided[-1].reason}")
+    scenario.console.line(f"policy: {decided[-1].action}: {decided[-1].reason}")
     return True
 
 
 def _hundreds(progress: str) -> int:
-    """Of the steps that the words of a training's progress begin with."""
+    """The hundreds of steps in the description of a training's progress."""
     found = re.match(r"step (\d+)/", progress)
     return int(found[1]) // 100 if found else 0

@@ -1,8 +1,8 @@
-"""The storefront: one page and one API call that render with the champion and log the prompt.
+"""The storefront: a page and an API that render with the champion and log the prompts.
 
-`POST /api/render` {"prompt", "seed", "steps", "session"} answers a PNG; the headers X-Request-Id,
-X-Release and X-Generation tell what rendered it. `POST /api/feedback` {"request_id", "liked"} takes a vote on it.
-Without Prefect in its process.
+`POST /api/render` {"prompt", "seed", "steps", "session"} returns a PNG; the headers X-Request-Id,
+X-Release and X-Generation identify the request and the model. `POST /api/feedback` {"request_id", "liked"} records a
+vote on it. The process does not import Prefect.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from deployments.exposure import ExposureGuard
 from deployments.storefront.engine import RenderedPicture
 from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
-from deployments.storefront.page import CSS, build_page, is_crowded
+from deployments.storefront.page import CSS, build_page, is_overloaded
 from deployments.storefront.request_filter import RequestFilter, problems
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
 from deployments.storefront.service import StorefrontService, encode
@@ -33,14 +33,14 @@ from tasks.core.traffic.feedback import Vote
 
 log = logging.getLogger("dyeworks.storefront")
 T = TypeVar("T")
-SCRAPES = 2  # of /metrics at once, so that a store that hangs holds no more threads
+SCRAPES = 2  # concurrent requests to /metrics, so that a hanging store blocks at most so many threads
 
 
 class Storefront:
-    """The API of one model. Until the store can be opened, and has the model, all is answered 503.
+    """The API of one model. Until the store can be opened and has the model, every request gets a 503.
 
     Raises:
-        SettingError: the trusted addresses are none.
+        SettingError: the trusted addresses cannot be parsed.
     """
 
     def __init__(self, settings: Settings, model: str) -> None:
@@ -51,14 +51,14 @@ class Storefront:
 
     @property
     def service(self) -> StorefrontService:
-        """What renders; raises RenderUnavailable while there is none."""
+        """The rendering service; raises RenderUnavailable until the store is open."""
         if self.opened is None:
-            raise RenderUnavailable("the store cannot be opened, or has no such model; the log says why")
+            raise RenderUnavailable("the store cannot be opened, or has no such model; see the log")
         return self.opened
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Run the service beside the server."""
+        """Run the service for the lifetime of the server."""
         opening = threading.Thread(target=self._open, name="opening", daemon=True)
         opening.start()
         yield
@@ -72,8 +72,8 @@ class Storefront:
             try:
                 installation = open_installation(self.settings)
                 service = StorefrontService(installation, installation.model(self.model), self.sessions)
-            except Exception as error:  # the thread's boundary: whatever a store's client raises, it is tried again
-                log.error("the store cannot be served from: %s", error)
+            except Exception as error:  # thread boundary: retried on any error of a store's client
+                log.error("the store cannot be opened: %s", error)
                 self.closing.wait(self.settings.poll_seconds)
             else:
                 service.start()
@@ -81,83 +81,84 @@ class Storefront:
                 return
 
     async def health(self) -> dict[str, object]:
-        """Whether pictures can be rendered, and with what."""
+        """Whether pictures can be rendered, and with which generation."""
         return self.service.health()
 
     def metrics(self) -> Response:
         """The last drift check and the retrains, for Prometheus; 404 before the first check."""
         store = self.service.store
         if not self.scrapes.acquire(blocking=False):
-            raise HTTPException(503, "the store answers slowly; ask later", {"Retry-After": "30"})
+            raise HTTPException(503, "the store is slow; retry later", {"Retry-After": "30"})
         try:
             text = store.read(metrics_key(self.service.model.name))
         except ObjectMissing as error:
-            raise HTTPException(404, "no drift check has been made yet") from error
-        except Exception as error:  # the request's boundary: whatever a store's client raises
+            raise HTTPException(404, "no drift check has run yet") from error
+        except Exception as error:  # request boundary: any error of a store's client
             log.error("the metrics cannot be read: %s", error)
-            raise HTTPException(503, "the store cannot be read; the log says why", {"Retry-After": "30"}) from error
+            raise HTTPException(503, "the store cannot be read; see the log", {"Retry-After": "30"}) from error
         finally:
             self.scrapes.release()
         return Response(text, media_type=CONTENT_TYPE)
 
     async def render(self, request: RenderRequest, http: Request) -> Response:
         """A PNG of the prompt."""
-        identity, picture = await unless_hung_up(http, self.draw(request, http.client.host if http.client else ""))
-        told = {
+        host = http.client.host if http.client else ""
+        identity, picture = await cancel_on_disconnect(http, self.draw(request, host))
+        headers = {
             "X-Request-Id": identity,
             "X-Release": picture.release or "base",
             "X-Generation": str(picture.generation),
         }
-        return Response(await encode(picture.image, "PNG"), media_type="image/png", headers=told)
+        return Response(await encode(picture.image, "PNG"), media_type="image/png", headers=headers)
 
-    async def judge(self, said: FeedbackRequest) -> None:
-        """A vote on a picture that was drawn here; of the votes on one the last counts."""
-        self.vote(said.request_id, said.liked)
+    async def post_feedback(self, feedback: FeedbackRequest) -> None:
+        """Record a vote on a picture rendered here; the last vote on a picture counts."""
+        self.vote(feedback.request_id, feedback.liked)
 
-    async def home(self, request: Request) -> RedirectResponse:
-        """The page: by the path before it that a proxy has named, else beside this one."""
+    async def index(self, request: Request) -> RedirectResponse:
+        """Redirect to the page, below the path prefix that a proxy has sent, else relative to this path."""
         root = request.scope.get("root_path", "")
         return RedirectResponse(f"{root}/shop/" if root else "shop/")
 
     async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
-        """A picture, logged; its request's id, and the picture."""
+        """Render and log a request; returns its id and the picture."""
         return await self.service.draw(request, host)
 
     def trigger(self) -> str:
-        """The model's trigger word; empty while it is not known."""
+        """The model's trigger word; empty until the store is open."""
         return self.opened.model.trigger if self.opened else ""
 
     def vote(self, request_id: str, liked: bool) -> Vote:
-        """Take a vote; raises PictureUnknown and VotesExhausted."""
+        """Record a vote; raises PictureUnknown and VotesExhausted."""
         return self.service.feedback.vote(request_id, liked)
 
 
-async def unless_hung_up(http: Request, work: Coroutine[None, None, T]) -> T:
-    """The outcome of the work, which is cancelled when the client hangs up."""
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
+async def cancel_on_disconnect(http: Request, work: Coroutine[None, None, T]) -> T:
+    """Await the work, and cancel it when the client disconnects."""
+    task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise HTTPException(499, "the client hung up")
+            raise HTTPException(499, "the client disconnected")
         return task.result()
     finally:
         task.cancel()
-        gone.cancel()
+        disconnected.cancel()
 
 
 def create_app(settings: Settings, model: str = "") -> FastAPI:
-    """The application that serves a model of an installation, its only one where none is named."""
+    """The application that serves a model of an installation; without a name, its only model."""
     storefront = Storefront(settings, model)
     app = FastAPI(title="dyeworks storefront", lifespan=storefront.lifespan)
     app.get("/health")(storefront.health)
     app.get("/metrics", include_in_schema=False)(storefront.metrics)
     app.post("/api/render")(storefront.render)
-    app.post("/api/feedback", status_code=204)(storefront.judge)
-    app.get("/", include_in_schema=False)(storefront.home)
+    app.post("/api/feedback", status_code=204)(storefront.post_feedback)
+    app.get("/", include_in_schema=False)(storefront.index)
     app.add_exception_handler(RenderUnavailable, _unavailable)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(PictureUnknown, _refused_vote)
-    app.add_exception_handler(VotesExhausted, _refused_vote)
+    app.add_exception_handler(PictureUnknown, _rejected_vote)
+    app.add_exception_handler(VotesExhausted, _rejected_vote)
     page = build_page(
         storefront.trigger,
         settings.render_batch,
@@ -169,7 +170,7 @@ def create_app(settings: Settings, model: str = "") -> FastAPI:
         RequestFilter,
         proxied=bool(settings.proxies),
         inputs=[len(function.inputs) for function in page.fns.values()],
-        crowded=lambda session: is_crowded(page, session),
+        overloaded=lambda session: is_overloaded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
     gr.mount_gradio_app(app, page, path="/shop", css=CSS, run_history=False, show_error=False, footer_links=[])
@@ -184,5 +185,5 @@ def _invalid(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": problems(error.errors() if isinstance(error, RequestValidationError) else ())}, 422)
 
 
-def _refused_vote(_: Request, error: Exception) -> JSONResponse:
+def _rejected_vote(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, 429 if isinstance(error, VotesExhausted) else 404)

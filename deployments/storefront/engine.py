@@ -23,12 +23,12 @@ from tasks.core.models.images import image_fault
 from tasks.core.models.rendering import Renderer
 
 log = logging.getLogger("dyeworks.storefront")
-WAITING = 512  # requests that wait for the engine, and for the page, at most
+WAITING = 512  # maximum number of requests queued for the engine, and for the page
 
 
 @dataclass(frozen=True)
 class RenderedPicture:
-    """A rendered picture and what rendered it."""
+    """A rendered picture, and the release and generation that rendered it."""
 
     image: Image.Image
     release: str
@@ -47,95 +47,96 @@ class Job:
 
 
 class Engine:
-    """Renders jobs with the champion; with the bare base before the first publication, or where it is the champion.
+    """Renders jobs with the champion, or with the bare base if that is the champion or nothing is published yet.
 
-    `died` is called in the engine's thread when that ends though nobody has stopped it: the process is of no use then.
+    `died` is called in the engine's thread when it ends without `stop`: the process can no longer serve requests.
     """
 
-    follower: Follower  # once it is ready
+    follower: Follower  # set when `ready` is
 
     def __init__(
         self,
         installation: Installation,
         model: ModelConfig,
         failures: int,
-        tell: Callable[[Unhealthy], None],
+        report: Callable[[Unhealthy], None],
         died: Callable[[], None] | None = None,
     ) -> None:
-        self.installation, self.model, self.failures, self.tell, self.died = installation, model, failures, tell, died
+        self.installation, self.model = installation, model
+        self.failures, self.report, self.died = failures, report, died
         self.settings = installation.settings
         self.jobs: queue.Queue[Job] = queue.Queue(maxsize=WAITING)
         self.stopping = threading.Event()
         self.ready = threading.Event()
         self.ended = False
-        self.looked = -math.inf
-        self.away = ""  # why the champion cannot be followed; empty when it can
+        self.polled = -math.inf
+        self.store_problem = ""  # why the champion cannot be followed; empty when it can
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
-        """Load the base model in the engine's thread and begin."""
+        """Start the engine's thread, which loads the base model and renders."""
         self.thread.start()
 
     def stop(self) -> None:
-        """Finish the batch at hand and end."""
+        """Finish the current batch and stop."""
         self.stopping.set()
         self.thread.join(timeout=60)
 
     @property
     def unready(self) -> str:
-        """Why nothing can be drawn now; empty when pictures are drawn with what should draw them."""
+        """Why nothing can be rendered now; empty when the engine is ready."""
         if self.ended:
-            return "the rendering engine has stopped; its log says why"
+            return "the rendering engine has stopped; see its log"
         if not self.ready.is_set():
             return "the base model is loading"
-        if not self.follower.settled:
-            return self.follower.trouble or self.away or "the champion was not looked up yet"
+        if not self.follower.serving:
+            return self.follower.problem or self.store_problem or "the champion has not been read yet"
         return ""
 
     def submit(self, prompt: str, seed: int, steps: int) -> "Future[RenderedPicture]":
-        """Queue a request, which leaves the queue when its future is cancelled; raises RenderUnavailable."""
+        """Queue a request; cancelling its future removes it. Raises RenderUnavailable."""
         if reason := self.unready:
             raise RenderUnavailable(reason)
         job = Job(prompt, seed, steps)
         try:
             self.jobs.put_nowait(job)
         except queue.Full as error:
-            raise RenderUnavailable("too many requests wait") from error
-        if self.ended:  # in between
-            self._refuse_waiting()
+            raise RenderUnavailable("too many requests are queued") from error
+        if self.ended:  # in the meantime
+            self._reject_waiting()
         return job.done
 
     def _work(self) -> None:
         try:
             self.follower = self._follower()
             while not self.stopping.is_set():
-                self._turn()
-        except BaseException:  # the thread's boundary: whatever it is, the process must not go on without an engine
+                self._step()
+        except BaseException:  # thread boundary: the process must not continue without an engine
             log.critical("the rendering engine has stopped", exc_info=True)
         self.ended = True
-        self._refuse_waiting()
+        self._reject_waiting()
         if self.died and not self.stopping.is_set():
             self.died()
 
     def _follower(self) -> Follower:
         renderer = Renderer(self.model.base, self.settings.device)
-        return Follower(self.installation, self.model, renderer, self.failures, self.tell)
+        return Follower(self.installation, self.model, renderer, self.failures, self.report)
 
-    def _turn(self) -> None:
-        """Follow the champion and render a batch; whatever goes wrong is the end of that batch alone."""
+    def _step(self) -> None:
+        """Follow the champion and render a batch; an error fails only that batch."""
         batch: list[Job] = []
         try:
             self._follow()
             self.ready.set()
             batch = self._gather()
             if batch:
-                self._or_stay(partial(self.follower.note, self._render(self.follower, batch)))
+                self._keep_serving_on_error(partial(self.follower.record, self._render(self.follower, batch)))
         except Exception as error:
             log.exception("a batch of %d could not be rendered", len(batch))
             _fail([job for job in batch if not job.done.done()], error)
             self.stopping.wait(1)
 
-    def _refuse_waiting(self) -> None:
+    def _reject_waiting(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 job = self.jobs.get_nowait()
@@ -143,23 +144,23 @@ class Engine:
                     job.done.set_exception(RenderUnavailable(self.unready))
 
     def _follow(self) -> None:
-        """Look at the channel; while the store cannot be read, go on with what is served."""
-        if time.monotonic() - self.looked < self.settings.poll_seconds:
+        """Poll the channel; while the store cannot be read, continue with the served release."""
+        if time.monotonic() - self.polled < self.settings.poll_seconds:
             return
-        self.looked = time.monotonic()
-        self.away = self._or_stay(self.follower.follow)
+        self.polled = time.monotonic()
+        self.store_problem = self._keep_serving_on_error(self.follower.follow)
 
-    def _or_stay(self, what: Callable[[], None]) -> str:
-        """Do it, or stay with what is served and say why, without what an error might disclose to a visitor."""
+    def _keep_serving_on_error(self, action: Callable[[], None]) -> str:
+        """Run the action; returns why the served release stays on an error, without details: visitors may see it."""
         try:
-            what()
-        except Exception as error:  # the thread's boundary: whatever a store's client raises, pictures are drawn
-            log.error("the champion cannot be followed, %s stays: %s", self.follower.served, error)
-            return "the store cannot be read, so the champion is not followed; the log says why"
+            action()
+        except Exception as error:  # thread boundary: rendering continues on any error of a store's client
+            log.error("the champion cannot be read, %s is still served: %s", self.follower.served, error)
+            return "the store cannot be read, so changes of the champion are not seen; see the log"
         return ""
 
     def _gather(self) -> list[Job]:
-        """Wait for a request, then take all that wait and fit into a batch with it; what was cancelled is dropped."""
+        """Wait for a request, then add all queued ones that fit into its batch; cancelled ones are dropped."""
         batch: list[Job] = []
         with contextlib.suppress(queue.Empty):
             first = self.jobs.get(timeout=0.2)
@@ -180,9 +181,9 @@ class Engine:
             self.jobs.not_empty.notify()
 
     def _render(self, follower: Follower, batch: list[Job]) -> list[tuple[str, bool]]:
-        """Answer the jobs; each prompt and whether it was drawn, a batch that failed as one.
+        """Render the jobs; returns each prompt and whether it was rendered; a failed batch counts as one.
 
-        A batch that does not fit into memory is drawn one by one; what does not fit alone says nothing of the release.
+        A batch that does not fit into memory is rendered one by one; out of memory is not a fault of the release.
         """
         start, served = time.perf_counter(), follower.served
         prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
@@ -190,10 +191,10 @@ class Engine:
             images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.model.serving.guidance)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                follower.ailing = f"{served}: {error}"
-                batch[0].done.set_exception(error.with_traceback(None))  # whose frames hold memory of the device
+                follower.fault = f"{served}: {error}"
+                batch[0].done.set_exception(error.with_traceback(None))  # the frames hold device memory
                 return []
-        except Exception as error:  # whatever a pipeline raises, whoever asked is told of it
+        except Exception as error:  # any error of a pipeline is passed on to the requests
             _fail(batch, error)
             return [(prompts[0], False)]
         else:

@@ -1,13 +1,13 @@
-"""What the storefront answers with a 4xx or a 503."""
+"""Errors that the storefront maps to a 4xx or a 503."""
 
 from tasks.core.errors import DyeworksError
 
 
 class PictureUnknown(DyeworksError):
-    """Feedback names a picture that this storefront did not draw, or drew too long ago."""
+    """Feedback refers to a picture that this storefront did not render, or rendered too long ago."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"no picture {request_id!r} was drawn here lately; send the X-Request-Id of one that was")
+        super().__init__(f"picture {request_id!r} is unknown or too old; send the X-Request-Id of a recent picture")
         self.request_id = request_id
 
 
@@ -15,13 +15,13 @@ class VotesExhausted(DyeworksError):
     """The vote on a picture was changed too often."""
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"the vote on picture {request_id!r} was changed too often; the last one stays")
+        super().__init__(f"the vote on picture {request_id!r} was changed too often; the last vote counts")
         self.request_id = request_id
 
 
 class RenderUnavailable(DyeworksError):
-    """The storefront cannot draw a picture now; the same request may succeed later."""
+    """The storefront cannot render now; the same request may succeed later."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"no picture can be drawn now: {reason}; try again in a moment")
+        super().__init__(f"no picture can be rendered now: {reason}; retry in a moment")
         self.reason = reason

@@ -1,4 +1,4 @@
-"""Votes on the pictures that were drawn lately."""
+"""Votes on recently rendered pictures."""
 
 import threading
 from collections import OrderedDict
@@ -9,12 +9,12 @@ from deployments.storefront.errors import PictureUnknown, VotesExhausted
 from tasks.core import clock
 from tasks.core.traffic.feedback import Vote
 
-CHANGES = 10  # votes on one picture, so that a picture that was drawn costs a bounded part of the logs
+MAX_VOTES = 10  # votes on one picture, so that each picture adds a bounded number of lines to the log
 
 
 @dataclass
 class ServedPicture:
-    """What drew a picture, for which session and address (their keyed hashes), and how often it was voted on."""
+    """The release that rendered a picture, its session and address (keyed hashes), and its number of votes."""
 
     release: str
     generation: int
@@ -24,22 +24,22 @@ class ServedPicture:
 
 
 class Feedback:
-    """Remembers the newest pictures; a vote is one of the session that the picture was drawn for."""
+    """Holds the newest pictures; a vote counts for the session that the picture was rendered for."""
 
-    def __init__(self, model: str, remembered: int, *takers: Callable[[Vote], None]) -> None:
-        self.model, self.remembered, self.takers = model, remembered, takers
+    def __init__(self, model: str, remembered: int, *consumers: Callable[[Vote], None]) -> None:
+        self.model, self.remembered, self.consumers = model, remembered, consumers
         self.pictures: OrderedDict[str, ServedPicture] = OrderedDict()
         self.lock = threading.Lock()
 
     def remember(self, request_id: str, drawn: ServedPicture) -> None:
-        """Let a picture be voted on."""
+        """Accept votes on a picture."""
         with self.lock:
             self.pictures[request_id] = drawn
             if len(self.pictures) > self.remembered:
                 self.pictures.popitem(last=False)
 
     def vote(self, request_id: str, liked: bool) -> Vote:
-        """Hand a vote to all that take votes; raises PictureUnknown and VotesExhausted."""
+        """Pass a vote to all consumers; raises PictureUnknown and VotesExhausted."""
         drawn = self._count(request_id)
         vote = Vote(
             request_id=request_id,
@@ -51,8 +51,8 @@ class Feedback:
             session=drawn.session,
             voter=drawn.voter,
         )
-        for take in self.takers:
-            take(vote)
+        for consume in self.consumers:
+            consume(vote)
         return vote
 
     def _count(self, request_id: str) -> ServedPicture:
@@ -60,7 +60,7 @@ class Feedback:
             drawn = self.pictures.get(request_id)
             if drawn is None:
                 raise PictureUnknown(request_id)
-            if drawn.votes >= CHANGES:
+            if drawn.votes >= MAX_VOTES:
                 raise VotesExhausted(request_id)
             drawn.votes += 1
         return drawn

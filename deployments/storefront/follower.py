@@ -1,4 +1,4 @@
-"""Which release is served: that of the champion channel, unless it does not draw."""
+"""Selects the served release: that of the champion channel, unless it fails to render."""
 
 import logging
 import tempfile
@@ -31,7 +31,7 @@ FAULTS = (DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, Release
 
 @dataclass(frozen=True)
 class Served:
-    """What draws; the empty release of generation 0 is the bare base."""
+    """The served release; the empty release of generation 0 is the bare base."""
 
     release: str = ""
     generation: int = 0
@@ -41,7 +41,7 @@ class Served:
 
 
 class Follower:
-    """Switches the renderer; a generation that does not draw is refused until the channel changes, and told of."""
+    """Switches the renderer; a generation that fails is reported, and rejected until the channel changes."""
 
     def __init__(
         self,
@@ -49,64 +49,64 @@ class Follower:
         model: ModelConfig,
         renderer: Renderer,
         failures: int,
-        tell: Callable[[Unhealthy], None],
+        report: Callable[[Unhealthy], None],
     ) -> None:
         self.store, self.model, self.renderer = installation.store, model, renderer
-        self.failures, self.tell = failures, tell
-        self.seen = installation.settings.cache / "served" / digest(self.store.url, model.name)
+        self.failures, self.report = failures, report
+        self.marker = installation.settings.cache / "served" / digest(self.store.url, model.name)
         self.served = Served()
-        self.settled = False  # whether what the channel names, or what is served in its place, was ever found and drew
+        self.serving = False  # whether a release (or the bare base) has been loaded and has rendered
         self.channel: Channel | None = None
-        self.refused: Unhealthy | None = None
-        self.bad: set[str] = set()  # prompts of the renders in a row that failed or showed nothing
-        self.ailing = ""  # what is wrong with what draws now; empty when nothing is
-        self.waits = ""  # why the channel's generation could not be tried yet; empty when it was
+        self.rejected: Unhealthy | None = None
+        self.failed_prompts: set[str] = set()  # prompts of consecutive renders that failed or were blank
+        self.fault = ""  # what is wrong with the served release; empty when nothing is
+        self.pending = ""  # why the channel's generation could not be loaded yet; empty when it was
 
     @property
-    def trouble(self) -> str:
-        """What is wrong, in words; empty when nothing is."""
-        refused = ""
-        if about := self.refused:
-            refused = f"generation {about.generation} is refused, {self._drawing} is served: {about.reason}"
-        return "; ".join(filter(None, (refused, self.waits, self.ailing)))
+    def problem(self) -> str:
+        """What is wrong; empty when nothing is."""
+        rejected = ""
+        if report := self.rejected:
+            rejected = f"generation {report.generation} is rejected, {self._serving_name} is served: {report.reason}"
+        return "; ".join(filter(None, (rejected, self.pending, self.fault)))
 
     @property
-    def _drawing(self) -> str:
-        return str(self.served) if self.settled else "nothing"
+    def _serving_name(self) -> str:
+        return str(self.served) if self.serving else "nothing"
 
     def follow(self) -> None:
-        """Serve what the channel points at; raises what the store raises, and what is served stays.
+        """Serve the release of the channel; errors of the store are raised, and the served release stays.
 
-        Where the machine is at fault, what is served stays too, and the channel's generation is tried again next time.
+        On a fault of the machine the served release also stays, and the channel's generation is tried again next time.
         """
         channel, _ = read_channel(self.store, self.model.name)
         if channel is None:
             self._require_new()
-            self.settled = True
-        elif not self.settled or self.channel is None or _target(channel) != _target(self.channel):
+            self.serving = True
+        elif not self.serving or self.channel is None or _target(channel) != _target(self.channel):
             self._try(channel)
 
     def _require_new(self) -> None:
-        """Raise StoreUnusable where nothing is published though something was: what was opened is another store."""
-        if self.seen.exists():
-            was = f"it names no champion, though generation {self.seen.read_text()} was served from it"
-            raise StoreUnusable(self.store.url, f"{was}; was it emptied on purpose, then delete {self.seen}")
+        """Raise StoreUnusable if nothing is published although something was: this is another or an unmounted store."""
+        if self.marker.exists():
+            was = f"it names no champion, though generation {self.marker.read_text()} was served from it"
+            raise StoreUnusable(self.store.url, f"{was}; if it was emptied on purpose, delete {self.marker}")
 
     def _try(self, channel: Channel) -> None:
         try:
             self._switch(channel)
         except (torch.OutOfMemoryError, ModelUnusable) as error:
-            self.waits = f"generation {channel.generation} waits, {self._drawing} is served: {error}"
-            log.error("%s", self.waits)
+            self.pending = f"generation {channel.generation} is pending, {self._serving_name} is served: {error}"
+            log.error("%s", self.pending)
         else:
-            self.channel, self.waits = channel, ""
+            self.channel, self.pending = channel, ""
 
     def _switch(self, channel: Channel) -> None:
-        """Serve what the channel points at or refuse it.
+        """Serve the release of the channel, or reject it.
 
         Raises:
-            torch.OutOfMemoryError: which is never the fault of a release.
-            ModelUnusable: neither it nor what is served draws.
+            torch.OutOfMemoryError: never treated as a fault of the release.
+            ModelUnusable: neither it nor the served release renders.
         """
         try:
             self._serve(Served(channel.release, channel.generation))
@@ -115,87 +115,87 @@ class Follower:
                 self.renderer.try_out(self.model)
             if not self.served.generation:
                 self._fall_back(channel)
-            self._refuse(channel, str(error))
+            self._reject(channel, str(error))
         else:
-            self.refused, self.ailing = None, ""
-            self._see(channel.generation)
+            self.rejected, self.fault = None, ""
+            self._write_marker(channel.generation)
             log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
 
-    def _see(self, generation: int) -> None:
-        """Remember on this machine that something was published in this store."""
+    def _write_marker(self, generation: int) -> None:
+        """Record on this machine that this store had a published release."""
         try:
-            self.seen.parent.mkdir(parents=True, exist_ok=True)
-            self.seen.write_text(str(generation))
+            self.marker.parent.mkdir(parents=True, exist_ok=True)
+            self.marker.write_text(str(generation))
         except OSError as error:
-            log.warning("an empty store will be taken for a new one after a restart: %s", error)
+            log.warning("after a restart an empty store cannot be told from a new one: %s", error)
 
-    def note(self, outcomes: Iterable[tuple[str, bool]]) -> None:
-        """Take the outcome of renders, each a prompt and whether it was drawn; too many bad ones leave the release.
+    def record(self, outcomes: Iterable[tuple[str, bool]]) -> None:
+        """Record outcomes of renders, each a prompt and whether it was rendered; too many failures reject the release.
 
-        A prompt counts once, so that nobody takes a model back by asking again for what it cannot draw.
+        A prompt counts once, so that a visitor cannot force a roll-back by repeating a prompt that fails.
         """
-        for prompt, drawn in outcomes:
-            if drawn:
-                self.bad.clear()
-                self.ailing = ""
+        for prompt, rendered in outcomes:
+            if rendered:
+                self.failed_prompts.clear()
+                self.fault = ""
             else:
-                self.bad.add(prompt)
-        if len(self.bad) >= self.failures:
-            self._examine(f"its last {len(self.bad)} renders failed or showed nothing")
-            self.bad.clear()
+                self.failed_prompts.add(prompt)
+        if len(self.failed_prompts) >= self.failures:
+            self._verify(f"its last {len(self.failed_prompts)} renders failed or were blank")
+            self.failed_prompts.clear()
 
-    def _examine(self, reason: str) -> None:
-        """Leave the release if it does not draw a known prompt either: visitors may ask for what shows nothing."""
+    def _verify(self, reason: str) -> None:
+        """Reject the release if a known prompt fails too: a visitor's prompt may legitimately render blank."""
         try:
             self.renderer.try_out(self.model)
         except ModelUnusable as error:
             self._leave(f"{reason}; {error}")
         except torch.OutOfMemoryError as error:
-            self.ailing = f"{self.served}: {error}"
+            self.fault = f"{self.served}: {error}"
 
     def _leave(self, reason: str) -> None:
-        """Go back to the release before; where that does not draw either, the machine is at fault and all stays."""
+        """Fall back to the previous release; if that fails too, the machine is at fault and nothing changes."""
         channel = self.channel
         if channel is None or self.served.generation != channel.generation:
-            self.ailing = f"{self.served}: {reason}"
+            self.fault = f"{self.served}: {reason}"
         elif self._fall_back(channel):
-            self._refuse(channel, reason)
+            self._reject(channel, reason)
         else:
-            self.ailing = f"{self.served}: {reason}, and what was served before does not draw either"
-            log.error("%s", self.ailing)
+            self.fault = f"{self.served}: {reason}, and the previous release does not render either"
+            log.error("%s", self.fault)
 
     def _fall_back(self, channel: Channel) -> bool:
-        """Serve what the channel pointed at before; whether that could be done."""
+        """Serve the previous release of the channel; returns whether that worked."""
         entries = [e for e in history(self.store, self.model.name) if e.generation < channel.generation]
         generations = [e.generation for e in entries if e.release == channel.previous]
         try:
             self._serve(Served(channel.previous, max(generations, default=0)))
         except (*FAULTS, torch.OutOfMemoryError) as error:
-            log.error("release %s, which was served before, does not draw either: %s", channel.previous, error)
+            log.error("the previous release %s does not render either: %s", channel.previous, error)
             return False
         return True
 
-    def _refuse(self, channel: Channel, reason: str) -> None:
-        refused = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
-        if refused != self.refused:  # else it was told; where nothing at all draws it is tried again and again
-            self.refused = refused
-            log.error("%s", self.trouble)
-            self.tell(refused)
+    def _reject(self, channel: Channel, reason: str) -> None:
+        rejected = Unhealthy(generation=channel.generation, release=channel.release, kind="health", reason=reason)
+        if rejected != self.rejected:  # reported once, although it is retried while nothing renders
+            self.rejected = rejected
+            log.error("%s", self.problem)
+            self.report(rejected)
 
     def _serve(self, wanted: Served) -> None:
-        """Load, try and switch; when that fails what was served stays, and the adapter is forgotten."""
-        old = kept = self.served
+        """Load, test and switch; on an error the served release stays, and the adapter is unloaded."""
+        old = active = self.served
         try:
             self._load(wanted.release)
             self.renderer.activate(wanted.release)
             self.renderer.try_out(self.model)
-            kept = wanted
+            active = wanted
         finally:
-            self.renderer.activate(kept.release)
-            for name in {old.release, wanted.release} - {kept.release, ""}:
+            self.renderer.activate(active.release)
+            for name in {old.release, wanted.release} - {active.release, ""}:
                 self.renderer.unload(name)
-            self.served = kept
-        self.settled = True
+            self.served = active
+        self.serving = True
 
     def _load(self, release: str) -> None:
         if not release:

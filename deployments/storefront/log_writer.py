@@ -1,4 +1,4 @@
-"""A log's writer: gathers lines for a moment, then writes them as one object."""
+"""A batching log writer: collects lines for some seconds, then writes them as one object."""
 
 import logging
 import threading
@@ -9,11 +9,11 @@ from typing import Generic
 from tasks.core.traffic.hourly import L
 
 log = logging.getLogger("dyeworks.storefront")
-WAITING = 20_000  # lines that wait for the store at most, the newest: some 20 MB
+WAITING = 20_000  # maximum number of buffered lines; the newest are kept: about 20 MB
 
 
 class LogWriter(Generic[L]):
-    """Lines are kept until the store has them; of too many the oldest are dropped."""
+    """Lines are buffered until they are stored; if there are too many, the oldest are dropped."""
 
     def __init__(self, name: str, write: Callable[[list[L]], None], seconds: float, waiting: int = WAITING) -> None:
         self.name, self.write, self.seconds = name, write, seconds
@@ -24,18 +24,18 @@ class LogWriter(Generic[L]):
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writer's thread."""
         self.thread.start()
 
     def stop(self) -> None:
-        """Write what is left and end; what the store does not take now is lost, and logged as such."""
+        """Write the buffered lines and stop; lines that cannot be stored now are lost, which is logged."""
         self.stopping.set()
         self.thread.join(timeout=30)
         if self.lines or self.thread.is_alive():
-            log.error("the last lines of the %s are lost: the store did not take them", self.name)
+            log.error("the last lines of the %s are lost: they could not be stored", self.name)
 
     def add(self, line: L) -> None:
-        """Take a line."""
+        """Buffer a line."""
         with self.lock:
             self._append(line)
 
@@ -55,11 +55,11 @@ class LogWriter(Generic[L]):
             return
         try:
             self.write(list(lines))
-        except Exception as error:  # the thread's boundary: whatever a store's client raises, the lines are kept
-            log.error("%d lines of the %s wait for the store: %s", len(lines), self.name, error)
+        except Exception as error:  # thread boundary: on any error of a store's client the lines stay buffered
+            log.error("%d lines of the %s could not be stored and are retried: %s", len(lines), self.name, error)
             self._put_back(lines)
         else:
-            self._tell_dropped()
+            self._log_dropped()
 
     def _put_back(self, lines: "deque[L]") -> None:
         with self.lock:
@@ -67,8 +67,8 @@ class LogWriter(Generic[L]):
             for line in newer:
                 self._append(line)
 
-    def _tell_dropped(self) -> None:
+    def _log_dropped(self) -> None:
         with self.lock:
             dropped, self.dropped = self.dropped, 0
         if dropped:
-            log.error("%d lines of the %s were dropped: the store was away for too long", dropped, self.name)
+            log.error("%d lines of the %s were dropped: the store was unavailable for too long", dropped, self.name)

@@ -1,6 +1,6 @@
-"""The storefront's page: a prompt, a picture, and two buttons to say what one thinks of it.
+"""The storefront's page: a prompt, a picture, and two buttons to vote on it.
 
-Gradio keeps nothing of a visitor on disk: the picture travels within the answer, and the picture's id with the page.
+Gradio stores nothing of a visitor on disk: the response contains the picture and its request id.
 """
 
 from base64 import b64encode
@@ -17,26 +17,26 @@ from deployments.storefront.requests import LONGEST, RenderRequest
 Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, RenderedPicture]]]  # request, host -> request id, picture
 Encode = Callable[[RenderedPicture], Awaitable[bytes]]  # WebP
 VoteOn = Callable[[str, bool], object]  # request id, liked
-Trigger = Callable[[], str]  # the model's trigger word; empty while it is not known
-QUIET = {"print_exception": False}  # what a visitor does wrong is not logged
+Trigger = Callable[[], str]  # the model's trigger word; empty until the store is open
+QUIET = {"print_exception": False}  # errors of visitors are not logged
 SIDE = 512  # pixels on the page
-SESSIONS = WAITING + 100  # whose state and unread answers Gradio holds, at most
-UNREAD = 5  # answers that a session may have waiting
+SESSIONS = WAITING + 100  # maximum number of sessions whose state and unread events Gradio holds
+UNREAD = 5  # maximum number of unread events of a session
 CSS = f"""#votes, #says, #thanks, #picture {{ width: 100%; max-width: {SIDE}px; margin: 0 auto; }}
 #picture {{ aspect-ratio: 1; }} #picture img {{ width: 100%; }} #identity {{ display: none; }}"""
 
 
 def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
-    """The page; `draw` and `vote` are what the API does too, and two batches of requests are under way at once."""
+    """The page; `draw` and `vote` are shared with the API. Two batches of requests run concurrently."""
 
     async def greet() -> tuple[str, str]:
         word = trigger()
         return _heading(word), f"large rings in {word}" if word else ""
 
     async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
-        asked = _asked(prompt or "", request.session_hash or "")
+        rendered = _request(prompt or "", request.session_hash or "")
         try:
-            identity, picture = await draw(asked, request.client.host if request.client else "")
+            identity, picture = await draw(rendered, request.client.host if request.client else "")
         except RenderUnavailable as error:
             raise gr.Error(str(error), **QUIET) from error
         by = f"generation {picture.generation}" if picture.release else "the bare base model"
@@ -44,19 +44,19 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         fresh = gr.Button(interactive=True, variant="secondary")
         return shown, f"Drawn by {by} in {picture.seconds:.1f} s.", identity, "", fresh, fresh
 
-    def said(liked: bool) -> Callable[[str], Awaitable[tuple[object, ...]]]:
-        async def say(identity: str) -> tuple[object, ...]:
+    def vote_handler(liked: bool) -> Callable[[str], Awaitable[tuple[object, ...]]]:
+        async def submit(identity: str) -> tuple[object, ...]:
             try:
                 vote(identity or "", liked)
             except PictureUnknown as error:
-                raise gr.Error("This picture is too old to be voted on; draw another one.", **QUIET) from error
+                raise gr.Error("This picture is too old to vote on; draw another one.", **QUIET) from error
             except (RenderUnavailable, VotesExhausted) as error:
                 raise gr.Error(str(error), **QUIET) from error
             chosen, other = gr.Button(variant="primary"), gr.Button(variant="secondary")
-            thanks = f"Thank you. You {'like' if liked else 'do not like'} it; you can change your mind."
+            thanks = f"Thank you. You {'like' if liked else 'do not like'} it; you can change your vote."
             return thanks, *((chosen, other) if liked else (other, chosen))
 
-        return say
+        return submit
 
     with gr.Blocks(title="dyeworks") as page:
         heading = gr.Markdown(_heading(""))
@@ -69,29 +69,31 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         says, thanks = gr.Markdown(elem_id="says"), gr.Markdown(elem_id="thanks")
         identity = gr.Textbox(elem_id="identity")
         gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
-        like.click(said(True), identity, [thanks, like, dislike])
-        dislike.click(said(False), identity, [thanks, like, dislike])
+        like.click(vote_handler(True), identity, [thanks, like, dislike])
+        dislike.click(vote_handler(False), identity, [thanks, like, dislike])
         page.load(greet, None, [heading, prompt])
     return _bounded(page, batch)
 
 
 def _heading(trigger: str) -> str:
-    style = f" Say `{trigger}` for the house style." if trigger else ""
-    return f"# dyeworks\nAsk for a cloth.{style}"
+    style = f" Include `{trigger}` for the house style." if trigger else ""
+    return f"# dyeworks\nDescribe a cloth to draw.{style}"
 
 
-def _asked(prompt: str, session: str) -> RenderRequest:
-    """The request that a prompt on the page is; raises gr.Error with what is wrong with it."""
+def _request(prompt: str, session: str) -> RenderRequest:
+    """The render request of a prompt on the page; raises gr.Error with the reason if it is invalid."""
     try:
         return RenderRequest(prompt=prompt, session=session)
     except ValidationError as error:
         if len(prompt) > LONGEST:
-            raise gr.Error(f"The prompt has {len(prompt)} characters; at most {LONGEST} are drawn.", **QUIET) from error
-        raise gr.Error("Say what the cloth should show.", **QUIET) from error
+            raise gr.Error(
+                f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed.", **QUIET
+            ) from error
+        raise gr.Error("Describe what the cloth should show.", **QUIET) from error
 
 
 def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
-    """Gradio's queue, with a bound on whatever it would let grow with every new session."""
+    """Configure Gradio's queue, with bounds on everything that would grow with every new session."""
     page.max_threads = 2 * batch + 8
     page.queue(max_size=WAITING, default_concurrency_limit=2 * batch, api_open=False)
     page.state_session_capacity = SESSIONS
@@ -101,6 +103,6 @@ def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
     return page
 
 
-def is_crowded(page: gr.Blocks, session: str) -> bool:
-    """Whether a session has left so many answers unread that it may not ask for more."""
+def is_overloaded(page: gr.Blocks, session: str) -> bool:
+    """Whether a session has so many unread events that further requests are rejected."""
     return len(page._queue.pending_event_ids_session.get(session, ())) >= UNREAD

@@ -1,7 +1,7 @@
-"""What a request must look like before anything reads it: bounded, in time, and for a path that is served.
+"""Validates requests before any other code reads them: size, time and path.
 
-Gradio serves much that the page does not need (uploads, files, proxies, sessions' internals): of its paths only those
-that the page asks for are let through, and what is posted to them is one of two small documents.
+Gradio serves much that the page does not need (uploads, files, proxies, sessions' internals): only the paths that the
+page requests are allowed, with one of two small documents as the body of a POST.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MOST_BYTES = 64 * 1024  # of a body
-SECONDS = 20.0  # in which it must arrive
+MOST_BYTES = 64 * 1024  # maximum size of a body
+SECONDS = 20.0  # within which the body must arrive
 PAGE = re.compile(
     r"/shop(/|/config/?|/(theme\.css|manifest\.json|favicon\.ico|robots\.txt)|/(assets|static|svelte)/[\w./@+-]+"
     r"|/gradio_api/(info/?|startup-events|queue/(join|data)/?|cancel|heartbeat/[\w-]+))?"
@@ -31,7 +31,7 @@ Number = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class Join(BaseModel):
-    """What the page asks of Gradio: one function, by its number, of one text or none."""
+    """A call of one of the page's functions, by its number, with one text or none."""
 
     data: list[Annotated[str, Field(max_length=10_000)] | None] = Field(max_length=1)
     fn_index: Number
@@ -40,7 +40,7 @@ class Join(BaseModel):
 
 
 class Cancel(BaseModel):
-    """A visitor who does not wait any longer."""
+    """The cancellation of a queued call."""
 
     session_hash: Session
     fn_index: Number
@@ -48,15 +48,17 @@ class Cancel(BaseModel):
 
 
 class RequestFilter:
-    """Refuses what the storefront need not read. `inputs` are the numbers of inputs of the page's functions,
-    `crowded` asks for a session.
+    """ASGI middleware that rejects invalid requests.
+
+    `inputs` are the numbers of inputs of the page's functions; `overloaded` tells whether a session has too many unread
+    events.
     """
 
-    def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], crowded: Callable[[str], bool]) -> None:
-        self.app, self.proxied, self.inputs, self.crowded = app, proxied, inputs, crowded
+    def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], overloaded: Callable[[str], bool]) -> None:
+        self.app, self.proxied, self.inputs, self.overloaded = app, proxied, inputs, overloaded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its whole body, or answer 4xx."""
+        """Pass a request on with its whole body, or respond with a 4xx."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -72,28 +74,28 @@ class RequestFilter:
             await self.app(scope, replay, send)
 
     def _checked(self, scope: Scope) -> Scope:
-        """The request with its host and path checked, and without what only a proxy may say."""
+        """The scope with host and path validated, and without forwarding headers that are not trusted."""
         headers = Headers(scope=scope)
         if not HOST.fullmatch(headers.get("host", "localhost")):
-            raise HTTPException(400, "the Host header is no host")
+            raise HTTPException(400, "the Host header is invalid")
         prefix = headers.get("x-forwarded-prefix", "").rstrip("/") if self.proxied else ""
-        kept = [(k, v) for k, v in scope["headers"] if k not in FORWARDED or self._believed(k, v.decode("latin-1"))]
+        kept = [(k, v) for k, v in scope["headers"] if k not in FORWARDED or self._trusted(k, v.decode("latin-1"))]
         scope = {**scope, "headers": kept}
         if PREFIX.fullmatch(prefix) and not scope.get("root_path"):
             scope |= {"root_path": prefix, "path": prefix + scope["path"]}
         path = _route(scope)
         if path.startswith("/shop") and not PAGE.fullmatch(path):
-            raise HTTPException(404, "the page has no such part")
+            raise HTTPException(404, "the page has no such path")
         return scope
 
-    def _believed(self, name: bytes, value: str) -> bool:
-        """Whether what a proxy says is passed on: a host, a scheme."""
+    def _trusted(self, name: bytes, value: str) -> bool:
+        """Whether a proxy's forwarding header is passed on: a host or a scheme."""
         if name == b"x-forwarded-host":
             return self.proxied and bool(HOST.fullmatch(value))
         return self.proxied and name == b"x-forwarded-proto" and value in {"http", "https"}
 
     def _checked_body(self, path: str, method: str, body: bytes) -> bytes:
-        """The body; of what is posted to Gradio only what the page itself would post."""
+        """The body; for Gradio it must be a document that the page itself would post."""
         if method != "POST" or not path.startswith("/shop"):
             return body
         kind = Cancel if path.endswith("/cancel") else Join
@@ -104,24 +106,24 @@ class RequestFilter:
         if posted.fn_index >= len(self.inputs):
             raise HTTPException(422, "the page has no such function")
         if isinstance(posted, Join) and len(posted.data) != self.inputs[posted.fn_index]:
-            raise HTTPException(422, "the function of the page takes another number of values")
-        if isinstance(posted, Join) and self.crowded(posted.session_hash):
-            raise HTTPException(429, "too many answers of this session were not read; reload the page")
+            raise HTTPException(422, "the function of the page takes a different number of values")
+        if isinstance(posted, Join) and self.overloaded(posted.session_hash):
+            raise HTTPException(429, "this session has too many unread responses; reload the page")
         return posted.model_dump_json().encode()
 
 
 def _route(scope: Scope) -> str:
-    """The path without the one before it at which a proxy has the storefront."""
+    """The path without the prefix under which a proxy serves the storefront."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 def problems(errors: Sequence[Any]) -> list[dict[str, object]]:
-    """What is wrong with a body by pydantic's errors, without its own text: that may be what no answer can hold."""
+    """The validation errors of a body, without its own text, which may not be encodable in a response."""
     return [{"loc": [str(part)[:100] for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in errors[:10]]
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body; HTTPException when it is too large or too slow."""
+    """The whole body; raises HTTPException if it is too large or too slow."""
     body = bytearray()
     try:
         async with asyncio.timeout(SECONDS):
@@ -135,7 +137,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body which was read, then what else comes, such as the end of the connection."""
+    """A `receive` that returns the body already read, then further messages, such as the disconnect."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

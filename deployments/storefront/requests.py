@@ -1,19 +1,19 @@
-"""What visitors send: requests for pictures and votes on them."""
+"""Request bodies of the API: a picture, and a vote on one."""
 
 import unicodedata
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-LONGEST = 400  # characters of a prompt
-INVISIBLE = "\u115f\u1160\u2800"  # letters and symbols by category that draw nothing; NFKC makes others of these
+LONGEST = 400  # maximum number of characters of a prompt
+INVISIBLE = "\u115f\u1160\u2800"  # letters and symbols by category that are invisible; NFKC maps others to these
 
 
 class RenderRequest(BaseModel):
-    """A picture that somebody asks for."""
+    """A request for a picture."""
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt: str = Field(min_length=1, max_length=LONGEST, description="What to draw; something that can be seen.")
+    prompt: str = Field(min_length=1, max_length=LONGEST, description="What to draw; needs a visible character.")
     seed: int | None = Field(None, ge=0, lt=2**32)
     steps: int | None = Field(None, ge=1, le=100, description="Denoising steps; those of the model by default.")
     session: str = Field("", max_length=200, description="Visitor's session; only its keyed hash is logged.")
@@ -22,12 +22,12 @@ class RenderRequest(BaseModel):
     @classmethod
     def _visible(cls, prompt: str) -> str:
         if not any(map(_is_visible, unicodedata.normalize("NFKC", prompt))):
-            raise ValueError("it has no letter, digit or sign: say what the picture should show")
+            raise ValueError("it has no letter, digit or symbol: describe what the picture should show")
         return prompt
 
 
 class FeedbackRequest(BaseModel):
-    """What somebody says of a picture that was drawn for them."""
+    """A vote on a rendered picture."""
 
     model_config = ConfigDict(extra="forbid")
 

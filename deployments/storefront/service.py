@@ -1,4 +1,4 @@
-"""What the storefront does: draws pictures, logs the prompts, takes votes; its parts and their threads."""
+"""The storefront's service: renders pictures, logs prompts and votes, and runs the threads for that."""
 
 import asyncio
 import io
@@ -16,7 +16,7 @@ from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.requests import RenderRequest
-from deployments.storefront.sessions import Sessions, place_of
+from deployments.storefront.sessions import Sessions, client_key
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
@@ -29,7 +29,7 @@ log = logging.getLogger("dyeworks.storefront")
 
 
 class StorefrontService:
-    """The engine, the logs and the guards of one storefront."""
+    """The engine, the logs and the watchdog of one storefront."""
 
     def __init__(self, installation: Installation, model: ModelConfig, sessions: Sessions) -> None:
         self.store, self.settings, self.model = installation.store, installation.settings, model
@@ -42,17 +42,17 @@ class StorefrontService:
         self.feedback = Feedback(model.name, spec.remembered, self.votes.add, self.watchdog.add)
 
     def start(self) -> None:
-        """Run the engine, the logs and the guards."""
+        """Start the engine, the logs and the watchdog."""
         for part in (self.engine, self.prompts, self.votes, self.watchdog):
             part.start()
 
     def stop(self) -> None:
-        """End them; what was logged is written."""
+        """Stop all threads; buffered log lines are written."""
         for part in (self.engine, self.prompts, self.votes, self.watchdog):
             part.stop()
 
     def exit(self) -> None:
-        """End the process, so that a supervisor starts it again; who waits is answered, what was logged is written."""
+        """End the process, so that a supervisor restarts it; queued requests get a response, logs are written."""
         time.sleep(1)
         for part in (self.prompts, self.votes, self.watchdog):
             part.stop()
@@ -60,7 +60,7 @@ class StorefrontService:
         os._exit(1)
 
     async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
-        """Render a request of an address and log it; the request's id and the picture. Raises RenderUnavailable."""
+        """Render a request of an address and log it; returns its id and the picture. Raises RenderUnavailable."""
         start = time.perf_counter()
         seed = request.seed if request.seed is not None else random.randrange(2**32)
         steps = request.steps or self.model.serving.steps
@@ -80,7 +80,7 @@ class StorefrontService:
             session=session,
         )
         self.prompts.add(line)
-        voter = session if self.sessions.trusts(host) else self._hash(f"address {place_of(host)}")
+        voter = session if self.sessions.trusts(host) else self._hash(f"address {client_key(host)}")
         self.feedback.remember(line.request_id, ServedPicture(picture.release, picture.generation, session, voter))
         return line.request_id, picture
 
@@ -90,21 +90,21 @@ class StorefrontService:
             return await asyncio.wrap_future(future)
         except RenderUnavailable:
             raise
-        except Exception as error:  # whatever a pipeline raises; the engine has judged what it says of the release
-            log.error("a picture could not be drawn: %s", error)
-            raise RenderUnavailable("drawing it failed") from error
+        except Exception as error:  # any error of a pipeline; the engine has already recorded it against the release
+            log.error("rendering failed: %s", error)
+            raise RenderUnavailable("rendering failed") from error
 
     def _hash(self, session: str) -> str:
         return hash_session(session, self.settings.session_key.get_secret_value())
 
     def health(self) -> dict[str, object]:
-        """What draws, and what is wrong with it; raises RenderUnavailable where nothing can be drawn."""
+        """The served release and its problems; raises RenderUnavailable if nothing can be rendered."""
         if reason := self.engine.unready:
             raise RenderUnavailable(reason)
         follower = self.engine.follower
-        trouble = follower.trouble or self.watchdog.trouble or self.engine.away
-        told = {"status": "degraded", "reason": trouble} if trouble else {"status": "ok"}
-        return {**told, "release": follower.served.release, "generation": follower.served.generation}
+        problem = follower.problem or self.watchdog.problem or self.engine.store_problem
+        status = {"status": "degraded", "reason": problem} if problem else {"status": "ok"}
+        return {**status, "release": follower.served.release, "generation": follower.served.generation}
 
 
 async def encode(image: Image.Image, kind: str) -> bytes:

@@ -1,8 +1,8 @@
-"""Which session a request counts for, so that no address counts as many visitors.
+"""Assigns requests to sessions, so that no address counts as many visitors.
 
-An address (of IPv6 the network of 64 bits, since whoever has one address there has them all) has at most `SESSIONS`
-sessions a day. Whoever names none gets one of the address, and another one after half an hour of silence; both kinds
-count. What is beyond that number is one more session. Addresses that are trusted name as many sessions as they like.
+An address (for IPv6 the /64 network, which usually belongs to one client) has at most `SESSIONS` sessions a day. A
+request without a session gets one of its address, and a new one after half an hour without requests; both kinds count.
+All sessions beyond that number count as one more. Trusted addresses may name any number of sessions.
 """
 
 from collections import OrderedDict
@@ -14,62 +14,62 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from tasks.core import clock
 from tasks.core.errors import SettingError
 
-SESSIONS = 5  # of an address that count in a day
+SESSIONS = 5  # of an address in a day
 DAY = timedelta(days=1)
-SILENCE = timedelta(minutes=30)  # after which a caller without a session begins another one
-REMEMBERED = 10_000  # addresses that were seen last
+IDLE = timedelta(minutes=30)  # after which a client without a named session gets a new one
+REMEMBERED = 10_000  # most recently seen addresses
 
 
 @dataclass
-class Caller:
-    """What an address has done since its day began."""
+class Client:
+    """The sessions of an address in its current day."""
 
     since: datetime
     last: datetime
-    unnamed: str = ""  # the session of its requests that name none
+    unnamed: str = ""  # the session of its requests without one
     sessions: set[str] = field(default_factory=set)
 
 
 class Sessions:
-    """Gives each request its session. Not safe for threads."""
+    """Assigns each request its session. Not thread-safe."""
 
     def __init__(self, trusted: str = "", now: Callable[[], datetime] = clock.now) -> None:
         self.networks, self.now = _networks(trusted), now
-        self.callers: OrderedDict[str, Caller] = OrderedDict()
+        self.clients: OrderedDict[str, Client] = OrderedDict()
 
     def trusts(self, host: str) -> bool:
-        """Whether the sessions that an address names are all believed."""
+        """Whether an address is trusted to name any number of sessions."""
         address = _address(host)
         return address is not None and any(address in network for network in self.networks)
 
     def session_of(self, host: str, named: str) -> str:
-        """The session that a request counts for: the one it names, one of its address, or the address's last one."""
+        """The session that a request counts for: the one it names, that of its address, or the overflow session."""
         if named and self.trusts(host):
             return named
-        caller, place = self._caller(host), place_of(host)
-        session = named or caller.unnamed
-        if session not in caller.sessions and len(caller.sessions) >= SESSIONS:
-            return f"address {place}"
-        caller.sessions.add(session)
+        client, key = self._client(host), client_key(host)
+        session = named or client.unnamed
+        if session not in client.sessions and len(client.sessions) >= SESSIONS:
+            return f"address {key}"
+        client.sessions.add(session)
         return session
 
-    def _caller(self, host: str) -> Caller:
-        """What is known of an address, the newest at the end; the oldest is forgotten where there are too many."""
-        now, place = self.now(), place_of(host)
-        caller = self.callers.pop(place, None)
-        if caller is None or now - caller.since >= DAY:
-            caller = Caller(now, now)
-        if not caller.unnamed or now - caller.last >= SILENCE:
-            caller.unnamed = f"address {place} {now.isoformat()}"
-        caller.last = now
-        self.callers[place] = caller
-        if len(self.callers) > REMEMBERED:
-            self.callers.popitem(last=False)
-        return caller
+    def _client(self, host: str) -> Client:
+        """The state of an address, moved to the end; the least recent is evicted when there are too many."""
+        now, key = self.now(), client_key(host)
+        client = self.clients.pop(key, None)
+        if client is None or now - client.since >= DAY:
+            client = Client(now, now)
+        if not client.unnamed or now - client.last >= IDLE:
+            client.unnamed = f"address {key} {now.isoformat()}"
+        client.last = now
+        self.clients[key] = client
+        if len(self.clients) > REMEMBERED:
+            self.clients.popitem(last=False)
+        return client
 
 
-def place_of(host: str) -> str:
-    """What one caller has at most one of: an IPv4 address, an IPv6 network of 64 bits, else the name as it is."""
+def client_key(host: str) -> str:
+    """The key of a client: its IPv4 address, its IPv6 /64 network, or the host name unchanged."""
     address = _address(host)
     return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
 
@@ -86,4 +86,4 @@ def _networks(listed: str) -> list[IPv4Network | IPv6Network]:
     try:
         return [ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip()]
     except ValueError as error:
-        raise SettingError("DYEWORKS_TRUSTED_ADDRESSES", f"{error}; list addresses or networks by commas") from error
+        raise SettingError("DYEWORKS_TRUSTED_ADDRESSES", f"{error}; separate them by commas") from error

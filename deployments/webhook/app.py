@@ -1,7 +1,7 @@
-"""The upload webhook: a notification of an object store leads to an ingest. Without torch in its process.
+"""The upload webhook: an object store's notification triggers an ingest. The process does not import torch.
 
 `POST /notifications/s3` with `Authorization: Bearer <DYEWORKS_WEBHOOK_TOKEN>`, or Basic with the token as the password.
-A notification that was seen before changes nothing. Its events are in the outbox before the answer, and are sent after.
+Duplicate notifications have no effect. The events are in the outbox before the response, and are sent after it.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from tasks.core.outbox import queue
 from tasks.core.store import Store, open_store
 from tasks.core.store.documents import digest
 
-MOST_BYTES = 1_000_000  # of a body; 256 KiB is the most that SNS and EventBridge send
-BODY_SECONDS = 30  # for a body to come in
-MOST_WORDS, MOST_LETTERS = 20, 100  # that an answer lists, and names of each
+MOST_BYTES = 1_000_000  # maximum size of a body; SNS and EventBridge send at most 256 KiB
+BODY_SECONDS = 30  # for a body to arrive
+MAX_LISTED, MAX_CHARACTERS = 20, 100  # entries in a list of the response, and characters of a key in one
 
 log = logging.getLogger("dyeworks.webhook")
 
 
 class Webhook:
-    """The receiver: its settings, its store, which is opened at the first need, and what sends its events."""
+    """The receiver: settings, the store, which is opened lazily, and the sender of events."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -43,12 +43,12 @@ class Webhook:
 
     @cached_property
     def store(self) -> Store:
-        """The store; raises StoreUnusable, and tries again when it is asked for again."""
+        """The store; raises StoreUnusable, and is tried again on the next access."""
         return open_store(self.settings.store)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Send events beside the server."""
+        """Run the sender for the lifetime of the server."""
         sending = asyncio.create_task(self.sender.run())
         yield
         sending.cancel()
@@ -56,9 +56,9 @@ class Webhook:
             await sending
 
     async def authorise(self, request: Request) -> None:
-        """Let a caller with the right token in; 401 for any other. The body is not read yet."""
+        """Check the token; 401 if it is wrong, before the body is read."""
         token = self.settings.webhook_token.get_secret_value()
-        if not token or not secrets.compare_digest(_shown(request.headers.get("Authorization", "")), token.encode()):
+        if not token or not secrets.compare_digest(_token(request.headers.get("Authorization", "")), token.encode()):
             expected = "'Bearer' and the webhook's token, or 'Basic' with it as the password"
             raise HTTPException(401, f"the Authorization header must be {expected}", {"WWW-Authenticate": "Bearer"})
 
@@ -67,9 +67,9 @@ class Webhook:
         return {"status": "ok"}
 
     async def take_notification(self, request: Request) -> JSONResponse:
-        """Queue `dyeworks.data.uploaded` for each dataset that the uploads add to; 202, or 200 when there are none.
+        """Queue `dyeworks.data.uploaded` for each dataset with uploads; 202, or 200 if there are none.
 
-        The answer says what was left out: `ignored` is no upload into this store, `bad` cannot be read.
+        The response lists what was skipped: `ignored` is not an upload into this store, `bad` cannot be parsed.
         """
         reading = read_notification(await read_body(request))
         records = len(reading.uploads) + len(reading.ignored) + len(reading.bad)
@@ -78,26 +78,28 @@ class Webhook:
             self.sender.wake()
         lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
         if lists:
-            log.info("notification: %r", {name: words[:MOST_WORDS] for name, words in lists.items()})
+            log.info("notification: %r", {name: words[:MAX_LISTED] for name, words in lists.items()})
         answer: dict[str, object] = {"new": new, "records": records}
-        answer |= {name: [*words[:MOST_WORDS], *_more(words)] for name, words in lists.items()}
+        answer |= {name: [*words[:MAX_LISTED], *_more(words)] for name, words in lists.items()}
         return JSONResponse(answer, 202 if reading.uploads else 422 if reading.bad else 200)
 
     def _take(self, reading: Reading) -> int:
-        """Queue an event for each dataset; how many uploads are new. What lies elsewhere is added to `ignored`."""
+        """Queue an event for each dataset; returns the number of new uploads. Others are added to `ignored`."""
         store, place = self.store, StoreLocation.of(self.settings.store)
         fresh: dict[str, list[str]] = {}
         for bucket, key, identity in dict.fromkeys(reading.uploads):
             if place.bucket not in {"", bucket}:
-                reading.ignored.append(f"{key[:MOST_LETTERS]}: bucket {bucket[:MOST_LETTERS]} is not the store's")
+                reading.ignored.append(f"{key[:MAX_CHARACTERS]}: bucket {bucket[:MAX_CHARACTERS]} is not the store's")
             elif not (dataset := place.dataset(key)):
-                reading.ignored.append(f"{key[:MOST_LETTERS]}: it lies outside of uploads/<dataset>/ of the store")
-            elif not store.exists(_mark(identity)):
+                reading.ignored.append(f"{key[:MAX_CHARACTERS]}: not under uploads/<dataset>/ of the store")
+            elif not store.exists(_marker(identity)):
                 fresh.setdefault(dataset, []).append(identity)
         for dataset, identities in fresh.items():
             payload = Uploaded(reason=f"{len(identities)} objects were uploaded", dataset=dataset)
             queue(store, upload_event(payload, key=digest(dataset, *sorted(identities))))
-            _remember(store, identities)  # after the event: cut off in between, the sender's repetition finds it again
+            _remember(
+                store, identities
+            )  # after the event: if interrupted in between, the redelivery is processed again
         return sum(map(len, fresh.values()))
 
 
@@ -106,25 +108,25 @@ def create_app(settings: Settings) -> FastAPI:
     webhook = Webhook(settings)
     app = FastAPI(title="dyeworks webhook", docs_url=None, redoc_url=None, openapi_url=None, lifespan=webhook.lifespan)
     app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: settings.webhook_token)
-    app.add_exception_handler(DyeworksError, _explain)
-    app.add_exception_handler(Exception, _ask_again)
+    app.add_exception_handler(DyeworksError, _error_response)
+    app.add_exception_handler(Exception, _retry_later)
     app.get("/health")(webhook.health)
     app.post("/notifications/s3", dependencies=[Depends(webhook.authorise)])(webhook.take_notification)
     return app
 
 
-def _explain(_: Request, error: Exception) -> JSONResponse:
-    """Answer an error in its own words."""
+def _error_response(_: Request, error: Exception) -> JSONResponse:
+    """Respond with the message of the error."""
     return JSONResponse({"error": str(error)}, 422 if isinstance(error, NotificationUnusable) else 500)
 
 
-def _ask_again(_: Request, error: Exception) -> JSONResponse:
-    """Ask for the notification again where the store is away; the error itself is logged by the server."""
-    return JSONResponse({"error": f"not taken ({type(error).__name__}); send the notification again"}, 503)
+def _retry_later(_: Request, error: Exception) -> JSONResponse:
+    """Ask the sender to retry while the store is unavailable; the server logs the error itself."""
+    return JSONResponse({"error": f"not processed ({type(error).__name__}); send the notification again"}, 503)
 
 
-def _shown(header: str) -> bytes:
-    """The token that a caller shows; SNS can only send a user and a password, as they stand in its URL."""
+def _token(header: str) -> bytes:
+    """The token of a request; SNS can only send a user and a password, as given in its URL."""
     scheme, _, value = header.partition(" ")
     if scheme.lower() == "bearer":
         return value.encode("latin-1")
@@ -134,7 +136,7 @@ def _shown(header: str) -> bytes:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body; 413 when it is longer than a notification can be, 408 when it does not come in."""
+    """The body; 413 if it is too large, 408 if it does not arrive in time."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -143,21 +145,21 @@ async def read_body(request: Request) -> bytes:
                 if len(body) > MOST_BYTES:
                     raise HTTPException(413, f"a notification has at most {MOST_BYTES} bytes")
     except TimeoutError as error:
-        raise HTTPException(408, f"the body did not come in within {BODY_SECONDS} s") from error
+        raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS} s") from error
     except ClientDisconnect as error:
-        raise HTTPException(400, "the body was cut off") from error
+        raise HTTPException(400, "the body is incomplete") from error
     return bytes(body)
 
 
 def _more(words: Sequence[str]) -> list[str]:
-    return [f"and {len(words) - MOST_WORDS} more"] if len(words) > MOST_WORDS else []
+    return [f"and {len(words) - MAX_LISTED} more"] if len(words) > MAX_LISTED else []
 
 
-def _mark(identity: str) -> str:
+def _marker(identity: str) -> str:
     return f"notifications/{identity}"
 
 
 def _remember(store: Store, identities: list[str]) -> None:
     for identity in identities:
-        with suppress(ObjectExists):  # the same notification, delivered twice at once
-            store.create(_mark(identity), b"")
+        with suppress(ObjectExists):  # the same notification, delivered twice concurrently
+            store.create(_marker(identity), b"")

@@ -1,4 +1,4 @@
-"""Events are sent in the background: who notifies the webhook need not wait for the Prefect server."""
+"""Sends events in the background, so that requests to the webhook do not wait for the Prefect server."""
 
 import asyncio
 import logging
@@ -9,37 +9,37 @@ from tasks.core.errors import EventRefused, EventUndelivered
 from tasks.core.outbox import flush
 from tasks.core.store import Store
 
-AGAIN_SECONDS = 30.0  # after which what the server did not take is sent again
+RETRY_SECONDS = 30.0  # after which undelivered events are sent again
 
 log = logging.getLogger("dyeworks.webhook")
 
 
 class Sender:
-    """Sends what waits in the outbox, once for all who ask while it is busy, and again while something is left."""
+    """Flushes the outbox: once for all wake-ups while it is busy, and periodically while events are left."""
 
     def __init__(self, open_store: Callable[[], Store]) -> None:
         self._open, self._woken = open_store, asyncio.Event()
 
     def wake(self) -> None:
-        """Send as soon as may be; to be called on the event loop."""
+        """Send as soon as possible; to be called on the event loop."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Send until cancelled; first what an earlier process has left."""
+        """Send until cancelled, first the events left by an earlier process."""
         while True:
-            wait = None if await asyncio.to_thread(self._send) else AGAIN_SECONDS
+            wait = None if await asyncio.to_thread(self._send) else RETRY_SECONDS
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), wait)
             self._woken.clear()
 
     def _send(self) -> bool:
-        """Whether all that waited was sent."""
+        """Flush the outbox; returns whether it is empty."""
         try:
             flush(self._open())
         except (EventRefused, EventUndelivered) as error:
             log.warning("%s", error)
             return False
-        except Exception:  # the store is away; the next try may find it
+        except Exception:  # the store is unavailable; retried later
             log.exception("the outbox cannot be read")
             return False
         return True

@@ -117,7 +117,7 @@ def test_a_vote_is_logged_under_the_session_that_asked_and_without_the_prompt(sh
     assert {v["session"] for v in votes} == {asked["session"]}
     assert "rings" not in json.dumps(votes)
     unknown = httpx.post(url, json=said | {"request_id": "another's"}, timeout=30)
-    assert (unknown.status_code, "no picture" in unknown.text) == (404, True)
+    assert (unknown.status_code, "is unknown or too old" in unknown.text) == (404, True)
     assert httpx.post(url, json=said | {"liked": "maybe"}, timeout=30).status_code == 422
 
 

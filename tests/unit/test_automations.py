@@ -18,7 +18,7 @@ from flows.roll_back import roll_back
 from tasks.core.config.installation import ROOT
 from tasks.core.config.requests import RetrainRequest, RollBackRequest, TrainRequest
 from tasks.core.events import Unhealthy, make_event
-from tasks.promote import append_roll_back, name_what_it_leaves
+from tasks.promote import append_roll_back, resolve_roll_back
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
@@ -93,7 +93,7 @@ def test_a_crashed_roll_back_is_restarted_and_counts(asked: dict[str, Any]) -> N
 
 
 def test_a_roll_back_is_tried_again_as_the_guard_asks_for_it_once() -> None:
-    for step in (name_what_it_leaves, append_roll_back):
+    for step in (resolve_roll_back, append_roll_back):
         assert (step.retries, step.retry_delay_seconds) == (2, [2, 5])
 
 

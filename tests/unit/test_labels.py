@@ -14,7 +14,7 @@ from tasks.core.config.requests import (
     SteerRequest,
     TrainRequest,
 )
-from tasks.labels import STAGE, about, stage_name
+from tasks.labels import STAGE, stage_name, subject
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from tasks.labels import STAGE, about, stage_name
     ],
 )
 def test_a_request_is_named_by_what_it_is_about(request_: Spec, word: str) -> None:
-    assert about(request_.model_dump(mode="json")) == word
+    assert subject(request_.model_dump(mode="json")) == word
 
 
 def test_a_stage_is_named_by_its_model_its_key_and_its_attempt() -> None:

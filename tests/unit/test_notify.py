@@ -86,7 +86,7 @@ def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block])
 def test_an_answer_that_is_none_is_reported(people: EventsServer, block: list[Block], status: int, answer: str) -> None:
     people.status = status
     with pytest.raises(
-        NotificationUndelivered, match=f"the answer was {answer}; check DYEWORKS_NOTIFY_WEBHOOK"
+        NotificationUndelivered, match=f"the response was HTTP {answer}; check DYEWORKS_NOTIFY_WEBHOOK"
     ) as caught:
         send_by_webhook(secret(people), NOTICE)
     assert "s3cr3t" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_a_url_that_leads_nowhere_is_reported_without_it(people: EventsServer, u
 
 def test_a_block_of_another_kind_is_reported(people: EventsServer, block: list[Block]) -> None:
     block[0] = Secret(value="s3cr3t")
-    with pytest.raises(NotificationUndelivered, match="'secret/team' is a Secret, which cannot notify"):
+    with pytest.raises(NotificationUndelivered, match="'secret/team' is a Secret, not a notification block"):
         send_by_block("secret/team", NOTICE)
 
 

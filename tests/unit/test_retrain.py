@@ -161,7 +161,7 @@ def competing(
     stages = Stages(store, model, meanwhile, early)
     monkeypatch.setattr(retrain, "run_stage", stages.run)
     with disable_run_logger():
-        return stages, retrain.compete(RetrainRequest(), TrainRequest(), "mine")
+        return stages, retrain.evaluate_and_promote(RetrainRequest(), TrainRequest(), "mine")
 
 
 def crowned(store: FolderStore, model: ModelConfig) -> None:

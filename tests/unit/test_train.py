@@ -13,4 +13,4 @@ def test_a_server_that_is_away_stops_no_step_and_is_reported_at_the_end() -> Non
         for step in (1, 2):
             progress.step(step, {"loss": 0.5, "steps_per_second": 2.0})
     assert progress.artifact is None
-    assert progress.fault.startswith("the run's page does not show the end of the training (ConnectError")
+    assert progress.fault.startswith("the progress artifact is incomplete (ConnectError")

@@ -43,7 +43,7 @@ def test_bootstrap_keeps_the_limits_and_automations_that_a_person_has_changed(se
 def test_bootstrap_refuses_a_pool_of_another_type(server: Server) -> None:
     refused = server.bootstrap(DYEWORKS_POOL_TYPE="docker")
     assert refused.returncode == 1
-    assert "DYEWORKS_POOL_TYPE: work pool default is of type process, and docker is asked for" in refused.stderr
+    assert "DYEWORKS_POOL_TYPE: work pool default has type process, not docker" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

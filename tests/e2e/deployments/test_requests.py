@@ -9,7 +9,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.blocks.system import Secret
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks.context import everywhere
+from tasks.context import with_hub_token
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import EvaluationSpec
 from tasks.core.errors import SettingError
@@ -17,7 +17,7 @@ from tasks.core.installation import Installation, open_installation
 from tasks.core.registry.models import apply_config
 from tasks.core.registry.results import EvaluationResult, save_result
 from tasks.core.store import FolderStore
-from tasks.gpu import one_on_the_gpu
+from tasks.gpu import gpu_slot
 from tests.adire import adire
 from tests.candidates import trained
 from tests.e2e.deployments.server import Server
@@ -130,10 +130,10 @@ def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest
     seen: list[tuple[Installation, ModelConfig]] = []
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
         with pytest.raises(SettingError, match="no Secret block 'hub-token'"):
-            everywhere("adire", lambda *found: seen.append(found))
+            with_hub_token("adire", lambda *found: seen.append(found))
         assert [found.publishing.hub_repo for _, found in seen] == [""], "what is to be done here is done"
         Secret(value="hf_s3cr3t").save("hub-token")
-        everywhere("adire", lambda *found: seen.append(found))
+        with_hub_token("adire", lambda *found: seen.append(found))
     settings, found = seen[-1][0].settings, seen[-1][1]
     assert found.publishing.hub_repo == "cloth/adire"
     assert settings.hub_token.get_secret_value() == "hf_s3cr3t"
@@ -145,7 +145,7 @@ def test_evaluations_take_turns_on_the_gpu(server: Server) -> None:
         return int(server.client.get("/v2/concurrency_limits/dyeworks-gpu").raise_for_status().json()["active_slots"])
 
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
-        with one_on_the_gpu():
+        with gpu_slot():
             assert taken() == 1
             leases = list((server.stack.home / "prefect/concurrency_leases").glob("*.json"))
             assert leases, "a server that is started again knows what to end"

@@ -59,7 +59,7 @@ def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
     under_way = engine.submit("rings", 1, 1)
     assert begun.wait(60)
     waiting = [engine.submit(f"dots {i}", 1, 1) for i in range(WAITING)]
-    with pytest.raises(RenderUnavailable, match="too many requests wait"):
+    with pytest.raises(RenderUnavailable, match="too many requests are queued"):
         engine.submit("one more", 1, 1)
     assert not under_way.cancel(), "it is drawn already"
     assert all(future.cancel() for future in waiting[:-1])
@@ -96,7 +96,7 @@ def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
     def end() -> None:
         raise SystemExit
 
-    monkeypatch.setattr(engine, "_turn", end)
+    monkeypatch.setattr(engine, "_step", end)
     go_on.set()
     assert died.wait(60)
     for refused in (lambda: waiting.result(0), lambda: engine.submit("waves", 1, 1)):

@@ -1,4 +1,4 @@
-"""What the storefront serves, on a real tiny pipeline: what does not draw is refused, told of once, and left."""
+"""What the storefront serves, on a real tiny pipeline: what does not draw is refused, reports of once, and left."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,9 @@ from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 
 MODEL = "adire"
-ABOUT = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={})
+MANIFEST = ReleaseManifest(
+    base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={}
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +61,20 @@ def adapter(local: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def told() -> list[Unhealthy]:
+def reports() -> list[Unhealthy]:
     return []
 
 
 @pytest.fixture
-def follower(local: ModelConfig, folder: FolderStore, told: list[Unhealthy]) -> Follower:
-    return Follower(home(folder), local, Renderer(local.base, "cpu"), 3, told.append)
+def follower(local: ModelConfig, folder: FolderStore, reports: list[Unhealthy]) -> Follower:
+    return Follower(home(folder), local, Renderer(local.base, "cpu"), 3, reports.append)
 
 
 def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
     """A release of the LoRA with its weights scaled; not a number makes it one that draws black."""
     place.mkdir()
     save_file({k: v * scale for k, v in load_file(adapter / WEIGHTS).items()}, place / WEIGHTS, {"format": "pt"})
-    return write_release(store, MODEL, place, ABOUT)
+    return write_release(store, MODEL, place, MANIFEST)
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ def adapters(follower: Follower) -> list[str]:
     return list(follower.renderer.pipe.get_list_adapters().get("unet", []))
 
 
-def test_the_champion_is_followed(follower: Follower, publish: Callable[..., str], told: list[Unhealthy]) -> None:
+def test_the_champion_is_followed(follower: Follower, publish: Callable[..., str], reports: list[Unhealthy]) -> None:
     bare = drawn(follower)
     first = publish()
     follower.follow()
@@ -125,11 +127,11 @@ def test_the_champion_is_followed(follower: Follower, publish: Callable[..., str
     assert follower.served == Served(second, 2)
     assert drawn(follower) != shown
     assert adapters(follower) == [second]
-    assert (told, follower.trouble) == ([], "")
+    assert (reports, follower.problem) == ([], "")
 
 
 def test_the_bare_base_is_served_when_the_channel_names_no_release(
-    follower: Follower, publish: Callable[..., str], told: list[Unhealthy]
+    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     bare = drawn(follower)
     publish()
@@ -142,7 +144,7 @@ def test_the_bare_base_is_served_when_the_channel_names_no_release(
     follower.follow()
     assert follower.served.generation == 3
     assert drawn(follower) != bare
-    assert told == []
+    assert reports == []
 
 
 def damage(store: FolderStore, release: str) -> None:
@@ -168,7 +170,7 @@ def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
     follower: Follower,
     folder: FolderStore,
     publish: Callable[..., str],
-    told: list[Unhealthy],
+    reports: list[Unhealthy],
     scale: float,
     harm: Callable[[FolderStore, str], None],
     reason: str,
@@ -183,40 +185,40 @@ def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
     assert follower.served == Served(first, 1)
     assert drawn(follower) == shown
     assert adapters(follower) == [first]
-    (said,) = told
-    assert (said.generation, said.release, said.kind) == (2, bad, "health")
-    assert reason in said.reason
-    assert "generation 2 is refused, generation 1 is served" in follower.trouble
+    (report,) = reports
+    assert (report.generation, report.release, report.kind) == (2, bad, "health")
+    assert reason in report.reason
+    assert "generation 2 is rejected, generation 1 is served" in follower.problem
     publish(release=first)  # the roll-back
     follower.follow()
-    assert (follower.served, follower.trouble) == (Served(first, 3), "")
-    assert len(told) == 1
+    assert (follower.served, follower.problem) == (Served(first, 3), "")
+    assert len(reports) == 1
 
 
 def test_no_lora_at_all_is_refused(
-    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy], tmp_path: Path
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
 ) -> None:
     bare = drawn(follower)
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / WEIGHTS).write_bytes(b"not safetensors")
-    publish(release=write_release(folder, MODEL, tmp_path / "odd", ABOUT))
+    publish(release=write_release(folder, MODEL, tmp_path / "odd", MANIFEST))
     follower.follow()
     assert (follower.served, drawn(follower)) == (Served(), bare)
-    assert "is no LoRA for this base" in told[0].reason
+    assert "is no LoRA for this base" in reports[0].reason
 
 
 def test_started_on_a_bad_champion_it_serves_the_one_before(
-    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first = publish()
     damage(folder, publish(0.5))
     follower.follow()
     assert follower.served == Served(first, 1)
-    assert [said.generation for said in told] == [2]
+    assert [report.generation for report in reports] == [2]
 
 
 def test_a_store_that_is_away_is_no_fault_of_the_release(
-    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy], tmp_path: Path
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
 ) -> None:
     release = publish()
     weights = tmp_path / "store" / prefix(MODEL, release) / WEIGHTS
@@ -225,7 +227,7 @@ def test_a_store_that_is_away_is_no_fault_of_the_release(
     weights.symlink_to(weights)  # it cannot be read, as on a disk that is away
     with pytest.raises(ObjectUnreadable):
         follower.follow()
-    assert (follower.served, told) == (Served(), [])
+    assert (follower.served, reports) == (Served(), [])
     weights.unlink()
     weights.write_bytes(data)
     follower.follow()
@@ -241,10 +243,10 @@ def spoil(follower: Follower) -> None:
 
 
 def test_too_many_black_pictures_in_a_row_leave_the_release(
-    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first, second = publish(), publish(0.5)
-    engine = Engine(home(folder), local, 3, told.append)
+    engine = Engine(home(folder), local, 3, reports.append)
     engine.start()
     try:
         assert engine.ready.wait(120)
@@ -253,39 +255,39 @@ def test_too_many_black_pictures_in_a_row_leave_the_release(
         for prompt in ("rings", "dots", "dots"):
             picture = engine.submit(prompt, 1, 2).result(60)
             assert image_fault(picture.image)
-        assert told == [], "two prompts, however often"
+        assert reports == [], "two prompts, however often"
         assert image_fault(engine.submit("waves", 1, 2).result(60).image)
         after = engine.submit("rings", 1, 2).result(60)
         assert (after.release, after.generation) == (first, 1)
         assert not image_fault(after.image)
     finally:
         engine.stop()
-    (said,) = told
-    assert (said.generation, said.release) == (2, second)
-    assert "its last 3 renders failed or showed nothing" in said.reason
+    (report,) = reports
+    assert (report.generation, report.release) == (2, second)
+    assert "its last 3 renders failed or were blank" in report.reason
 
 
 def test_a_good_picture_between_them_counts(follower: Follower, publish: Callable[..., str]) -> None:
     publish()
     follower.follow()
     for prompt in "abcdef":
-        follower.note([(prompt, False), (prompt, False)])
-        follower.note([("a", True)])
-    assert (follower.served.generation, follower.trouble) == (1, "")
+        follower.record([(prompt, False), (prompt, False)])
+        follower.record([("a", True)])
+    assert (follower.served.generation, follower.problem) == (1, "")
 
 
 def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
-    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     damage(folder, publish())
     second = publish(0.5)
     follower.follow()
     spoil(follower)
-    follower.note((prompt, False) for prompt in "abc")
-    assert (follower.served, told) == (Served(second, 2), [])
-    assert "what was served before does not draw either" in follower.trouble
-    follower.note([("a", True)])
-    assert follower.trouble == ""
+    follower.record((prompt, False) for prompt in "abc")
+    assert (follower.served, reports) == (Served(second, 2), [])
+    assert "the previous release does not render either" in follower.problem
+    follower.record([("a", True)])
+    assert follower.problem == ""
 
 
 def short(*_: object, **__: object) -> NoReturn:
@@ -294,7 +296,11 @@ def short(*_: object, **__: object) -> NoReturn:
 
 @pytest.mark.parametrize("where", ["add_adapter", "__call__"])
 def test_a_switch_that_runs_out_of_memory_is_tried_again(
-    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch, where: str
+    follower: Follower,
+    publish: Callable[..., str],
+    reports: list[Unhealthy],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
     first = publish()
     follower.follow()
@@ -304,16 +310,16 @@ def test_a_switch_that_runs_out_of_memory_is_tried_again(
         patch.setattr(type(pipe.unet if where == "add_adapter" else pipe), where, short)
         for _ in range(2):
             follower.follow()
-            follower.note([("a", True)])
-            assert follower.trouble == "generation 2 waits, generation 1 is served: CUDA out of memory"
-    assert (follower.served, follower.refused, told) == (Served(first, 1), None, [])
+            follower.record([("a", True)])
+            assert follower.problem == "generation 2 is pending, generation 1 is served: CUDA out of memory"
+    assert (follower.served, follower.rejected, reports) == (Served(first, 1), None, [])
     assert (drawn(follower), adapters(follower)) == (shown, [first])
     follower.follow()
-    assert (follower.served, follower.trouble, told) == (Served(second, 2), "", [])
+    assert (follower.served, follower.problem, reports) == (Served(second, 2), "", [])
 
 
 def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
-    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish()
     follower.follow()
@@ -325,44 +331,44 @@ def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
     with monkeypatch.context() as patch:
         patch.setattr(follower.renderer, "render", broken)
         follower.follow()
-    assert (follower.served, follower.refused, told) == (Served(first, 1), None, [])
-    assert f"generation 2 waits, generation 1 is served: model '{first}': does not render" in follower.trouble
+    assert (follower.served, follower.rejected, reports) == (Served(first, 1), None, [])
+    assert f"generation 2 is pending, generation 1 is served: model '{first}': does not render" in follower.problem
     follower.follow()
-    assert (follower.served, follower.trouble) == (Served(second, 2), "")
+    assert (follower.served, follower.problem) == (Served(second, 2), "")
 
 
 def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
-    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish()
     second = publish(0.5)
     follower.follow()
     spoil(follower)
     monkeypatch.setattr("tasks.core.models.rendering.load_adapter", short)
-    follower.note((prompt, False) for prompt in "abc")
-    assert (follower.served, told) == (Served(second, 2), [])
-    assert "what was served before does not draw either" in follower.trouble
+    follower.record((prompt, False) for prompt in "abc")
+    assert (follower.served, reports) == (Served(second, 2), [])
+    assert "the previous release does not render either" in follower.problem
 
 
 def test_no_release_is_left_while_nothing_fits_into_memory(
-    follower: Follower, publish: Callable[..., str], told: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish()
     follower.follow()
     monkeypatch.setattr(follower.renderer, "render", short)
-    follower.note((prompt, False) for prompt in "abc")
-    assert (follower.served, told) == (Served(first, 1), [])
-    assert follower.trouble == "generation 1: CUDA out of memory"
+    follower.record((prompt, False) for prompt in "abc")
+    assert (follower.served, reports) == (Served(first, 1), [])
+    assert follower.problem == "generation 1: CUDA out of memory"
 
 
 def test_visitors_who_ask_for_black_take_nothing_back(
-    follower: Follower, publish: Callable[..., str], told: list[Unhealthy]
+    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     publish()
     second = publish(0.5)
     follower.follow()
-    follower.note((prompt, False) for prompt in ("solid black", "only black", "black, nothing else", "night"))
-    assert (follower.served, follower.trouble, told) == (Served(second, 2), "", [])
+    follower.record((prompt, False) for prompt in ("solid black", "only black", "black, nothing else", "night"))
+    assert (follower.served, follower.problem, reports) == (Served(second, 2), "", [])
 
 
 def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
@@ -396,14 +402,14 @@ def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
         wait_until(lambda: not engine.unready)
         assert engine.submit("rings", 1, 2).result(60).release == release
         unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
-        wait_until(lambda: bool(engine.away))
+        wait_until(lambda: bool(engine.store_problem))
         assert engine.submit("rings", 1, 2).result(60).release == release, "what is served is served on"
     finally:
         engine.stop()
 
 
 def test_started_where_no_release_can_be_loaded_nothing_is_sold(
-    follower: Follower, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first = publish()
     key = prefix(MODEL, first) + WEIGHTS
@@ -412,11 +418,11 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
     damage(folder, publish(0.5))
     for _ in range(2):
         follower.follow()
-    assert (follower.settled, [said.generation for said in told]) == (False, [2])
-    assert "generation 2 is refused, nothing is served" in follower.trouble
+    assert (follower.serving, [report.generation for report in reports]) == (False, [2])
+    assert "generation 2 is rejected, nothing is served" in follower.problem
     folder.write(key, data)
     follower.follow()
-    assert (follower.settled, follower.served) == (True, Served(first, 1))
+    assert (follower.serving, follower.served) == (True, Served(first, 1))
 
 
 def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
@@ -428,28 +434,28 @@ def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
     (tmp_path / "store").rename(tmp_path / "away")
     with pytest.raises(StoreUnusable, match="its folder is gone"):
         follower.follow()
-    restarted = Follower(home(FolderStore(tmp_path / "store")), local, follower.renderer, 3, follower.tell)
+    restarted = Follower(home(FolderStore(tmp_path / "store")), local, follower.renderer, 3, follower.report)
     with pytest.raises(StoreUnusable, match="names no champion, though generation 1 was served"):
         restarted.follow()
-    assert not restarted.settled
+    assert not restarted.serving
     (tmp_path / "store").rmdir()
     (tmp_path / "away").rename(tmp_path / "store")
     restarted.follow()
-    assert (restarted.settled, restarted.served) == (True, Served(release, 1))
+    assert (restarted.serving, restarted.served) == (True, Served(release, 1))
 
 
 def test_where_nothing_was_published_the_bare_base_is_right(follower: Follower) -> None:
-    assert not follower.settled
+    assert not follower.serving
     follower.follow()
-    assert (follower.settled, follower.served, follower.trouble) == (True, Served(), "")
+    assert (follower.serving, follower.served, follower.problem) == (True, Served(), "")
 
 
 def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
-    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], told: list[Unhealthy]
+    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     publish()
     second = publish(0.5)
-    engine = Engine(home(folder), local, 2, told.append)
+    engine = Engine(home(folder), local, 2, reports.append)
     engine.start()
     try:
         assert engine.ready.wait(120)
@@ -465,13 +471,13 @@ def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
         for prompt in ("rings", "dots", "waves"):
             with pytest.raises(torch.OutOfMemoryError):
                 engine.submit(prompt, 1, 2).result(60)
-        assert (follower.served, follower.bad, told) == (Served(second, 2), set(), [])
-        assert follower.trouble == "generation 2: CUDA out of memory"
+        assert (follower.served, follower.failed_prompts, reports) == (Served(second, 2), set(), [])
+        assert follower.problem == "generation 2: CUDA out of memory"
         follower.renderer.render = draw  # type: ignore[method-assign]
         assert engine.submit("rings", 1, 2).result(60).release == second
     finally:
         engine.stop()
-    assert follower.trouble == ""
+    assert follower.problem == ""
 
 
 def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
@@ -485,8 +491,8 @@ def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
         return draw(prompts, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(follower.renderer, "render", narrow)
-    engine = Engine(home(folder), local, 3, follower.tell)
+    engine = Engine(home(folder), local, 3, follower.report)
     batch = [Job(prompt, 1, 2) for prompt in ("rings", "dots", "waves")]
     assert engine._render(follower, batch) == [("rings", True), ("waves", True)]
     assert [job.done.exception() is None for job in batch] == [True, False, True]
-    assert "out of memory" in follower.trouble
+    assert "out of memory" in follower.problem

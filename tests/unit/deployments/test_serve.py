@@ -45,7 +45,7 @@ def test_on_loopback_it_is_taken(host: str) -> None:
 @pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("webhook", "WEBHOOK_TOKEN")])
 def test_the_command_refuses_to_listen(capsys: pytest.CaptureFixture[str], service: str, setting: str) -> None:
     assert run(["serve", service, "--host", "0.0.0.0"]) == 1
-    assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 can be reached" in capsys.readouterr().err
+    assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 is not loopback" in capsys.readouterr().err
 
 
 def get(app: FastAPI | ExposureGuard, address: str) -> Response:

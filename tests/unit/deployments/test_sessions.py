@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from deployments.storefront.errors import VotesExhausted
-from deployments.storefront.feedback import CHANGES, Feedback, ServedPicture
-from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, place_of
+from deployments.storefront.feedback import MAX_VOTES, Feedback, ServedPicture
+from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, client_key
 from tasks.core.config.presets import GuardSpec
 from tasks.core.errors import SettingError
 from tasks.core.serving.rollback_test import judge, tally
@@ -64,8 +64,8 @@ def test_an_ipv6_network_is_one_place(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     found = {sessions.session_of(f"2001:db8:1:2::{i:x}", f"invented {i}") for i in range(100)}
     assert len(found) == SESSIONS + 1
-    assert place_of("::ffff:192.0.2.7") == place_of(HERE) == HERE
-    assert place_of("2001:db8::1") != place_of("2001:db8:0:1::1")
+    assert client_key("::ffff:192.0.2.7") == client_key(HERE) == HERE
+    assert client_key("2001:db8::1") != client_key("2001:db8:0:1::1")
 
 
 def test_an_address_that_is_trusted_names_as_many_as_it_likes(clock: Clock) -> None:
@@ -84,7 +84,7 @@ def test_only_so_many_addresses_are_remembered(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     for i in range(REMEMBERED + 10):
         sessions.session_of(f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", "s")
-    assert len(sessions.callers) == REMEMBERED
+    assert len(sessions.clients) == REMEMBERED
 
 
 def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> list[Vote]:
@@ -111,8 +111,8 @@ def test_a_vote_is_changed_a_few_times_and_then_stays() -> None:
     taken: list[Vote] = []
     feedback = Feedback("adire", 10, taken.append)
     feedback.remember("a", ServedPicture("release-1", 1, "s"))
-    for i in range(CHANGES):
+    for i in range(MAX_VOTES):
         feedback.vote("a", bool(i % 2))
     with pytest.raises(VotesExhausted, match="picture 'a'"):
         feedback.vote("a", False)
-    assert len(taken) == CHANGES
+    assert len(taken) == MAX_VOTES

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deployments.storefront.app import create_app, unless_hung_up
+from deployments.storefront.app import cancel_on_disconnect, create_app
 from deployments.storefront.request_filter import MOST_BYTES
 from deployments.storefront.requests import LONGEST
 from tasks.core.config.installation import Settings
@@ -167,7 +167,7 @@ def test_the_page_draws_and_takes_a_vote(shop: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Say what the cloth")]
+    ("prompt", "told"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Describe what the cloth")]
 )
 def test_the_page_says_what_is_wrong_with_a_prompt(shop: TestClient, prompt: str, told: str) -> None:
     assert told in on_page(shop, prompt, "visitor")["error"]
@@ -265,8 +265,8 @@ def test_a_client_who_hangs_up_leaves_the_queue() -> None:
             await asyncio.sleep(0.01)
             return {"type": "http.disconnect"}
 
-        with pytest.raises(HTTPException, match="hung up"):
-            await unless_hung_up(Request({"type": "http"}, receive), draw())
+        with pytest.raises(HTTPException, match="disconnected"):
+            await cancel_on_disconnect(Request({"type": "http"}, receive), draw())
         await asyncio.sleep(0)
         return told
 

@@ -53,14 +53,14 @@ def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: in
         take(vote)
 
 
-def guard(store: FolderStore) -> RollbackWatchdog:
+def watchdog_of(store: FolderStore) -> RollbackWatchdog:
     return RollbackWatchdog(store, adire(preset=Preset(guard=SPEC)))
 
 
-def check(watch: RollbackWatchdog) -> None:
+def check(watchdog: RollbackWatchdog) -> None:
     """What the thread does each time."""
-    watch.look()
-    watch.tell()
+    watchdog.check_votes()
+    watchdog.send_reports()
 
 
 @pytest.fixture
@@ -72,29 +72,29 @@ def two(folder: FolderStore) -> FolderStore:
 
 
 def test_a_generation_that_is_disliked_is_told_of_once(two: FolderStore, events: EventsServer) -> None:
-    watch = guard(two)
-    cast(watch.add, 1, 50, 5)
-    cast(watch.add, 2, 25, 20)
+    watchdog = watchdog_of(two)
+    cast(watchdog.add, 1, 50, 5)
+    cast(watchdog.add, 2, 25, 20)
     for _ in range(3):
-        check(watch)
+        check(watchdog)
     (event,) = events.events
     assert event["event"] == "dyeworks.champion.unhealthy"
     assert (event["payload"]["generation"], event["payload"]["kind"]) == (2, "feedback")
     assert event["payload"]["release"] == "release-2"
     assert "20 of 25 sessions disliked its pictures, 5 of 50" in event["payload"]["reason"]
-    assert watch.trouble == event["payload"]["reason"]
-    cast(watch.add, 2, 100, 100, start=25)
-    check(watch)
-    check(guard(two))
+    assert watchdog.problem == event["payload"]["reason"]
+    cast(watchdog.add, 2, 100, 100, start=25)
+    check(watchdog)
+    check(watchdog_of(two))
     assert len(events.events) == 1
 
 
 def test_one_that_is_liked_as_much_is_left_alone(two: FolderStore, events: EventsServer) -> None:
-    watch = guard(two)
-    cast(watch.add, 1, 50, 10)
-    cast(watch.add, 2, 60, 14)
-    check(watch)
-    assert (events.events, watch.trouble) == ([], "")
+    watchdog = watchdog_of(two)
+    cast(watchdog.add, 1, 50, 10)
+    cast(watchdog.add, 2, 60, 14)
+    check(watchdog)
+    assert (events.events, watchdog.problem) == ([], "")
 
 
 def test_votes_of_the_store_count_after_a_restart(two: FolderStore, events: EventsServer) -> None:
@@ -102,70 +102,70 @@ def test_votes_of_the_store_count_after_a_restart(two: FolderStore, events: Even
     cast(kept.append, 1, 50, 5)
     cast(kept.append, 2, 20, 15)
     write_votes(two, MODEL, kept)
-    watch = guard(two)
+    watchdog = watchdog_of(two)
     for vote in kept[-5:]:  # in memory and in the store: once
-        watch.add(vote)
-    check(watch)
-    assert (events.events, len(watch.votes)) == ([], 70)
-    cast(watch.add, 2, 5, 5, start=20)
-    check(watch)
+        watchdog.add(vote)
+    check(watchdog)
+    assert (events.events, len(watchdog.votes)) == ([], 70)
+    cast(watchdog.add, 2, 5, 5, start=20)
+    check(watchdog)
     assert [e["payload"]["generation"] for e in events.events] == [2]
 
 
 def test_votes_on_older_generations_are_forgotten(two: FolderStore) -> None:
-    watch = guard(two)
-    cast(watch.add, 1, 3, 0)
-    cast(watch.add, 2, 4, 0)
-    check(watch)
+    watchdog = watchdog_of(two)
+    cast(watchdog.add, 1, 3, 0)
+    cast(watchdog.add, 2, 4, 0)
+    check(watchdog)
     serve(two, 3)
-    check(watch)
-    assert {v.generation for v in watch.votes} == {2}
+    check(watchdog)
+    assert {v.generation for v in watchdog.votes} == {2}
 
 
 def test_it_is_compared_with_the_one_before_alone(two: FolderStore, events: EventsServer) -> None:
     serve(two, 3)
-    watch = guard(two)
-    watch.look()
-    cast(watch.add, 1, 50, 50, start=100)  # late ones
-    cast(watch.add, 2, 50, 5)
-    cast(watch.add, 3, 25, 20)
-    check(watch)
+    watchdog = watchdog_of(two)
+    watchdog.check_votes()
+    cast(watchdog.add, 1, 50, 50, start=100)  # late ones
+    cast(watchdog.add, 2, 50, 5)
+    cast(watchdog.add, 3, 25, 20)
+    check(watchdog)
     (event,) = events.events
     assert "20 of 25 sessions disliked its pictures, 5 of 50 those of the one before" in event["payload"]["reason"]
 
 
 def test_what_a_roll_back_serves_is_not_judged_again(two: FolderStore, events: EventsServer) -> None:
     serve(two, 3, release="release-1", restores=1)
-    watch = guard(two)
-    cast(watch.add, 2, 50, 0)
-    cast(watch.add, 3, 50, 50)
-    check(watch)
+    watchdog = watchdog_of(two)
+    cast(watchdog.add, 2, 50, 0)
+    cast(watchdog.add, 3, 50, 50)
+    check(watchdog)
     assert events.events == []
 
 
 def test_the_next_generation_is_judged_by_itself(two: FolderStore, events: EventsServer) -> None:
-    watch = guard(two)
-    cast(watch.add, 1, 50, 5)
-    cast(watch.add, 2, 25, 25)
-    check(watch)
+    watchdog = watchdog_of(two)
+    cast(watchdog.add, 1, 50, 5)
+    cast(watchdog.add, 2, 25, 25)
+    check(watchdog)
     serve(two, 3, release="release-1", restores=1)
-    check(watch)
-    assert watch.trouble == ""
+    check(watchdog)
+    assert watchdog.problem == ""
     serve(two, 4)
-    cast(watch.add, 4, 25, 25)
-    check(watch)
+    cast(watchdog.add, 4, 25, 25)
+    check(watchdog)
     assert [e["payload"]["generation"] for e in events.events] == [2, 4]
 
 
 def test_what_the_engine_says_is_sent_from_the_thread_and_once(two: FolderStore, events: EventsServer) -> None:
     for _ in range(2):  # a restart
-        watch = guard(two)
-        watch.start()
-        watch.report(BAD)
+        watchdog = watchdog_of(two)
+        watchdog.start()
+        watchdog.report(BAD)
         deadline = time.monotonic() + 30
-        while not watch.told and time.monotonic() < deadline:
+        while not watchdog.queued and time.monotonic() < deadline:
             time.sleep(0.01)
-        watch.stop()
+        watchdog.stop()
     assert [e["payload"] for e in events.events] == [{"model": "adire"} | BAD.model_dump(mode="json")]
     assert len(list(two.list("events/"))) == 1
 
@@ -174,11 +174,11 @@ def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
     two: FolderStore, events: EventsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")
-    first = guard(two)
+    first = watchdog_of(two)
     first.report(BAD)
     check(first)
     assert len(list(two.list("outbox/"))) == 1
-    second = guard(two)
+    second = watchdog_of(two)
     second.report(BAD.model_copy(update={"reason": "again"}))
     check(second)
     assert len(list(two.list("outbox/"))) == 1
@@ -190,15 +190,15 @@ def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
 
 def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(two: FolderStore, events: EventsServer) -> None:
     two.write(f"feedback/{MODEL}/dt={clock.now():%Y-%m-%d}/hour=00/damaged.jsonl.gz", b"damaged")
-    watch = guard(two)
-    watch.report(BAD)
-    watch.start()
+    watchdog = watchdog_of(two)
+    watchdog.report(BAD)
+    watchdog.start()
     deadline = time.monotonic() + 30
     while not events.events and time.monotonic() < deadline:
         time.sleep(0.01)
-    watch.stop()
+    watchdog.stop()
     assert [e["payload"]["generation"] for e in events.events] == [2]
-    assert watch.channel is None
+    assert watchdog.channel is None
 
 
 def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderStore) -> None:
@@ -226,7 +226,7 @@ def test_only_the_newest_pictures_are_remembered() -> None:
         feedback.remember(name, ServedPicture("", 0, "s"))
     feedback.vote("b", True)
     for unknown in ("a", "z"):
-        with pytest.raises(PictureUnknown, match=f"no picture '{unknown}' was drawn here lately"):
+        with pytest.raises(PictureUnknown, match=f"picture '{unknown}' is unknown or too old"):
             feedback.vote(unknown, True)
     assert len(feedback.pictures) == 2
 
@@ -275,11 +275,11 @@ def test_of_lines_that_wait_for_too_long_the_newest_are_kept(caplog: pytest.LogC
 
 def test_of_too_many_votes_those_are_held_that_are_judged_by(two: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.storefront.watchdog.MOST", 30)
-    watch = guard(two)
-    cast(watch.add, 1, 40, 0)  # the queue takes the first thirty
-    check(watch)
+    watchdog = watchdog_of(two)
+    cast(watchdog.add, 1, 40, 0)  # the queue takes the first thirty
+    check(watchdog)
     for start in range(0, 90, 30):
-        cast(watch.add, 2, 30, 0, start=start)
-        check(watch)
-    check(watch)
-    assert [v.request_id for v in watch.votes] == [f"1-{i}" for i in range(30)] + [f"2-{i}" for i in range(30)]
+        cast(watchdog.add, 2, 30, 0, start=start)
+        check(watchdog)
+    check(watchdog)
+    assert [v.request_id for v in watchdog.votes] == [f"1-{i}" for i in range(30)] + [f"2-{i}" for i in range(30)]

@@ -169,7 +169,7 @@ def test_a_form_encoded_key_is_decoded(client: TestClient, events: EventsServer,
 
 @pytest.mark.parametrize("key", ["blobs/ab12", "uploads/loose.png", "quarantine/cloth/a.json", "myuploads/cloth/a.png"])
 def test_a_key_outside_the_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
-    told = {"new": 0, "records": 1, "ignored": [f"{key}: it lies outside of uploads/<dataset>/ of the store"]}
+    told = {"new": 0, "records": 1, "ignored": [f"{key}: not under uploads/<dataset>/ of the store"]}
     assert post(client, notification(key)) == (202, told)
     assert queued(folder) == []
 
@@ -413,7 +413,7 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end(client: TestClient) -> N
 def test_what_is_no_json_and_no_notification_is_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/notifications/s3", content=body, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 422
-    assert "no notification" in answer.json()["error"]
+    assert "not a notification" in answer.json()["error"]
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

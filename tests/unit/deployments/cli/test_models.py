@@ -92,7 +92,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(verb: str, capsys: pyte
 def test_a_folder_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(["models", "apply", str(tmp_path / "empty")]) == 1
-    assert "holds no YAML file" in capsys.readouterr().err
+    assert "contains no YAML file" in capsys.readouterr().err
 
 
 def test_no_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
