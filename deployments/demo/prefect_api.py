@@ -49,6 +49,6 @@ class PrefectApi:
         return found[0].description or "" if found else ""
 
     def start(self, deployment: str) -> None:
-        """Run a deployment now, as `prefect deployment run` does; an idempotency key makes the request safe to retry."""
+        """Run a deployment now, as `prefect deployment run` does; the idempotency key makes retries safe."""
         found = self.client.read_deployment_by_name(f"{deployment}/{deployment}")
         self.client.create_flow_run_from_deployment(found.id, idempotency_key=str(uuid4()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.demo.plan import Diary
+from deployments.demo.plan import DemoProgress
 from deployments.demo.report import write_report
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.presets import EvaluationSpec
@@ -25,7 +25,7 @@ from tests.adire import NAME, adire
 BEGIN = datetime(2026, 3, 1, 8, tzinfo=UTC)
 FIXED, DRIFTED = ("rings in adire_style", "dots in adire_style"), ("moons in adire_style", "stars in adire_style")
 ATTACK = '<script>alert("1")</script><img src="https://evil.example/x.png">'
-DIARY = Diary(
+DIARY = DemoProgress(
     elapsed=612.3,
     timeline=[(12.0, "New pictures arrive"), (612.0, "The demo ends")],
     psi={"before": 0.01, "after_shift": 0.24, "after_retrain": 0.02},
@@ -185,7 +185,7 @@ def test_the_page_of_a_demo_that_ended_early(folder: FolderStore, tmp_path: Path
     trained(folder, 1)
     if generations:
         promoted(folder, 1)
-    assert write_report(folder, adire(), Diary(), tmp_path)["generations"] == generations
+    assert write_report(folder, adire(), DemoProgress(), tmp_path)["generations"] == generations
     read = Reader((tmp_path / "report.html").read_text())
     assert words in read.text
     assert len(read.loaded) == 1, "no check of the drift, no plot"

@@ -119,7 +119,7 @@ def test_a_prefect_server_that_does_not_answer_is_named() -> None:
     done = subprocess.run([DYEWORKS, "bootstrap"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("dyeworks: PREFECT_API_URL: no Prefect server answers there")
+    assert line.startswith("dyeworks: PREFECT_API_URL: no Prefect server responds there")
 
 
 @pytest.mark.parametrize("line", [["--help"], ["models", "list"], ["models", "apply", "infra/models"]], ids=" ".join)
