@@ -21,7 +21,7 @@ class Result(Document):
     """What all results hold."""
 
     key: str
-    model: str
+    model: str = ""  # empty in results from before they named it
     finished: datetime
 
 
