@@ -1,4 +1,4 @@
-"""The drift detector on worlds whose truth is known: thirty kinds of prompts, Zipf-distributed, and six new kinds."""
+"""The drift detector on simulated traffic: thirty kinds of prompts, Zipf-distributed, and six new kinds."""
 
 import json
 import time
@@ -115,7 +115,7 @@ def test_clean_windows_are_stable(run: Checker, d: int) -> None:
 
 
 @pytest.mark.parametrize(("new", "least"), [(0.4, 20), (0.3, 18), (0.25, 15)])
-def test_new_traffic_asks_for_a_retrain(run: Checker, new: float, least: int) -> None:
+def test_new_traffic_gives_the_verdict_retrain(run: Checker, new: float, least: int) -> None:
     world = World().seeded(200)
     reports = [run(world.window(300, new)) for _ in range(20)]
     assert verdicts(reports)["retrain"] >= least
@@ -132,7 +132,7 @@ def test_all_traffic_new(run: Checker) -> None:
     report = run(World().seeded(301).window(300, 1.0))
     assert report.verdict == "retrain"
     assert report.new_traffic_share > 0.9
-    assert report.histogram[-1] > 0.9, "rows beyond the reference's range must not fall out"
+    assert report.histogram[-1] > 0.9, "rows beyond the reference's range are counted too"
 
 
 def test_one_prompt_as_a_fifth_of_clean_traffic_is_no_drift(run: Checker) -> None:
@@ -162,7 +162,7 @@ def test_one_session_with_two_fifths_of_the_rows_is_capped(run: Checker) -> None
     assert run(rows, np.arange(500)).verdict == "retrain", "the same rows from as many sessions are drift"
 
 
-def test_overdispersion_keeps_sticky_sessions_from_false_alarms(run: Checker) -> None:
+def test_overdispersion_prevents_false_alarms_by_correlated_sessions(run: Checker) -> None:
     world = World().seeded(600)
     rows, groups = world.sessions(12_000, 8)
     blocks = np.arange(12_000) // 600
@@ -182,10 +182,10 @@ def test_overdispersion_keeps_sticky_sessions_from_false_alarms(run: Checker) ->
 def test_independent_rows_have_little_overdispersion() -> None:
     rows, blocks = World().seeded(601).window(8000), np.arange(8000) // 500
     assert fit_profile(rows, encoder=ENCODER, blocks=blocks, spec=SPEC).card.phi == 1
-    assert fit_profile(rows, encoder=ENCODER, blocks=blocks // 6, spec=SPEC).card.phi == 1, "three blocks say nothing"
+    assert fit_profile(rows, encoder=ENCODER, blocks=blocks // 6, spec=SPEC).card.phi == 1, "three blocks are too few"
 
 
-def test_below_the_gate_nothing_is_decided(run: Checker) -> None:
+def test_too_small_a_window_decides_nothing(run: Checker) -> None:
     world = World().seeded(700)
     for n in (0, 1, 2, 7, 50, 199):
         report = run(world.window(n, 1.0))
@@ -207,7 +207,7 @@ def test_degenerate_windows_do_not_crash(run: Checker) -> None:
             run(constant)
 
 
-def test_degenerate_references_are_refused_or_harmless(run: Checker) -> None:
+def test_degenerate_references_are_rejected_or_stable(run: Checker) -> None:
     same = np.repeat(World().window(1), 2500, axis=0)
     for groups in (None, np.arange(2500)):
         with pytest.raises(ReferenceTooSmall, match="1 distinct reference rows, 20 are needed"):
@@ -220,12 +220,12 @@ def test_degenerate_references_are_refused_or_harmless(run: Checker) -> None:
         run(World().window(300), profile=dull)
 
 
-HALF = -6e-8  # the smallest number of half precision: what is left of a column that should be zero
+HALF = -6e-8  # the smallest number of half precision: rounding noise of a column that should be zero
 
 
 @pytest.mark.parametrize("noise", [0.0, HALF])
 @pytest.mark.parametrize("other", [0.0, HALF, 1e-7])
-def test_a_column_of_noise_is_constant_whatever_noise_it_holds(run: Checker, noise: float, other: float) -> None:
+def test_a_column_of_rounding_noise_is_constant(run: Checker, noise: float, other: float) -> None:
     reference, window = World().window(2500), World().seeded(702).window(300)
     reference[:, 5] = np.where(np.arange(2500) % 2, 0.0, noise)
     window[:, 5] = np.where(np.arange(300) % 3, 0.0, other)
@@ -241,7 +241,7 @@ def test_a_column_of_noise_is_constant_whatever_noise_it_holds(run: Checker, noi
         run(window, profile=found)
 
 
-def test_what_is_constant_is_a_millionth_of_what_is_usual_in_any_unit() -> None:
+def test_constant_columns_do_not_depend_on_the_unit() -> None:
     rows = np.random.default_rng(1).normal(size=(5000, 8))
     rows[:, 2], rows[:, 4] = 7.0, 0.5 + 1e-8 * rows[:, 4]
     rows[:, 6] *= 1e-4
@@ -263,23 +263,23 @@ def test_a_window_whose_columns_are_all_constant_decides_nothing(run: Checker, v
             run(window)
 
 
-def test_damaged_numbers_never_ask_for_a_retrain(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
+def test_damaged_numbers_never_request_a_retrain(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
     precision = profile.features.precision.copy()
     precision[3, 3] = np.nan
     broken = replace(profile, features=replace(profile.features, precision=precision))
     with pytest.raises(BadEmbeddings, match="profile: gives scores that are not finite"):
         run(World().seeded(702).window(300), profile=broken)
     broken.save(tmp_path / "broken")
-    with pytest.raises(ProfileUnusable, match="not finite"):
+    with pytest.raises(ProfileUnusable, match="non-finite"):
         DriftProfile.load(tmp_path / "broken")
     state = WindowState.empty(profile.features, 5)
     state.counts[0, 0], state.sums[0, 0, 0] = 1, np.nan
-    with pytest.raises(StateUnusable, match="not finite"):
+    with pytest.raises(StateUnusable, match="non-finite"):
         WindowState.from_bytes(state.to_bytes(), state)
 
 
 @pytest.mark.parametrize("odd", [None, 3.0, "rows", np.zeros(0), np.zeros((300, 64), dtype=np.longdouble)])
-def test_what_is_no_matrix_is_refused(run: Checker, odd: object) -> None:
+def test_input_that_is_no_matrix_is_rejected(run: Checker, odd: object) -> None:
     if isinstance(odd, np.ndarray) and not len(odd):
         assert run(odd).verdict == "insufficient_data"
         return
@@ -304,14 +304,14 @@ def _spoiled(value: float) -> Floats:
         (np.ones((300, 64), dtype=np.int64), "expected a float array"),
     ],
 )
-def test_bad_embeddings_are_refused(profile: DriftProfile, run: Checker, rows: Floats, message: str) -> None:
+def test_bad_embeddings_are_rejected(profile: DriftProfile, run: Checker, rows: Floats, message: str) -> None:
     with pytest.raises(BadEmbeddings, match=message):
         run(rows)
     with pytest.raises(BadEmbeddings, match=message):
         explain(profile, rows, ["x"] * len(rows))
 
 
-def test_bad_groups_and_blocks_are_refused(run: Checker) -> None:
+def test_bad_groups_and_blocks_are_rejected(run: Checker) -> None:
     rows = World().window(2500)
     with pytest.raises(BadEmbeddings, match=r"groups: expected integers of shape \[300\]"):
         run(rows[:300], np.arange(299))
@@ -326,19 +326,19 @@ def test_rows_need_not_be_normalised(run: Checker) -> None:
     assert run(rows * 7, np.arange(300)).psi == pytest.approx(run(rows, np.arange(300)).psi, abs=0.02)
 
 
-def test_another_encoder_is_refused(profile: DriftProfile) -> None:
+def test_another_encoder_is_rejected(profile: DriftProfile) -> None:
     with pytest.raises(EncoderMismatch, match="sha256:encoder"):
         check(profile, World().window(300), encoder="sha256:other")
 
 
-def test_a_short_reference_is_refused() -> None:
+def test_a_short_reference_is_rejected() -> None:
     with pytest.raises(ReferenceTooSmall, match="199 reference rows"):
         fit_profile(World().window(199), encoder=ENCODER, spec=SPEC)
     with pytest.raises(ReferenceTooSmall, match="0 reference rows"):
         fit_profile(np.zeros((0, 64), dtype=np.float32), encoder=ENCODER, spec=SPEC)
 
 
-def test_the_profile_survives_its_file(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
+def test_a_profile_round_trips_through_its_file(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
     profile.save(tmp_path / "profile.safetensors")
     again = DriftProfile.load(tmp_path / "profile.safetensors")
     rows = World().seeded(900).window(300, 0.2)
@@ -364,7 +364,7 @@ def _resave(path: Path, drop: str | None = None, **changed: object) -> None:
         ("precision", {}),
     ],
 )
-def test_a_file_of_another_layout_is_refused(
+def test_a_file_of_another_layout_is_rejected(
     profile: DriftProfile, tmp_path: Path, drop: str | None, changed: dict[str, object]
 ) -> None:
     path = tmp_path / "profile.safetensors"
@@ -374,7 +374,7 @@ def test_a_file_of_another_layout_is_refused(
         DriftProfile.load(path)
 
 
-def test_what_is_no_profile_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_profile_is_rejected(tmp_path: Path) -> None:
     save_file({"x": np.zeros(2)}, tmp_path / "plain")
     (tmp_path / "torn").write_bytes(b"{}")
     for name in ("plain", "torn", "missing"):
@@ -400,7 +400,7 @@ def test_thresholds_can_be_changed_after_the_fit(profile: DriftProfile, run: Che
 WORDS = ["apple", "river", "stone", "cloud", "tiger", "paper"]
 
 
-def said(kind: Ints) -> list[str]:
+def prompts_of(kind: Ints) -> list[str]:
     return [f"a picture of {WORDS[k % 6]} and kind{k}" for k in kind]
 
 
@@ -408,11 +408,11 @@ def said(kind: Ints) -> list[str]:
 def test_a_planted_topic_is_found_and_named(seed: int) -> None:
     world = World().seeded(910 + seed)
     known = world.rng.choice(KINDS, 4000, p=world.zipf)
-    profile = fit_profile(world.embed(known), groups=np.arange(4000), texts=said(known), spec=SPEC)
+    profile = fit_profile(world.embed(known), groups=np.arange(4000), texts=prompts_of(known), spec=SPEC)
     asked = np.concatenate([np.full(80, KINDS), world.rng.choice(KINDS, 320, p=world.zipf)])
-    found = explain(profile, world.embed(asked), said(asked), groups=np.arange(400))
+    found = explain(profile, world.embed(asked), prompts_of(asked), groups=np.arange(400))
     assert found.topics[0].terms[0] == f"kind{KINDS}"
-    assert found.topics[0].medoids[0] == said(asked)[0]
+    assert found.topics[0].medoids[0] == prompts_of(asked)[0]
     assert found.topics[0].share_current == pytest.approx(0.2, abs=0.03)
     assert found.topics[0].share_reference < 0.02
     flagged = set(found.flagged.tolist())
@@ -420,10 +420,10 @@ def test_a_planted_topic_is_found_and_named(seed: int) -> None:
     assert len(flagged - set(range(80))) <= 20
 
 
-def test_several_topics_are_told_apart(profile: DriftProfile) -> None:
+def test_several_topics_are_distinguished(profile: DriftProfile) -> None:
     world = World().seeded(920)
     asked = np.concatenate([np.repeat([KINDS, KINDS + 1, KINDS + 2], 60), world.rng.choice(KINDS, 320, p=world.zipf)])
-    found = explain(profile, world.embed(asked), said(asked), groups=np.arange(500))
+    found = explain(profile, world.embed(asked), prompts_of(asked), groups=np.arange(500))
     assert {f"kind{k}" for k in (KINDS, KINDS + 1, KINDS + 2)} <= {term for t in found.topics for term in t.terms}
     assert [len(rows) for rows in found.members] == [topic.rows for topic in found.topics]
     assert found.centres.shape == (len(found.topics), 64)
@@ -439,7 +439,7 @@ def test_calm_and_empty_windows_have_nothing_to_explain(profile: DriftProfile) -
         explain(profile, world.window(300), ["one"])
 
 
-def test_the_null_has_the_exact_tail_and_is_quick(tmp_path: Path) -> None:
+def test_the_null_has_an_exact_tail_and_is_fast(tmp_path: Path) -> None:
     started = time.process_time()
     table = null_statistics(300, 5000, cache=tmp_path)
     assert time.process_time() - started < 3, "about a second when the machine is free"
@@ -470,7 +470,7 @@ def test_the_grid_rounds_down_by_less_than_a_sixteenth() -> None:
     assert on_grid(0.3) == 1
 
 
-def test_a_table_can_be_given_but_must_fit(profile: DriftProfile, run: Checker) -> None:
+def test_a_given_null_table_must_match(profile: DriftProfile, run: Checker) -> None:
     rows = World().seeded(904).window(300)
     fitting = null_statistics(300, len(profile.reference), draws=SPEC.draws)
     assert check(profile, rows, encoder=ENCODER, null=fitting) == run(rows)
@@ -515,21 +515,21 @@ def test_the_cap_and_the_hash_of_a_row() -> None:
     assert len(set(ids.tolist())) == 3
 
 
-def test_a_text_counts_for_as_many_rows_as_the_reference_makes_likely() -> None:
+def test_a_text_keeps_as_many_rows_as_its_reference_count_makes_likely() -> None:
     rows = World().window(6)
     reference = rows[np.repeat(np.arange(5), [1000, 100, 30, 10, 1])]
     seen = Seen.of(row_hashes("reference", reference))
     window = rows[np.repeat([0, 1, 2, 5], [100, 90, 25, 60])]
     ids, kept = grouped(row_hashes("window", window), None, 20, seen, np.random.default_rng(0))
-    told = Counter(row_hashes("window", window)[kept].tolist())
-    first, second, third, new = (told[h] for h in row_hashes("rows", rows[[0, 1, 2, 5]]).tolist())
+    kept_rows = Counter(row_hashes("window", window)[kept].tolist())
+    first, second, third, new = (kept_rows[h] for h in row_hashes("rows", rows[[0, 1, 2, 5]]).tolist())
     assert (first, third, new) == (100, 20, 20), "an example button, a rare text and one that was never seen"
     assert 20 < second < 90
-    assert len(set(ids[:100].tolist())) == 100, "visitors of their own: spread over all folds"
+    assert len(set(ids[:100].tolist())) == 100, "groups of their own: spread over all folds"
     assert len(set(ids[-60:].tolist())) == 1
 
 
-def test_given_groups_are_taken_as_they_are() -> None:
+def test_given_groups_are_used_unchanged() -> None:
     rows = World().window(60)
     hashes = row_hashes("rows", rows)
     ids, kept = grouped(hashes, np.zeros(60, np.int64), 20, Seen.of(hashes), np.random.default_rng(0))
@@ -553,7 +553,7 @@ def test_groups_that_only_rename_the_texts_are_texts(run: Checker) -> None:
     assert verdicts([run(world.with_button(300)[0], None, sessions) for _ in range(20)])["stable"] >= 19
 
 
-def test_the_null_knows_that_folds_share_directions() -> None:
+def test_the_null_accounts_for_shared_directions() -> None:
     assert shared_variance(300, 10**9, 5) == pytest.approx(2, abs=1e-5)
     assert shared_variance(10**9, 300, 5) == pytest.approx(1, abs=1e-5)
     assert shared_variance(300, 2000, 5) == pytest.approx(2.8 / 1.55)
@@ -566,7 +566,7 @@ def test_the_null_knows_that_folds_share_directions() -> None:
 @pytest.mark.parametrize(
     "bad", [{"draws": 10_000}, {"retrain_psi": 0.05}, {"retrain_p": 0.01}, {"folds": 1}, {"colour": "madder"}]
 )
-def test_a_spec_that_cannot_work_is_refused(bad: dict[str, object]) -> None:
+def test_an_invalid_spec_is_rejected(bad: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         DriftSpec.model_validate(bad)
 
@@ -606,7 +606,7 @@ def test_hourly_states_add_up_in_any_order(profile: DriftProfile) -> None:
     assert np.array_equal(again.sums, states[0].sums)
 
 
-def test_a_known_state_gives_the_report_of_the_whole(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
+def test_a_given_state_gives_the_same_report(profile: DriftProfile, run: Checker, tmp_path: Path) -> None:
     world = World().seeded(932)
     rows = np.concatenate([world.window(300, 0.2), world.window(100, 1.0)])
     groups = np.concatenate([np.arange(300), np.full(100, 9999)])  # one visitor is over the cap
@@ -618,7 +618,7 @@ def test_a_known_state_gives_the_report_of_the_whole(profile: DriftProfile, run:
     assert report.psi == pytest.approx(whole.psi, abs=1e-9)
 
 
-def test_damaged_and_foreign_states_are_refused(profile: DriftProfile) -> None:
+def test_damaged_and_foreign_states_are_rejected(profile: DriftProfile) -> None:
     empty = WindowState.empty(profile.features, 5)
     for data in (b"", b"nonsense", WindowState.empty(profile.features, 6).to_bytes()):
         with pytest.raises(StateUnusable, match="delete it"):
@@ -649,10 +649,10 @@ def test_stretches_hold_whole_groups_in_their_order() -> None:
     assert blocks[0] == 0
 
 
-def test_texts_survive_the_file(tmp_path: Path) -> None:
+def test_texts_round_trip_through_the_file(tmp_path: Path) -> None:
     world = World().seeded(934)
     known = world.rng.choice(KINDS, 1000, p=world.zipf)
-    profile = fit_profile(world.embed(known), texts=[f"{t} ናይጄሪያ" for t in said(known)], spec=SPEC)
+    profile = fit_profile(world.embed(known), texts=[f"{t} ናይጄሪያ" for t in prompts_of(known)], spec=SPEC)
     profile.save(tmp_path / "profile")
     assert DriftProfile.load(tmp_path / "profile").texts == profile.texts
     assert len(profile.texts) == profile.card.rows_b

@@ -1,4 +1,4 @@
-"""The drift detector's promises, on the benchmark's worlds at a smaller size: quiet when clean, awake when not."""
+"""False alarm rate and power of the drift detector, on smaller versions of the benchmark's simulations."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def line(table: Table, **wanted: str | float) -> Row:
     return next(row for row in table if wanted.items() <= row.items())
 
 
-def test_the_world_is_a_cone_and_plants_exactly_what_it_is_told() -> None:
+def test_the_simulation_is_a_cone_with_exactly_the_requested_share_of_new_traffic() -> None:
     world, rng = World(seed=1), np.random.default_rng(0)
     rows = world.window(1000, rng)
     assert 0.55 < float(np.mean(rows[:500] @ rows[500:].T)) < 0.75
@@ -53,7 +53,7 @@ def test_a_stream_repeats_prompts_within_sessions_and_keeps_its_rate() -> None:
         ("one prompt a quarter", "none"),
     ],
 )
-def test_clean_windows_rarely_have_a_small_p_and_never_ask_for_a_retrain(
+def test_clean_windows_rarely_have_a_small_p_and_never_give_the_verdict_retrain(
     quiet: Table, traffic: str, groups: str
 ) -> None:
     found = line(quiet, traffic=traffic, groups=groups)
@@ -64,14 +64,14 @@ def test_clean_windows_rarely_have_a_small_p_and_never_ask_for_a_retrain(
 
 
 @pytest.mark.parametrize("groups", ["none", "a visitor a row"])
-def test_ten_popular_prompts_ask_for_no_retrain(quiet: Table, groups: str) -> None:
+def test_ten_popular_prompts_are_no_drift(quiet: Table, groups: str) -> None:
     found = line(quiet, traffic="ten prompts 6 % each", groups=groups)
     assert found["retrain"] == 0
     assert float(found["warn"]) <= 0.1
 
 
 @pytest.mark.parametrize(("seed", "new"), [(1, 3), (2, 1), (3, 6)])
-def test_the_psi_is_that_of_the_share_of_new_traffic(bench: Bench, seed: int, new: int) -> None:
+def test_the_psi_matches_the_share_of_new_traffic(bench: Bench, seed: int, new: int) -> None:
     table = power(bench, 20, worlds=[(seed, new)])
     for row in table:
         assert float(row["mean PSI"]) == pytest.approx(float(row["closed form"]), rel=0.15, abs=0.02)
@@ -83,14 +83,14 @@ def test_the_psi_is_that_of_the_share_of_new_traffic(bench: Bench, seed: int, ne
 
 
 def test_days_of_sessions_are_no_drift(bench: Bench) -> None:
-    blind, told = dependence(bench, 30, seeds=(1,))
-    assert float(blind["retrain"]) <= 1 / 30
-    assert float(told["retrain"]) == 0
-    assert 1.5 < float(told["phi"]) < 5
-    assert float(told["p<0.05"]) <= 0.25, "phi is itself an estimate, from ten days"
+    ungrouped, found = dependence(bench, 30, seeds=(1,))
+    assert float(ungrouped["retrain"]) <= 1 / 30
+    assert float(found["retrain"]) == 0
+    assert 1.5 < float(found["phi"]) < 5
+    assert float(found["p<0.05"]) <= 0.25, "phi is itself an estimate, from ten days"
 
 
-def test_hourly_checks_of_the_trailing_day_stay_quiet(bench: Bench) -> None:
+def test_hourly_checks_of_the_trailing_day_raise_no_alarm(bench: Bench) -> None:
     assert month(bench, checks=96)["retrain"] == 0
 
 
