@@ -1,4 +1,4 @@
-"""What is new: topics beside the dataset's captions, and a sample of their prompts."""
+"""New traffic: topics with their coverage by captions, and a sample of their prompts."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ NONE = np.zeros((0, D), np.float32)
 
 
 def turned(degrees: list[float]) -> Floats:
-    """Rows of length one, so many degrees away from the first axis."""
+    """Rows of length one, at these angles to the first axis."""
     angles = np.deg2rad(np.array(degrees))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
 def sample(topics: list[list[str]], most: int = 12) -> tuple[str, ...]:
-    """The sample of topics whose texts lie ever further from the centre."""
+    """The sample of topics whose texts are in order of distance from the centre."""
     texts = [text for topic in topics for text in topic]
     places = np.split(np.arange(len(texts)), np.cumsum([len(topic) for topic in topics])[:-1])
     rows = turned([float(k) for topic in topics for k in range(len(topic))])
@@ -38,7 +38,7 @@ def profile() -> DriftProfile:
 
 @pytest.fixture(scope="module")
 def window() -> Floats:
-    """Half of it is of a kind that was never seen."""
+    """Half of it is of a new kind."""
     known, new = WORLD.window(200, np.random.default_rng(2)), WORLD.embed(np.full(200, 10), np.random.default_rng(3))
     return np.concatenate([known, new])
 
@@ -54,13 +54,13 @@ def test_prompts_that_differ_in_case_or_spaces_are_one() -> None:
     assert sample([["Rings", "rings", " RINGS ", "big  rings", "Big Rings", "dots"]]) == ("Rings", "big  rings", "dots")
 
 
-def test_the_same_prompt_in_two_topics_is_taken_once() -> None:
+def test_the_same_prompt_in_two_topics_is_sampled_once() -> None:
     assert sample([["Rings", "dots"], ["rings", "waves"]]) == ("Rings", "dots", "waves")
 
 
-def test_addresses_are_removed_and_prompts_that_differ_in_them_alone_are_one() -> None:
-    said = sample([["rings for ada@example.com", "Rings for bob@example.com", "call +234 803 123 4567"]])
-    assert said == ("rings for [email]", "call [phone]")
+def test_addresses_are_redacted_before_prompts_are_compared() -> None:
+    found = sample([["rings for ada@example.com", "Rings for bob@example.com", "call +234 803 123 4567"]])
+    assert found == ("rings for [email]", "call [phone]")
 
 
 def test_topics_take_turns_from_their_centres_outwards() -> None:
@@ -70,9 +70,9 @@ def test_topics_take_turns_from_their_centres_outwards() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 40, 100])
-def test_a_sample_is_as_large_as_was_asked_for_where_there_is_enough(most: int) -> None:
-    said = sample([[f"{name}{k}" for k in range(20)] for name in "ab"], most)
-    assert len(said) == len(set(said)) == min(most, 40)
+def test_a_sample_has_the_requested_size_if_there_are_enough(most: int) -> None:
+    found = sample([[f"{name}{k}" for k in range(20)] for name in "ab"], most)
+    assert len(found) == len(set(found)) == min(most, 40)
 
 
 def test_without_topics_there_is_no_sample() -> None:
@@ -108,15 +108,15 @@ def test_without_captions_topics_have_no_coverage(profile: DriftProfile, window:
     assert found.coverage_near is None
 
 
-def test_what_is_told_is_redacted_and_new(profile: DriftProfile, window: Floats) -> None:
+def test_reported_prompts_are_redacted_and_new(profile: DriftProfile, window: Floats) -> None:
     found = news(profile, window, NONE, 5)
     assert len(found.sample) == 5
-    told = [*found.sample, *found.topics[0].medoids]
-    assert all(text.endswith("for [email]") for text in told if "moons" in text)
-    assert sum("moons" in text for text in told) >= len(told) - 1
+    texts = [*found.sample, *found.topics[0].medoids]
+    assert all(text.endswith("for [email]") for text in texts if "moons" in text)
+    assert sum("moons" in text for text in texts) >= len(texts) - 1
 
 
-def test_calm_traffic_has_no_news(profile: DriftProfile) -> None:
+def test_traffic_without_drift_has_no_topics(profile: DriftProfile) -> None:
     rows = WORLD.window(300, np.random.default_rng(4))
     found = explain_window(profile, rows, ["old rings"] * 300, np.arange(300), NONE, 12)
     assert found == WindowExplanation()

@@ -1,4 +1,4 @@
-"""Traffic of one session: too few to judge, and the check says why and what to do."""
+"""Traffic of one session: too few requests to decide, and the check reports why and what to do."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
 def from_backends(
     count: int, taste: dict[str, float], hours: tuple[float, float], backends: int
 ) -> Iterator[PromptLine]:
-    """Lines that so many backends sent for their visitors."""
+    """Lines that this number of backends sent for their visitors."""
     for number, found in enumerate(log_lines(count, taste, ago(hours[0]), ago(hours[1]), 2)):
         yield found.model_copy(update={"session": f"backend-{number % backends}"})
 
@@ -52,15 +52,15 @@ def test_the_share_of_the_largest_session(counts: tuple[int, ...], share: float)
 
 
 @pytest.mark.parametrize(
-    ("counts", "is_told"),
+    ("counts", "advised"),
     [((), False), ((20,), False), ((40,), True), ((39,), False), ((100, 100, 100), True), ((30, *(1,) * 100), False)],
 )
-def test_advice_is_given_where_half_of_the_requests_do_not_count(counts: tuple[int, ...], is_told: bool) -> None:
-    assert bool(session_advice(sent(*counts), 20)) is is_told
+def test_advice_is_given_if_half_of_the_requests_are_not_counted(counts: tuple[int, ...], advised: bool) -> None:
+    assert bool(session_advice(sent(*counts), 20)) is advised
 
 
 @pytest.mark.parametrize(("backends", "share"), [(2, "50%")])
-def test_a_window_of_few_sessions_says_why_it_decides_nothing(
+def test_a_window_of_few_sessions_reports_why_it_decides_nothing(
     folder: FolderStore, settings: Settings, clip: CountingClip, backends: int, share: str
 ) -> None:
     visit(folder, 1300, FIRST_TASTE, (240, 24.1))
@@ -68,18 +68,19 @@ def test_a_window_of_few_sessions_says_why_it_decides_nothing(
     write_lines(folder, MODEL, from_backends(300, NEW_TASTE, (23.9, 0), backends))
     record = check(folder, settings, clip)
     assert (record.verdict, record.largest_session) == ("insufficient_data", 1 / backends)
-    told = f"{share} of the requests came in one session, and of a session 20 count: {300 - 20 * backends} of 300"
-    assert told in record.says
-    assert "it must send `session` with each request" in record.says
+    advice = f"{share} of the requests came in one session, and at most 20 of a session are counted: "
+    advice += f"{300 - 20 * backends} of 300"
+    assert advice in record.says
+    assert "must send `session` with each request" in record.says
     page = drift_page(record, [], DRIFT, model=MODEL)
-    assert page.count(told) == 1
+    assert page.count(advice) == 1
     assert f"<dt>largest session</dt><dd>{share}</dd>" in page
     assert (
         f'dyeworks_drift_largest_session{{model="adire"}} {1 / backends:g}' in prometheus_text(record, MODEL).decode()
     )
 
 
-def test_a_reference_of_one_session_says_why_it_does_not_grow(
+def test_a_reference_of_one_session_reports_why_it_does_not_grow(
     folder: FolderStore, settings: Settings, clip: CountingClip
 ) -> None:
     promote(folder)
