@@ -1,4 +1,4 @@
-"""What a retrain has cost."""
+"""The cost of a retrain in GPU-hours."""
 
 from datetime import UTC, datetime
 
@@ -45,7 +45,7 @@ def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> No
     save_result(store, EvaluationResult.model_validate(told | {"scorer": "", "seconds": seconds}))
 
 
-def told_before(**costs: float) -> RetrainDecision:
+def reported_before(**costs: float) -> RetrainDecision:
     return make_decision("outcome", NOW, ("none", "x"), "d", costs=costs, gpu_hours=sum(costs.values()))
 
 
@@ -57,15 +57,15 @@ def test_training_and_all_its_evaluations_count(folder: FolderStore) -> None:
     assert costs_of(folder, NAME, "a", []) == {"a": 0.5, "e1": 0.1, "e2": 0.2}
 
 
-def test_no_hour_is_told_twice(folder: FolderStore) -> None:
+def test_no_hour_is_counted_twice(folder: FolderStore) -> None:
     trained(folder, "a", 1800)
     evaluated(folder, "e1", "a", 360)
-    history = [told_before(a=0.2), told_before(a=0.1, other=5.0)]
+    history = [reported_before(a=0.2), reported_before(a=0.1, other=5.0)]
     assert costs_of(folder, NAME, "a", history) == {"a": pytest.approx(0.2), "e1": 0.1}
-    assert costs_of(folder, NAME, "a", [told_before(**costs_of(folder, NAME, "a", []))]) == {}
+    assert costs_of(folder, NAME, "a", [reported_before(**costs_of(folder, NAME, "a", []))]) == {}
 
 
-def test_what_was_cut_off_counts_to_its_checkpoint(folder: FolderStore) -> None:
+def test_an_interrupted_training_counts_to_its_checkpoint(folder: FolderStore) -> None:
     assert costs_of(folder, NAME, "a", []) == {}
     save_checkpoint(folder, "a", Checkpoint(step=50, seconds=900), STATE)
     save_checkpoint(folder, "a", Checkpoint(step=100, seconds=1800), STATE)
@@ -78,9 +78,9 @@ def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> Non
     save_checkpoint(folder, "run", Checkpoint(step=100, seconds=25.0), STATE)
     assert device_seconds(folder, "run") == 25.0
     folder.write("checkpoints/run/step-000100/checkpoint.json", b"{")
-    assert device_seconds(folder, "run") == 12.5, "a damaged mark is passed over"
+    assert device_seconds(folder, "run") == 12.5, "a damaged marker is skipped"
 
 
-def test_what_was_stored_before_seconds_were_told_is_read(folder: FolderStore) -> None:
+def test_documents_without_seconds_are_read(folder: FolderStore) -> None:
     folder.write("checkpoints/run/step-000050/checkpoint.json", b'{"schema_version": 1, "step": 50, "sha256": "x"}')
     assert read_document(folder, Checkpoint, "checkpoints/run/step-000050/checkpoint.json").seconds == 0.0

@@ -51,8 +51,8 @@ def entry(generation: int = 1, hours: float = 100, action: str = "promote", vers
 
 
 def check(verdict: str, hours: float, action: Action = "none") -> RetrainDecision:
-    told = {"cause": "drift", "action": action, "reason": "", "verdict": verdict, "generation": 1}
-    return RetrainDecision.model_validate(told | {"id": f"check-{hours}", "time": ago(hours)})
+    fields = {"cause": "drift", "action": action, "reason": "", "verdict": verdict, "generation": 1}
+    return RetrainDecision.model_validate(fields | {"id": f"check-{hours}", "time": ago(hours)})
 
 
 def retrain(hours: float, version: str = "v1") -> RetrainDecision:
@@ -61,9 +61,9 @@ def retrain(hours: float, version: str = "v1") -> RetrainDecision:
 
 
 def outcome(of: RetrainDecision, how: str, hours: float, cost: float = 1.0) -> RetrainDecision:
-    told = {"id": f"outcome-{hours}", "time": ago(hours), "cause": "outcome", "action": "none", "reason": ""}
+    fields = {"id": f"outcome-{hours}", "time": ago(hours), "cause": "outcome", "action": "none", "reason": ""}
     ended = {"dataset_version": of.dataset_version, "outcome_of": of.id, "outcome": how, "gpu_hours": cost}
-    return RetrainDecision.model_validate(told | ended)
+    return RetrainDecision.model_validate(fields | ended)
 
 
 def situation(*history: RetrainDecision, ledger: tuple[Entry, ...] = (entry(),), version: str = "v1") -> Situation:
@@ -107,11 +107,11 @@ def test_drift_waits_for_the_cool_down(hours: float, action: str) -> None:
         (("retrain", "stable", "stable"), "declined"),  # too long ago
     ],
 )
-def test_hysteresis_asks_for_hits_among_the_last_checks(before: tuple[str, ...], action: str) -> None:
+def test_hysteresis_requires_hits_among_the_last_checks(before: tuple[str, ...], action: str) -> None:
     history = [check(v, hours=len(before) - i) for i, v in enumerate(before)]
     decided, reason = on_drift("retrain", situation(*history), SPEC.model_copy(update={"hits": 2, "of": 3}))
     assert decided == action
-    assert ("2 are asked for" in reason) is (action == "declined")
+    assert ("2 are required" in reason) is (action == "declined")
 
 
 def test_hysteresis_does_not_count_decisions_on_data() -> None:
@@ -145,9 +145,11 @@ def spent(*hours: float) -> list[RetrainDecision]:
 
 
 def test_the_week_has_a_budget_of_gpu_hours() -> None:
-    told = ("budget: 3 GPU-hours are spent in seven days, this one takes about 1, policy.weekly_gpu_hours allows 3",)
-    assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1] in told
-    assert on_data(10, situation(*spent(150, 100, 50)), SPEC) == ("declined", *told)
+    reason = (
+        "budget: 3 GPU-hours were spent in seven days, this retrain takes about 1, policy.weekly_gpu_hours allows 3",
+    )
+    assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1] in reason
+    assert on_data(10, situation(*spent(150, 100, 50)), SPEC) == ("declined", *reason)
     assert on_drift("retrain", situation(*spent(170, 100, 50)), SPEC)[0] == "retrain", "a week has 168 hours"
     assert on_drift("retrain", situation(*spent(100, 50)), SPEC)[0] == "retrain", "all of it may be used"
 
@@ -156,12 +158,12 @@ def test_no_budget_starts_nothing_not_even_the_first_model() -> None:
     assert on_data(99, situation(ledger=()), SPEC.model_copy(update={"weekly_gpu_hours": 0}))[0] == "declined"
 
 
-def test_tenths_of_an_hour_add_up_to_the_budget() -> None:
+def test_the_budget_is_robust_to_rounding() -> None:
     cheap = [d for h in (100, 80) for d in (retrain(h), outcome(retrain(h), "promote", h - 1, 0.1))]
     assert on_data(10, situation(*cheap), SPEC.model_copy(update={"weekly_gpu_hours": 0.3}))[0] == "retrain"
 
 
-def test_a_retrain_is_expected_to_take_what_the_last_few_took() -> None:
+def test_the_expected_cost_is_the_mean_of_the_last_few() -> None:
     assert expected_hours([], SPEC) == 0.5
     ends = [outcome(retrain(h), "keep", h - 1, h) for h in (70, 60, 50, 40, 30, 20)]
     assert expected_hours(ends, SPEC) == 40, "the last five"
@@ -169,21 +171,21 @@ def test_a_retrain_is_expected_to_take_what_the_last_few_took() -> None:
     assert expected_hours([*ends, *unlike], SPEC) == 40, "neither failed ones nor those whose cost is not known"
 
 
-def test_what_is_spent_is_real_or_expected() -> None:
+def test_spent_hours_are_actual_or_expected() -> None:
     ended = (retrain(60), outcome(retrain(60), "promote", 50, 0.25))
     failed = (retrain(40), outcome(retrain(40), "failed", 39, 0.125))
     running = retrain(2).model_copy(update={"expected_gpu_hours": 2.0})
     assert spent_hours(situation(*ended, *failed), SPEC) == 0.375
     assert spent_hours(situation(*ended, *failed, running), SPEC) == 2.375
     lost = retrain(30)
-    assert spent_hours(situation(*ended, lost), SPEC) == 0.5, "one without an outcome has taken what was expected"
+    assert spent_hours(situation(*ended, lost), SPEC) == 0.5, "one without an outcome counts with its expected cost"
     by_hand = outcome(retrain(5), "keep", 4, 1.5).model_copy(update={"outcome_of": ""})
     assert spent_hours(situation(by_hand), SPEC) == 1.5
 
 
-def test_a_budget_that_can_never_be_met_says_its_figures() -> None:
+def test_an_impossible_budget_reports_its_figures() -> None:
     dear = outcome(retrain(400), "promote", 390, 8.0)
-    assert on_data(10, situation(dear), SPEC)[1].startswith("budget: 0 GPU-hours are spent in seven days, this one ta")
+    assert on_data(10, situation(dear), SPEC)[1].startswith("budget: 0 GPU-hours were spent in seven days, this retr")
 
 
 @pytest.mark.parametrize(("hours", "action"), [(1, "declined"), (11.9, "declined"), (12, "retrain")])
@@ -193,7 +195,7 @@ def test_drift_waits_after_a_retrain_that_failed(hours: float, action: str) -> N
     assert on_data(10, situation(*failed), SPEC)[0] == "retrain", "new data does not wait"
 
 
-def test_a_decision_says_what_a_retrain_takes() -> None:
+def test_a_decision_reports_the_expected_cost() -> None:
     here = situation(outcome(retrain(90), "keep", 80, 0.25), version="v2")
     for ruling in (("retrain", "drift"), ("declined", "hold")):
         made = make_retrain_decision("drift", ruling, here, SPEC, "report", psi=0.3)
@@ -205,20 +207,20 @@ def test_a_decision_says_what_a_retrain_takes() -> None:
     assert (calm.expected_gpu_hours, calm.reason) == (0.0, "the verdict is stable")
 
 
-def test_an_operators_word_and_an_outcome_are_decisions_too() -> None:
-    said = make_decision("operator", NOW, ("pause", "ada: the show"), "pause")
-    assert (said.id, said.gpu_hours) == (decision_id("operator", "pause", NOW, "pause"), 0.0)
+def test_operators_actions_and_outcomes_are_decisions_too() -> None:
+    pause = make_decision("operator", NOW, ("pause", "ada: the show"), "pause")
+    assert (pause.id, pause.gpu_hours) == (decision_id("operator", "pause", NOW, "pause"), 0.0)
     ended = make_decision("outcome", NOW, ("none", "better"), "d1", outcome_of="d1", outcome="keep", gpu_hours=0.5)
     assert (ended.outcome, ended.gpu_hours) == ("keep", 0.5)
 
 
-def test_decisions_of_before_costs_were_told_are_read(folder: FolderStore) -> None:
+def test_decisions_without_costs_are_read(folder: FolderStore) -> None:
     old = {"id": "a", "time": NOW.isoformat(), "cause": "outcome", "action": "none", "reason": "", "outcome": "keep"}
     folder.write("decisions/adire/a.json", json.dumps({**old, "schema_version": 1}).encode())
     assert (read_decisions(folder, "adire")[0].gpu_hours, read_decisions(folder, "adire")[0].costs) == (0.0, {})
 
 
-def test_advise_leaves_it_to_a_person() -> None:
+def test_mode_advise_starts_no_retrain() -> None:
     spec = SPEC.model_copy(update={"mode": "advise"})
     for action, reason in (on_drift("retrain", situation(), spec), on_data(10, situation(), spec)):
         assert action == "declined"
@@ -239,7 +241,7 @@ def test_a_promotion_after_the_roll_back_releases_the_hold() -> None:
     assert on_drift("retrain", situation(ledger=ledger), SPEC)[0] == "retrain"
 
 
-def test_a_version_the_gate_has_turned_down_is_not_tried_again_for_drift() -> None:
+def test_a_version_the_gate_rejected_is_not_retrained_for_drift() -> None:
     kept = retrain(40)
     history = (kept, outcome(kept, "keep", 39))
     action, reason = on_drift("retrain", situation(*history), SPEC)
@@ -255,7 +257,7 @@ def test_the_policy_is_a_pure_function() -> None:
     assert here.model_dump_json() == before
 
 
-def test_decisions_are_kept_in_the_order_of_time(folder: FolderStore) -> None:
+def test_decisions_are_stored_in_the_order_of_time(folder: FolderStore) -> None:
     late, early, _ = (
         record_decision(folder, "adire", made)
         for made in (check("retrain", 1, "declined"), retrain(30), check("retrain", 1, "declined"))
@@ -303,22 +305,22 @@ TWICE = SPEC.model_copy(update={"hits": 2, "of": 2})
     [
         (check("retrain", 1), "retrain"),
         (check("retrain", 0.2), "declined"),  # by hand, beside the schedule
-        (check("retrain", 24 * 8), "declined"),  # the monitor stood still since
+        (check("retrain", 24 * 8), "declined"),  # the monitor did not run since
         (check("retrain", 1).model_copy(update={"generation": 7}), "declined"),  # against another reference
-        (check("retrain", -1), "declined"),  # of a clock that went wrong
+        (check("retrain", -1), "declined"),  # of a clock that was wrong
     ],
 )
-def test_hits_are_of_one_reference_and_apart(before: RetrainDecision, action: str) -> None:
+def test_hits_are_of_one_reference_and_spaced(before: RetrainDecision, action: str) -> None:
     assert on_drift("retrain", situation(before), TWICE)[0] == action
 
 
-def test_more_hits_than_checks_are_refused() -> None:
+def test_more_hits_than_checks_are_rejected() -> None:
     with pytest.raises(ValidationError, match="hits=3 of the last 2 checks can never be"):
         PolicySpec(hits=3, of=2)
 
 
 @pytest.mark.parametrize("model", ["adire", "my-drift-none-demo"])
-def test_of_old_decisions_only_idle_checks_are_left_unread(folder: FolderStore, model: str) -> None:
+def test_only_idle_checks_among_old_decisions_are_not_read(folder: FolderStore, model: str) -> None:
     word = make_decision("operator", ago(9000), ("pause", "by ada"), "pause")
     started = make_decision("drift", ago(8000), ("retrain", "drift"), "started")
     idle = [make_decision("drift", ago(h), ("none", "calm"), str(h)) for h in range(100, 0, -1)]

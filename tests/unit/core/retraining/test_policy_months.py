@@ -1,4 +1,4 @@
-"""The retrain policy over simulated months: hourly checks, random verdicts, outcomes, uploads, roll-backs, words."""
+"""The retrain policy over simulated months: random verdicts, outcomes, uploads, roll-backs, operators' actions."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ class Chances:
     drift: float = 0.3
     keep: float = 0.3
     fail: float = 0.1
-    lost: float = 0.05  # a retrain that never tells its outcome
+    lost: float = 0.05  # a retrain that never records its outcome
     upload: float = 0.02
     roll_back: float = 0.004
     pause: float = 0.003
@@ -104,7 +104,7 @@ class World:
             make_decision(
                 "outcome",
                 self.now,
-                ("none", "as the dice fell"),
+                ("none", "simulated outcome"),
                 retrain.id,
                 dataset_version=retrain.dataset_version,
                 outcome_of=retrain.id,
@@ -133,12 +133,12 @@ def months(request: pytest.FixtureRequest) -> World:
     return World(spec, Chances(), seed).run(MONTHS)
 
 
-def begun(world: World) -> list[tuple[Situation, RetrainDecision]]:
+def started(world: World) -> list[tuple[Situation, RetrainDecision]]:
     """Every retrain with what was known when it was decided."""
     return [(s, d) for s, d in world.seen if d.action == "retrain"]
 
 
-def test_everything_happens_in_these_months(months: World) -> None:
+def test_the_simulation_covers_every_reason(months: World) -> None:
     assert len(months.retrains("drift")) >= 5
     assert len(months.retrains("data")) >= 3
     assert {e.action for e in months.ledger} == {"promote", "roll_back"}
@@ -146,16 +146,16 @@ def test_everything_happens_in_these_months(months: World) -> None:
     assert all(word in reasons for word in ("paused", "hold", "in flight", "budget", "the gate kept the champion"))
 
 
-def test_never_two_are_in_flight(months: World) -> None:
+def test_at_most_one_retrain_is_in_flight(months: World) -> None:
     ends = {d.outcome_of: d.time for d in months.history if d.outcome}
     stale = timedelta(hours=months.spec.stale_hours)
-    runs = [(d.time, ends.get(d.id, d.time + stale)) for _, d in begun(months)]
+    runs = [(d.time, ends.get(d.id, d.time + stale)) for _, d in started(months)]
     assert all(end <= start for (_, end), (start, _) in pairwise(runs))
 
 
 def test_a_week_never_takes_more_than_its_gpu_hours(months: World) -> None:
     limit = months.spec.weekly_gpu_hours
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         week = [d for d in situation.history if situation.now - d.time < timedelta(days=7)]
         assert sum(d.gpu_hours for d in week) + decision.expected_gpu_hours <= limit + 1e-9
     worst = max(d.gpu_hours for d in months.history)
@@ -166,26 +166,26 @@ def test_a_week_never_takes_more_than_its_gpu_hours(months: World) -> None:
 
 def test_drift_never_starts_inside_the_cool_down(months: World) -> None:
     cool = timedelta(hours=months.spec.cooldown_hours)
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         if decision.cause == "drift":
             ends = [e.time for e in situation.ledger] + [d.time for d in situation.history if d.outcome == "failed"]
             assert all(decision.time - end >= cool for end in ends)
 
 
-def test_what_the_gate_turned_down_is_not_tried_again_for_drift(months: World) -> None:
-    for situation, decision in begun(months):
+def test_a_version_the_gate_rejected_is_not_retrained_for_drift(months: World) -> None:
+    for situation, decision in started(months):
         kept = {d.dataset_version for d in situation.history if d.outcome == "keep"}
         assert decision.cause == "data" or decision.dataset_version not in kept
 
 
 def test_nothing_starts_while_paused(months: World) -> None:
-    for situation, _ in begun(months):
+    for situation, _ in started(months):
         words = [d.action for d in situation.history if d.cause == "operator"]
         assert words[-1:] != ["pause"]
 
 
 def test_a_roll_back_holds_drift_until_it_is_released(months: World) -> None:
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         last = situation.ledger[-1]
         if decision.cause == "drift" and last.action == "roll_back":
             word = [d for d in situation.history if d.cause == "operator" and d.time > last.time]
@@ -193,7 +193,7 @@ def test_a_roll_back_holds_drift_until_it_is_released(months: World) -> None:
 
 
 def test_drift_starts_only_after_enough_checks(months: World) -> None:
-    for situation, decision in begun(months):
+    for situation, decision in started(months):
         if decision.cause == "drift":
             checks = [*(d for d in situation.history if d.cause == "drift"), decision][-months.spec.of :]
             assert sum(d.verdict == "retrain" for d in checks) >= months.spec.hits
@@ -208,14 +208,14 @@ def test_every_decision_has_its_reason_and_its_cost(months: World) -> None:
 
 def test_advise_never_retrains() -> None:
     world = World(SPEC.model_copy(update={"mode": "advise"}), Chances(), 1).run(MONTHS)
-    assert begun(world) == []
+    assert started(world) == []
     assert any("mode advise" in d.reason for d in world.history)
 
 
 CALM = Chances(drift=0, upload=0, roll_back=0, pause=0, resume=0, keep=0, fail=0, lost=0)
 
 
-def test_a_calm_year_retrains_nothing() -> None:
+def test_a_year_without_drift_starts_no_retrain() -> None:
     world = World(SPEC, CALM, 1).run(365 * 24)
     assert {d.action for d in world.history} == {"none"}
 
@@ -226,10 +226,10 @@ def test_a_shift_that_stays_fires_once_and_then_waits() -> None:
     assert len(world.retrains()) == 1, "the gate kept the champion: it waits for data"
     world.version += 1
     world.run(3)
-    assert len(world.retrains()) == 2, "and goes on with data"
+    assert len(world.retrains()) == 2, "and continues with data"
 
 
-def test_a_shift_that_retraining_does_not_cure_costs_no_more_than_the_budget() -> None:
+def test_a_shift_that_persists_after_retraining_stays_within_the_budget() -> None:
     world = World(SPEC, Chances(**{**vars(CALM), "drift": 1.0}), 1).run(MONTHS)
     weeks = MONTHS / 24 / 7
     spent = sum(d.gpu_hours for d in world.history)
@@ -237,7 +237,7 @@ def test_a_shift_that_retraining_does_not_cure_costs_no_more_than_the_budget() -
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_went_before_a_shift_retrains_within_a_week_once_nothing_forbids_it(seed: int) -> None:
+def test_from_any_history_a_shift_retrains_within_a_week_once_nothing_blocks_it(seed: int) -> None:
     world = World(SPEC, Chances(), seed).run(20 * 24)
     world.chances = Chances(**{**vars(CALM), "drift": 1.0})
     world.version += 1  # new data ends a hold
