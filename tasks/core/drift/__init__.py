@@ -1,4 +1,4 @@
-"""The drift detector: is the traffic still what the promoted model was trained on?
+"""The drift detector: does the traffic still follow the distribution the model was promoted on?
 
 `fit_profile` freezes a reference once for each promoted model, `check` compares a window of traffic with it.
 Why it is built this way: DESIGN.md, "The drift detector".

@@ -40,7 +40,7 @@ class Distribution(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    edges: list[float] = Field(description="k + 1 edges, ascending; what lies outside is counted in the outer bins")
+    edges: list[float] = Field(description="k + 1 edges, ascending; outliers are counted in the outer bins")
     reference: list[float] = Field(description="the reference's share of each of the k bins")
     current: list[float] = Field(description="the window's share of each of the k bins")
 
@@ -50,24 +50,24 @@ class DriftReport(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    verdict: Verdict = Field(description="what the numbers ask for; the retrain policy decides")
-    psi: float = Field(description="PSI less its mean when nothing has drifted; may be below zero")
-    psi_raw: float = Field(ge=0, description="PSI as counted")
-    p_value: float = Field(gt=0, le=1, description="how often at least psi_raw is met when nothing has drifted")
-    threshold: float = Field(description="the PSI from which a retrain is asked for")
+    verdict: Verdict = Field(description="what the figures indicate; the retrain policy decides")
+    psi: float = Field(description="PSI minus its mean under no drift; may be negative")
+    psi_raw: float = Field(ge=0, description="uncorrected PSI")
+    p_value: float = Field(gt=0, le=1, description="probability of at least psi_raw under no drift")
+    threshold: float = Field(description="the PSI at which a retrain is requested")
     n: int = Field(ge=0, description="rows counted, after the cap on rows a group")
-    n_effective: float = Field(ge=0, description="n / phi: what they are worth as independent rows")
+    n_effective: float = Field(ge=0, description="n / phi: the effective number of independent rows")
     new_traffic_share: float = Field(ge=0, le=1, description="share of wholly new traffic that would give this PSI")
-    histogram: list[float] = Field(description="the window's share of each bin; even when nothing has drifted")
-    distribution: Distribution | None = Field(None, description="for the plot; none when there was nothing to score")
+    histogram: list[float] = Field(description="the window's share of each bin; uniform under no drift")
+    distribution: Distribution | None = Field(None, description="for the plot; None if no row was scored")
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A window measured: the rows kept (their numbers, int64 [n]), and of each its bin and score.
+    """A scored window: the indices of the rows kept (int64 [n]), with the bin and score of each.
 
-    `known` are B's own scores, [folds, m]; `distinct` says how many rows kept differ. A score is in deviations of the
-    reference's, and high where the window has moved to; bins and scores are cross-fitted.
+    `known` are B's own scores, [folds, m]; `distinct` is the number of distinct rows kept. A score is in standard
+    deviations of the reference's, and high where the window has moved to; bins and scores are cross-fitted.
     """
 
     kept: Ints
@@ -90,9 +90,9 @@ def check(
 ) -> DriftReport:
     """Compare a window, float32 [n, d] (array, memory map or iterable of chunks), with the profile.
 
-    `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` names what embedded the window. `state`
-    is the sum of the states of all n rows by their `groups`, where it is known already. The null distribution is
-    `null`, or comes from `null_statistics` and the folder `null_cache` (None: it is drawn in memory).
+    `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` is the hash of the window's encoder.
+    `state` is the sum of the states of all n rows by their `groups`, if known. The null distribution is `null`, or comes
+    from `null_statistics` and the folder `null_cache` (None: it is drawn in memory).
     Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
     """
     if encoder != profile.card.encoder:
@@ -113,7 +113,7 @@ def scan(
     state: WindowState | None = None,
     seed: int = 0,
 ) -> Scan:
-    """Measure every row of a window along directions that it had no part in; raises `BadEmbeddings`."""
+    """Score every row of a window along cross-fitted directions; raises `BadEmbeddings`."""
     spec = profile.card.spec
     rows = matrix("current", current, profile.card.dimension)
     hashes = row_hashes("current", rows)
@@ -131,9 +131,9 @@ def scan(
 
 
 def _refuse_broken(profile: DriftProfile, constant: Mask) -> None:
-    """Raise `BadEmbeddings` for a column that never changes on one side alone: an encoder has broken, not a taste.
+    """Raise `BadEmbeddings` for a column that is constant on one side alone: a fault of the encoder, not drift.
 
-    B's own columns are looked at too: profiles that were frozen earlier take a column of noise for one that changes.
+    B's own columns are checked too: profiles frozen by older versions do not flag columns of noise as constant.
     """
     dull = constant_columns(profile.reference, np.arange(len(profile.reference)))
     wrong = np.flatnonzero((constant != profile.constant) & ~(constant & dull))
@@ -145,7 +145,7 @@ def _refuse_broken(profile: DriftProfile, constant: Mask) -> None:
 def _placed(
     profile: DriftProfile, rows: Matrix, kept: Ints, fold: Ints, count: bool
 ) -> tuple[WindowState, Ints, Floats]:
-    """The state of the rows kept (empty unless they are to be counted), and of each its cluster and u."""
+    """The state of the rows kept (empty unless they are counted), and the cluster and u of each."""
     total = empty = WindowState.empty(profile.features, profile.card.spec.folds)
     cluster, u = np.zeros(len(kept), dtype=np.int64), np.zeros(len(kept), dtype=np.float32)
     for place, chunk in chunks("current", rows, kept):
@@ -177,7 +177,7 @@ def _measured(
         placed = Placed(chunk, cluster[place], u[place])
         found[place], score[place] = measure(ruler, placed, fold[place], profile.features, rng)
     if not np.isfinite(score).all():
-        raise BadEmbeddings("profile", "gives scores that are not finite: it is damaged, fit it again")
+        raise BadEmbeddings("profile", "gives scores that are not finite: it is damaged, refit it")
     return found, score
 
 
@@ -224,7 +224,7 @@ def _shares(scores: Doubles | Floats) -> list[float]:
 
 
 def verdict_of(value: float, p: float, n_effective: float, spec: DriftSpec) -> Verdict:
-    """What a PSI (less the null's mean), its p-value and the window's effective size ask for."""
+    """The verdict for a PSI (minus the null's mean), its p-value and the window's effective size."""
     if n_effective < spec.min_effective:
         return "insufficient_data"
     if value >= spec.retrain_psi and p < spec.retrain_p:

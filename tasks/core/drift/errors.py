@@ -1,10 +1,10 @@
-"""What can be wrong with embeddings, profiles and states of the drift detector."""
+"""Errors of embeddings, profiles and states of the drift detector."""
 
 from tasks.core.errors import DyeworksError
 
 
 class BadEmbeddings(DyeworksError):
-    """Embeddings, or the groups or blocks that go with them, cannot be used."""
+    """Embeddings, or their groups or blocks, cannot be used."""
 
     def __init__(self, name: str, problem: str, rows: int | None = None) -> None:
         super().__init__(f"{name}: {problem}" + ("" if rows is None else f" ({rows} bad rows)"))
@@ -16,7 +16,7 @@ class EncoderMismatch(DyeworksError):
     """Embeddings of one encoder were compared with those of another."""
 
     def __init__(self, expected: str, found: str) -> None:
-        super().__init__(f"the profile was made with encoder {expected}, the window with {found}: fit a new profile")
+        super().__init__(f"the profile was fitted with encoder {expected}, the window with {found}: fit a new profile")
         self.expected = expected
         self.found = found
 
@@ -39,10 +39,10 @@ class ProfileUnusable(DyeworksError):
 
 
 class StateUnusable(DyeworksError):
-    """A state of a stretch of traffic cannot be read, or belongs to another profile."""
+    """A window state cannot be read, or belongs to another profile."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"drift state cannot be used: {problem}; delete it, and the next check makes it again")
+        super().__init__(f"drift state cannot be used: {problem}; delete it, and the next check computes it again")
 
 
 class NullMismatch(DyeworksError):

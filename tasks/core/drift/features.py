@@ -1,4 +1,4 @@
-"""The feature map of the detector: where a row lies, in which cluster of a seeded k-means, how far out."""
+"""The feature map of the detector: the row, its cluster by a seeded k-means, and its distance from the centroid."""
 
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ LEAST_RIDGE = 1e-6
 
 @dataclass(frozen=True)
 class Placed:
-    """Rows (float32 [n, d]) with their nearest cluster (int64 [n]) and u, how far out they lie in it (float32 [n])."""
+    """Rows (float32 [n, d]) with their cluster (int64 [n]) and u, the standardised distance to its centroid."""
 
     rows: Floats
     cluster: Ints
@@ -82,7 +82,7 @@ class FeatureMap:
     precision: Floats
 
     def place(self, rows: Floats) -> Placed:
-        """Find the cluster of each row and how far out it lies."""
+        """Find the cluster and u of each row."""
         return _place(rows, self.centroids, self.distance)
 
     def project(self, placed: Placed, directions: Floats) -> Floats:
@@ -110,10 +110,10 @@ def _features(placed: Placed, clusters: int) -> Floats:
 
 
 def fit_features(left: Floats, right: Floats, clusters: int, rng: np.random.Generator) -> FeatureMap:
-    """Fit clusters on `left`, all else on `right` (float32 [n, d] each), where no centroid has been pulled to a row.
+    """Fit clusters on `left` and all else on `right` (float32 [n, d] each), whose rows did not move a centroid.
 
     P = inv(S + tr(S)/D I), S the covariance of f over `right`: half the weight goes to a multiple of the identity
-    (Ledoit and Wolf 2004 with a fixed intensity), so that P exists however few rows there are.
+    (Ledoit and Wolf 2004 with a fixed intensity), so that P exists for any number of rows.
     """
     centroids = kmeans(left, clusters, rng)
     _, far = nearest(right, centroids)

@@ -27,7 +27,7 @@ from tasks.core.drift.rows import (
 from tasks.core.drift.score import pooled_counts
 
 logger = logging.getLogger(__name__)
-FEWEST = 200  # rows of a reference, with which it says something at all
+FEWEST = 200  # rows of a reference
 FEWEST_DISTINCT = 20
 FEWEST_BLOCKS = 4
 ROWS_A_STRETCH, MOST_STRETCHES = 100, 40
@@ -48,11 +48,11 @@ def fit_profile(
 ) -> DriftProfile:
     """Return the profile of a reference, float32 [m, d] (array, memory map or iterable of chunks).
 
-    `groups` (int64 [m]) are sessions: they are capped as a window's are and never split; without them equal rows are
+    `groups` (int64 [m]) are sessions: capped like a window's and never split; without them equal rows are
     one group (see `grouped`). B is replayed in stretches of whole groups, in the order of the rows, and in `blocks`
-    (int64 [m]; days where windows are days) if they are given: the larger overdispersion is phi, how many rows are
-    worth one. `texts` are the prompts, for explanations; `encoder` names what embedded them. With fewer than
-    `spec.min_reference` rows the profile is provisional: it never asks for a retrain. Raises `BadEmbeddings` and
+    (int64 [m]; days where windows are days) if they are given: the larger overdispersion is phi, the number of rows
+    per independent row. `texts` are the prompts, for explanations; `encoder` identifies their encoder. With fewer than
+    `spec.min_reference` rows the profile is provisional: it never requests a retrain. Raises `BadEmbeddings` and
     `ReferenceTooSmall` (under 200).
     """
     rows = matrix("reference", reference)
@@ -87,8 +87,8 @@ def fit_profile(
     )
     if not card.provisional and len(b) < GOOD_B:
         logger.warning("drift reference: only %d rows to compare with, %d or more give a steadier PSI", len(b), GOOD_B)
-    told = tuple(texts[i] for i in b) if texts is not None else ()
-    return DriftProfile(card, features, known, ids[b], constant_columns(rows, kept), seen, told)
+    prompts = tuple(texts[i] for i in b) if texts is not None else ()
+    return DriftProfile(card, features, known, ids[b], constant_columns(rows, kept), seen, prompts)
 
 
 def _sampled(ids: Ints, kept: Ints, most: int, rng: np.random.Generator) -> Ints:
@@ -107,7 +107,7 @@ def _fit_on(rows: Floats, groups: Ints, spec: DriftSpec, rng: np.random.Generato
 
 
 def stretches(groups: Ints) -> Ints:
-    """Return int64 [m]: a block of whole groups, in their order, for each row; about a hundred rows or more each."""
+    """Return int64 [m]: for each row its block of consecutive whole groups, of about a hundred rows or more."""
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     count = min(max(len(groups) // ROWS_A_STRETCH, 1), MOST_STRETCHES)
     began = first[member]
@@ -119,22 +119,22 @@ def stretches(groups: Ints) -> Ints:
 def overdispersion(
     known: Placed, groups: Ints, blocks: Ints, features: FeatureMap, spec: DriftSpec, rng: np.random.Generator
 ) -> float:
-    """Return phi >= 1: how much more Pearson's X^2 is of B's blocks, each replayed as a window against the rest of B,
-    than of as many rows taken at random (McCullagh and Nelder 1989, 4.5, with the expectation replayed too: windows of
-    some dozen rows share so much of their directions that it is not bins - 1).
+    """Return phi >= 1: the ratio of Pearson's X^2 of B's blocks, each replayed as a window against the rest of B, to
+    that of as many rows taken at random (McCullagh and Nelder 1989, 4.5, with the expectation replayed too: windows of
+    a few dozen rows share so much of their directions that it is not bins - 1).
 
-    Takes B's rows, their groups and blocks int64 [m]. Blocks with fewer than five rows a bin say nothing; with fewer
-    than four that do, or when the difference is within three standard errors, phi is 1.
+    Takes B's rows, their groups and blocks int64 [m]. Blocks with fewer than five rows a bin are ignored; with fewer
+    than four others, or when the difference is within three standard errors, phi is 1.
     """
-    told = _replayed(known, groups, blocks, features, spec)
-    if len(told) < FEWEST_BLOCKS:
+    replayed = _replayed(known, groups, blocks, features, spec)
+    if len(replayed) < FEWEST_BLOCKS:
         return 1.0
     mixed = [
         ratio for _ in range(SHUFFLES) for ratio in _replayed(known, groups, rng.permutation(blocks), features, spec)
     ]
-    excess = float(np.mean(told) - np.mean(mixed))
-    noise = math.sqrt(np.var(mixed, ddof=1) * (1 / len(told) + 1 / len(mixed)))
-    return float(np.mean(told) / np.mean(mixed)) if excess > 3 * noise else 1.0
+    excess = float(np.mean(replayed) - np.mean(mixed))
+    noise = math.sqrt(np.var(mixed, ddof=1) * (1 / len(replayed) + 1 / len(mixed)))
+    return float(np.mean(replayed) / np.mean(mixed)) if excess > 3 * noise else 1.0
 
 
 def _replayed(known: Placed, groups: Ints, blocks: Ints, features: FeatureMap, spec: DriftSpec) -> list[float]:

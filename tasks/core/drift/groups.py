@@ -1,4 +1,4 @@
-"""Which rows belong together: by the groups given (sessions), or by their text where there are none."""
+"""Groups of rows: those given (sessions), or else equal texts."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from tasks.core.drift.rows import Ints, capped, labels, mixed
 
-SLACK, DEVIATIONS = 3, 4  # a text may be met as often as its count in the reference makes likely
+SLACK, DEVIATIONS = 3, 4  # a text may occur as often as its count in the reference makes likely
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Seen:
         return cls(ids, counts.astype(np.int64), len(hashes))
 
     def count(self, hashes: Ints) -> Ints:
-        """How often each text was met: int64 [n]."""
+        """How often each text occurred: int64 [n]."""
         if not len(self.ids):
             return np.zeros(len(hashes), dtype=np.int64)
         place = np.minimum(np.searchsorted(self.ids, hashes), len(self.ids) - 1)
@@ -36,13 +36,12 @@ class Seen:
 def grouped(
     hashes: Ints, groups: npt.ArrayLike | None, cap: int, seen: Seen, rng: np.random.Generator, *, by_text: bool = True
 ) -> tuple[Ints, Ints]:
-    """Return the group of each row and the rows that count: at most `cap` of each group, int64 [n] and [kept].
+    """Return the group of each row and the rows that are kept, at most `cap` of each group: int64 [n] and [kept].
 
-    `hashes` are those of the rows. Where no groups are given a row's group is its text, and so it is where the groups
-    given are but other names of the texts (unless `by_text` is off). Texts differ from sessions in what the reference
-    knows of them: a text may count for more rows than the cap if it was that frequent there. And rows of a text that
-    was met more often than the cap, say an example button, are visitors of their own: held together in one fold they
-    would be missed in the others.
+    `hashes` are those of the rows. Without groups, or where the groups are one to one with the texts (unless `by_text`
+    is off), a row's group is its text. Unlike a session, a text may keep more rows than the cap if it was that frequent
+    in the reference. And rows of a text that occurred more often than the cap, such as that of an example button, are
+    groups of their own: in one fold together they would be missing in the others.
     """
     if groups is not None:
         ids = labels("groups", groups, len(hashes))
@@ -54,14 +53,14 @@ def grouped(
 
 
 def _rename(ids: Ints, hashes: Ints) -> bool:
-    """Whether every group is one text and every text one group."""
+    """Whether groups and texts are one to one."""
     texts, groups = np.unique(hashes).size, np.unique(ids).size
     pairs = mixed(ids.astype(np.uint64)) ^ hashes.astype(np.uint64)
     return texts == groups == np.unique(pairs).size
 
 
 def _likely(count: Ints, n: int, m: int) -> Ints:
-    """The most rows of a text that n rows should hold by chance, by its count in m rows."""
+    """The most rows of a text expected by chance in n rows, by its count in m rows."""
     high = np.where(count > 0, count + SLACK + DEVIATIONS * np.sqrt(count + SLACK), 0)
     return np.ceil(high * n / max(m, 1)).astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""What the statistic does when nothing has drifted, by Monte Carlo, kept on disk."""
+"""The null distribution of the statistic, by Monte Carlo, cached on disk."""
 
 import math
 import zipfile
@@ -19,7 +19,7 @@ BODY = 1024
 
 
 def on_grid(size: float) -> int:
-    """Return the largest grid size that is no larger than `size` (at least 1): rounding down errs to the quiet side."""
+    """Return the largest grid size that is no larger than `size` (at least 1): rounding down is conservative."""
     return int(GRID[max(int(np.searchsorted(GRID, size, side="right")) - 1, 0)])
 
 
@@ -27,7 +27,7 @@ def on_grid(size: float) -> int:
 class NullTable:
     """The null distribution of the raw PSI for a window of n_eff rows and a reference of reference_eff.
 
-    `values` (float32, ascending) are some of the draws and `ranks` (int64) their places among all of them: every draw
+    `values` (float32, ascending) are some of the draws and `ranks` (int64) their ranks among all of them: every draw
     of the upper tail (2 % of 400,000), about a thousand of the rest.
     """
 
@@ -58,10 +58,10 @@ def null_statistics(
     draws: int = 400_000,
     cache: Path | None = None,
 ) -> NullTable:
-    """Return the table for these sizes, rounded down to the grid: read from the folder `cache`, or drawn and kept.
+    """Return the table for these sizes, rounded down to the grid: read from the folder `cache`, or drawn and stored.
 
-    The draws depend on the rounded sizes, the bins, the folds and the number of draws alone, so one folder serves all
-    profiles.
+    The draws depend only on the rounded sizes, the bins, the folds and the number of draws, so all profiles share one
+    folder.
     """
     key = (on_grid(n_eff), on_grid(reference_eff), bins, draws)
     if cache is None:
@@ -75,10 +75,10 @@ def null_statistics(
 
 
 def _draw(n_eff: int, reference_eff: int, bins: int, draws: int, folds: int) -> NullTable:
-    """Draw the shares that B's quantile bins truly hold (Dirichlet, as spacings do), then a window from them.
+    """Draw the true shares of B's quantile bins (Dirichlet, as for spacings), then a window from them.
 
-    Each pair of folds meets twice, either being counted along a direction that the other has a part in, so the counts'
-    linear component varies more than that of independent counts (see `shared_variance`): the shares are tilted.
+    In each pair of folds, either is counted along a direction to which the other contributes, so the counts' linear
+    component varies more than that of independent counts (see `shared_variance`): the shares are tilted.
     """
     rng = np.random.default_rng([n_eff, reference_eff, bins, draws, folds])
     more = math.sqrt((shared_variance(n_eff, reference_eff, folds) - 1) * bins / n_eff)
@@ -92,7 +92,7 @@ def _draw(n_eff: int, reference_eff: int, bins: int, draws: int, folds: int) -> 
 
 
 def shared_variance(n_eff: float, reference_eff: float, folds: int) -> float:
-    """Return how much more the pooled counts' linear component varies, between 1 and 2: (2g + r) / (g + r).
+    """Return the variance ratio of the pooled counts' linear component, between 1 and 2: (2g + r) / (g + r).
 
     Let a_k be the mean noise of fold k, of n/K rows, and e that of the m_A rows on which the reference's mean was
     fitted. Fold k is counted along w_k = mean of the other a_j - e, and sum a_k w_k holds each product a_j a_k twice:
@@ -113,7 +113,7 @@ def linear_contrast(bins: int) -> Doubles:
 
 
 def _read(path: Path, key: tuple[int, int, int, int]) -> NullTable | None:
-    """Read a table; None where there is none, or where what lies there is no table (a disk that filled up)."""
+    """Read a table; None if it is missing or damaged, as after a full disk."""
     try:
         with np.load(path, allow_pickle=False) as held:
             return NullTable(*key, float(held["mean"]), held["values"], held["ranks"])
@@ -122,7 +122,7 @@ def _read(path: Path, key: tuple[int, int, int, int]) -> NullTable | None:
 
 
 def _write(path: Path, table: NullTable) -> None:
-    """Write beside and rename, so that a reader never meets half a table."""
+    """Write to a temporary file and rename it, so that a reader never sees a partial table."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with part.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The reference profile: what a promoted model's traffic looked like, frozen, as one safetensors file."""
+"""The reference profile: the frozen traffic of a promoted model, as one safetensors file."""
 
 import hashlib
 import json
@@ -24,12 +24,12 @@ HEADER = "dyeworks"
 
 
 class ProfileCard(BaseModel):
-    """All of a profile that is not an array; kept as JSON in the file's metadata."""
+    """The fields of a profile that are no arrays, stored as JSON in the file's metadata."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Literal["dyeworks.drift.profile/1"] = "dyeworks.drift.profile/1"
-    encoder: str = Field(description="hash of the encoder that made the embeddings")
+    encoder: str = Field(description="hash of the encoder of the embeddings")
     spec: DriftSpec = Field(description="sizes and thresholds it was fitted with")
     seed: int = Field(ge=0, description="seed of the split, the clusters and the cap")
     dimension: int = Field(ge=1, description="d of the embeddings")
@@ -37,11 +37,11 @@ class ProfileCard(BaseModel):
     rows_b: int = Field(ge=1, description="rows that are only scored")
     seen_rows: int = Field(ge=1, description="rows of the whole reference, whose texts were counted")
     texts_seen: int = Field(ge=1, description="distinct texts among them")
-    phi: float = Field(ge=1, description="overdispersion: how many rows are worth one independent row")
+    phi: float = Field(ge=1, description="overdispersion: rows per independent row")
 
     @property
     def provisional(self) -> bool:
-        """Whether the reference is too small to retrain by."""
+        """Whether the reference is too small for a retrain."""
         return self.rows_a + self.rows_b < self.spec.min_reference
 
 
@@ -49,8 +49,8 @@ class ProfileCard(BaseModel):
 class DriftProfile:
     """The feature map of A and the rows of B: reference float32 [rows_b, d], groups int64 [rows_b].
 
-    `constant` (bool [d]) marks columns that never changed, `seen` counts the reference's texts; `texts` are B's, kept
-    for explanations alone.
+    `constant` (bool [d]) marks constant columns, `seen` counts the reference's texts; `texts` are B's, for
+    explanations alone.
     """
 
     card: ProfileCard
@@ -74,7 +74,7 @@ class DriftProfile:
         ]
 
     def medoid(self, cluster: int) -> str:
-        """The prompt of B's row that lies nearest to the cluster's centre; empty where there is none."""
+        """The prompt of B's row nearest to the cluster's centre; empty if there is none."""
         mine = np.flatnonzero(self.placed.cluster == cluster)
         if not self.texts or not len(mine):
             return ""
@@ -82,21 +82,21 @@ class DriftProfile:
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name the profile."""
+        """Sixteen hexadecimal digits that identify the profile."""
         whole = hashlib.sha256(self.card.model_dump_json().encode())
         for name, part in sorted(self._tensors().items()):
             whole.update(part.tobytes() if name != "texts" else json.dumps(self.texts).encode())
         return whole.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
-        """Write the profile to `path` as safetensors, in one rename."""
+        """Write the profile to `path` as safetensors, atomically."""
         part = path.with_name(path.name + ".part")
         save_file(self._tensors(), part, metadata={HEADER: self.card.model_dump_json()})
         part.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote, or raise `ProfileUnusable`: unreadable, or another layout, tensor, shape or dtype."""
+        """Read a saved profile; raises `ProfileUnusable` if it is damaged or has another layout, shape or dtype."""
         try:
             with safe_open(path, framework="numpy") as held:
                 card = ProfileCard.model_validate_json((held.metadata() or {}).get(HEADER, ""))
@@ -105,7 +105,7 @@ class DriftProfile:
             raise ProfileUnusable(str(path), str(problem)) from problem
         packed = tensors.pop("texts", np.zeros(0, dtype=np.uint8))
         if not all(np.isfinite(value).all() for value in tensors.values()):
-            raise ProfileUnusable(str(path), "it holds numbers that are not finite")
+            raise ProfileUnusable(str(path), "it holds non-finite numbers")
         if _shapes(tensors) != _expected(card):
             raise ProfileUnusable(str(path), f"expected tensors {_expected(card)}, found {_shapes(tensors)}")
         reference, groups = tensors.pop("reference"), tensors.pop("groups")

@@ -1,4 +1,4 @@
-"""Rows of embeddings as they come in: checked, read in chunks, grouped, capped, put in folds."""
+"""Input rows of embeddings: validated, read in chunks, grouped, capped and assigned to folds."""
 
 from collections.abc import Iterable, Iterator
 from tempfile import TemporaryFile
@@ -15,17 +15,17 @@ Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.floating] | Iterable[npt.NDArray[np.floating]]
 Matrix = npt.NDArray[np.floating]
 
-CHUNK = 2048  # rows that are looked at together: few enough for a processor's cache
+CHUNK = 2048  # rows processed together: few enough for a processor's cache
 WIDEST = 8  # bytes of a float
-ALMOST = 1e-6  # what rounding makes of a length of one
+ALMOST = 1e-6  # rounding error of a unit length
 NOISE = 1e-6  # of a usual column's range: one that varies by less is constant
 
 
 def matrix(name: str, values: Rows, dimension: int | None = None) -> Matrix:
     """Return `values` as one float matrix [n, d] that can be read twice, or raise `BadEmbeddings`.
 
-    An array or a memory map is taken as it is. An iterable of chunks [k, d] is written to a temporary file, which is
-    mapped and gone when the matrix is: a generator of a million rows needs disk, not memory.
+    An array or a memory map is used as it is. An iterable of chunks [k, d] is written to a temporary file, which is
+    memory-mapped and deleted with the matrix: a generator of a million rows needs disk, not memory.
     """
     if not (hasattr(values, "__array__") or isinstance(values, Iterable)):
         raise BadEmbeddings(name, f"expected an array [n, d] or chunks of one, got {type(values).__name__}")
@@ -58,7 +58,7 @@ def _spooled(name: str, chunks: Iterable[npt.NDArray[np.floating]], dimension: i
 
 
 def chunks(name: str, values: Matrix, kept: Ints | None = None) -> Iterator[tuple[slice, Floats]]:
-    """Yield the rows, float32 [k, d] with length one, chunk by chunk, each with its place among those `kept`.
+    """Yield the rows, float32 [k, d] with length one, chunk by chunk, each with its slice of `kept`.
 
     Raises `BadEmbeddings` for rows with NaN or Inf and for rows of zeros, which have no direction.
     """
@@ -105,10 +105,9 @@ def row_hashes(name: str, values: Matrix) -> Ints:
 
 
 def constant_columns(values: Matrix, kept: Ints) -> Mask:
-    """Return bool [d]: the columns that vary, over the rows `kept`, by less than a millionth of what is usual.
+    """Return bool [d]: the columns whose range, over the rows `kept`, is less than a millionth of the mean range.
 
-    Usual is the mean range of a column; where it is zero all columns are constant. One row has no constant
-    column.
+    Where the mean range is zero all columns are constant. One row has no constant column.
     """
     if len(kept) < 2:
         return np.zeros(values.shape[1], dtype=np.bool_)
@@ -121,7 +120,7 @@ def constant_columns(values: Matrix, kept: Ints) -> Mask:
 
 
 def capped(groups: Ints, cap: int | Ints, rng: np.random.Generator) -> Ints:
-    """Return the indices (ascending) of at most `cap` (one for all, or int64 [n]) rows of each group, by chance."""
+    """Return the indices (ascending) of at most `cap` (one for all, or int64 [n]) rows of each group, at random."""
     shuffled = rng.permutation(len(groups))
     order = shuffled[np.argsort(groups[shuffled], kind="stable")]
     _, first, sizes = np.unique(groups[order], return_index=True, return_counts=True)
@@ -130,7 +129,7 @@ def capped(groups: Ints, cap: int | Ints, rng: np.random.Generator) -> Ints:
 
 
 def half_of_groups(groups: Ints, rng: np.random.Generator) -> Mask:
-    """Return bool [n]: True for about half of the rows, every group wholly on one side."""
+    """Return bool [n]: True for about half of the rows; no group is split."""
     _, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = rng.permutation(len(sizes))
     chosen = np.zeros(len(sizes), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""The statistic: a window's rows counted in the reference's bins, along directions they had no part in."""
+"""The statistic: a window's rows counted in the reference's bins along cross-fitted directions."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ JITTER = 1e-3
 
 @dataclass(frozen=True)
 class Ruler:
-    """What a window's rows are measured with: for each fold a direction, and how the reference B lies along it.
+    """Scores a window's rows: for each fold a direction, and the distribution of the reference B along it.
 
     directions [D, folds], edges [folds, bins - 1] between the quantile bins, width [folds] of the jitter, centre and
     scale [folds] (B's mean and deviation), known [folds, m] B's own scores in deviations.
@@ -33,8 +33,8 @@ class Ruler:
 def cross_fitted_directions(state: WindowState, features: FeatureMap) -> Floats:
     """Return float32 [D, folds]: for each fold the direction of all the window's other rows.
 
-    Cross-fitting keeps a row from being counted along a direction that leans towards it (Chernozhukov et al. 2018).
-    A fold with no other rows has no direction: zeros, along which all rows are alike.
+    Cross-fitting keeps a row from being counted along a direction that it contributed to (Chernozhukov et al. 2018).
+    A fold with no other rows has the direction zero, along which all rows score the same.
     """
     found = np.zeros((len(features.mean), len(state.counts)), dtype=np.float32)
     for k in range(len(state.counts)):
@@ -47,9 +47,9 @@ def cross_fitted_directions(state: WindowState, features: FeatureMap) -> Floats:
 def make_ruler(
     state: WindowState, reference: Placed, features: FeatureMap, bins: int, rng: np.random.Generator
 ) -> Ruler:
-    """Lay B along the window's directions. The jitter spreads a tie over the bins that it straddles.
+    """Score B along the window's directions. The jitter spreads a tie over the bins that it straddles.
 
-    It is wide enough to hide what rounding makes of equal rows, and far narrower than a bin.
+    It is wider than the rounding error of equal rows, and far narrower than a bin.
     """
     directions = cross_fitted_directions(state, features)
     scores = features.project(reference, directions).T.astype(np.float64)
@@ -66,7 +66,7 @@ def measure(
 ) -> tuple[Ints, Floats]:
     """Return the bin (int64 [n]) of each row in its own fold's ruler, and its score in B's deviations (float32 [n]).
 
-    The outer bins are open, so nothing falls out.
+    The outer bins are open, so every row has one.
     """
     score = np.take_along_axis(features.project(placed, ruler.directions), fold[:, None], axis=1)[:, 0]
     asked = score + rng.uniform(-1, 1, len(score)) * ruler.width[fold]
@@ -98,7 +98,7 @@ def psi(counts: npt.NDArray[np.int64] | Doubles) -> Doubles:
 
 
 def share_to_psi(share: float, bins: int = 10) -> float:
-    """Return the PSI of a window of which `share` is wholly new, so that it falls in the last bin.
+    """Return the PSI of a window of which `share` is wholly new and falls in the last bin.
 
     With ten bins 0.9 x [ln(1 + 9x) - ln(1 - x)]: 0.1 is 12.5 % new traffic, 0.2 is 18.6 %.
     """

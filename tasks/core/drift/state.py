@@ -1,4 +1,4 @@
-"""What a stretch of traffic adds up to: counts and feature sums by (fold, cluster), which merge by addition."""
+"""Window states: counts and feature sums of traffic by (fold, cluster), which merge by addition."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -35,7 +35,7 @@ class WindowState:
         return WindowState(self.counts - other.counts, self.sums - other.sums)
 
     def mean_without(self, fold: int) -> Doubles | None:
-        """Return the mean of f, float64 [D], over all rows but the fold's; None where there are none."""
+        """Return the mean of f, float64 [D], over all rows but the fold's; None if there are none."""
         counts = (self.counts.sum(axis=0) - self.counts[fold]).astype(np.float64)
         sums = self.sums.sum(axis=(0, 1)) - self.sums[fold].sum(axis=0)
         if not counts.sum():
@@ -45,7 +45,7 @@ class WindowState:
         return mean
 
     def to_bytes(self) -> bytes:
-        """The state as safetensors; only the cells that hold something."""
+        """The state as safetensors, with the non-empty cells only."""
         cells = np.flatnonzero(self.counts)
         shape = np.array(self.sums.shape, dtype=np.int64)
         flat = self.sums.reshape(-1, self.sums.shape[-1])
@@ -53,7 +53,7 @@ class WindowState:
 
     @classmethod
     def from_bytes(cls, data: bytes, like: "WindowState") -> Self:
-        """Read what `to_bytes` wrote; raises `StateUnusable` unless it has the shape of `like`."""
+        """Read the output of `to_bytes`; raises `StateUnusable` unless it has the shape of `like`."""
         try:
             held = load(data)
             if tuple(held["shape"]) != like.sums.shape:
@@ -64,7 +64,7 @@ class WindowState:
         except (SafetensorError, KeyError, IndexError, ValueError) as problem:
             raise StateUnusable(str(problem)) from problem
         if not np.isfinite(sums).all():
-            raise StateUnusable("it holds numbers that are not finite")
+            raise StateUnusable("it holds non-finite numbers")
         return cls(counts, sums)
 
 

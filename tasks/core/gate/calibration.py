@@ -1,4 +1,4 @@
-"""The gate's noise, from a model that is compared with itself on other seeds, and the margins that follow."""
+"""The gate's measurement noise, from a model compared with itself on other seeds, and the margins derived from it."""
 
 import math
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from tasks.core.gate.evidence import Evidence, faults
 from tasks.core.gate.statistics import MEASURES, Measure, Scores, mean, means
 from tasks.core.store.documents import Document
 
-ERRORS = 4.0  # a margin is at least so many standard errors: then two equal models rarely seem to differ by it
-LEAST = 0.01  # the smallest margin that is proposed: what nobody sees
-LEAST_TIME = 0.05  # that of render_seconds, a share
+ERRORS = 4.0  # a margin is at least this many standard errors, so that two equal models rarely differ by it
+LEAST = 0.01  # the smallest margin that is proposed: a difference that nobody sees
+LEAST_TIME = 0.05  # the same for render_seconds, as a share
 
 
 class Noise(Document):
-    """What two runs of one model differ by in one measure; of render_seconds all figures are shares of its mean."""
+    """The difference of two runs of one model in one measure; for render_seconds as shares of its mean."""
 
     measure: Measure
     prompts: int
@@ -32,8 +32,8 @@ class Noise(Document):
     proposed: float
 
     @property
-    def still(self) -> bool:
-        """Whether zero lies within the interval, as it does in 19 of 20 for a model and itself."""
+    def includes_zero(self) -> bool:
+        """Whether the interval includes zero, as it does in 19 of 20 cases for a model and itself."""
         return self.low <= 0 <= self.high
 
     @property
@@ -45,11 +45,11 @@ class Noise(Document):
     def says(self) -> str:
         """One sentence."""
         unit = " of its mean" if self.measure == "render_seconds" else ""
-        kept = "suffices" if self.suffices else f"is too small, {_up(self.proposed):g} is not"
-        seen = "" if self.still else "; the two runs differ, which chance does in one of 20"
+        margin = "suffices" if self.suffices else f"is too small, {_up(self.proposed):g} is not"
+        differ = "" if self.includes_zero else "; the two runs differ, which happens by chance in one of 20"
         return (
             f"{self.measure} differs by {self.difference:+.4f}{unit} [{self.low:+.4f}, {self.high:+.4f}] over "
-            f"{self.prompts} prompts, standard error {self.error:.4f}: the margin of {self.margin:g} {kept}{seen}"
+            f"{self.prompts} prompts, standard error {self.error:.4f}: the margin of {self.margin:g} {margin}{differ}"
         )
 
 
@@ -64,16 +64,16 @@ class Calibration(Document):
         return all(noise.suffices for noise in self.noises)
 
     def as_yaml(self) -> str:
-        """The lines to put under `gate:` of a preset, each margin rounded up."""
+        """The lines for `gate:` of a preset, each margin rounded up."""
         lines = (f"    {n.measure}: {_up(n.proposed):g}   # standard error {n.error:.4f}\n" for n in self.noises)
         return f"  margins:\n{''.join(lines)}"
 
 
 def propose(first: Scores, second: Scores, spec: GateSpec) -> Calibration:
-    """What the same model on the same prompts and other seeds tells; raises CalibrationImpossible.
+    """The noise of one model on the same prompts and other seeds; raises CalibrationImpossible.
 
-    It is the noise of the seeds alone. Two models of equal quality also differ prompt by prompt, so that these margins
-    are the least that make sense, and none that must be.
+    It is the noise of the seeds alone. Two models of equal quality also differ by prompt, so these margins are lower
+    bounds.
     """
     if found := list(faults(first, second, Evidence())):
         raise CalibrationImpossible(found)

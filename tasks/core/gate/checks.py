@@ -27,30 +27,30 @@ class Check(Document):
 
     @property
     def passed(self) -> bool:
-        """Whether it speaks for the challenger."""
+        """Whether the challenger passes it."""
         return self.verdict == "passed"
 
 
 def refused(fault: str) -> Check:
-    """A fault that no figure outweighs."""
+    """The check of a fault that blocks promotion whatever the figures are."""
     return Check(name="refused", kind="limit", value=1, limit=0, verdict="failed", says=fault)
 
 
-def at_most(name: str, measure: Measure | None, value: float, limit: float, told: str, unit: str = "") -> Check:
-    """A figure that must not exceed its limit; `told` is what it is, in words that its value can follow."""
+def at_most(name: str, measure: Measure | None, value: float, limit: float, phrase: str, unit: str = "") -> Check:
+    """A figure that must not exceed its limit; `phrase` precedes the value in the message."""
     return _limit(
         name,
         measure,
         (value, limit),
         value <= limit,
-        f"{told} {value:.3g}{unit} where at most {limit:g}{unit} is allowed",
+        f"{phrase} {value:.3g}{unit} where at most {limit:g}{unit} is allowed",
     )
 
 
-def at_least(name: str, measure: Measure | None, value: float, limit: float, told: str) -> Check:
+def at_least(name: str, measure: Measure | None, value: float, limit: float, phrase: str) -> Check:
     """A figure that must reach its limit."""
     return _limit(
-        name, measure, (value, limit), value >= limit, f"{told} {value:.3g} where at least {limit:g} is needed"
+        name, measure, (value, limit), value >= limit, f"{phrase} {value:.3g} where at least {limit:g} is needed"
     )
 
 
@@ -69,7 +69,7 @@ def _limit(name: str, measure: Measure | None, figures: tuple[float, float], pas
 def interval(
     challenger: Values, champion: Values, sets: Sequence[Sequence[str]], spec: GateSpec
 ) -> tuple[float, float, float]:
-    """Mean difference and its interval, as the specification asks for them."""
+    """Mean difference and its interval, with the resamples and confidence of the specification."""
     return paired_interval(
         challenger, champion, sets, resamples=spec.resamples, confidence=spec.confidence, seed=spec.seed
     )
@@ -78,10 +78,10 @@ def interval(
 def superior(
     measure: Measure, challenger: Scores, champion: Scores, sets: Sequence[Sequence[str]], spec: GateSpec
 ) -> Check:
-    """The whole interval of the difference is better than none: a tie is not."""
+    """Passes when the whole interval of the difference is better than zero: a tie fails."""
     value, low, high = interval(challenger[measure], champion[measure], sets, spec)
     passed = low > TIE
-    told = f"{measure} {value:+.3f} [{low:+.3f}, {high:+.3f}] {'is better' if passed else 'is not surely better'}"
+    result = "is better" if passed else "is not significantly better"
     return Check(
         name=f"{measure} better",
         kind="superiority",
@@ -91,24 +91,24 @@ def superior(
         high=high,
         limit=0.0,
         verdict="passed" if passed else "failed",
-        says=told,
+        says=f"{measure} {value:+.3f} [{low:+.3f}, {high:+.3f}] {result}",
     )
 
 
 def guard(
     measure: Measure, challenger: Values, champion: Values, prompts: Sequence[str], spec: GateSpec, looks: int = 1
 ) -> Check:
-    """Non-inferiority: the whole interval on the right side of the margin passes, the whole beyond it fails."""
+    """Non-inferiority: an interval wholly within the margin passes, one wholly beyond it fails."""
     value, low, high = interval(challenger, champion, (prompts,), spec)
     margin: float = getattr(spec.margins, measure)
     if measure == "render_seconds":  # a share of the champion's time
         margin *= mean(champion, prompts)
-    least, most = (low, high) if measure in LESS_IS_BETTER else (-high, -low)  # by how much it may be worse
+    least, most = (low, high) if measure in LESS_IS_BETTER else (-high, -low)  # range of the loss
     verdict: Literal["passed", "failed", "unsure"] = (
         "passed" if most < margin else "failed" if least >= margin else "unsure"
     )
     limit = margin if measure in LESS_IS_BETTER else -margin
-    kept = {"passed": "is within", "failed": "is beyond", "unsure": "may be beyond"}[verdict]
+    relation = {"passed": "is within", "failed": "is beyond", "unsure": "may be beyond"}[verdict]
     return Check(
         name=f"{measure} kept",
         kind="guard",
@@ -119,12 +119,12 @@ def guard(
         limit=limit,
         verdict=verdict,
         looks=looks,
-        says=f"{measure} {value:+.3f} [{low:+.3f}, {high:+.3f}] {kept} its margin {limit:+.3f}",
+        says=f"{measure} {value:+.3f} [{low:+.3f}, {high:+.3f}] {relation} its margin {limit:+.3f}",
     )
 
 
 def founding(scores: Scores, fixed: Sequence[str], spec: GateSpec) -> tuple[Check, Check]:
-    """The floor and the time of the founding recipe."""
+    """The checks of fidelity floor and render time, as in the founding gate."""
     fidelity, seconds = mean(scores["prompt_fidelity"], fixed), mean(scores["render_seconds"])
     return (
         at_least("floor", "prompt_fidelity", fidelity, spec.floor, "the mean CLIPScore is"),
@@ -133,7 +133,7 @@ def founding(scores: Scores, fixed: Sequence[str], spec: GateSpec) -> tuple[Chec
 
 
 def limits(scores: Scores, spec: GateSpec, evidence: Evidence) -> Iterator[Check]:
-    """What holds for every challenger."""
+    """The limits that apply to every challenger."""
     fidelity = scores["prompt_fidelity"]
     yield from founding(scores, evidence.fixed(fidelity), spec)
     if evidence.size_bytes:
@@ -145,8 +145,8 @@ def limits(scores: Scores, spec: GateSpec, evidence: Evidence) -> Iterator[Check
 
 
 def first_model(scores: Scores, spec: GateSpec, evidence: Evidence) -> Iterator[Check]:
-    """What takes the place of the guards where there is no champion: no style model matches the bare base."""
-    forgotten = "on prompts without the trigger the CLIPScore lies under that of the bare base by"
+    """Limits that replace the guards without a champion: no style model matches the bare base in every measure."""
+    forgotten = "on prompts without the trigger the CLIPScore is below that of the bare base by"
     yield at_most("forgetting", "forgetting", mean(scores["forgetting"]), spec.max_forgetting, forgotten)
     varied = "the pictures of a prompt differ by a mean cosine distance of"
     yield at_least("diversity", "diversity", mean(scores["diversity"]), spec.min_diversity, varied)
@@ -159,12 +159,12 @@ def _evenness(fidelity: Values, groups: Mapping[str, Sequence[str]], spec: GateS
     """The largest gap between two groups of prompts."""
     of = {group: mean(fidelity, [p for p in prompts if p in fidelity]) for group, prompts in groups.items()}
     worst, best = min(of, key=lambda g: of[g]), max(of, key=lambda g: of[g])
-    told = f"the CLIPScore of {worst!r} lies under that of {best!r} by"
-    return at_most("evenness", "prompt_fidelity", of[best] - of[worst], spec.max_gap, told)
+    phrase = f"the CLIPScore of {worst!r} is below that of {best!r} by"
+    return at_most("evenness", "prompt_fidelity", of[best] - of[worst], spec.max_gap, phrase)
 
 
 def _copies(nearness: Values, near: float, spec: GateSpec) -> Check:
-    """The share of pictures that come as near to a training picture as few training pictures do to each other."""
+    """The share of near-copies: cosines to a training picture that are rare among training pictures."""
     copied = [value >= near for values in nearness.values() for value in values]
-    told = f"the share of pictures with a cosine of {near:.3f} or more to a training picture is"
-    return at_most("copies", "near_copies", sum(copied) / len(copied), spec.max_copied, told)
+    phrase = f"the share of pictures with a cosine of {near:.3f} or more to a training picture is"
+    return at_most("copies", "near_copies", sum(copied) / len(copied), spec.max_copied, phrase)

@@ -1,7 +1,7 @@
 """The gate: does the challenger replace the champion? Pure.
 
-One look at the primary measure, which must be better; every other measure is a guard that must not be worse by more
-than its margin. A guard that cannot tell yet gets further looks with more seeds, the primary never does.
+The primary measure gets one look and must be better; every other measure is a guard that must not be worse by more
+than its margin. An undecided guard gets further looks with more seeds, the primary measure never does.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ class GateDecision(Document):
     verdict: Verdict
     reason: str
     checks: tuple[Check, ...]
-    notes: tuple[str, ...] = ()  # what limits it, whatever the figures are
+    notes: tuple[str, ...] = ()  # caveats that do not depend on the figures
 
 
 def decide(
     challenger: Scores, champion: Scores | None, spec: GateSpec, *, evidence: Evidence = Evidence()
 ) -> GateDecision:
-    """Compare paired scores over the same prompts and seeds; None is a first model with nothing to compare with.
+    """Compare paired scores over the same prompts and seeds; None: a first model, compared with nothing.
 
-    Against the bare base the primary measure is the style, and absolute limits take the place of the guards; against a
+    Against the bare base the primary measure is the style, and absolute limits replace the guards; against a
     champion it is prompt fidelity, the fixed and the drifted prompts with equal weight. Ties keep the champion, and so
-    does what is missing, not a finite number, or not of the same prompts and seeds.
+    do scores that are missing, not finite, or of other prompts or seeds.
     """
     if found := list(faults(challenger, champion, evidence)):
         return _decision([refused(fault) for fault in found], evidence)
@@ -46,7 +46,7 @@ def decide(
         return _decision(checks, evidence)
     sets = evidence.sets(challenger["prompt_fidelity"])
     checks.append(superior("prompt_fidelity", challenger, champion, sets, spec))
-    guards: tuple[Measure, ...] = ("prompt_fidelity", *GUARDS) if len(sets) > 1 else GUARDS  # else the primary says it
+    guards: tuple[Measure, ...] = ("prompt_fidelity", *GUARDS) if len(sets) > 1 else GUARDS  # else it is the primary
     for measure in guards:
         prompts = guarded(measure, challenger, evidence)
         checks.append(guard(measure, challenger[measure], champion[measure], prompts, spec))
@@ -65,22 +65,24 @@ def settle(
     first = decide(challenger, champion, spec, evidence=evidence)
     if first.verdict != "inconclusive" or champion is None:
         return first
-    return _decision([_again(check, challenger, champion, spec, looks, evidence) for check in first.checks], evidence)
+    return _decision(
+        [_reevaluated(check, challenger, champion, spec, looks, evidence) for check in first.checks], evidence
+    )
 
 
 def unsure(decision: GateDecision) -> tuple[Check, ...]:
-    """The guards for which more seeds are needed; none unless the decision hangs on them alone."""
+    """The guards that need more seeds; none unless they alone are undecided."""
     return tuple(c for c in decision.checks if c.verdict == "unsure") if decision.verdict == "inconclusive" else ()
 
 
 def guarded(measure: Measure, scores: Scores, evidence: Evidence) -> tuple[str, ...]:
-    """The prompts of a guard, those that its further looks are to be taken on: of prompt fidelity the fixed ones."""
+    """The prompts that a guard's further looks are measured on: for prompt fidelity the fixed ones."""
     values = scores[measure]
     return evidence.fixed(values) if measure == "prompt_fidelity" else tuple(values)
 
 
 def passes_founding_gate(scores: Scores, fixed: Sequence[str], spec: GateSpec) -> bool:
-    """Whether a model reaches the floor in time, by itself: the bare base must not."""
+    """Whether a model passes floor and render time by itself: the bare base must not."""
     return all(check.passed for check in founding(scores, fixed, spec))
 
 
@@ -88,17 +90,17 @@ def _decision(checks: Sequence[Check], evidence: Evidence) -> GateDecision:
     failed = [c.says for c in checks if c.verdict == "failed"]
     open_ones = [c.says for c in checks if c.verdict == "unsure"]
     verdict: Verdict = "keep" if failed else "inconclusive" if open_ones else "promote"
-    reason = "; ".join(failed or open_ones or _won(checks))
+    reason = "; ".join(failed or open_ones or _passed(checks))
     return GateDecision(verdict=verdict, reason=reason, checks=tuple(checks), notes=evidence.notes())
 
 
-def _won(checks: Sequence[Check]) -> list[str]:
-    """What is better, and how much else was looked at."""
+def _passed(checks: Sequence[Check]) -> list[str]:
+    """The superiority checks, and the number of other checks."""
     better = [c.says for c in checks if c.kind == "superiority"]
     return [*better, f"all {len(checks) - len(better)} {'other ' if better else ''}checks passed"]
 
 
-def _again(
+def _reevaluated(
     check: Check,
     challenger: Scores,
     champion: Scores,
@@ -106,7 +108,7 @@ def _again(
     looks: Sequence[ExtraSeeds],
     evidence: Evidence,
 ) -> Check:
-    """An unsure guard with the seeds of its further looks."""
+    """An undecided guard, evaluated again with the seeds of its further looks."""
     if check.verdict != "unsure" or check.measure is None:
         return check
     mine = [look for look in looks if look.check == check.name][: spec.max_looks]

@@ -1,4 +1,4 @@
-"""What the gate is given to judge by, and whether it can be judged at all."""
+"""The gate's evidence beside the scores, and the faults that make a comparison invalid."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,38 +15,38 @@ UNHELD = (
 
 
 def compared_with(held: int | None) -> str:
-    """What style fidelity is the likeness to, by how many pictures were held out."""
+    """The pictures that style fidelity compares with, by how many were held out."""
     if held is None:
         return "held-out pictures, or training pictures if there were too few: which of them was not recorded"
     return f"{held} held-out pictures" if held else "training pictures: nothing was held out"
 
 
 class Evidence(Document):
-    """What the gate is told beside the scores. Prompts that have no prompt_fidelity are left out everywhere."""
+    """The gate's input beside the scores. Prompts without prompt_fidelity are excluded everywhere."""
 
     drifted: tuple[str, ...] = ()  # prompts of drifted traffic
     bare_base: bool = False  # the champion is the base model without a LoRA
-    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # prompts by what they ask for, for evenness
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # prompts by subject, for evenness
     near_limit: float | None = None  # cosine from which a picture is a near-copy, by leave-one-out of the training data
     size_bytes: int = 0  # of the weights
-    refusals: tuple[str, ...] = ()  # faults that no figure outweighs: black pictures and their like
+    refusals: tuple[str, ...] = ()  # faults that block promotion, such as black pictures
     held: int | None = None  # held-out pictures that style is compared with; 0: training pictures; None: not recorded
 
     def fixed(self, values: Values) -> tuple[str, ...]:
-        """The prompts of a measure that are not of drifted traffic."""
+        """The prompts of a measure without those of drifted traffic."""
         return tuple(p for p in values if p not in self.drifted)
 
     def sets(self, values: Values) -> tuple[tuple[str, ...], ...]:
         """The fixed and the drifted prompts, which have equal weight.
 
-        They are one set where one of them holds a single prompt: that has no spread of its own.
+        They are one set where one of them has a single prompt, whose spread cannot be estimated.
         """
         fixed = self.fixed(values)
         sets = tuple(s for s in (fixed, tuple(p for p in values if p not in fixed)) if s)
         return sets if min(len(s) for s in sets) > 1 else (tuple(values),)
 
     def notes(self) -> tuple[str, ...]:
-        """What limits the decision, whatever the figures are."""
+        """Caveats of the decision that do not depend on the figures."""
         return (UNHELD,) if self.held == 0 else ()
 
 
@@ -63,7 +63,7 @@ class ExtraSeeds(Document):
 
 
 def faults(challenger: Scores, champion: Scores | None, evidence: Evidence) -> Iterator[str]:
-    """Why nothing can be said: what is missing, not a number, or not of the same prompts and seeds."""
+    """Why scores cannot be compared: missing, not finite, or not of the same prompts and seeds."""
     found = [*evidence.refusals, *_unmeasured("challenger", challenger)]
     if champion is not None:
         found += _unmeasured("champion", champion)
@@ -80,7 +80,7 @@ def _unmeasured(who: str, scores: Scores) -> Iterator[str]:
 
 
 def _unlike(challenger: Scores, champion: Scores | None, evidence: Evidence) -> Iterator[str]:
-    """What can be measured and still not be compared."""
+    """Scores that were measured but cannot be compared."""
     asked = challenger["prompt_fidelity"]
     if not evidence.fixed(asked):
         yield "none of the fixed prompts was measured"
@@ -96,7 +96,7 @@ def _unlike(challenger: Scores, champion: Scores | None, evidence: Evidence) -> 
         elif any(len(ours[p]) != len(theirs[p]) for p in ours):
             yield f"{measure} was measured with other seeds for the champion"
         elif len(ours) < 2:
-            yield f"{measure} was measured on one prompt only: how much prompts differ cannot be told"
+            yield f"{measure} was measured on one prompt only: the spread over prompts cannot be estimated"
 
 
 def _finite(values: Sequence[float]) -> bool:

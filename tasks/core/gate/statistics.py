@@ -1,4 +1,4 @@
-"""Scores of a model, and what can be said of the difference of two: the prompts are the units of the statistics."""
+"""Scores of a model, and inference on the paired difference of two; the sampling unit is the prompt."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 Measure = Literal[
     "prompt_fidelity",  # CLIPScore of the picture with its prompt
-    "style_fidelity",  # mean cosine to held-out pictures, to training pictures where nothing is held out
+    "style_fidelity",  # mean cosine to held-out pictures, or to training pictures if none is held out
     "diversity",  # mean cosine distance between the pictures of a prompt
-    "forgetting",  # CLIPScore that the bare base has on prompts without the trigger, less the model's own
+    "forgetting",  # CLIPScore of the bare base on prompts without the trigger, less the model's
     "near_copies",  # cosine to the nearest training picture
-    "render_seconds",  # a picture, warm
+    "render_seconds",  # per picture, warm
 ]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 LESS_IS_BETTER: frozenset[Measure] = frozenset({"forgetting", "near_copies", "render_seconds"})
@@ -35,7 +35,7 @@ def mean(values: Values, prompts: Iterable[str] | None = None) -> float:
 
 
 def merged(values: Values, more: Values) -> Values:
-    """The values with those of further seeds; a prompt without further ones keeps those it has."""
+    """The values with those of further seeds appended; other prompts are unchanged."""
     return {p: (*had, *more.get(p, ())) for p, had in values.items()}
 
 
@@ -46,7 +46,7 @@ def widening(n: int, confidence: float) -> float:
     Resamples of n values spread sqrt((n - 1) / n) too little, and their normal quantile should be that of Student's t
     with n - 1 degrees of freedom (Hesterberg 2015, The American Statistician 69:371).
     """
-    from scipy import stats  # noqa: PLC0415  late: it takes most of a second
+    from scipy import stats  # noqa: PLC0415  lazy: the import takes most of a second
 
     upper = (1 + confidence) / 2
     return math.sqrt(n / (n - 1)) * float(stats.t.ppf(upper, n - 1) / stats.norm.ppf(upper))
@@ -63,12 +63,12 @@ def paired_interval(
 ) -> tuple[float, float, float]:
     """Mean difference challenger - champion and its interval, by a bootstrap over prompts; two or more in each set.
 
-    Each set of prompts is resampled by itself and has equal weight (Efron & Tibshirani 1993, ch. 8 and 13). Percentile
-    intervals of few prompts are too short: over 12 they exclude the truth in 9 of 100 cases instead of 5. So each set's
-    resamples are first widened about their mean by `widening`: that holds its level at 12 and changes 60 by 3 %.
+    Each set of prompts is resampled separately and has equal weight (Efron & Tibshirani 1993, ch. 8 and 13). Percentile
+    intervals of few prompts are too short: with 12 they miss the true value in 9 of 100 cases instead of 5. So each
+    set's resamples are first widened about their mean by `widening`: that holds the level at 12, and changes 60 by 3 %.
     """
     estimate, draws = 0.0, np.zeros(resamples)
-    for i, prompts in enumerate(map(sorted, sets)):  # in whatever order they come
+    for i, prompts in enumerate(map(sorted, sets)):  # independent of their order
         difference = means(challenger, prompts) - means(champion, prompts)
         centre = float(difference.mean())
         spread = _weights(len(prompts), resamples, seed + i) @ (difference - centre)

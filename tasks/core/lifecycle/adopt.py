@@ -1,4 +1,4 @@
-"""A LoRA that was made elsewhere becomes generation 1."""
+"""Adoption of a LoRA that was trained elsewhere as generation 1."""
 
 import tempfile
 from collections.abc import Iterator
@@ -21,29 +21,29 @@ from tasks.core.store.documents import digest
 from tasks.core.store.probe import require_conditions
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
-ADOPTED = "adopted"  # its name while it is tried
-CONFIG = "adapter_config.json"  # of PEFT: holds alpha where the weights are in its own format
+ADOPTED = "adopted"  # its adapter name in the test render
+CONFIG = "adapter_config.json"  # of PEFT: holds alpha for weights in PEFT's format
 
 
 def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest) -> ledger.Entry:
-    """Load the LoRA onto the base and draw with it, write it as a release, then the ledger's first entry; repeatable.
+    """Load the LoRA and render a test picture, write the release, then the ledger's first entry; idempotent.
 
     Raises:
-        AdoptionRefused: there are generations already, or the folder holds no LoRA that draws with this base.
+        AdoptionRefused: there are generations already, or the folder holds no LoRA that renders with this base.
         ModelUnusable: the base model cannot be loaded.
-        PromotionLost: a promotion took the generation in between.
+        PromotionLost: a promotion took the generation meanwhile.
     """
     require_conditions(installation.store)
     entries = ledger.history(installation.store, model.name)
-    with _brought(installation.store, request.source) as folder:
-        about = _about(model)
+    with _local_copy(installation.store, request.source) as folder:
+        about = _manifest_fields(model)
         write_card(folder, facts_of(model, about))
         manifest = describe(folder, about)
         if entries and entries[0].release == digest(manifest):
             return entries[0]
         if entries:
             raise AdoptionRefused(request.source, f"model {model.name!r} has generations; adopt it as another model")
-        _require_drawing(installation, model, request.source, folder)
+        _require_renders(installation, model, request.source, folder)
         put_release(installation.store, model.name, manifest, lambda name: folder / name)
     entry = ledger.Entry(
         generation=1,
@@ -57,8 +57,8 @@ def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest)
     return ledger.append(installation.store, model.name, entry)
 
 
-def _about(model: ModelConfig) -> ReleaseManifest:
-    """What can be said of a LoRA that was trained elsewhere."""
+def _manifest_fields(model: ModelConfig) -> ReleaseManifest:
+    """The known manifest fields of a LoRA that was trained elsewhere."""
     return ReleaseManifest(
         base_model=base_fingerprint(model.base),
         dataset="",
@@ -70,13 +70,13 @@ def _about(model: ModelConfig) -> ReleaseManifest:
 
 
 @contextmanager
-def _brought(store: Store, source: str) -> Iterator[Path]:
-    """A folder with the weights of the source, under the name that releases use."""
+def _local_copy(store: Store, source: str) -> Iterator[Path]:
+    """A temporary folder with the weights of the source, under the file names of releases."""
     names = _names(store, source)
     files = {_weights(source, names): WEIGHTS} | ({CONFIG: CONFIG} if CONFIG in names else {})
     with tempfile.TemporaryDirectory() as place:
-        for name, kept in files.items():
-            store.get_file(f"{source.rstrip('/')}/{name}", Path(place) / kept)
+        for name, local in files.items():
+            store.get_file(f"{source.rstrip('/')}/{name}", Path(place) / local)
         yield Path(place)
 
 
@@ -92,19 +92,19 @@ def _names(store: Store, source: str) -> list[str]:
 
 
 def _weights(source: str, names: list[str]) -> str:
-    """Which of the files holds the weights."""
+    """The name of the file with the weights."""
     if pickles := [name for name in names if PurePosixPath(name).suffix.lower() in PICKLES]:
         raise AdoptionRefused(source, f"{pickles[0]} may be a pickle, which can run code; convert it to safetensors")
     found = [name for name in names if name.endswith(".safetensors")]
     if WEIGHTS not in found and len(found) != 1:
-        told = f"{len(found)} safetensors files" if found else "no safetensors file"
-        raise AdoptionRefused(source, f"it holds {told}; leave one, or name one {WEIGHTS}")
+        count = f"{len(found)} safetensors files" if found else "no safetensors file"
+        raise AdoptionRefused(source, f"it holds {count}; leave one, or name one {WEIGHTS}")
     return WEIGHTS if WEIGHTS in found else found[0]
 
 
-def _require_drawing(installation: Installation, model: ModelConfig, source: str, folder: Path) -> None:
-    """Raise AdoptionRefused unless every module of the base gets what the LoRA holds, and it draws."""
-    from tasks.core.models.lora_file import read_lora  # noqa: PLC0415  late: flows that adopt nothing do without torch
+def _require_renders(installation: Installation, model: ModelConfig, source: str, folder: Path) -> None:
+    """Raise AdoptionRefused unless all of the LoRA loads into the base, and it renders."""
+    from tasks.core.models.lora_file import read_lora  # noqa: PLC0415  lazy: other flows do not import torch
     from tasks.core.models.rendering import Renderer  # noqa: PLC0415
 
     renderer = Renderer(model.base, installation.settings.device)

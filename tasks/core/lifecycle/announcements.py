@@ -1,6 +1,6 @@
-"""The events that follow from what is recorded: decisions, promotions and publications.
+"""Events of recorded decisions, promotions and publications.
 
-First the record, then the event; an event that was lost in between is found here, by its record.
+The record is written first, then the event; an event lost in between is found here by its record.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from tasks.core.registry.ledger import history
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import Store
 
-YOUNG = timedelta(minutes=2)  # whoever has made a record is still about to send its event
-OLD = timedelta(days=1)  # after which an event is no news
+YOUNG = timedelta(minutes=2)  # the process that wrote the record is about to send its event
+OLD = timedelta(days=1)  # age from which events are not sent
 
 
 def decision_events(model: str, decision: RetrainDecision) -> Iterator[Event]:
-    """What is emitted about a decision; nothing when there was no cause."""
+    """The events of a decision."""
     if decision.cause == "data":
         ready = DatasetReady(
             reason=decision.reason,
@@ -40,19 +40,19 @@ def decision_events(model: str, decision: RetrainDecision) -> Iterator[Event]:
 
 
 def promotion_event(model: str, generation: int, release: str, reason: str) -> Event:
-    """What is emitted when the gate, or a person, has promoted a release."""
+    """The event of a promotion by the gate or a person."""
     payload = Champion(reason=reason, generation=generation, release=release)
     return make_event("dyeworks.champion.promoted", model, payload, key=f"{model}-{generation}-{release}")
 
 
 def publication_event(model: str, generation: int, release: str, reason: str) -> Event:
-    """What is emitted when a generation is served."""
+    """The event of a generation that is served."""
     payload = Champion(reason=reason, generation=generation, release=release)
     return make_event("dyeworks.champion.published", model, payload, key=f"{model}-{generation}")
 
 
 def lost_events(store: Store, model: str) -> list[Event]:
-    """The events of the last day's records that neither wait, nor were sent or refused."""
+    """The events of the last day's records that are not queued, sent or refused."""
     events = list(_expected(store, model))
     ids = known(store) if events else set()
     return [event for event in events if event.id not in ids]

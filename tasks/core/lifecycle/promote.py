@@ -42,21 +42,21 @@ from tasks.core.store.probe import require_conditions
 
 
 def require_eligible(store: Store, model: str, entries: Sequence[Entry], training: str, asked: bool) -> None:
-    """Let the LoRA of a training through to its promotion, which a person has asked for or not.
+    """Raise unless the LoRA of a training may be promoted; `asked`: a person requested it.
 
-    It is known by its training: another card makes another release of it.
+    The LoRA is identified by its training: with another card it is another release.
 
     Raises:
-        ReleaseWithdrawn: it was taken back for good.
-        ReleaseAbandoned: a roll-back left it, and no person asks for it again.
+        ReleaseWithdrawn: it was withdrawn.
+        ReleaseAbandoned: it was rolled back, and no person requested it.
     """
     refuse_training(store, model, training)
-    if not asked and (left_by := _left_by(store, model, entries, training)):
-        raise ReleaseAbandoned(left_by.abandons, left_by.generation)
+    if not asked and (entry := _abandoned_by(store, model, entries, training)):
+        raise ReleaseAbandoned(entry.abandons, entry.generation)
 
 
-def _left_by(store: Store, model: str, entries: Sequence[Entry], training: str) -> Entry | None:
-    """The roll-back that left this LoRA, unless it came back since."""
+def _abandoned_by(store: Store, model: str, entries: Sequence[Entry], training: str) -> Entry | None:
+    """The roll-back that abandoned this LoRA, unless it was restored since."""
     known = {r: made_from(store, model, r) for r in {e.abandons for e in entries if e.abandons}}
     mine = {release for release, origin in known.items() if origin == training}
     for entry in reversed(entries if mine else ()):
@@ -68,14 +68,14 @@ def _left_by(store: Store, model: str, entries: Sequence[Entry], training: str) 
 
 
 def promote(installation: Installation, model: ModelConfig, request: PromoteRequest) -> PromotionResult:
-    """Gate an evaluation and, when it passes, write the release, then its ledger entry; repeatable.
+    """Gate an evaluation and, when it passes, write the release, then its ledger entry; idempotent.
 
-    What was withdrawn or rolled back is kept out by itself, with that as the reason.
+    A LoRA that was withdrawn or rolled back is not promoted automatically, with that as the reason.
 
     Raises:
         PromotionLost: the champion changed since the evaluation, or another run took the generation.
         PlanMismatch: the parent has planned another gate.
-        ReleaseWithdrawn: a person asked for what was taken back for good.
+        ReleaseWithdrawn: a person requested a withdrawn LoRA.
     """
     if request.actor and not request.reason:
         raise SettingError("spec.reason", "overruling the gate needs a reason")
@@ -114,7 +114,7 @@ def gate(evaluation: EvaluationResult, spec: GateSpec) -> GateDecision:
 
 
 def _refused(decision: GateDecision, reason: str) -> GateDecision:
-    """The champion stays whatever the figures say."""
+    """The decision to keep the champion whatever the figures are."""
     checks = (*decision.checks, refused(reason))
     return decision.model_copy(update={"verdict": "keep", "reason": reason, "checks": checks})
 
@@ -126,10 +126,10 @@ def _enter(
     decision: GateDecision,
     request: PromoteRequest,
 ) -> ledger.Entry:
-    """Write the release, and the generation that it won or now wins."""
+    """Write the release and its ledger entry, unless an interrupted run has."""
     entries = ledger.history(installation.store, model.name)
-    if won := _won(entries, evaluation.key):
-        return won
+    if done := _promoted_by(entries, evaluation.key):
+        return done
     require_eligible(installation.store, model.name, entries, evaluation.training, asked=bool(request.actor))
     generation = (entries[-1].generation if entries else 0) + 1
     if ledger.served(entries) != ledger.served(entries[: evaluation.champion_generation]):
@@ -149,10 +149,10 @@ def _enter(
     return ledger.append(installation.store, model.name, entry)
 
 
-def _won(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:
-    """The generation that this evaluation has won in a run that was cut off, unless it was rolled back since."""
+def _promoted_by(entries: list[ledger.Entry], evaluation: str) -> ledger.Entry | None:
+    """The generation that this evaluation promoted in an interrupted run, unless it was rolled back since."""
     mine = [e for e in entries if e.action == "promote" and e.evaluation == evaluation]
-    return mine[-1] if mine and not ledger.is_left(entries, mine[-1].release) else None
+    return mine[-1] if mine and not ledger.is_abandoned(entries, mine[-1].release) else None
 
 
 def _release(
@@ -163,7 +163,7 @@ def _release(
     decision: GateDecision,
     request: PromoteRequest,
 ) -> str:
-    """Write the trained LoRA as a release, with its card and samples; its name."""
+    """Write the trained LoRA as a release, with card and samples; returns its name."""
     about = ReleaseManifest(
         base_model=training.base or base_fingerprint(model.base),
         dataset=training.dataset,
@@ -191,7 +191,7 @@ def _release(
 
 
 def _pictures(store: Store, training: TrainResult) -> int:
-    """Of the dataset version; 0 when that is not there any more."""
+    """Number of pictures of the dataset version; 0 if its manifest was deleted."""
     try:
         return len(load_manifest(store, training.dataset, training.dataset_version).items)
     except DatasetUnusable:

@@ -1,4 +1,4 @@
-"""A publication from its request to its result."""
+"""Publication: serving a generation, and distributing it to other places."""
 
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
@@ -14,7 +14,7 @@ from tasks.core.store.probe import require_conditions
 
 
 def serve(installation: Installation, model: ModelConfig, request: PublishRequest) -> tuple[Entry, Channel]:
-    """Read the generation's release back and flip the champion channel to it; repeatable.
+    """Verify the generation's release and point the champion channel at it; idempotent.
 
     Raises:
         ResultMissing: there is no such generation.
@@ -31,15 +31,15 @@ def serve(installation: Installation, model: ModelConfig, request: PublishReques
 
 
 def publish(installation: Installation, model: ModelConfig, request: PublishRequest) -> PublishResult:
-    """Serve a generation, then bring it to every other place; repeatable.
+    """Serve a generation, then publish it to every other place; idempotent.
 
-    Serving comes first: a place that cannot be used must not keep a roll-back waiting.
+    Serving comes first: a place that is down must not delay a roll-back.
     """
     return distribute(installation, model, *serve(installation, model, request))
 
 
 def distribute(installation: Installation, model: ModelConfig, entry: Entry, channel: Channel) -> PublishResult:
-    """Bring what is served to every other place.
+    """Publish the served generation to every other place.
 
     Raises:
         PublishRefused: a place cannot be used; nothing was uploaded to any.

@@ -1,6 +1,6 @@
-"""Everything that follows from the ledger is put right: channels, events, other places, MLflow's registry.
+"""Reconciliation of everything derived from the ledger: channels, events, other places, MLflow's registry.
 
-A projection is left behind by whatever was killed between the ledger and it; each is made of the whole ledger again.
+A process killed after a ledger entry leaves projections stale; each is derived from the whole ledger again.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,30 +11,30 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DyeworksError, ReconcileFailed, StoreConflict
 from tasks.core.installation import Installation
 from tasks.core.lifecycle.announcements import lost_events
-from tasks.core.lifecycle.roll_back import leave_withdrawn
+from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.lifecycle.withdraw import delete_weights, finish_records
 from tasks.core.outbox import queue, send_all
 from tasks.core.publishing import mlflow_registry
-from tasks.core.publishing.places import PublishingPlace, doors
+from tasks.core.publishing.places import PublishingPlace, place_factories
 from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import verify_release
 from tasks.core.registry.withdrawals import deletions, withdrawals
 
-Projection = Callable[[Installation, ModelConfig], Iterator[str]]  # does it, and says what it did
+Projection = Callable[[Installation, ModelConfig], Iterator[str]]  # yields its changes, as messages
 
 
 def reconcile(installation: Installation, model: ModelConfig) -> tuple[str, ...]:
-    """Put all projections right, the channel first; in words what was changed.
+    """Reconcile all projections, the channel first; returns the changes, as messages.
 
     Raises:
-        ReconcileFailed: some could not be put right; the others were.
+        ReconcileFailed: some failed; the others were reconciled.
     """
     changes, faults = list[str](), list[DyeworksError]()
     for project in _projections(installation, model):
         try:
-            for said in project(installation, model):
-                changes.append(said)
+            for change in project(installation, model):
+                changes.append(change)
         except DyeworksError as error:
             faults.append(error)
     if faults:
@@ -43,20 +43,20 @@ def reconcile(installation: Installation, model: ModelConfig) -> tuple[str, ...]
 
 
 def _projections(installation: Installation, model: ModelConfig) -> list[Projection]:
-    """Each is tried by itself, and so is each place: one that is down keeps no other waiting."""
-    places = [partial(_place, door) for door in doors(installation, model)]
+    """Each runs independently, and so does each place: one that is down does not block others."""
+    places = [partial(_place, open_place) for open_place in place_factories(installation, model)]
     return [_no_withdrawn_champion, _channel, _events, _weights, *places, _registry]
 
 
 def _no_withdrawn_champion(installation: Installation, model: ModelConfig) -> Iterator[str]:
-    """A release that was withdrawn while it was promoted is left, and one whose withdrawal was cut off."""
+    """Roll back a release that was withdrawn during its promotion, or whose withdrawal was interrupted."""
     finish_records(installation, model)
-    if entry := leave_withdrawn(installation, model):
+    if entry := roll_back_withdrawn(installation, model):
         yield f"generation {entry.generation}: {entry.reason}"
 
 
 def _channel(installation: Installation, model: ModelConfig) -> Iterator[str]:
-    """The champion channel, wherever it points: it is read first, so that it is never ahead of the ledger."""
+    """The champion channel; it is read before the ledger, so that it is never ahead of it."""
     while True:
         current, version = read_channel(installation.store, model.name)
         entry = champion(installation.store, model.name)
@@ -70,35 +70,35 @@ def _channel(installation: Installation, model: ModelConfig) -> Iterator[str]:
 
 
 def _events(installation: Installation, model: ModelConfig) -> Iterator[str]:
-    """Events that were lost after their record was made, and those that wait; and what people have to look at."""
+    """Events lost after their record was written, and queued ones; reports those that an operator must handle."""
     for event in lost_events(installation.store, model.name):
         queue(installation.store, event)
         yield f"event {event.event} of {event.id} was lost and is queued again"
     for fault in send_all(installation.store).faults.values():
         yield str(fault)
-    if aside := len(list(installation.store.list("refused/"))):
-        yield f"{aside} events lie in refused/ and are not sent; delete them, or move them to outbox/ to send them"
+    if refused := len(list(installation.store.list("refused/"))):
+        yield f"{refused} events in refused/ are not sent; delete them, or move them to outbox/ to send them"
 
 
 def _weights(installation: Installation, model: ModelConfig) -> Iterator[str]:
-    """Weights that were to be deleted with a withdrawal, and still are there."""
+    """Weights of withdrawn releases that remain to be deleted."""
     for withdrawal in deletions(installation.store, model.name):
         if gone := delete_weights(installation, model, withdrawal):
             yield f"release {withdrawal.release} was withdrawn: {gone} objects deleted"
 
 
-def _place(door: Callable[[], PublishingPlace], installation: Installation, model: ModelConfig) -> Iterator[str]:
-    """Another place; what was withdrawn is marked there too."""
+def _place(open_place: Callable[[], PublishingPlace], installation: Installation, model: ModelConfig) -> Iterator[str]:
+    """Another place, with its marks of withdrawn releases."""
     entry = champion(installation.store, model.name)
     if entry is None:
         return
-    place = door()
+    place = open_place()
     if not place.serves(entry):
         place.publish(entry)
         yield f"generation {entry.generation} published to {place.name}"
-    doomed = {withdrawal.release for withdrawal in deletions(installation.store, model.name)}
+    deleted = {withdrawal.release for withdrawal in deletions(installation.store, model.name)}
     for withdrawal in withdrawals(installation.store, model.name):
-        place.withdraw(withdrawal, delete=withdrawal.release in doomed)
+        place.withdraw(withdrawal, delete=withdrawal.release in deleted)
 
 
 def _registry(installation: Installation, model: ModelConfig) -> Iterator[str]:

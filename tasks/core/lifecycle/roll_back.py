@@ -1,4 +1,4 @@
-"""Back to an older generation, or to the bare base: one more entry of the ledger."""
+"""Roll-back to an older generation or the bare base, as a new ledger entry."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,30 +23,30 @@ from tasks.core.registry.withdrawals import find_withdrawal, withdrawals
 from tasks.core.store import Store
 from tasks.core.store.probe import require_conditions
 
-UNREADABLE = (ObjectMissing, ReleaseCorrupt, DocumentInvalid)  # a release that is not whole
+UNREADABLE = (ObjectMissing, ReleaseCorrupt, DocumentInvalid)  # a release that is incomplete or damaged
 
 
 class NothingToRollBack(DyeworksError):
-    """The ledger has no older generation like the one asked for."""
+    """The ledger has no such older generation."""
 
     def __init__(self, generation: int) -> None:
-        super().__init__(f"the ledger has no generation {generation or 'before the champion'} to go back to")
+        super().__init__(f"the ledger has no generation {generation or 'before the champion'} to roll back to")
         self.generation = generation
 
 
 def roll_back(installation: Installation, model: ModelConfig, request: RollBackRequest) -> Entry:
-    """Append an entry that names an older generation; the newest entry as it is where that is done already.
+    """Append an entry that restores an older generation; returns the newest entry if it already does.
 
-    Started again after a crash, a request that says neither where to nor what it leaves is not known to be undone: it
-    rolls nothing back.
+    A request without target and without `leaves`, run again after a crash, may already be done: it rolls
+    nothing back.
 
-    What it names was read back before: nothing is entered that could not be served.
+    The target release is verified first, so that every entry can be served.
 
     Raises:
         NothingToRollBack: there is no such generation.
-        ReleaseWithdrawn: the generation named is of a release that was taken back.
-        ObjectMissing, ReleaseCorrupt: the release of the generation named is not whole.
-        PromotionLost: another run took the next generation in between.
+        ReleaseWithdrawn: the target's release was withdrawn.
+        ObjectMissing, ReleaseCorrupt: the target's release is incomplete or damaged.
+        PromotionLost: another run took the next generation meanwhile.
     """
     require_conditions(installation.store)
     entries = ledger.history(installation.store, model.name)
@@ -65,12 +65,14 @@ def roll_back(installation: Installation, model: ModelConfig, request: RollBackR
         verify_release(installation.store, model.name, chosen.release)
     if request.generation and current.restores == profile_of(chosen):
         return current
-    entry = back_to(chosen, entries, newest_version(installation.store, model.dataset), (request.actor, request.reason))
+    entry = roll_back_entry(
+        chosen, entries, newest_version(installation.store, model.dataset), (request.actor, request.reason)
+    )
     return ledger.append(installation.store, model.name, entry)
 
 
 def repeatable(installation: Installation, model: ModelConfig, request: RollBackRequest) -> RollBackRequest:
-    """The request as it can be tried twice: one that names nothing leaves the generation that is served now."""
+    """The request made idempotent: without target and `leaves` it leaves the generation that is served now."""
     current = ledger.champion(installation.store, model.name)
     if not current or request.leaves or request.generation or request.attempt > 1:
         return request
@@ -82,13 +84,13 @@ def _named(entries: Sequence[Entry], generation: int) -> Entry | None:
 
 
 def previous(store: Store, model: str, entries: Sequence[Entry]) -> Entry | None:
-    """The newest generation before the one that is served, or restored, that can be served in its place.
+    """The newest generation before the served or restored one that can replace it.
 
-    Neither one that was withdrawn, nor one that a roll-back left, nor another of the same LoRA, nor one that is not
-    whole. They are read newest first, as far as needed.
+    Excluded are withdrawn and abandoned releases, others of the same LoRAs, and incomplete or damaged ones. Releases
+    are verified newest first, as far as needed.
     """
-    taken = {withdrawal.release for withdrawal in withdrawals(store, model)}
-    bad = taken | {entries[-1].release} | {e.abandons for e in entries if ledger.is_left(entries, e.abandons)}
+    withdrawn = {withdrawal.release for withdrawal in withdrawals(store, model)}
+    bad = withdrawn | {entries[-1].release} | {e.abandons for e in entries if ledger.is_abandoned(entries, e.abandons)}
     trainings = {_training(store, model, release) for release in bad} - {""}
     older = [e for e in entries if e.generation < ledger.profile_generation(entries)]
     good = (e for e in reversed(older) if e.release not in bad)
@@ -96,14 +98,14 @@ def previous(store: Store, model: str, entries: Sequence[Entry]) -> Entry | None
 
 
 def _training(store: Store, model: str, release: str) -> str:
-    """The training of a release; empty where nothing tells it any more."""
+    """The training of a release; empty if its manifest cannot be read."""
     with suppress(*UNREADABLE):
         return made_from(store, model, release)
     return ""
 
 
 def _servable(store: Store, model: str, release: str, without: set[str]) -> bool:
-    """Whether a release is whole and of none of these trainings; the bare base always is."""
+    """Whether a release is intact and of none of these trainings; always true of the bare base."""
     try:
         return not release or (
             made_from(store, model, release) not in without and bool(verify_release(store, model, release))
@@ -112,8 +114,8 @@ def _servable(store: Store, model: str, release: str, without: set[str]) -> bool
         return False
 
 
-def back_to(chosen: Entry | None, entries: Sequence[Entry], version: str, word: tuple[str, str]) -> Entry:
-    """The entry by which somebody, for a reason, goes back to a generation; None: to the bare base."""
+def roll_back_entry(chosen: Entry | None, entries: Sequence[Entry], version: str, cause: tuple[str, str]) -> Entry:
+    """The ledger entry of a roll-back to `chosen`, None: to the bare base; `cause` is (actor, reason)."""
     current, now = entries[-1], clock.now()
     release = chosen.release if chosen else ""
     return Entry(
@@ -125,26 +127,26 @@ def back_to(chosen: Entry | None, entries: Sequence[Entry], version: str, word: 
         restores=profile_of(chosen) if chosen else 0,
         abandons=current.release if current.release != release else "",
         traffic_from=chosen.traffic_from if chosen else now,
-        actor=word[0],
-        reason=word[1],
+        actor=cause[0],
+        reason=cause[1],
         time=now,
     )
 
 
 def profile_of(entry: Entry) -> int:
-    """The generation that an entry serves: its own, or that which it restores."""
+    """The generation that an entry serves: its own, or the restored one."""
     return entry.restores or entry.generation
 
 
-def leave_withdrawn(installation: Installation, model: ModelConfig) -> Entry | None:
-    """While the champion is a release that was withdrawn, roll back; the new entry, None where there was no need."""
+def roll_back_withdrawn(installation: Installation, model: ModelConfig) -> Entry | None:
+    """Roll back while the champion's release is withdrawn; returns the new entry, None without need."""
     done = None
     while (entries := ledger.history(installation.store, model.name)) and (
         taken := find_withdrawal(installation.store, model.name, entries[-1].release)
     ):
-        word = (taken.actor, f"release {taken.release} was withdrawn: {taken.reason}")
+        cause = (taken.actor, f"release {taken.release} was withdrawn: {taken.reason}")
         chosen = previous(installation.store, model.name, entries)
-        entry = back_to(chosen, entries, newest_version(installation.store, model.dataset), word)
+        entry = roll_back_entry(chosen, entries, newest_version(installation.store, model.dataset), cause)
         with suppress(PromotionLost):
             done = ledger.append(installation.store, model.name, entry)
     return done

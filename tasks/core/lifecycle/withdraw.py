@@ -1,4 +1,4 @@
-"""A release is taken back for good: recorded, left by the ledger and every channel, its weights deleted if asked."""
+"""Withdrawal of a release: recorded, rolled back in the ledger and every channel, its weights deleted on request."""
 
 from contextlib import suppress
 
@@ -7,30 +7,30 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import WithdrawRequest
 from tasks.core.errors import DyeworksError, ObjectMissing, ReleaseUnknown, SettingError
 from tasks.core.installation import Installation
-from tasks.core.lifecycle.roll_back import leave_withdrawn
+from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.publishing.places import PublishingPlace, doors
+from tasks.core.publishing.places import PublishingPlace, place_factories
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.registry.releases import delete_files, made_from, release_manifest
-from tasks.core.registry.withdrawals import Withdrawal, ask_deletion, deletions, find_withdrawal, record_withdrawal
+from tasks.core.registry.withdrawals import Withdrawal, deletions, find_withdrawal, record_withdrawal, request_deletion
 from tasks.core.store import delete_prefix
 from tasks.core.store.documents import Document
 from tasks.core.store.probe import require_conditions
 
 
 class Withdrawn(Document):
-    """A withdrawal, and the places where it could not be finished yet, each with the reason."""
+    """A withdrawal, and the reasons why it is pending at some places."""
 
     withdrawal: Withdrawal
     pending: tuple[str, ...] = ()
 
 
 def withdraw(installation: Installation, model: ModelConfig, request: WithdrawRequest) -> Withdrawn:
-    """Take a release back; where it is served, the newest good generation before it, or the bare base, takes its place.
+    """Withdraw a release; if it is served, the newest good generation before it or the bare base replaces it.
 
-    Repeatable: what was recorded first stands, and what was cut off is finished, by `reconcile` too; so are places that
-    cannot be used now, each of which is tried by itself.
+    Idempotent: the first record stands, and an interrupted withdrawal is finished by a second call or by `reconcile`,
+    including places that are down now. Places are independent of each other.
 
     Raises:
         ReleaseUnknown: there is no such release or generation.
@@ -39,56 +39,58 @@ def withdraw(installation: Installation, model: ModelConfig, request: WithdrawRe
         raise SettingError("spec.reason", "withdrawing a release needs a reason")
     require_conditions(installation.store)
     named = _withdrawal(installation, model, request)
-    taken = _record(installation, model, named, request.delete_weights)
-    leave_withdrawn(installation, model)
+    recorded = _record(installation, model, named, request.delete_weights)
+    roll_back_withdrawn(installation, model)
     entry = ledger.champion(installation.store, model.name)
     if entry:
         flip(installation.store, model.name, entry)
     pending = list[str]()
-    for door in doors(installation, model):
+    for open_place in place_factories(installation, model):
         try:
-            _withdraw_at(door(), entry, taken, request.delete_weights)
+            _withdraw_at(open_place(), entry, recorded, request.delete_weights)
         except (DyeworksError, OSError) as error:
             pending.append(" ".join(str(error).split()))
-    for withdrawal in taken if request.delete_weights else ():
+    for withdrawal in recorded if request.delete_weights else ():
         delete_weights(installation, model, withdrawal)
-    withdrawal = next(withdrawal for withdrawal in taken if withdrawal.release == named.release)
+    withdrawal = next(withdrawal for withdrawal in recorded if withdrawal.release == named.release)
     return Withdrawn(withdrawal=withdrawal, pending=tuple(pending))
 
 
-def _withdraw_at(place: PublishingPlace, entry: ledger.Entry | None, taken: list[Withdrawal], delete: bool) -> None:
+def _withdraw_at(place: PublishingPlace, entry: ledger.Entry | None, recorded: list[Withdrawal], delete: bool) -> None:
     if entry and not place.serves(entry):
         place.publish(entry)
-    for withdrawal in taken:
+    for withdrawal in recorded:
         place.withdraw(withdrawal, delete)
 
 
 def finish_records(installation: Installation, model: ModelConfig) -> None:
-    """Record what was cut off after it was asked for."""
+    """Record withdrawals that were interrupted after their deletion was requested."""
     for withdrawal in deletions(installation.store, model.name):
         if not find_withdrawal(installation.store, model.name, withdrawal.release):
             _record(installation, model, withdrawal, delete=True)
 
 
 def _record(installation: Installation, model: ModelConfig, named: Withdrawal, delete: bool) -> list[Withdrawal]:
-    """Record a withdrawal for every release of the LoRA, after the wish to delete their weights; what is recorded."""
-    twins = _twins(installation, model, find_withdrawal(installation.store, model.name, named.release) or named)
-    for twin in twins if delete else ():
-        ask_deletion(installation.store, model.name, twin)
-    return [record_withdrawal(installation.store, model.name, twin) for twin in twins]
+    """Record the withdrawal of every release of the LoRA, after the request to delete their weights."""
+    same_lora = _of_same_lora(
+        installation, model, find_withdrawal(installation.store, model.name, named.release) or named
+    )
+    for withdrawal in same_lora if delete else ():
+        request_deletion(installation.store, model.name, withdrawal)
+    return [record_withdrawal(installation.store, model.name, withdrawal) for withdrawal in same_lora]
 
 
-def _twins(installation: Installation, model: ModelConfig, asked: Withdrawal) -> list[Withdrawal]:
-    """What was asked for, and every other release of the same LoRA in the ledger."""
-    entries = ledger.history(installation.store, model.name) if asked.training else []
-    releases = {e.release for e in entries if made_from(installation.store, model.name, e.release) == asked.training}
-    return [asked.model_copy(update={"release": release}) for release in sorted(releases | {asked.release})]
+def _of_same_lora(installation: Installation, model: ModelConfig, first: Withdrawal) -> list[Withdrawal]:
+    """The requested withdrawal, and those of other releases of the same LoRA in the ledger."""
+    entries = ledger.history(installation.store, model.name) if first.training else []
+    releases = {e.release for e in entries if made_from(installation.store, model.name, e.release) == first.training}
+    return [first.model_copy(update={"release": release}) for release in sorted(releases | {first.release})]
 
 
 def delete_weights(installation: Installation, model: ModelConfig, withdrawal: Withdrawal) -> int:
-    """Delete the weights, what they drew (evaluation.renders), what they were made of; how many objects that was."""
+    """Delete the weights, their rendered pictures and checkpoints; returns the number of objects."""
     gone = delete_files(installation.store, model.name, withdrawal)
-    with suppress(ObjectMissing):  # without its manifest nothing tells what it drew
+    with suppress(ObjectMissing):  # without the manifest its renders are unknown
         weights = release_manifest(installation.store, model.name, withdrawal.release).files[WEIGHTS]
         gone += delete_prefix(installation.store, f"renders/{weights[:16]}")
     return gone + (

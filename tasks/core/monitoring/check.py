@@ -33,12 +33,12 @@ from tasks.core.registry.ledger import Entry, history
 from tasks.core.store.documents import render
 from tasks.core.traffic.prompt_log import PromptLine
 
-REMEMBERED = timedelta(days=31)  # how long an hour of the log is kept in one piece
+REMEMBERED = timedelta(days=31)  # age up to which an hour's log is cached as one object
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a check looks at: the hours of the log up to `end`, and the generations."""
+    """The input of a check: the hours of the log up to `end`, and the generations."""
 
     start: datetime
     end: datetime
@@ -53,7 +53,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check made of a window: None where there was nothing to compare with."""
+    """The result of a check; None where there was nothing to compare with."""
 
     profile: DriftProfile | None = None
     report: DriftReport | None = None
@@ -61,7 +61,7 @@ class Finding:
 
 
 class DriftCheck:
-    """One check of a model: its window, which ends now or at `end`, is read once, and so is the reference in force."""
+    """One check of a model: its window, which ends now or at `end`, and the reference in force are read once."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class DriftCheck:
 
     @cached_property
     def reference(self) -> tuple[DriftProfile | None, bool]:
-        """The reference in force and whether it is frozen, as it is once its traffic suffices; None: there is none."""
+        """The reference in force, or None, and whether it is frozen, which it is once it has enough traffic."""
         window = self.window
         if not window.entries:
             return None, False
@@ -106,7 +106,7 @@ class DriftCheck:
         return freeze(self.store, self.model.name, profile, self.generation, (lines[0].time, window.start))[0], True
 
     def new_prompts(self) -> list[str]:
-        """The distinct texts that this check looks at and that were never embedded."""
+        """The distinct texts of this check without an embedding."""
         if not self.window.entries:
             return []
         texts = [line.prompt for line in self.window.lines] + self._captions()
@@ -126,11 +126,11 @@ class DriftCheck:
         return record
 
     def embed(self, texts: list[str]) -> Floats:
-        """float32 [n, d]; each distinct text is embedded once, ever."""
+        """float32 [n, d]; each distinct text is embedded once for all checks."""
         return self.cache.embed(texts, self.clip.encode_texts)
 
     def _find(self, sample: int) -> Finding:
-        """What is found; of the new prompts at most `sample` are picked."""
+        """The finding, with a sample of at most `sample` new prompts."""
         profile, frozen = self.reference
         if profile is None:
             return Finding()

@@ -1,4 +1,4 @@
-"""Embeddings of prompts, each made once: segments in the store, named by their content, mirrored on local disk."""
+"""Embeddings of prompts, each computed once: content-addressed segments in the store, cached on local disk."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -25,10 +25,10 @@ Encode = Callable[[list[str]], Floats]
 
 @dataclass
 class EmbeddingCache:
-    """What an encoder (its hash) has made of prompts, float32 [d] each, for all machines that share the store.
+    """The embeddings of prompts by an encoder (its hash), float32 [d] each, for all machines that share the store.
 
-    A segment is written once, under the hash of the prompts in it, so monitors that run at the same time disturb each
-    other in nothing: at worst the same prompt lies in two segments.
+    A segment is written once, under the hash of the prompts in it, so concurrent monitors do not conflict: at worst a
+    prompt is in two segments.
     """
 
     store: Store
@@ -44,26 +44,26 @@ class EmbeddingCache:
         self.refresh()
 
     def embed(self, texts: Sequence[str], encode: Encode) -> Floats:
-        """Return float32 [n, d] of the texts; what is missing is encoded, each once, and kept."""
+        """Return float32 [n, d] of the texts; missing ones are encoded, each once, and stored."""
         if missing := self.missing(texts):
             self.add(missing, encode(missing))
         places = [self.index[text_key(text)] for text in texts]
         return np.array([self.vectors[segment][row] for segment, row in places], dtype=np.float32)
 
     def missing(self, texts: Iterable[str]) -> list[str]:
-        """The distinct texts of which there is no embedding yet, in their order."""
+        """The distinct texts without an embedding, in their order."""
         return [text for text in dict.fromkeys(texts) if text_key(text) not in self.index]
 
     def add(self, texts: Sequence[str], vectors: Floats) -> None:
-        """Keep the embeddings, float32 [n, d], of distinct texts."""
+        """Store the embeddings, float32 [n, d], of distinct texts."""
         if len(vectors) != len(texts):
-            raise BadEmbeddings("encoder", f"made {len(vectors)} embeddings of {len(texts)} prompts")
+            raise BadEmbeddings("encoder", f"returned {len(vectors)} embeddings for {len(texts)} prompts")
         self._write(np.array([list(text_key(text)) for text in texts], dtype=np.uint8), vectors)
         if len(self.vectors) > MOST_SEGMENTS:
             self.merge()
 
     def merge(self) -> None:
-        """Make one segment of all. It is written before the others go, so nothing is ever missing."""
+        """Merge all segments. The new one is written before the others are deleted, so nothing is ever missing."""
         old = list(self.vectors)
         keys = np.array([list(key) for key in self.index], dtype=np.uint8)
         self._write(keys, np.array([self.vectors[segment][row] for segment, row in self.index.values()], np.float32))
@@ -72,14 +72,14 @@ class EmbeddingCache:
         self.refresh()
 
     def refresh(self) -> None:
-        """See what other monitors have added or merged."""
+        """Load what other monitors have added or merged."""
         there = {key.removeprefix(self.prefix) for key in self.store.list(self.prefix)}
         if not there >= self.vectors.keys():
             self.index, self.vectors = {}, {}
         for segment in sorted(there - self.vectors.keys()):
             try:
                 self._take(segment)
-            except ObjectMissing:  # merged into another in this moment
+            except ObjectMissing:  # merged into another meanwhile
                 self.refresh()
                 return
         self._tidy(there)
@@ -90,7 +90,7 @@ class EmbeddingCache:
             self.store.create(self.prefix + segment, save({"keys": keys, "vectors": np.ascontiguousarray(vectors)}))
         try:
             self._take(segment)
-        except ObjectMissing:  # another monitor had written it, and it was merged in this moment
+        except ObjectMissing:  # another monitor had written it, and it was merged meanwhile
             self.refresh()
 
     @staticmethod
@@ -98,11 +98,11 @@ class EmbeddingCache:
         return hashlib.sha256(keys.tobytes()).hexdigest()[:24] + SUFFIX
 
     def _take(self, segment: str) -> None:
-        """Map a segment's vectors from its mirror, which is made where there is none, and enter its prompts."""
+        """Memory-map a segment's vectors from its local copy, created if missing, and index its prompts."""
         keys, vectors = (self.local / f"{segment}.{part}.npy" for part in ("keys", "vectors"))
         try:
             named, mapped = _map(keys), _map(vectors)
-        except (OSError, EOFError, ValueError):  # not there, or only half of it
+        except (OSError, EOFError, ValueError):  # missing or truncated
             held = _unpacked(self.prefix + segment, self.store.read(self.prefix + segment))
             named, mapped = _save(keys, held["keys"]), _save(vectors, held["vectors"])
         self.vectors[segment] = mapped
@@ -110,14 +110,14 @@ class EmbeddingCache:
             self.index.setdefault(key.tobytes(), (segment, row))
 
     def _tidy(self, there: set[str]) -> None:
-        """Remove the mirrors of segments that were merged; whoever has mapped one keeps it."""
+        """Delete local copies of segments that were merged; processes that have mapped one keep it."""
         for path in self.local.glob("*.npy"):
             if path.name.partition(".")[0] + SUFFIX not in there:
                 path.unlink(missing_ok=True)
 
 
 def text_key(text: str) -> bytes:
-    """Sixteen bytes that name a prompt."""
+    """Sixteen bytes that identify a prompt."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
@@ -127,7 +127,7 @@ def _unpacked(key: str, data: bytes) -> dict[str, npt.NDArray[np.generic]]:
     except SafetensorError as problem:
         raise EmbeddingsDamaged(key, str(problem)) from problem
     if set(held) != {"keys", "vectors"} or len(held["keys"]) != len(held["vectors"]):
-        raise EmbeddingsDamaged(key, "it holds no keys and vectors of one length")
+        raise EmbeddingsDamaged(key, "it has no keys and vectors of the same length")
     return held
 
 
@@ -137,7 +137,7 @@ def _map(path: Path) -> npt.NDArray[Any]:
 
 
 def _save(path: Path, values: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
-    """Write beside, map and rename, so that a reader never meets half a file."""
+    """Write a temporary file, map and rename it, so that a reader never sees a partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     with part.open("wb") as file:

@@ -1,4 +1,4 @@
-"""What is new in the traffic: topics, how near the dataset comes to them, and a sample of their prompts."""
+"""New traffic: its topics, their coverage by the dataset, and a sample of their prompts."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from tasks.core.drift.rows import Floats, Ints
 from tasks.core.traffic.prompt_log import PromptLine
 from tasks.core.traffic.redaction import redact
 
-MOST_KNOWN = 500  # rows of the reference by which the usual coverage is told
+MOST_KNOWN = 500  # rows of the reference that the usual coverage is estimated on
 
 
 @dataclass(frozen=True)
 class WindowExplanation:
-    """Topics with their coverage, a redacted sample of distinct prompts, and the coverage that counts as near."""
+    """Topics with their coverage, a redacted sample of distinct prompts, and the coverage threshold."""
 
     topics: tuple[Topic, ...] = ()
     sample: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class WindowExplanation:
 def explain_window(
     profile: DriftProfile, rows: Floats, texts: list[str], groups: Ints, captions: Floats, sample: int
 ) -> WindowExplanation:
-    """Explain a window, float32 [n, d], beside the dataset's captions, float32 [k, d]; at most `sample` prompts."""
+    """Explain a window, float32 [n, d], with the dataset's captions, float32 [k, d]; at most `sample` prompts."""
     found = explain(profile, rows, texts, groups=groups)
     topics = [
         topic.model_copy(update={"coverage": _nearest(centre[None], captions)})
@@ -44,16 +44,16 @@ def _nearest(rows: Floats, captions: Floats) -> float | None:
 
 
 def near_from(known: Floats, captions: Floats) -> float | None:
-    """The cosine half way from that of any caption to that of the nearest one, by prompts that are known.
+    """The midpoint of the median cosines to all captions and to the nearest one, over known prompts.
 
-    Cosines of different encoders lie in different ranges, so no fixed number would do.
+    Cosines of different encoders have different ranges, so there is no fixed threshold.
     """
     nearest = _nearest(known, captions)
     return None if nearest is None else round((nearest + float(np.median(known @ captions.T))) / 2, 4)
 
 
 def sample_prompts(found: Explanation, rows: Floats, texts: list[str], most: int) -> tuple[str, ...]:
-    """At most `most` distinct, redacted prompts of the topics, turn by turn, from the centre of each outwards."""
+    """At most `most` distinct, redacted prompts, taken from the topics in turn, each from its centre outwards."""
     queues = []
     for mine, centre in zip(found.members, found.centres, strict=True):
         near = mine[np.argsort(-(rows[mine] @ centre), kind="stable")]
@@ -65,7 +65,7 @@ def sample_prompts(found: Explanation, rows: Floats, texts: list[str], most: int
 
 
 def _distinct(texts: list[str]) -> list[str]:
-    """The first of each in their order; two that differ in case or spaces alone are one."""
+    """The first of each in their order; texts that differ only in case or spaces are equal."""
     found: dict[str, str] = {}
     for text in texts:
         found.setdefault(" ".join(text.casefold().split()), text)
@@ -73,17 +73,17 @@ def _distinct(texts: list[str]) -> list[str]:
 
 
 def largest_share(lines: list[PromptLine]) -> float:
-    """The share of the requests that came in the largest session; 0 where there are none."""
+    """The share of the requests in the largest session; 0 without requests."""
     return max(Counter(line.session for line in lines).values(), default=0) / max(len(lines), 1)
 
 
 def session_advice(lines: list[PromptLine], cap: int) -> str:
-    """What to do where half of the requests or more do not count since their sessions have sent `cap` already."""
+    """Advice if half of the requests or more are not counted, being over the cap of their sessions."""
     beyond = sum(max(count - cap, 0) for count in Counter(line.session for line in lines).values())
     if not lines or 2 * beyond < len(lines):
         return ""
     return (
-        f"{largest_share(lines):.0%} of the requests came in one session, and of a session {cap} count: "
-        f"{beyond} of {len(lines)} requests do not. Where one backend asks for many visitors it must send "
-        "`session` with each request, a name that stands for the visitor"
+        f"{largest_share(lines):.0%} of the requests came in one session, and at most {cap} of a session are counted: "
+        f"{beyond} of {len(lines)} requests are not. A backend that serves many visitors must send "
+        "`session` with each request, an identifier of the visitor"
     )

@@ -1,4 +1,4 @@
-"""The prompt log by hours, with what a check caches of each: its lines as one object, and its state of the detector."""
+"""The prompt log by hours, with the caches of each: its lines as one object, and its window state."""
 
 import gzip
 import zlib
@@ -37,16 +37,16 @@ class Hour:
 
     @cached_property
     def identity(self) -> str:
-        """Names the lines: a late one gives another name."""
+        """Hash of the lines: a late line changes it."""
         return digest(*(line.request_id for line in self.lines))
 
 
 def read_hours(store: Store, model: str, start: datetime, end: datetime) -> list[Hour]:
-    """The log from start to end by the hour, in order; costs one object an hour and what is new."""
+    """The log from start to end by the hour, in order; reads one object per hour and the new ones."""
     hours, logged = [], log_hours(store, model, start, end)
-    there = {f"{begin:%Y-%m-%dT%H}.json.gz" for begin in logged}
+    present = {f"{begin:%Y-%m-%dT%H}.json.gz" for begin in logged}
     first, last = f"{start + HOUR:%Y-%m-%dT%H}", f"{end:%Y-%m-%dT%H}"
-    _drop(store, model, lambda name: first <= name < last and name not in there)  # gone from the log
+    _drop(store, model, lambda name: first <= name < last and name not in present)  # deleted from the log
     for begin, keys in logged.items():
         held = _hour_file(store, model, begin, keys)
         lines = [line for line in held.lines if start <= line.time < end]
@@ -65,11 +65,11 @@ def newest_lines(store: Store, model: str, start: datetime, end: datetime, most:
 
 
 def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> HourFile:
-    """The hour's lines; read from the log where the hour's file does not have them yet."""
+    """The hour's lines; those missing from the hour's file are read from the log."""
     place = f"drift/{model}/hours/{hour:%Y-%m-%dT%H}.json.gz"
-    held = _held(store, place)
+    held = _cached_hour(store, place)
     names = {key.rpartition("/")[2]: key for key in keys}
-    if not set(held.sources) <= set(names):  # something was deleted from the log: it must not live on here
+    if not set(held.sources) <= set(names):  # something was deleted from the log: it must be deleted here too
         held = HourFile()
     if fresh := [key for name, key in names.items() if name not in set(held.sources)]:
         held = _extended(store, held, fresh, tuple(names))
@@ -77,8 +77,8 @@ def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> Hou
     return held
 
 
-def _held(store: Store, place: str) -> HourFile:
-    """The hour's file as it is; empty where there is none that can be read: all of it lies in the log."""
+def _cached_hour(store: Store, place: str) -> HourFile:
+    """The hour's file; empty if it is missing or unreadable: the log has all of it."""
     try:
         return parse(HourFile, gzip.decompress(store.read(place)), place)
     except (ObjectMissing, DocumentInvalid, gzip.BadGzipFile, zlib.error, EOFError):
@@ -92,14 +92,14 @@ def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, 
             lines += read_objects(store, [key])
         except DocumentInvalid:
             unreadable.append(key)
-        except ObjectMissing:  # deleted in this moment
+        except ObjectMissing:  # deleted meanwhile
             gone.add(key.rpartition("/")[2])
     sources = tuple(name for name in names if name not in gone)
     return HourFile(sources=sources, lines=tuple(once(lines)), unreadable=tuple(unreadable))
 
 
 def forget_hours(store: Store, model: str, before: datetime) -> None:
-    """Drop the files of hours before this one: they can be made again from the log, and must not outlive it long."""
+    """Delete the files of hours before this one: they can be rebuilt from the log and must not outlive it long."""
     _drop(store, model, lambda name: name < f"{before:%Y-%m-%dT%H}")
 
 
@@ -115,7 +115,7 @@ def window_state(
 ) -> WindowState:
     """The state of all rows, float32 [n, d] in the order of the hours, with their groups int64 [n].
 
-    States of whole hours are kept; those that no longer lie in the window, or belong to another profile, are dropped.
+    States of whole hours are stored; those outside the window or of another profile are deleted.
     """
     prefix = f"drift/{model}/states/"
     empty = WindowState.empty(profile.features, profile.card.spec.folds)
@@ -124,8 +124,8 @@ def window_state(
         mine = slice(place, place + len(hour.lines))
         place = mine.stop
         key = f"{prefix}{profile.digest}/{hour.start:%Y-%m-%dT%H}-{hour.identity}.safetensors"
-        if hour.whole and (kept := _kept(store, key, empty)):
-            state = kept
+        if hour.whole and (cached := _cached_state(store, key, empty)):
+            state = cached
         else:
             fold = fold_of(groups[mine], profile.card.spec.folds)
             state = placed_state(profile.features.place(rows[mine]), fold, empty)
@@ -138,7 +138,7 @@ def window_state(
     return total
 
 
-def _kept(store: Store, key: str, like: WindowState) -> WindowState | None:
+def _cached_state(store: Store, key: str, like: WindowState) -> WindowState | None:
     try:
         return WindowState.from_bytes(store.read(key), like)
     except (ObjectMissing, StateUnusable):

@@ -9,7 +9,7 @@ from tasks.core.store.documents import Document, read_document
 
 
 class DriftRecord(Document):
-    """A check: what was looked at, what was found, and which prompts are new."""
+    """A check: its window, its result, and the prompts that are new."""
 
     key: str
     model: str = ""
@@ -24,11 +24,11 @@ class DriftRecord(Document):
     drift: DriftReport | None
     fresh: tuple[str, ...] = ()
     topics: tuple[Topic, ...] = ()
-    reference_generation: int = 0  # whose traffic the reference is; another than the champion's when one is pinned
-    coverage_near: float | None = None  # cosine of a caption from which on it comes near a topic
-    largest_session: float = 0.0  # share of the requests that came in one session, the largest
-    advice: str = ""  # what to do where requests without sessions leave too few to judge
-    unreadable: tuple[str, ...] = ()  # damaged objects of the prompt log, which were left out
+    reference_generation: int = 0  # of the reference; not the champion's if another is pinned
+    coverage_near: float | None = None  # cosine from which a caption covers a topic
+    largest_session: float = 0.0  # share of the requests in the largest session
+    advice: str = ""  # what to do if missing sessions leave too few requests
+    unreadable: tuple[str, ...] = ()  # damaged objects of the prompt log, which were skipped
 
 
 def read_records(store: Store, model: str, newest: int | None = None) -> list[DriftRecord]:

@@ -1,4 +1,4 @@
-"""The references of the generations: fitted on the traffic they were promoted for, frozen, inspected, pinned."""
+"""The references of the generations: fitted on the traffic they were promoted on, frozen, inspected, pinned."""
 
 import hashlib
 import tempfile
@@ -22,11 +22,11 @@ from tasks.core.traffic.prompt_log import PromptLine
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 MOST_REFERENCE = 20_000  # lines, the newest
-FEWEST_BLOCKS = 6  # below which stretches of sessions are replayed in their place
+FEWEST_BLOCKS = 6  # below which blocks of sessions are replayed instead
 
 
 class ReferenceRecord(Document):
-    """A frozen profile: its arrays lie beside, under `arrays`; written last."""
+    """A frozen profile, whose arrays are under `arrays`; written last."""
 
     generation: int
     encoder: str
@@ -71,7 +71,7 @@ def read_pin(store: Store, model: str) -> Pin | None:
 
 
 def pin_profile(store: Store, model: str, generation: int, actor: str, reason: str) -> None:
-    """Compare with this generation's profile from now on, 0: with the champion's; raises `ProfileMissing`."""
+    """Compare with this generation's profile from now on (0: with the champion's); raises `ProfileMissing`."""
     if generation and generation not in {record.generation for record in reference_records(store, model)}:
         raise ProfileMissing(generation, model)
     pin = Pin(generation=generation, actor=actor, reason=reason, time=clock.now())
@@ -79,13 +79,13 @@ def pin_profile(store: Store, model: str, generation: int, actor: str, reason: s
 
 
 def generation_in_force(store: Store, model: str, entries: list[Entry]) -> int:
-    """The generation whose reference counts: the pinned one, or the champion's."""
+    """The generation whose reference is in force: the pinned one, or the champion's."""
     pin = read_pin(store, model)
     return pin.generation if pin else profile_generation(entries)
 
 
 def find_record(store: Store, model: str, generation: int, encoder: str) -> ReferenceRecord | None:
-    """The frozen profile of a generation; raises `ReferenceForeign` when it has one of other encoders alone."""
+    """The frozen profile of a generation; raises `ReferenceForeign` if it has only some of other encoders."""
     mine = [record for record in reference_records(store, model) if record.generation == generation]
     found = next((record for record in mine if record.encoder == encoder), None)
     if found is None and mine:
@@ -103,7 +103,7 @@ def load_profile(store: Store, record: ReferenceRecord) -> DriftProfile:
         except ProfileUnusable as error:
             raise ProfileUnusable(record.arrays, error.problem) from error
     if profile.digest not in record.arrays:
-        raise ProfileUnusable(record.arrays, "it is not what was frozen")
+        raise ProfileUnusable(record.arrays, "its hash differs from that of the frozen profile")
     return profile
 
 
@@ -119,14 +119,14 @@ def reference_lines(store: Store, model: str, begin: datetime, end: datetime) ->
 
 
 def reference_begin(entries: list[Entry], generation: int) -> datetime:
-    """When the traffic began that the generation was promoted for."""
+    """Start of the traffic that the generation was promoted on."""
     return next(entry for entry in entries if entry.generation == generation).traffic_from or BEGINNING
 
 
 def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: MonitorSpec) -> DriftProfile | None:
-    """A profile of these lines; None where there are too few.
+    """A profile of these lines; None if there are too few.
 
-    Blocks are two windows long: the half of them that is only scored is as large as a window.
+    Blocks are two windows long: the half that is only scored is as large as a window.
     """
     if not lines:
         return None
@@ -149,7 +149,7 @@ def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: Mo
 def freeze(
     store: Store, model: str, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
 ) -> tuple[DriftProfile, ReferenceRecord]:
-    """Keep a profile for good; the one in force is that of the monitor that was first."""
+    """Store a profile for good; if another monitor was first, its profile is in force."""
     arrays = f"{_prefix(model)}arrays/{generation:06d}-{profile.digest}.safetensors"
     with tempfile.TemporaryDirectory() as place:
         profile.save(Path(place) / "profile.safetensors")
@@ -181,10 +181,10 @@ def refit(
     encode: Encode,
     entries: list[Entry],
 ) -> ReferenceRecord:
-    """Embed the reference in force again, with the encoder of the cache, over the very time it was fitted on.
+    """Embed the reference in force again with the encoder of the cache, over the same period.
 
     Raises:
-        ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder by themselves.
+        ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder.
     """
     generation = generation_in_force(store, model, entries) if entries else 0
     mine = [record for record in reference_records(store, model) if record.generation == generation]
@@ -199,5 +199,5 @@ def refit(
 
 
 def session_groups(lines: list[PromptLine]) -> Ints:
-    """A number for each session, int64 [n], stable over processes."""
+    """A number for each session, int64 [n], the same in all processes."""
     return np.array([int(hashlib.sha256(line.session.encode()).hexdigest()[:15], 16) for line in lines], np.int64)

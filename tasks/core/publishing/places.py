@@ -1,4 +1,4 @@
-"""Where releases are published to beside the store itself: a second store, the Hub, MLflow; each idempotent."""
+"""Places that releases are published to beside the store: a second store and the Hub; each idempotent."""
 
 import tempfile
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from tasks.core.store.probe import require_conditions
 
 
 def publish_to_store(source: Store, target: Store, model: str, entry: Entry) -> Channel:
-    """Copy a generation's release, of which files that are there stay, and flip the channel there.
+    """Copy the missing files of a generation's release, then flip the target's channel.
 
     Raises:
-        ReleaseWithdrawn: the release was taken back.
-        ReleaseCorrupt: a file is not what the manifest says, at the source or when it was read back.
+        ReleaseWithdrawn: the release was withdrawn.
+        ReleaseCorrupt: a file differs from the manifest, at the source or when read back.
     """
     if entry.release:
         _copy_release(source, target, model, entry.release)
@@ -35,14 +35,14 @@ def _copy_release(source: Store, target: Store, model: str, release: str) -> Non
     manifest = release_manifest(source, model, release)
     with tempfile.TemporaryDirectory() as folder:
 
-        def bring(name: str) -> Path:
+        def fetch(name: str) -> Path:
             path = Path(folder) / name
             source.get_file(prefix(model, release) + name, path)
             if sha256_of(path) != manifest.files[name]:
                 raise ReleaseCorrupt(release, name)
             return path
 
-        put_release(target, model, manifest, bring)
+        put_release(target, model, manifest, fetch)
 
 
 class StorePlace:
@@ -57,37 +57,37 @@ class StorePlace:
             raise PublishRefused(url, f"{error} (publishing.store of the model)") from error
 
     def publish(self, entry: Entry) -> str:
-        """Copy the release and flip the channel; the release that is served there then."""
+        """Copy the release and flip the channel; returns the release served there."""
         return publish_to_store(self.source, self.target, self.model, entry).release
 
     def serves(self, entry: Entry) -> bool:
-        """Whether the channel there says what this entry says."""
+        """Whether the target's channel points at this entry."""
         return points_at(read_channel(self.target, self.model)[0], entry)
 
     def withdraw(self, withdrawal: Withdrawal, delete: bool) -> None:
-        """Mark a release there as withdrawn, and delete its files."""
+        """Mark a release as withdrawn there, and delete its files."""
         record_withdrawal(self.target, self.model, withdrawal)
         if delete:
             delete_files(self.target, self.model, withdrawal)
 
 
 class PublishingPlace(Protocol):
-    """A place to publish to. It is made only when it can be used; PublishRefused says why it can't."""
+    """A place to publish to. Its constructor raises PublishRefused if it cannot be used."""
 
     name: str
 
     def publish(self, entry: Entry) -> str:
-        """Bring a generation there, of which what is there stays; its version there."""
+        """Publish a generation, idempotently; returns its version there."""
 
     def serves(self, entry: Entry) -> bool:
-        """Whether this generation is what the place shows as the newest."""
+        """Whether this generation is the newest one published there."""
 
     def withdraw(self, withdrawal: Withdrawal, delete: bool) -> None:
-        """Mark a release there as withdrawn, and delete its files if asked to."""
+        """Mark a release as withdrawn there, and delete its files if `delete`."""
 
 
-def doors(installation: Installation, model: ModelConfig) -> list[Callable[[], PublishingPlace]]:
-    """What opens each place, so that one can be tried without the others; each raises PublishRefused."""
+def place_factories(installation: Installation, model: ModelConfig) -> list[Callable[[], PublishingPlace]]:
+    """A constructor of each place, so that each can be opened independently; each raises PublishRefused."""
     found: list[Callable[[], PublishingPlace]] = []
     if model.publishing.store:
         found.append(partial(StorePlace, installation.store, model.publishing.store, model.name))
@@ -97,10 +97,10 @@ def doors(installation: Installation, model: ModelConfig) -> list[Callable[[], P
 
 
 def open_places(installation: Installation, model: ModelConfig) -> list[PublishingPlace]:
-    """All places, each tried before anything is sent to any; raises PublishRefused."""
-    return [door() for door in doors(installation, model)]
+    """All places, each checked before anything is sent to any; raises PublishRefused."""
+    return [open_place() for open_place in place_factories(installation, model)]
 
 
 def publish_elsewhere(installation: Installation, model: ModelConfig, entry: Entry) -> dict[str, str]:
-    """Publish a generation to every place; its version in each."""
+    """Publish a generation to every place; returns its version in each."""
     return {place.name: place.publish(entry) for place in open_places(installation, model)}

@@ -11,7 +11,7 @@ from tasks.core.store.documents import Document, parse, render
 
 
 class Channel(Document):
-    """What is served."""
+    """The generation and release that are served."""
 
     release: str  # empty: the bare base
     generation: int
@@ -34,22 +34,22 @@ def read_channel(store: Store, model: str) -> tuple[Channel | None, str | None]:
 
 
 def flip(store: Store, model: str, entry: Entry) -> Channel:
-    """Point the channel at a generation of the ledger; a newer one that is there already stays."""
+    """Point the channel at a generation of the ledger, unless it points at a newer one."""
     while True:
         current, version = read_channel(store, model)
         if current and (current.generation > entry.generation or points_at(current, entry)):
             return current
-        with suppress(StoreConflict):  # another writer flipped it in between
+        with suppress(StoreConflict):  # another writer flipped it meanwhile
             return point(store, model, entry, current, version)
 
 
 def points_at(channel: Channel | None, entry: Entry) -> bool:
-    """Whether the channel says what this entry says."""
+    """Whether the channel points at this entry's generation and release."""
     return channel is not None and (channel.generation, channel.release) == (entry.generation, entry.release)
 
 
 def point(store: Store, model: str, entry: Entry, current: Channel | None, version: str | None) -> Channel:
-    """Replace what was read by a pointer at this generation; raises StoreConflict."""
+    """Compare-and-swap the pointer that was read to this generation; raises StoreConflict."""
     channel = Channel(
         release=entry.release,
         generation=entry.generation,

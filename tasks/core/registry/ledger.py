@@ -1,4 +1,4 @@
-"""The promotion ledger: the truth about which release is the champion. History only grows."""
+"""The promotion ledger, append-only: the source of truth for which release is the champion."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,7 +11,7 @@ from tasks.core.store.documents import Document, read_document, render
 
 
 class Entry(Document):
-    """One generation: a promotion, or a roll-back that names an older release."""
+    """One generation: a promotion, or a roll-back to an older release."""
 
     generation: int
     model: str = ""  # set when it is appended
@@ -19,15 +19,15 @@ class Entry(Document):
     release: str  # empty: the bare base
     dataset_version: str
     evaluation: str = ""  # of a promotion
-    restores: int = 0  # the generation a roll-back goes back to
-    abandons: str = ""  # the release that a roll-back leaves
-    traffic_from: datetime | None = None  # the traffic the release was promoted for begins here
+    restores: int = 0  # the generation that a roll-back restores
+    abandons: str = ""  # the release that a roll-back abandons
+    traffic_from: datetime | None = None  # start of the traffic the release was promoted on
     actor: str
     reason: str
     time: datetime
 
 
-_read: WeakKeyDictionary[Store, dict[str, Entry]] = WeakKeyDictionary()  # an entry never changes: each is read once
+_read: WeakKeyDictionary[Store, dict[str, Entry]] = WeakKeyDictionary()  # entries are immutable: each is read once
 
 
 def _prefix(model: str) -> str:
@@ -40,7 +40,7 @@ def history(store: Store, model: str) -> list[Entry]:
 
 
 def champion(store: Store, model: str) -> Entry | None:
-    """The newest generation; None before there is one."""
+    """The newest generation, or None."""
     keys = _keys(store, model)
     return _entry(store, keys[-1]) if keys else None
 
@@ -57,7 +57,7 @@ def _entry(store: Store, key: str) -> Entry:
 
 
 def append(store: Store, model: str, entry: Entry) -> Entry:
-    """Add the next generation, and return it as it was stored; raises PromotionLost when another run was first."""
+    """Add the next generation, and return it as it was stored; raises PromotionLost if another run was first."""
     named = entry.model_copy(update={"model": model})
     try:
         store.create(f"{_prefix(model)}{entry.generation:06d}.json", render(named))
@@ -72,14 +72,14 @@ def served(entries: Sequence[Entry]) -> str:
 
 
 def profile_generation(entries: Sequence[Entry]) -> int:
-    """The generation whose drift profile is in force: a roll-back restores that of the one it names.
+    """The generation whose drift profile is in force: a roll-back restores that of its target.
 
-    One to the bare base names none, and has a profile of its own.
+    A roll-back to the bare base has a profile of its own.
     """
     return entries[-1].restores or entries[-1].generation
 
 
-def is_left(entries: Sequence[Entry], release: str) -> bool:
-    """Whether the last that the ledger says of a release is that a roll-back left it."""
-    said = [e for e in entries if release in (e.release, e.abandons)]
-    return bool(release and said) and said[-1].abandons == release
+def is_abandoned(entries: Sequence[Entry], release: str) -> bool:
+    """Whether a roll-back abandoned the release and no later entry restored it."""
+    entries_of = [e for e in entries if release in (e.release, e.abandons)]
+    return bool(release and entries_of) and entries_of[-1].abandons == release

@@ -1,4 +1,4 @@
-"""The models of an installation: every configuration that was applied is kept, and the newest one is in force."""
+"""The models of an installation: every applied configuration is stored, and the newest one is in force."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -13,7 +13,7 @@ FOLDER = "models/"
 
 
 class AppliedConfig(Document):
-    """A configuration as it was applied; the newest number is in force."""
+    """An applied configuration; the one with the highest number is in force."""
 
     number: int
     applied: datetime
@@ -44,13 +44,13 @@ def configuration(store: Store, model: str) -> AppliedConfig:
 
 
 def apply_config(store: Store, config: ModelConfig) -> AppliedConfig:
-    """Put a configuration in force; one that is in force already stays as it is."""
+    """Put a configuration in force; no change if it is already."""
     while True:
         keys = list(store.list(_prefix(config.name)))
         newest = read_document(store, AppliedConfig, keys[-1]) if keys else None
         if newest and newest.config == config:
             return newest
         applied = AppliedConfig(number=newest.number + 1 if newest else 1, applied=clock.now(), config=config)
-        with suppress(ObjectExists):  # another process applied one in between
+        with suppress(ObjectExists):  # another process applied one meanwhile
             store.create(f"{_prefix(config.name)}{applied.number:06d}.json", render(applied))
             return applied

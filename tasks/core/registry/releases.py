@@ -17,7 +17,7 @@ class ReleaseManifest(Document):
     """The sha256 of every file of a release, and what it was made from."""
 
     base_model: str
-    dataset: str  # this, the version and the training are empty for one that was adopted
+    dataset: str  # dataset, version and training are empty for an adopted release
     dataset_version: str
     training: str
     trigger: str
@@ -25,14 +25,14 @@ class ReleaseManifest(Document):
 
 
 def prefix(model: str, release: str) -> str:
-    """Where a release lies."""
+    """Key prefix of a release."""
     return f"models/{model}/releases/{release}/"
 
 
 def write_release(store: Store, model: str, folder: Path, about: ReleaseManifest) -> str:
-    """Write the files of `folder` as a release and return its name; complete or absent, repeatable.
+    """Write the files of `folder` as a release and return its name; atomic and idempotent.
 
-    Every file is read back, and the manifest is written when all are as they should be.
+    Every file is read back and verified before the manifest is written.
 
     Raises:
         ReleaseCorrupt: the store does not give back what was written.
@@ -43,18 +43,18 @@ def write_release(store: Store, model: str, folder: Path, about: ReleaseManifest
 
 
 def describe(folder: Path, about: ReleaseManifest) -> ReleaseManifest:
-    """The manifest of what lies in a folder; its digest is the release's name."""
+    """The manifest of the files in a folder; its digest is the release's name."""
     hashes = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.is_file()}
     return about.model_copy(update={"files": hashes})
 
 
-def put_release(store: Store, model: str, manifest: ReleaseManifest, bring: Callable[[str], Path]) -> None:
-    """Write what of a release is not there yet, brought file by file; raises ReleaseCorrupt."""
+def put_release(store: Store, model: str, manifest: ReleaseManifest, fetch: Callable[[str], Path]) -> None:
+    """Write the missing files of a release, each from `fetch`; raises ReleaseCorrupt."""
     release = digest(manifest)
     place = prefix(model, release)
     for name, sha in manifest.files.items():
         if not holds(store, place + name, sha):
-            store.put_file(place + name, bring(name))
+            store.put_file(place + name, fetch(name))
             if not holds(store, place + name, sha):
                 raise ReleaseCorrupt(release, name)
     last = render(manifest)
@@ -64,9 +64,9 @@ def put_release(store: Store, model: str, manifest: ReleaseManifest, bring: Call
 
 
 def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
-    """Delete the files of a release that was withdrawn, and tell how many were there.
+    """Delete the files of a withdrawn release; returns their number.
 
-    Its manifest stays, and a tombstone that tells why.
+    Its manifest stays, with a tombstone that holds the reason.
     """
     place = prefix(model, withdrawal.release)
     there = set(store.list(place))
@@ -79,7 +79,7 @@ def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
 
 
 def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:
-    """What a release is made of; raises ObjectMissing, or ReleaseCorrupt when it was changed."""
+    """The manifest of a release; raises ObjectMissing, or ReleaseCorrupt if it was changed."""
     key = prefix(model, release) + MANIFEST
     manifest = parse(ReleaseManifest, store.read(key), key)
     if digest(manifest) != release:
@@ -88,12 +88,12 @@ def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:
 
 
 def made_from(store: Store, model: str, release: str) -> str:
-    """The training of a release: the same LoRA with another card is another release. Empty for one that was adopted."""
+    """The training of a release (one LoRA with two cards is two releases); empty for an adopted one."""
     return release_manifest(store, model, release).training if release else ""
 
 
 def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
-    """Read every file back; raises ReleaseWithdrawn, ObjectMissing, or ReleaseCorrupt for one that was changed."""
+    """Read every file back; raises ReleaseWithdrawn, ObjectMissing, or ReleaseCorrupt if one was changed."""
     refuse_withdrawn(store, model, release)
     manifest = release_manifest(store, model, release)
     for name, sha in manifest.files.items():
@@ -103,11 +103,11 @@ def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
 
 
 def fetch_release(store: Store, model: str, release: str, folder: Path) -> ReleaseManifest:
-    """Bring a release into `folder`.
+    """Download a release into `folder`.
 
     Raises:
-        ReleaseWithdrawn: it was taken back.
-        ObjectMissing: it is not there, or not whole.
+        ReleaseWithdrawn: it was withdrawn.
+        ObjectMissing: it is missing or incomplete.
         ReleaseCorrupt: a file was changed.
     """
     refuse_withdrawn(store, model, release)

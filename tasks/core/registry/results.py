@@ -1,4 +1,4 @@
-"""Results of the stages, under the key of what they depend on: the same key finds its result again."""
+"""Results of the stages, stored under a hash of their inputs, so that equal inputs find their result."""
 
 from datetime import datetime
 from typing import TypeVar
@@ -18,7 +18,7 @@ from tasks.core.store.documents import Document, digest, parse, read_documents, 
 
 
 class Result(Document):
-    """What all results hold."""
+    """Fields of all results."""
 
     key: str
     model: str = ""  # empty in results from before they named it
@@ -26,17 +26,17 @@ class Result(Document):
 
 
 class TrainResult(Result):
-    """A trained LoRA; its files lie under `adapter` in the store."""
+    """A trained LoRA; its files are under `adapter` in the store."""
 
     dataset: str
     dataset_version: str
     spec: TrainSpec
-    mlflow_run: str  # empty where MLflow was away
+    mlflow_run: str  # empty if MLflow was not available
     adapter: str
     loss: float
     resumed_from: int
     steps_per_second: float
-    seconds: float = 0.0  # of device time, those of resumed attempts up to their checkpoints among them
+    seconds: float = 0.0  # of device time, including attempts before a resume up to their checkpoints
     figures: dict[str, float] = Field(default_factory=dict)  # of Trainer.figures
     base: str = ""  # the base model's name; empty: not recorded
     held: int | None = None  # pictures that were held out; None: not recorded
@@ -57,22 +57,22 @@ class EvaluationResult(Result):
     scorer: str
     seconds: float = 0.0  # of device time
     evidence: Evidence = Evidence()
-    looks: tuple[ExtraSeeds, ...] = ()  # further seeds for guards that were unsure
+    looks: tuple[ExtraSeeds, ...] = ()  # further seeds for undecided guards
     class_prompts: tuple[str, ...] = ()  # the class without the trigger
     general: tuple[str, ...] = ()
     scoring: Scoring | None = None
-    samples: str = ""  # what the challenger drew of some fixed prompts, in the store
+    samples: str = ""  # the challenger's pictures of some fixed prompts, in the store
     grids: dict[str, str] = Field(default_factory=dict)  # picture grids in the store, by kind
 
     @property
     def kinds(self) -> dict[str, tuple[str, ...]]:
-        """The prompts of each kind that there are."""
+        """The prompts of each kind that is not empty."""
         every = {"fixed": self.fixed, "drifted": self.drifted, "general": self.class_prompts + self.general}
         return {kind: prompts for kind, prompts in every.items() if prompts}
 
 
 class PromotionResult(Result):
-    """The gate's decision, and the generation if it promoted."""
+    """The gate's decision, and the generation if promoted."""
 
     evaluation: str
     decision: GateDecision
@@ -81,17 +81,15 @@ class PromotionResult(Result):
 
 
 class PublishResult(Result):
-    """What the champion channel points at."""
+    """The generation that the champion channel points at."""
 
     generation: int
     release: str
-    places: dict[str, str] = Field(
-        default_factory=dict
-    )  # where else it was published: the place, and its version there
+    places: dict[str, str] = Field(default_factory=dict)  # other places it was published to, with its version in each
 
 
 def summary(scores: Scores, prompts: tuple[str, ...]) -> dict[str, float]:
-    """The mean of each measure over those of some prompts that it was taken on."""
+    """The mean of each measure over these prompts, as far as it was measured on them."""
     flat = {name: [value for p in prompts for value in values.get(p, ())] for name, values in scores.items()}
     return {name: sum(values) / len(values) for name, values in flat.items() if values}
 
@@ -110,7 +108,7 @@ def _place(kind: type[Result], key: str) -> str:
 
 
 def save_result(store: Store, result: Result) -> None:
-    """Keep a result under its key."""
+    """Store a result under its key."""
     store.write(_place(type(result), result.key), render(result))
 
 

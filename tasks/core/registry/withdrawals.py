@@ -1,4 +1,4 @@
-"""Releases that were taken back for good, each under its name; what is there is never changed."""
+"""Withdrawn releases, each record under the release's name; records are immutable."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -9,10 +9,10 @@ from tasks.core.store.documents import Document, read_document, read_documents, 
 
 
 class Withdrawal(Document):
-    """Who took a release back, when and why."""
+    """Who withdrew a release, when and why."""
 
     release: str
-    training: str  # what it was made from; another release of the same LoRA counts as withdrawn too
+    training: str  # of the release; other releases of the same LoRA are withdrawn too
     actor: str
     reason: str
     time: datetime
@@ -27,12 +27,12 @@ def _deletions(model: str) -> str:
 
 
 def withdrawals(store: Store, model: str) -> list[Withdrawal]:
-    """All of them."""
+    """All withdrawals of a model."""
     return list(read_documents(store, Withdrawal, _prefix(model)))
 
 
 def find_withdrawal(store: Store, model: str, release: str) -> Withdrawal | None:
-    """That of a release, if it was withdrawn."""
+    """The withdrawal of a release, or None."""
     try:
         return read_document(store, Withdrawal, f"{_prefix(model)}{release}.json")
     except ObjectMissing:
@@ -40,7 +40,7 @@ def find_withdrawal(store: Store, model: str, release: str) -> Withdrawal | None
 
 
 def record_withdrawal(store: Store, model: str, withdrawal: Withdrawal) -> Withdrawal:
-    """Keep it, and return what is kept: the first word stands."""
+    """Store a withdrawal, unless there is one; returns the stored one."""
     key = f"{_prefix(model)}{withdrawal.release}.json"
     try:
         store.create(key, render(withdrawal))
@@ -49,25 +49,25 @@ def record_withdrawal(store: Store, model: str, withdrawal: Withdrawal) -> Withd
     return withdrawal
 
 
-def ask_deletion(store: Store, model: str, withdrawal: Withdrawal) -> None:
-    """Keep that the weights of a release are to be deleted with its withdrawal, so that anyone can finish it."""
+def request_deletion(store: Store, model: str, withdrawal: Withdrawal) -> None:
+    """Record that a release's weights must be deleted, so that `reconcile` can finish an interrupted withdrawal."""
     with suppress(ObjectExists):
         store.create(f"{_deletions(model)}{withdrawal.release}.json", render(withdrawal))
 
 
 def deletions(store: Store, model: str) -> list[Withdrawal]:
-    """The withdrawals with which weights were to be deleted; each may not be recorded yet."""
+    """The withdrawals whose weights must be deleted; they may not be recorded yet."""
     return list(read_documents(store, Withdrawal, _deletions(model)))
 
 
 def refuse_withdrawn(store: Store, model: str, release: str) -> None:
-    """Raise ReleaseWithdrawn for a release that was taken back."""
+    """Raise ReleaseWithdrawn for a withdrawn release."""
     if found := find_withdrawal(store, model, release):
         raise ReleaseWithdrawn(release, found.actor, found.reason)
 
 
 def refuse_training(store: Store, model: str, training: str) -> None:
-    """Raise ReleaseWithdrawn for a training of which a release was taken back."""
+    """Raise ReleaseWithdrawn for the training of a withdrawn release."""
     for found in withdrawals(store, model):
         if found.training == training:
             raise ReleaseWithdrawn(found.release, found.actor, found.reason, training)

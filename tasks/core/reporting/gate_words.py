@@ -107,7 +107,7 @@ def verdict(check: Check) -> str:
     if check.kind == "limit":
         return "kept" if check.passed else "broken"
     if check.kind == "superiority":
-        return "better" if check.passed else "not surely better"
+        return "better" if check.passed else "not significantly better"
     if check.verdict == "failed":
         return f"still unsure after {looks(check)}" if straddles(check) else "worse than allowed"
     return "not worse than allowed" if check.passed else "cannot be told yet"

@@ -1,4 +1,4 @@
-"""What a retrain has cost: the device time of its training and its evaluations, each hour told once."""
+"""The cost of a retrain: the device time of its training and its evaluations, each hour counted once."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ from tasks.core.training.checkpoints import device_seconds
 
 
 def costs_of(store: Store, model: str, training: str, history: Sequence[RetrainDecision]) -> dict[str, float]:
-    """GPU-hours by key of all that was computed for this training, less what earlier outcomes have told.
+    """GPU-hours of this training and its evaluations by key, minus those of earlier outcomes.
 
-    A training that was cut off counts up to its newest checkpoint.
+    An interrupted training counts up to its newest checkpoint.
     """
     trained = find_result(store, model, TrainResult, training)
     seconds = {training: trained.seconds if trained else device_seconds(store, training)}
     for result in read_documents(store, EvaluationResult, "results/evaluate/"):
         if result.training == training:
             seconds[result.key] = result.seconds
-    new = {key: value / 3600 - _told(key, history) for key, value in seconds.items()}
+    new = {key: value / 3600 - _reported(key, history) for key, value in seconds.items()}
     return {key: round(hours, 6) for key, hours in new.items() if hours > 1e-6}
 
 
-def _told(key: str, history: Sequence[RetrainDecision]) -> float:
+def _reported(key: str, history: Sequence[RetrainDecision]) -> float:
     return sum(decision.costs.get(key, 0.0) for decision in history)

@@ -1,4 +1,4 @@
-"""Decisions: what they say, how one is made, and where they are kept."""
+"""Decisions on retrains: their fields, how one is made, and where they are stored."""
 
 from datetime import datetime
 from typing import Literal, TypedDict, Unpack
@@ -15,25 +15,27 @@ Outcome = Literal["", "promote", "keep", "failed", "cancelled"]
 
 
 class RetrainDecision(Document):
-    """A decision to retrain or not, how a retrain ended, or an operator's word, with its reasons."""
+    """A decision to retrain or not, the outcome of a retrain, or an operator's action."""
 
     id: str
-    model: str = Field("", description="Whose decision it is; set when it is recorded.")
+    model: str = Field("", description="The model decided on; set when it is recorded.")
     time: datetime
     cause: Cause
     action: Action
     reason: str
-    dataset: str = Field("", description="Whose version it is, of a decision on new data.")
+    dataset: str = Field("", description="The dataset of the version, in a decision on new data.")
     dataset_version: str = ""
-    new_pictures: int = Field(0, description="Pictures that no champion was trained on, of a decision on new data.")
+    new_pictures: int = Field(0, description="Pictures that no champion was trained on, in a decision on new data.")
     generation: int = 0
     psi: float | None = None
     verdict: str = ""
     report: str = ""
     outcome_of: str = ""
     outcome: Outcome = ""
-    expected_gpu_hours: float = Field(0.0, description="What a retrain was expected to take.")
-    costs: dict[str, float] = Field({}, description="GPU-hours of an outcome, by the key of what they were spent on.")
+    expected_gpu_hours: float = Field(0.0, description="Expected cost of the retrain.")
+    costs: dict[str, float] = Field(
+        {}, description="GPU-hours of an outcome, by the key of the training or evaluation."
+    )
     gpu_hours: float = Field(0.0, description="Their sum.")
 
 
@@ -57,19 +59,19 @@ class Details(TypedDict, total=False):
 def make_decision(
     cause: Cause, time: datetime, ruling: tuple[Action, str], about: str, **details: Unpack[Details]
 ) -> RetrainDecision:
-    """The decision of a moment; `about` is what it is named after beside its time."""
+    """A decision at a time; its id is formed from the time and `about`."""
     action, reason = ruling
     name = decision_id(cause, action, time, about)
     return RetrainDecision(id=name, time=time, cause=cause, action=action, reason=reason, **details)
 
 
 def decision_id(cause: Cause, action: Action, time: datetime, *parts: str) -> str:
-    """A decision's name: when, by which cause, what, and a hash of what it was about."""
+    """A decision's id: time, cause, action, and a hash of its subject."""
     return f"{time:%Y%m%dT%H%M%S}-{cause}-{action}-{digest(cause, time.isoformat(), *parts)[:8]}"
 
 
 def record_decision(store: Store, model: str, decision: RetrainDecision) -> RetrainDecision:
-    """Store a decision, and return it as it was stored; the same one twice is stored once."""
+    """Store a decision, and return the stored one; idempotent."""
     named = decision.model_copy(update={"model": model})
     store.write(f"decisions/{model}/{decision.id}.json", render(named))
     return named
@@ -78,8 +80,8 @@ def record_decision(store: Store, model: str, decision: RetrainDecision) -> Retr
 def read_decisions(store: Store, model: str, checks: int | None = None) -> list[RetrainDecision]:
     """All decisions, oldest first; with `checks` only the newest of the drift checks that started nothing.
 
-    An hourly monitor makes thousands of these a year. Nothing else is ever left out: a retrain, an outcome or a word of
-    a person counts however old it is.
+    An hourly monitor makes thousands of these a year. All others are always read: retrains, outcomes and operators'
+    actions count at any age.
     """
     prefix = f"decisions/{model}/"
     keys = [key for key in store.list(prefix) if key.endswith(".json")]

@@ -16,14 +16,14 @@ from tasks.core.retraining.decisions import Action, Cause, Details, RetrainDecis
 from tasks.core.store import Store
 from tasks.core.store.documents import Document
 
-RECENT = 5  # retrains whose mean cost is what the next is expected to take
+RECENT = 5  # retrains whose mean cost is expected of the next
 WEEK = timedelta(days=7)
-REMEMBERED = 60  # drift checks that started nothing; older ones decide nothing
+REMEMBERED = 60  # drift checks that started nothing; older ones are ignored
 ROUNDING = 1e-9
 
 
 class Situation(Document):
-    """All that the policy looks at beside the cause."""
+    """The policy's input beside the cause."""
 
     now: datetime
     history: tuple[RetrainDecision, ...] = Field(description="Earlier decisions, oldest first.")
@@ -39,7 +39,7 @@ def make_retrain_decision(
     about: str,
     **details: Unpack[Details],
 ) -> RetrainDecision:
-    """The decision that a ruling makes in a situation, with the expected cost of the retrain that it is about."""
+    """The decision of a ruling in a situation, with the expected cost of its retrain."""
     action, reason = ruling
     found: Details = {
         "dataset_version": situation.dataset_version,
@@ -62,7 +62,7 @@ def on_data(new_pictures: int, situation: Situation, spec: PolicySpec) -> tuple[
     if not last.release and situation.dataset_version != last.dataset_version:
         return "retrain", "the bare base is served"
     if new_pictures < spec.min_new_pictures:
-        return "declined", f"{new_pictures} new pictures, {spec.min_new_pictures} start a retrain by themselves"
+        return "declined", f"{new_pictures} new pictures, {spec.min_new_pictures} are needed for an automatic retrain"
     return "retrain", f"{new_pictures} new pictures"
 
 
@@ -72,7 +72,7 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
         return "none", f"the verdict is {verdict}"
     hits = 1 + sum(check.verdict == "retrain" for check in _recent(situation, spec))
     if hits < spec.hits:
-        return "declined", f"{hits} of the last {spec.of} checks over the threshold, {spec.hits} are asked for"
+        return "declined", f"{hits} of the last {spec.of} checks over the threshold, {spec.hits} are required"
     if cooling := _cooling(situation, spec):
         return "declined", cooling
     if blocked := _blocked(situation, spec, held=True):
@@ -86,7 +86,7 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
 
 
 def _recent(situation: Situation, spec: PolicySpec) -> list[RetrainDecision]:
-    """The last `of` - 1 checks against the same reference: apart from each other, and not older than a week."""
+    """The last `of` - 1 checks against the same reference: apart from each other, and no older than a week."""
     generation = situation.ledger[-1].generation if situation.ledger else 0
     found: list[RetrainDecision] = []
     later = situation.now
@@ -119,9 +119,9 @@ def _cooling(situation: Situation, spec: PolicySpec) -> str:
     if last and last.time > since:
         return f"cool-down: generation {last.generation} is less than {spec.cooldown_hours:g} h old"
     ends = {d.outcome for d in situation.history if d.time > since}
-    for outcome, told in (("failed", "has failed"), ("cancelled", "was cancelled")):
+    for outcome, verb in (("failed", "has failed"), ("cancelled", "was cancelled")):
         if outcome in ends:
-            return f"cool-down: a retrain {told} less than {spec.cooldown_hours:g} h ago"
+            return f"cool-down: a retrain {verb} less than {spec.cooldown_hours:g} h ago"
     return ""
 
 
@@ -131,28 +131,28 @@ def _overspent(situation: Situation, spec: PolicySpec) -> str:
     if spent + next_one <= spec.weekly_gpu_hours + ROUNDING:
         return ""
     return (
-        f"budget: {spent:.3g} GPU-hours are spent in seven days, this one takes about {next_one:.3g}, "
+        f"budget: {spent:.3g} GPU-hours were spent in seven days, this retrain takes about {next_one:.3g}, "
         f"policy.weekly_gpu_hours allows {spec.weekly_gpu_hours:g}"
     )
 
 
 def expected_hours(history: Sequence[RetrainDecision], spec: PolicySpec) -> float:
-    """What the next retrain is expected to take: the mean of the last few that came to their end."""
+    """Expected cost of the next retrain: the mean of the last few that completed."""
     costs = [d.gpu_hours for d in history if d.outcome in ("promote", "keep") and d.gpu_hours > 0][-RECENT:]
     return sum(costs) / len(costs) if costs else spec.expected_gpu_hours
 
 
 def spent_hours(situation: Situation, spec: PolicySpec) -> float:
-    """GPU-hours of the last seven days: what ended by its real cost, what has no outcome by the expected one."""
+    """GPU-hours of the last seven days: the actual cost of retrains that ended, the expected cost of others."""
     week = [d for d in situation.history if situation.now - d.time < WEEK]
     ended = {d.outcome_of for d in situation.history}
     expected = expected_hours(situation.history, spec)
-    begun = [d for d in week if d.action == "retrain" and d.id not in ended]
-    return sum(d.gpu_hours for d in week) + sum(d.expected_gpu_hours or expected for d in begun)
+    started = [d for d in week if d.action == "retrain" and d.id not in ended]
+    return sum(d.gpu_hours for d in week) + sum(d.expected_gpu_hours or expected for d in started)
 
 
 def _hold(situation: Situation, word: RetrainDecision | None) -> Entry | None:
-    """The roll-back that neither new data nor an operator has released yet."""
+    """The roll-back whose hold neither new data nor an operator has released."""
     last = situation.ledger[-1] if situation.ledger else None
     if last is None or last.action != "roll_back" or situation.dataset_version != last.dataset_version:
         return None
@@ -160,7 +160,7 @@ def _hold(situation: Situation, word: RetrainDecision | None) -> Entry | None:
 
 
 def in_flight(situation: Situation, spec: PolicySpec) -> RetrainDecision | None:
-    """The retrain that has no outcome yet and is not too old to have one."""
+    """The retrain without an outcome that is not yet stale."""
     ended = {d.outcome_of for d in situation.history}
     young = situation.now - timedelta(hours=spec.stale_hours)
     return next((d for d in reversed(_retrains(situation)) if d.id not in ended and d.time > young), None)
@@ -173,9 +173,9 @@ def _retrains(situation: Situation) -> list[RetrainDecision]:
 def decide_on_new_data(
     store: Store, model: ModelConfig, manifest: Manifest, again: bool = False
 ) -> RetrainDecision | None:
-    """The decision; None when the version was decided on.
+    """The decision; None if the version was decided on before.
 
-    With `again`, a version that was declined is looked at once more, and returned only if it now starts a retrain.
+    With `again`, a declined version is decided on again, and returned only if it now starts a retrain.
     """
     entries = tuple(ledger.history(store, model.name))
     now, spec = clock.now(), model.preset.policy

@@ -1,7 +1,7 @@
 """A dry run: what another policy, or other thresholds, would have decided at each past drift check.
 
-What people did and what data did stays as it was; only the decisions on drift are made anew. Where one is made again
-that was made then, its real outcome follows; any other retrain is assumed to be promoted after its expected time.
+Decisions of people and on data are unchanged; only those on drift are replayed. A replayed retrain that was really
+started has its real outcome; any other is assumed to be promoted after its expected time.
 """
 
 from bisect import bisect_left
@@ -20,7 +20,7 @@ from tasks.core.store.documents import Document
 
 
 class ReplayedCheck(Document):
-    """A check decided anew, beside what was decided then."""
+    """A check's replayed decision, beside the original one."""
 
     then: RetrainDecision | None
     now: RetrainDecision
@@ -34,13 +34,13 @@ def replay(
     spec: PolicySpec,
     drift: DriftSpec | None = None,
 ) -> list[ReplayedCheck]:
-    """Decide each check anew, oldest first; without `drift` its verdict stays as it was."""
+    """Decide each check again, oldest first; without `drift` its verdict is unchanged."""
     past = _Past(records, ledger, history, spec)
     return [past.decide(record, judge(record, drift)) for record in sorted(records, key=lambda r: r.time)]
 
 
 def judge(record: DriftRecord, drift: DriftSpec | None) -> str:
-    """The verdict on a check's stored numbers by these thresholds."""
+    """The verdict on a check's stored figures by these thresholds."""
     found = record.drift
     if drift is None or found is None or record.verdict == "provisional":
         return record.verdict
@@ -48,7 +48,7 @@ def judge(record: DriftRecord, drift: DriftSpec | None) -> str:
 
 
 class _Past:
-    """What has happened up to a check, with the decisions on drift as they are made anew."""
+    """The history up to a check, with the replayed decisions on drift."""
 
     def __init__(
         self,
@@ -60,15 +60,15 @@ class _Past:
         reports = {record.key for record in records}
         self.spec = spec
         self.then = {d.report: d for d in history if d.cause == "drift" and d.report in reports}
-        anew = {d.id for d in self.then.values()}
-        self.outcomes = {d.outcome_of: d for d in history if d.outcome_of in anew}
+        replayed = {d.id for d in self.then.values()}
+        self.outcomes = {d.outcome_of: d for d in history if d.outcome_of in replayed}
         won = {d.generation: d.id for d in self.outcomes.values() if d.outcome == "promote"}
         self.entries = {won[e.generation]: e for e in ledger if e.generation in won}
         self.ledger = [e for e in ledger if e.generation not in won]
-        kept = [d for d in history if d.id not in anew and d.outcome_of not in anew]
-        self.kept = sorted(kept, key=lambda d: d.time)
-        self.retrains: list[RetrainDecision] = []  # made anew, and their outcomes
-        self.checks: deque[RetrainDecision] = deque(maxlen=spec.of)  # the other last ones: no earlier one is looked at
+        others = [d for d in history if d.id not in replayed and d.outcome_of not in replayed]
+        self.others = sorted(others, key=lambda d: d.time)
+        self.retrains: list[RetrainDecision] = []  # replayed, with their outcomes
+        self.checks: deque[RetrainDecision] = deque(maxlen=spec.of)  # without a retrain
 
     def decide(self, record: DriftRecord, verdict: str) -> ReplayedCheck:
         then, situation = self.then.get(record.key), self._situation(record)
@@ -91,9 +91,9 @@ class _Past:
 
     def _situation(self, record: DriftRecord) -> policy.Situation:
         time = record.time
-        kept = self.kept[: bisect_left(self.kept, time, key=lambda d: d.time)]
+        others = self.others[: bisect_left(self.others, time, key=lambda d: d.time)]
         made = [d for d in (*self.retrains, *self.checks) if d.time < time]
-        history = tuple(sorted((*kept, *made), key=lambda d: d.time))
+        history = tuple(sorted((*others, *made), key=lambda d: d.time))
         entries = sorted((e for e in self._ledger() if e.time < time), key=lambda e: e.time)
         then = self.then.get(record.key)
         versions = [d.dataset_version for d in history if d.dataset_version]
@@ -101,13 +101,13 @@ class _Past:
         return policy.Situation(now=time, history=history, ledger=tuple(entries), dataset_version=version)
 
     def _ledger(self) -> list[Entry]:
-        """The generations of people and of data, and those of the retrains made anew."""
+        """The generations of people and of data, and those of replayed retrains."""
         promoted = [d for d in self.retrains if d.outcome == "promote"]
         return [*self.ledger, *(self.entries.get(d.id) or _entry(d) for d in promoted)]
 
 
 def _assume(decision: RetrainDecision) -> RetrainDecision:
-    """A promotion as the outcome of a retrain that was never made."""
+    """A promotion as the outcome of a retrain that did not happen."""
     hours = decision.expected_gpu_hours
     return make_decision(
         "outcome",
@@ -137,5 +137,5 @@ def _entry(outcome: RetrainDecision) -> Entry:
 
 
 def fired(reruns: Sequence[ReplayedCheck]) -> tuple[int, float]:
-    """How often a retrain starts, and its GPU-hours in all."""
+    """The number of retrains started, and their total GPU-hours."""
     return sum(r.now.action == "retrain" for r in reruns), sum(r.gpu_hours for r in reruns)

@@ -1,4 +1,4 @@
-"""The drift detector's promises, on the benchmark's worlds at a smaller size: quiet when clean, awake when not."""
+"""False alarm rate and power of the drift detector, on smaller versions of the benchmark's simulations."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_a_stream_repeats_prompts_within_sessions_and_keeps_its_rate() -> None:
         ("one prompt a quarter", "none"),
     ],
 )
-def test_clean_windows_rarely_have_a_small_p_and_never_ask_for_a_retrain(
+def test_clean_windows_rarely_have_a_small_p_and_never_give_the_verdict_retrain(
     quiet: Table, traffic: str, groups: str
 ) -> None:
     found = line(quiet, traffic=traffic, groups=groups)
@@ -64,14 +64,14 @@ def test_clean_windows_rarely_have_a_small_p_and_never_ask_for_a_retrain(
 
 
 @pytest.mark.parametrize("groups", ["none", "a visitor a row"])
-def test_ten_popular_prompts_ask_for_no_retrain(quiet: Table, groups: str) -> None:
+def test_ten_popular_prompts_are_no_drift(quiet: Table, groups: str) -> None:
     found = line(quiet, traffic="ten prompts 6 % each", groups=groups)
     assert found["retrain"] == 0
     assert float(found["warn"]) <= 0.1
 
 
 @pytest.mark.parametrize(("seed", "new"), [(1, 3), (2, 1), (3, 6)])
-def test_the_psi_is_that_of_the_share_of_new_traffic(bench: Bench, seed: int, new: int) -> None:
+def test_the_psi_matches_the_share_of_new_traffic(bench: Bench, seed: int, new: int) -> None:
     table = power(bench, 20, worlds=[(seed, new)])
     for row in table:
         assert float(row["mean PSI"]) == pytest.approx(float(row["closed form"]), rel=0.15, abs=0.02)
@@ -90,7 +90,7 @@ def test_days_of_sessions_are_no_drift(bench: Bench) -> None:
     assert float(grouped["p<0.05"]) <= 0.25, "phi is itself an estimate, from ten days"
 
 
-def test_hourly_checks_of_the_trailing_day_stay_quiet(bench: Bench) -> None:
+def test_hourly_checks_of_the_trailing_day_raise_no_alarm(bench: Bench) -> None:
     assert month(bench, checks=96)["retrain"] == 0
 
 

@@ -1,4 +1,4 @@
-"""The gate on scores whose truth is known: twelve fixed prompts, three seeds, six measures."""
+"""The gate on simulated scores of known means: twelve fixed prompts, three seeds, six measures."""
 
 import math
 
@@ -39,7 +39,7 @@ def scores(drifted: float | None = None, **levels: float) -> Scores:
 
 
 def rough(made: Scores, measure: Measure, by: float) -> Scores:
-    """The measure with every other prompt higher by this, the others lower: the same mean, less sure."""
+    """The measure with alternate prompts higher and lower by this: the same mean, a wider interval."""
     values = made[measure].items()
     return made | {measure: {p: tuple(v + (by, -by)[i % 2] for v in vs) for i, (p, vs) in enumerate(values)}}
 
@@ -65,10 +65,10 @@ def test_a_tie_keeps_the_champion() -> None:
     decision = decide(scores(), scores(), SPEC)
     assert (decision.verdict, failed(decision)) == ("keep", ["prompt_fidelity better"])
     assert named(decision, "prompt_fidelity better").low == 0.0
-    assert "not surely better" in decision.reason
+    assert "not significantly better" in decision.reason
 
 
-def test_what_only_rounding_tells_apart_is_a_tie() -> None:
+def test_a_difference_by_rounding_is_a_tie() -> None:
     above = {p: tuple(v + 1e-12 for v in values) for p, values in scores()["prompt_fidelity"].items()}
     assert decide(scores() | {"prompt_fidelity": above}, scores(), SPEC).verdict == "keep"
 
@@ -82,7 +82,7 @@ def test_a_gain_that_is_mostly_noise_keeps_the_champion() -> None:
     assert decision.verdict == "keep"
 
 
-def test_a_worse_challenger_is_kept_out_for_every_reason_at_once() -> None:
+def test_a_worse_challenger_is_rejected_with_every_reason() -> None:
     decision = decide(scores(0.7, prompt_fidelity=0.7, diversity=0.1), scores(0.9), SPEC, evidence=_with_drift())
     assert failed(decision) == ["floor", "prompt_fidelity better", "prompt_fidelity kept", "diversity kept"]
     assert all(c.says in decision.reason for c in decision.checks if not c.passed)
@@ -99,44 +99,44 @@ def test_the_floor_is_absolute(fidelity: float, passes: bool) -> None:
     assert decision.verdict == ("promote" if passes else "keep")
 
 
-def test_the_floor_looks_at_the_fixed_prompts_alone() -> None:
+def test_the_floor_uses_the_fixed_prompts_alone() -> None:
     low = decide(scores(0.3, prompt_fidelity=0.76), scores(0.1, prompt_fidelity=0.7), SPEC, evidence=_with_drift())
     assert low.verdict == "promote"
     assert named(low, "floor").value == pytest.approx(0.76)
 
 
 @pytest.mark.parametrize(("seconds", "passes"), [(30.5, False), (29.5, True)])
-def test_a_slow_challenger_is_kept_out(seconds: float, passes: bool) -> None:
+def test_a_slow_challenger_is_rejected(seconds: float, passes: bool) -> None:
     decision = decide(scores(**BETTER, render_seconds=seconds), scores(render_seconds=29), SPEC)
     assert failed(decision) == ([] if passes else ["speed"])
 
 
 @pytest.mark.parametrize(("mebibytes", "passes"), [(1023, True), (1025, False)])
-def test_vast_weights_are_kept_out(mebibytes: int, passes: bool) -> None:
+def test_large_weights_are_rejected(mebibytes: int, passes: bool) -> None:
     decision = decide(scores(**BETTER), scores(), SPEC, evidence=Evidence(size_bytes=mebibytes * 2**20))
     assert failed(decision) == ([] if passes else ["size"])
     assert named(decision, "size").value == mebibytes
 
 
 @pytest.mark.parametrize(("gap", "passes"), [(0.29, True), (0.31, False)])
-def test_groups_of_prompts_must_be_about_as_good(gap: float, passes: bool) -> None:
+def test_groups_of_prompts_must_have_similar_fidelity(gap: float, passes: bool) -> None:
     uneven = scores()["prompt_fidelity"] | around(0.95 + gap, FIXED[6:]) | around(0.95, FIXED[:6])
     groups = {"rings": FIXED[:6], "moons": (*FIXED[6:], "a prompt without trigger")}
     decision = decide(scores() | {"prompt_fidelity": uneven}, scores(), SPEC, evidence=Evidence(groups=groups))
     assert failed(decision) == ([] if passes else ["evenness"])
     assert named(decision, "evenness").value == pytest.approx(gap)
-    assert "'rings' lies under that of 'moons'" in named(decision, "evenness").says
+    assert "'rings' is below that of 'moons'" in named(decision, "evenness").says
 
 
 @pytest.mark.parametrize("evidence", [Evidence(groups={"rings": FIXED, "moons": ("x",)}), Evidence(drifted=("x", "y"))])
-def test_prompts_that_were_asked_for_and_never_measured_keep_the_champion(evidence: Evidence) -> None:
+def test_unmeasured_prompts_of_the_evidence_keep_the_champion(evidence: Evidence) -> None:
     decision = decide(scores(**BETTER), scores(), SPEC, evidence=evidence)
     assert decision.verdict == "keep"
     assert decision.reason in ("no prompt of 'moons' was measured", "no prompt of 'drifted traffic' was measured")
 
 
 @pytest.mark.parametrize(("copied", "passes"), [(1, True), (2, False)])
-def test_a_challenger_that_copies_is_kept_out(copied: int, passes: bool) -> None:
+def test_a_challenger_that_copies_is_rejected(copied: int, passes: bool) -> None:
     near = scores()["near_copies"] | dict.fromkeys(FIXED[:copied], (0.99, 0.99, 0.99))
     decision = decide(
         scores(**BETTER) | {"near_copies": near}, scores(near_copies=0.7), SPEC, evidence=Evidence(near_limit=0.98)
@@ -145,7 +145,7 @@ def test_a_challenger_that_copies_is_kept_out(copied: int, passes: bool) -> None
     assert named(decision, "copies").value == pytest.approx(copied / 12)
 
 
-def test_a_refusal_outweighs_every_figure() -> None:
+def test_a_refusal_overrides_every_figure() -> None:
     decision = decide(scores(**BETTER), scores(), SPEC, evidence=Evidence(refusals=("picture 3 is black",)))
     assert (decision.verdict, decision.reason) == ("keep", "picture 3 is black")
 
@@ -163,7 +163,7 @@ def test_style_decides_against_the_bare_base() -> None:
     ("measure", "level"), [("forgetting", 0.16), ("diversity", 0.01), ("near_copies", 0.96), ("prompt_fidelity", 0.74)]
 )
 @pytest.mark.parametrize("against", ["bare base", "nothing"])
-def test_limits_take_the_place_of_guards_for_a_first_model(measure: str, level: float, against: str) -> None:
+def test_limits_replace_guards_for_a_first_model(measure: str, level: float, against: str) -> None:
     base = scores(style_fidelity=0.2, diversity=0.9) if against == "bare base" else None
     evidence = Evidence(bare_base=base is not None)
     assert decide(scores(), base, SPEC, evidence=evidence).verdict == "promote"
@@ -182,8 +182,8 @@ def test_two_drifted_prompts_weigh_as_much_as_twelve_fixed() -> None:
     challenger, champion = scores(1.0, prompt_fidelity=0.88), scores(0.9)
     decision = decide(challenger, champion, SPEC, evidence=_with_drift())
     better = named(decision, "prompt_fidelity better")
-    assert better.value == pytest.approx((-0.02 + 0.1) / 2)  # by rows it would be -0.003
-    assert (better.low, better.high) == pytest.approx((0.04, 0.04)), "a set's prompts differ alike"
+    assert better.value == pytest.approx((-0.02 + 0.1) / 2)  # pooled it would be -0.003
+    assert (better.low, better.high) == pytest.approx((0.04, 0.04)), "all prompts of a set have the same difference"
     assert decision.verdict == "promote"
 
 
@@ -202,7 +202,7 @@ def test_a_single_drifted_prompt_is_one_of_all() -> None:
     assert "prompt_fidelity kept" not in [c.name for c in decision.checks]
 
 
-def test_the_drifted_prompts_cannot_buy_a_loss_on_the_fixed() -> None:
+def test_a_gain_on_drifted_prompts_does_not_offset_a_loss_on_the_fixed() -> None:
     decision = decide(scores(1.0, prompt_fidelity=0.78), scores(0.3), SPEC, evidence=_with_drift())
     assert (decision.verdict, failed(decision)) == ("keep", ["prompt_fidelity kept"])
 
@@ -219,7 +219,7 @@ def test_a_guard_may_be_worse_within_its_margin(measure: Measure, margin: float,
     assert ("is within its margin" if check.passed else "is beyond its margin") in check.says
 
 
-def test_an_unsure_guard_is_inconclusive_only_where_nothing_has_failed() -> None:
+def test_an_undecided_guard_is_inconclusive_only_if_no_check_failed() -> None:
     better, worse = (rough(scores(prompt_fidelity=f), "diversity", 0.2) for f in (0.95, 0.85))
     open_one = decide(better, scores(), SPEC)
     assert open_one.verdict == "inconclusive"
@@ -231,7 +231,7 @@ def test_an_unsure_guard_is_inconclusive_only_where_nothing_has_failed() -> None
 
 
 def look(offset: float, check: str = "diversity kept", prompts: tuple[str, ...] = FIXED, seeds: int = 9) -> ExtraSeeds:
-    """Further seeds by which all prompts differ alike."""
+    """Further seeds with the same difference on all prompts."""
     return ExtraSeeds(
         check=check,
         challenger=dict.fromkeys(prompts, (0.3 + offset,) * seeds),
@@ -243,7 +243,7 @@ def settled(*looks: ExtraSeeds, spec: GateSpec = SPEC, by: float = 0.2) -> GateD
     return settle(rough(scores(**BETTER), "diversity", by), scores(), spec, looks)
 
 
-def test_further_seeds_settle_a_guard() -> None:
+def test_further_seeds_decide_a_guard() -> None:
     found = settled(look(0.0))
     before, after = (named(d, "diversity kept") for d in (settled(), found))
     assert (found.verdict, after.looks) == ("promote", 2)
@@ -252,13 +252,13 @@ def test_further_seeds_settle_a_guard() -> None:
     assert (kept.verdict, failed(kept)) == ("keep", ["diversity kept"])
 
 
-def test_what_other_checks_saw_settles_nothing() -> None:
+def test_looks_of_other_checks_decide_nothing() -> None:
     for name in ("prompt_fidelity better", "style_fidelity kept", "floor"):
         assert settled(look(0.0, name)) == settled()
     assert settled().verdict == "inconclusive"
 
 
-def test_the_primary_is_never_looked_at_twice() -> None:
+def test_the_primary_measure_gets_one_look() -> None:
     challenger = rough(rough(scores(**BETTER), "prompt_fidelity", 0.2), "diversity", 0.2)
     again = ExtraSeeds(
         check="prompt_fidelity better", challenger=dict.fromkeys(FIXED, (1.0,)), champion=dict.fromkeys(FIXED, (0.5,))
@@ -268,7 +268,7 @@ def test_the_primary_is_never_looked_at_twice() -> None:
     assert second.verdict == "keep"
 
 
-def test_a_guard_that_stays_unsure_keeps_the_champion() -> None:
+def test_a_guard_that_stays_undecided_keeps_the_champion() -> None:
     looks = [look(0.0, seeds=1) for _ in range(3)]
     assert [settled(*looks[:n]).verdict for n in range(4)] == ["inconclusive", "inconclusive", "keep", "keep"]
     found = named(settled(*looks), "diversity kept")
@@ -276,20 +276,20 @@ def test_a_guard_that_stays_unsure_keeps_the_champion() -> None:
     assert found.says.endswith("may be beyond its margin -0.050, after 3 looks; the champion stays")
 
 
-def test_without_further_looks_an_unsure_guard_keeps_the_champion() -> None:
+def test_without_further_looks_an_undecided_guard_keeps_the_champion() -> None:
     found = settled(look(0.0), spec=GateSpec(resamples=2000, max_looks=0))
     assert (found.verdict, failed(found)) == ("keep", ["diversity kept"])
     assert named(found, "diversity kept").looks == 1
 
 
 @pytest.mark.parametrize("bad", [look(math.nan), look(0.0, prompts=FIXED[1:]), look(0.0, seeds=0)])
-def test_a_look_that_was_not_measured_keeps_the_champion(bad: ExtraSeeds) -> None:
+def test_an_unmeasured_look_keeps_the_champion(bad: ExtraSeeds) -> None:
     found = settled(bad)
     assert found.verdict == "keep"
     assert "was not measured on all of its prompts" in found.reason
 
 
-def test_a_guard_of_prompt_fidelity_looks_at_the_fixed_prompts_again() -> None:
+def test_further_looks_of_prompt_fidelity_use_the_fixed_prompts() -> None:
     challenger, champion = rough(scores(1.2), "prompt_fidelity", 0.15), scores(0.9)
     evidence, name = _with_drift(), "prompt_fidelity kept"
     calm = challenger["prompt_fidelity"] | around(1.2, DRIFTED)
@@ -311,7 +311,7 @@ def test_a_guard_of_prompt_fidelity_looks_at_the_fixed_prompts_again() -> None:
 @pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("who", ["challenger", "champion"])
 @pytest.mark.parametrize("value", [None, (), (0.5, math.nan, 0.5), (math.inf,) * 3])
-def test_scores_that_are_missing_or_no_numbers_keep_the_champion(
+def test_missing_or_non_finite_scores_keep_the_champion(
     measure: Measure, who: str, value: tuple[float, ...] | None
 ) -> None:
     both = {"challenger": scores(**BETTER), "champion": scores()}
@@ -337,7 +337,7 @@ def test_scores_of_other_prompts_or_seeds_are_not_compared() -> None:
     )
 
 
-def test_one_prompt_proves_nothing() -> None:
+def test_one_prompt_is_too_few() -> None:
     one: Scores = {m: {"a": (v,)} for m, v in LEVELS.items()}
     better = one | {"prompt_fidelity": {"a": (1.5,)}}
     assert "on one prompt only" in decide(better, one, SPEC).reason
@@ -360,7 +360,7 @@ def test_the_order_of_prompts_and_seeds_changes_nothing() -> None:
     assert first == decide(turned(challenger), turned(champion), SPEC, evidence=back)
 
 
-def test_a_decision_is_a_document() -> None:
+def test_a_decision_round_trips_as_a_document() -> None:
     decision = decide(scores(1.0, **BETTER), scores(0.9), SPEC, evidence=_with_drift())
     assert GateDecision.model_validate_json(decision.model_dump_json()) == decision
     evidence = Evidence(drifted=DRIFTED, groups={"a": FIXED}, near_limit=0.9)
@@ -375,6 +375,6 @@ def test_margins_are_those_of_the_specification() -> None:
 
 
 @pytest.mark.parametrize(("fidelity", "seconds", "passes"), [(0.8, 5.0, True), (0.7, 5.0, False), (0.8, 40.0, False)])
-def test_the_founding_gate_asks_for_floor_and_speed(fidelity: float, seconds: float, passes: bool) -> None:
+def test_the_founding_gate_checks_floor_and_speed(fidelity: float, seconds: float, passes: bool) -> None:
     made = scores(0.0, prompt_fidelity=fidelity, render_seconds=seconds)
     assert passes_founding_gate(made, FIXED, SPEC) is passes

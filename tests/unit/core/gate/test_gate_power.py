@@ -1,4 +1,4 @@
-"""The gate's promises, the whole procedure with its further looks; `python -m tests.bench gate` shows the tables."""
+"""The gate's error rates and power with further looks; `python -m tests.bench gate` shows the tables."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_equal_models_are_hardly_ever_promoted() -> None:
     assert 0.45 <= found.naive <= 0.55, "the mean of one of two equal models is higher half of the time"
 
 
-def test_so_are_they_over_twelve_prompts() -> None:
+def test_equal_models_are_hardly_ever_promoted_over_twelve_prompts() -> None:
     assert shares(World(prompts=12, noise=0.03), 1000, resamples=RESAMPLES).promoted <= 0.065
 
 
@@ -26,12 +26,12 @@ def test_a_real_gain_is_promoted(lasting: float) -> None:
 
 
 @pytest.mark.parametrize("measure", MEASURES[1:])
-def test_a_gain_does_not_buy_a_loss_of_two_margins(measure: Measure) -> None:
+def test_a_gain_does_not_offset_a_loss_of_two_margins(measure: Measure) -> None:
     found = shares(World(gain=0.05, worse={measure: 2.0}), 100, resamples=RESAMPLES)
     assert (found.promoted, found.naive) == (0, 1)
 
 
-def test_a_loss_of_one_margin_is_rarely_taken_for_less() -> None:
+def test_a_loss_of_one_margin_rarely_passes() -> None:
     found = shares(World(gain=0.05, worse={"diversity": 1.0}), 500, resamples=RESAMPLES)
     assert found.promoted <= 0.08
     assert found.looked >= 0.8

@@ -1,4 +1,4 @@
-"""What can be said of paired differences over few prompts."""
+"""Intervals of paired differences over few prompts."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -39,7 +39,7 @@ def test_the_interval_is_widened_to_the_quantiles_of_the_tables(confidence: floa
     assert widening(freedom + 1, confidence) == pytest.approx(sqrt((freedom + 1) / freedom) * t / normal, rel=1e-4)
 
 
-def test_the_interval_of_few_is_widened_and_that_of_many_hardly() -> None:
+def test_the_interval_is_widened_for_few_prompts_and_hardly_for_many() -> None:
     assert widening(12, 0.95) == pytest.approx(1.173, abs=1e-3)
     assert widening(60, 0.95) == pytest.approx(1.030, abs=1e-3)
     assert widening(10_000, 0.95) == pytest.approx(1, abs=1e-3)
@@ -93,7 +93,7 @@ def test_each_set_of_prompts_has_equal_weight_and_its_own_noise() -> None:
     _, alone, top = paired_interval(
         values(noise), values(np.zeros(12)), sets[:1], resamples=2000, confidence=0.95, seed=0
     )
-    assert high - low == pytest.approx((top - alone) / 2), "the two that differ alike add no noise"
+    assert high - low == pytest.approx((top - alone) / 2), "the set with equal differences adds no noise"
 
 
 def test_seeds_are_averaged_and_further_ones_are_added() -> None:

@@ -1,4 +1,4 @@
-"""A LoRA that was made elsewhere becomes generation 1; what is none, or may run code, does not."""
+"""Adoption of a LoRA as generation 1; files that are none, or may run code, are rejected."""
 
 import pickle
 from pathlib import Path
@@ -42,7 +42,7 @@ PEFT = save(
 
 
 def kohya(alpha: float = 4, name: str = FLAT, down: npt.NDArray[np.float32] = HALF) -> bytes:
-    """A file with one thing that is odd."""
+    """A LoRA file, valid unless an argument is not."""
     tensors = {"lora_down.weight": down, "lora_up.weight": OTHER, "alpha": np.array(alpha, np.float32)}
     return save({f"{name}.{part}": tensor for part, tensor in tensors.items()})
 
@@ -52,7 +52,9 @@ REQUEST = AdoptRequest(source="adopted/adire", actor="ada", reason="trained by h
 
 @pytest.mark.parametrize("weights", [DIFFUSERS, KOHYA, OLD], ids=["diffusers", "kohya", "old diffusers"])
 @pytest.mark.parametrize("name", [WEIGHTS, "my lora.safetensors"])
-def test_it_is_generation_1(folder: FolderStore, model: ModelConfig, tmp_path: Path, weights: bytes, name: str) -> None:
+def test_adoption_is_generation_1(
+    folder: FolderStore, model: ModelConfig, tmp_path: Path, weights: bytes, name: str
+) -> None:
     folder.write(f"adopted/adire/{name}", weights)
     folder.write("adopted/adire/README.md", b"# mine")
     entry = adopt(installed(folder), model, REQUEST)
@@ -66,13 +68,13 @@ def test_it_is_generation_1(folder: FolderStore, model: ModelConfig, tmp_path: P
     assert promote(installed(folder), model, request).generation == 2
 
 
-def test_cut_off_after_its_entry_it_is_found_again(folder: FolderStore, model: ModelConfig) -> None:
+def test_an_adoption_interrupted_after_its_entry_is_repeatable(folder: FolderStore, model: ModelConfig) -> None:
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     assert adopt(installed(folder), model, REQUEST) == adopt(installed(folder), model, REQUEST)
     assert len(history(folder, model.name)) == 1
 
 
-def test_of_several_files_that_with_the_usual_name_counts(
+def test_of_several_files_the_one_with_the_usual_name_is_used(
     folder: FolderStore, model: ModelConfig, tmp_path: Path
 ) -> None:
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
@@ -95,7 +97,7 @@ def test_a_folder_of_peft_is_adopted_with_its_alpha(folder: FolderStore, model: 
     assert layer.scaling == {"it": 0.5}
 
 
-def test_one_for_another_base_is_refused_with_both_named(
+def test_a_lora_of_another_base_is_rejected_with_both_named(
     folder: FolderStore, model: ModelConfig, pipelines: dict[str, Path]
 ) -> None:
     local = adire(base=str(pipelines["sd15"]))
@@ -106,7 +108,7 @@ def test_one_for_another_base_is_refused_with_both_named(
     assert not list(folder.list("models/"))
 
 
-def test_where_the_base_cannot_be_loaded_the_lora_is_not_to_blame(
+def test_a_base_that_cannot_be_loaded_is_reported_as_such(
     folder: FolderStore, model: ModelConfig, tmp_path: Path
 ) -> None:
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
@@ -141,7 +143,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("files", "said"), BAD.values(), ids=BAD.keys())
-def test_what_is_no_lora_is_refused(
+def test_files_that_are_no_lora_are_rejected(
     folder: FolderStore, model: ModelConfig, files: dict[str, bytes], said: str
 ) -> None:
     for name, data in files.items():
@@ -157,7 +159,7 @@ def test_a_source_is_a_folder_of_the_store(folder: FolderStore, model: ModelConf
         adopt(installed(folder), model, AdoptRequest(source=source))
 
 
-def test_with_generations_there_is_nothing_to_adopt(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_model_with_generations_adopts_nothing(folder: FolderStore, model: ModelConfig) -> None:
     promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
     folder.write(f"adopted/adire/{WEIGHTS}", DIFFUSERS)
     with pytest.raises(AdoptionRefused, match="adopt it as another model"):

@@ -1,4 +1,4 @@
-"""First the record, then the event: one that was lost in between is found by its record, once."""
+"""Records are written before events: an event lost in between is found by its record, once."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -37,7 +37,7 @@ def decided(
     return decision
 
 
-def test_an_event_that_was_lost_after_its_record_is_sent_by_reconcile_once(
+def test_an_event_lost_after_its_record_is_sent_by_reconcile_once(
     events: EventsServer, folder: FolderStore, model: ModelConfig
 ) -> None:
     decision = decided(folder, model, "data", "retrain")
@@ -51,7 +51,7 @@ def test_an_event_that_was_lost_after_its_record_is_sent_by_reconcile_once(
     assert len(events.events) == 1
 
 
-def test_what_is_declined_and_what_drifted_are_told_too(folder: FolderStore, model: ModelConfig) -> None:
+def test_declined_decisions_and_drifts_have_events_too(folder: FolderStore, model: ModelConfig) -> None:
     made: list[tuple[Cause, Action]] = [("data", "declined"), ("drift", "retrain"), ("drift", "declined")]
     for cause, action in made:
         decided(folder, model, cause, action)
@@ -59,7 +59,7 @@ def test_what_is_declined_and_what_drifted_are_told_too(folder: FolderStore, mod
     assert names == ["dataset.ready", "drift.detected", "retrain.declined", "retrain.declined"]
 
 
-def test_what_is_young_old_over_or_of_no_cause_is_not_told(folder: FolderStore, model: ModelConfig) -> None:
+def test_young_old_and_completed_records_are_skipped(folder: FolderStore, model: ModelConfig) -> None:
     decided(folder, model, "data", "retrain", timedelta(seconds=1))
     decided(folder, model, "data", "retrain", timedelta(days=2))
     decided(folder, model, "data", "retrain", ended=True)
@@ -68,16 +68,16 @@ def test_what_is_young_old_over_or_of_no_cause_is_not_told(folder: FolderStore, 
     assert lost_events(folder, model.name) == []
 
 
-def test_a_promotion_and_a_publication_that_nobody_was_told_of(
+def test_lost_events_of_a_promotion_and_a_publication_are_found(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     won = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))
     entry = ledger.champion(folder, model.name)
     assert entry
     flip(folder, model.name, entry)
-    assert lost_events(folder, model.name) == [], "whoever promoted is about to send them"
+    assert lost_events(folder, model.name) == [], "the promoting process is about to send them"
     later(monkeypatch, timedelta(days=2))
-    assert lost_events(folder, model.name) == [], "they are no news"
+    assert lost_events(folder, model.name) == [], "they are too old"
     later(monkeypatch, SOON)
     promoted, published = lost_events(folder, model.name)
     name, reason = model.name, won.decision.reason
@@ -85,16 +85,16 @@ def test_a_promotion_and_a_publication_that_nobody_was_told_of(
     assert published.id == publication_event(name, 1, won.release, reason).id
 
 
-def test_reconcile_says_what_waits_and_what_was_put_aside(
+def test_reconcile_reports_queued_and_refused_events(
     events: EventsServer, folder: FolderStore, model: ModelConfig
 ) -> None:
     first = decided(folder, model, "drift", "retrain")
     second = decided(folder, model, "drift", "declined", SOON * 2)
     (lost_first,), (lost_second,) = decision_events(model.name, first), decision_events(model.name, second)
     events.refuse = {lost_first.id: 500, lost_second.id: 422}
-    said = "\n".join(reconcile(installed(folder), model))
-    assert "event dyeworks.drift.detected was not delivered (the answer was 500" in said
-    assert "1 events lie in refused/" in said
+    changes = "\n".join(reconcile(installed(folder), model))
+    assert "event dyeworks.drift.detected was not delivered (the answer was 500" in changes
+    assert "1 events in refused/" in changes
     events.refuse = {}
     assert send_all(folder).number == 1
     assert known(folder) == {lost_first.id, lost_second.id}

@@ -1,4 +1,4 @@
-"""`kill -9` at forty moments of promote and publish: readers see something whole, and the next run ends it."""
+"""`kill -9` at forty moments of promote and publish: readers see a consistent state, and the next run completes it."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"s3://{request.getfixturevalue('bucket')}/{uuid4().hex}"
 
 
-def test_killed_at_any_moment_it_is_never_half_done(place: str, tmp_path: Path) -> None:
+def test_a_kill_at_any_moment_leaves_a_consistent_state(place: str, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "tests.crashes", f"{place}/store", f"{place}/public", str(MOMENTS)]
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -42,5 +42,5 @@ def test_killed_at_any_moment_it_is_never_half_done(place: str, tmp_path: Path) 
         assert set(one["before"]) <= {1, 2}, one
         assert one["after"] == [2, 2], one
         assert one["ledger"] == [1, 2], one
-        assert one["releases"] == one["named"], "nothing that a crash has left behind counts twice"
+        assert one["releases"] == one["named"], "nothing left by a crash counts twice"
     assert {tuple(one["before"]) for one in found} == {(1, 1), (2, 1), (2, 2)}, "own channel first, then the other"

@@ -1,4 +1,4 @@
-"""From an evaluation to the ledger: promoted once, cut off anywhere and done again, kept out after a roll-back."""
+"""From an evaluation to the ledger: promoted once, repeatable after a crash, rejected after a roll-back."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from tests.candidates import PROMPTS, evaluated, measured
 
 
 def generations(store: FolderStore, model: ModelConfig, *trainings: str) -> None:
-    """Promote these one after the other."""
+    """Promote these trainings in turn."""
     for against, training in enumerate(trainings):
         assert promote(
             installed(store), model, PromoteRequest(evaluation=evaluated(store, training, against))
         ).generation
 
 
-def test_what_passes_the_gate_is_the_next_generation_once(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_passing_challenger_is_promoted_once(folder: FolderStore, model: ModelConfig) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
     first, again = promote(installed(folder), model, request), promote(installed(folder), model, request)
     assert (first.decision.verdict, first.generation) == ("promote", 1)
@@ -41,14 +41,14 @@ def test_what_passes_the_gate_is_the_next_generation_once(folder: FolderStore, m
     assert [e.generation for e in history(folder, model.name)] == [1]
 
 
-def test_what_fails_the_gate_changes_nothing(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_failing_challenger_changes_nothing(folder: FolderStore, model: ModelConfig) -> None:
     result = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "a", 0, better=0.0)))
     assert (result.decision.verdict, result.generation, result.release) == ("keep", 0, "")
     assert champion(folder, model.name) is None
 
 
 def unsure(store: FolderStore) -> str:
-    """An evaluation against generation 1 in which diversity may or may not have suffered; its key."""
+    """The key of an evaluation against generation 1 whose guard of diversity is undecided."""
     key = evaluated(store, "b", 1)
     found = get_result(store, NAME, EvaluationResult, key)
     rng = np.random.default_rng(1)
@@ -57,7 +57,7 @@ def unsure(store: FolderStore) -> str:
     return key
 
 
-def test_a_guard_that_cannot_tell_keeps_the_champion(folder: FolderStore, model: ModelConfig) -> None:
+def test_an_undecided_guard_keeps_the_champion(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a")
     result = promote(installed(folder), model, PromoteRequest(evaluation=unsure(folder), gate=GateSpec()))
     assert (result.decision.verdict, result.generation) == ("inconclusive", 0)
@@ -74,7 +74,7 @@ def test_a_further_look_may_promote_after_all(folder: FolderStore, model: ModelC
     assert promote(installed(folder), model, PromoteRequest(evaluation=key, gate=GateSpec())).generation == 2
 
 
-def test_cut_off_between_the_entry_and_the_result_it_is_the_same_generation(
+def test_a_promotion_interrupted_after_its_entry_is_the_same_generation(
     folder: FolderStore, model: ModelConfig
 ) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
@@ -86,17 +86,17 @@ def test_cut_off_between_the_entry_and_the_result_it_is_the_same_generation(
     assert len(history(folder, model.name)) == 2
 
 
-def test_a_retrain_cut_off_after_its_promotion_finds_what_it_won_with(folder: FolderStore, model: ModelConfig) -> None:
+def test_an_interrupted_retrain_finds_its_promotion(folder: FolderStore, model: ModelConfig) -> None:
     assert won_with(installed(folder), model, "a") == ""
     evaluation = evaluated(folder, "a", 0)
     promote(installed(folder), model, PromoteRequest(evaluation=evaluation))
     assert won_with(installed(folder), model, "a") == evaluation
     assert won_with(installed(folder), model, "b") == ""
     promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
-    assert won_with(installed(folder), model, "a") == "", "it is the champion no more"
+    assert won_with(installed(folder), model, "a") == "", "it is no longer the champion"
 
 
-def test_against_another_champion_than_the_one_it_was_compared_with_it_is_lost(
+def test_a_promotion_is_lost_if_the_champion_changed_since_the_evaluation(
     folder: FolderStore, model: ModelConfig
 ) -> None:
     late = evaluated(folder, "b", 0)
@@ -105,7 +105,7 @@ def test_against_another_champion_than_the_one_it_was_compared_with_it_is_lost(
     with pytest.raises(PromotionLost, match="evaluate against the new champion"):
         promote(installed(folder), model, PromoteRequest(evaluation=late))
     assert len(history(folder, model.name)) == 1
-    assert list(folder.list("models/")) == before, "no release is left behind"
+    assert list(folder.list("models/")) == before, "no release is left"
 
 
 def test_a_person_overrules_the_gate_with_a_reason(folder: FolderStore, model: ModelConfig) -> None:
@@ -119,9 +119,7 @@ def test_a_person_overrules_the_gate_with_a_reason(folder: FolderStore, model: M
     assert (entry.actor, entry.reason) == ("ada", "the show opens tonight")
 
 
-def test_a_release_that_was_damaged_since_is_written_again(
-    folder: FolderStore, model: ModelConfig, tmp_path: Path
-) -> None:
+def test_a_damaged_release_is_written_again(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> None:
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
     first = promote(installed(folder), model, request)
     release = prefix(model.name, first.release)
@@ -132,56 +130,56 @@ def test_a_release_that_was_damaged_since_is_written_again(
     fetch_release(folder, model.name, first.release, tmp_path / "fetched")
 
 
-class Forgetful(FolderStore):
-    """A store that takes files and keeps something else."""
+class Corrupting(FolderStore):
+    """A store that stores other bytes than it was given."""
 
     def put_file(self, key: str, path: Path) -> None:
         self.write(key, b"something else")
 
 
-def test_a_store_that_does_not_give_back_what_was_written_gets_no_entry(model: ModelConfig, tmp_path: Path) -> None:
-    store = Forgetful(tmp_path / "store")
+def test_a_store_that_corrupts_files_gets_no_entry(model: ModelConfig, tmp_path: Path) -> None:
+    store = Corrupting(tmp_path / "store")
     with pytest.raises(ReleaseCorrupt, match=r"README\.md"):
         promote(installed(store), model, PromoteRequest(evaluation=evaluated(store, "a", 0)))
     assert history(store, model.name) == []
     assert not [key for key in store.list("models/") if key.endswith("manifest.json")]
 
 
-def test_what_was_rolled_back_is_not_promoted_again_by_itself(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_rolled_back_lora_is_not_promoted_automatically(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a", "b")
     roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
     again = promote(installed(folder), model, PromoteRequest(evaluation=measured(folder, "b", 3)))
     assert (again.decision.verdict, again.generation) == ("keep", 0)
     assert "was rolled back by generation 3" in again.decision.reason
     assert again.decision.checks[-1].name == "refused"
-    assert all(check.passed for check in again.decision.checks[:-1]), "the figures alone spoke for it"
+    assert all(check.passed for check in again.decision.checks[:-1]), "its figures passed"
     assert len(history(folder, model.name)) == 3
 
 
-def test_the_same_lora_with_another_card_is_known_too(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_rolled_back_lora_with_another_card_is_recognised(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a", "b")
     roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
     folder.write("checkpoints/b/adapter/card.md", b"# another card")
     assert not promote(installed(folder), model, PromoteRequest(evaluation=measured(folder, "b", 3))).generation
 
 
-def test_a_person_promotes_it_again_and_then_it_stands(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_person_can_promote_a_rolled_back_lora_again(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a", "b")
     roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
     person = PromoteRequest(evaluation=measured(folder, "b", 3), actor="ada", reason="blue is right")
     assert promote(installed(folder), model, person).generation == 4
     promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "c", 4)))
     again = PromoteRequest(evaluation=measured(folder, "b", 5))
-    assert promote(installed(folder), model, again).generation == 6, "no roll-back has left it since"
+    assert promote(installed(folder), model, again).generation == 6, "no roll-back has abandoned it since"
 
 
-def test_an_evaluation_against_what_is_served_again_still_counts(folder: FolderStore, model: ModelConfig) -> None:
+def test_an_evaluation_against_a_restored_release_is_valid(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a", "b")
     roll_back(installed(folder), model, RollBackRequest())
     assert promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "c", 1))).generation == 4
 
 
-def test_after_a_roll_back_the_same_training_is_evaluated_anew(folder: FolderStore, model: ModelConfig) -> None:
+def test_after_a_roll_back_the_same_training_is_evaluated_again(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a")
     before = plan_evaluation(installed(folder), model, EvaluateRequest(training="b")).key
     generations_after = PromoteRequest(evaluation=evaluated(folder, "b", 1))
@@ -192,7 +190,7 @@ def test_after_a_roll_back_the_same_training_is_evaluated_anew(folder: FolderSto
     assert plan.champion_generation == 3
 
 
-def test_what_was_withdrawn_is_never_promoted(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_withdrawn_lora_is_never_promoted(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a", "b")
     withdraw(installed(folder), model, WithdrawRequest(generation=2, actor="ada", reason="a picture was removed"))
     evaluation = measured(folder, "b", 3)
@@ -206,7 +204,7 @@ def test_what_was_withdrawn_is_never_promoted(folder: FolderStore, model: ModelC
     assert len(history(folder, model.name)) == 3
 
 
-def test_what_a_parent_has_planned_is_gated_or_nothing_is(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_promotion_must_match_its_parents_plan(folder: FolderStore, model: ModelConfig) -> None:
     first, newest = evaluated(folder, "a", 0), evaluated(folder, "b", 0)
     asked = PromoteRequest(evaluation=first, gate=model.preset.gate)
     planned = asked.model_copy(update={"key": promotion_key(asked, model.preset.gate, first)})

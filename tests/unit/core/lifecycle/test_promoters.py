@@ -1,4 +1,4 @@
-"""Eight promoters over fifty rounds, on both stores: one wins each round, and all that follows is the ledger's."""
+"""Eight promoters over fifty rounds, on both stores: one wins each round, and all projections match the ledger."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def promoters(bucket: str) -> Iterator[Promoters]:
-    """The processes, which know where the S3 server is."""
+    """The processes, configured for the S3 server."""
     found = Promoters(COUNT)
     yield found
     found.end()
@@ -62,7 +62,7 @@ def test_one_wins_each_round(
     for number in range(ROUNDS):
         keys = [measured(store, name, number, name=f"{number:03}-{name}") for name in names[number % 2]]
         got = promoters.race(url, model.name, keys)
-        assert sorted(got) == [0] * (COUNT - 1) + [number + 1], "one has won, the others were told"
+        assert sorted(got) == [0] * (COUNT - 1) + [number + 1], "one has won, the others raised PromotionLost"
         winners.append(keys[got.index(number + 1)])
     entries = history(open_store(url), model.name)
     assert [e.generation for e in entries] == list(range(1, ROUNDS + 1))
@@ -71,7 +71,7 @@ def test_one_wins_each_round(
 
 
 def follows(store: Store, model: ModelConfig, client: "MlflowClient") -> None:
-    """Reconcile; then channel and aliases say what the ledger says."""
+    """Reconcile; then channel and aliases match the ledger."""
     assert reconcile(installed(store), model)
     newest = history(store, model.name)[-1]
     channel, _ = read_channel(store, model.name)

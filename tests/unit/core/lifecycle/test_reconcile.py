@@ -1,4 +1,4 @@
-"""Channels, other places and MLflow's registry follow from the ledger, whatever was cut off or changed."""
+"""Channels, other places and MLflow's registry match the ledger after interruptions and changes."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,19 +41,19 @@ def shop(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> ModelConfig:
-    """Settings of a model of one's own in MLflow, which is published to another store too."""
+    """A model with a name of its own in MLflow, published to another store too."""
     monkeypatch.chdir(tmp_path)
     return adire(name=f"shop-{digest(request.node.name)}", publishing={"store": str(tmp_path / "public")})
 
 
 @pytest.fixture
 def run(shop: ModelConfig, mlflow_home: "MlflowClient") -> str:
-    """A run that trainings belong to."""
+    """The MLflow run of the trainings."""
     return str(mlflow_home.create_run(mlflow_home.create_experiment(shop.name)).info.run_id)
 
 
 def generations(store: FolderStore, shop: ModelConfig, run: str, trainings: str) -> list[Entry]:
-    """Promote these one after the other, and project nothing."""
+    """Promote these trainings in turn, without projections."""
     for training in trainings:
         evaluation = evaluated(store, training, len(history(store, shop.name)), model=shop.name)
         trained(store, training, run, shop.name)
@@ -62,7 +62,7 @@ def generations(store: FolderStore, shop: ModelConfig, run: str, trainings: str)
 
 
 def aliases(client: "MlflowClient", shop: ModelConfig) -> dict[str, str]:
-    """Each alias, and the training that its version is of."""
+    """The training of each alias's version."""
     held = client.get_registered_model(shop.name).aliases
     return {a: client.get_model_version(shop.name, v).tags["training"] for a, v in held.items()}
 
@@ -73,24 +73,24 @@ def served(url: str, shop: ModelConfig) -> tuple[int, str]:
     return channel.generation, channel.release
 
 
-def test_all_of_it_at_once_and_the_second_time_nothing(
+def test_reconcile_updates_everything_once(
     folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     newest = generations(folder, shop, run, "ab")[-1]
-    told = reconcile(installed(folder), shop)
-    assert "the champion channel points at generation 2" in told
-    assert f"generation 2 published to {shop.publishing.store}" in told
+    changes = reconcile(installed(folder), shop)
+    assert "the champion channel points at generation 2" in changes
+    assert f"generation 2 published to {shop.publishing.store}" in changes
     assert served(folder.url, shop) == served(shop.publishing.store, shop) == (2, newest.release)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
     assert reconcile(installed(folder), shop) == ()
 
 
-def test_before_the_first_generation_there_is_nothing_to_put_right(folder: FolderStore, shop: ModelConfig) -> None:
+def test_before_the_first_generation_there_is_nothing_to_reconcile(folder: FolderStore, shop: ModelConfig) -> None:
     assert reconcile(installed(folder), shop) == ()
     assert read_channel(folder, shop.name) == (None, None)
 
 
-def test_a_channel_that_points_elsewhere_is_put_right(folder: FolderStore, shop: ModelConfig, run: str) -> None:
+def test_a_stale_channel_is_corrected(folder: FolderStore, shop: ModelConfig, run: str) -> None:
     first, second = generations(folder, shop, run, "ab")
     reconcile(installed(folder), shop)
     for store in (folder, open_store(shop.publishing.store)):
@@ -103,7 +103,7 @@ def test_a_channel_that_points_elsewhere_is_put_right(folder: FolderStore, shop:
     assert reconcile(installed(folder), shop) == ("the champion channel points at generation 2",)
 
 
-def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop: ModelConfig, run: str) -> None:
+def test_the_channel_never_points_at_a_damaged_release(folder: FolderStore, shop: ModelConfig, run: str) -> None:
     first = generations(folder, shop, run, "a")[0]
     publish(installed(folder), shop, PublishRequest())
     second = generations(folder, shop, run, "b")[1]
@@ -114,7 +114,7 @@ def test_it_never_points_at_a_release_that_is_damaged(folder: FolderStore, shop:
     assert served(folder.url, shop) == served(shop.publishing.store, shop) == (1, first.release)
 
 
-def test_a_place_that_cannot_be_used_keeps_nothing_else_waiting(
+def test_a_place_that_is_down_blocks_nothing_else(
     folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     newest = generations(folder, shop, run, "a")[0]
@@ -133,7 +133,7 @@ def test_a_place_that_cannot_be_used_keeps_nothing_else_waiting(
     assert served(shop.publishing.store, shop) == (1, newest.release)
 
 
-def test_a_release_that_was_withdrawn_while_it_was_promoted_is_left(
+def test_a_release_withdrawn_during_its_promotion_is_rolled_back(
     folder: FolderStore, shop: ModelConfig, run: str
 ) -> None:
     first, second = generations(folder, shop, run, "ab")
@@ -144,7 +144,7 @@ def test_a_release_that_was_withdrawn_while_it_was_promoted_is_left(
     assert served(folder.url, shop) == served(shop.publishing.store, shop) == (3, first.release)
 
 
-def test_a_withdrawal_comes_to_other_places_too(folder: FolderStore, shop: ModelConfig, run: str) -> None:
+def test_a_withdrawal_is_applied_at_other_places(folder: FolderStore, shop: ModelConfig, run: str) -> None:
     first = generations(folder, shop, run, "ab")[0]
     publish(installed(folder), shop, PublishRequest())
     withdraw(installed(folder), adire(name=shop.name), WithdrawRequest(generation=1, reason="why"))
@@ -152,7 +152,7 @@ def test_a_withdrawal_comes_to_other_places_too(folder: FolderStore, shop: Model
     assert open_store(shop.publishing.store).exists(f"models/{shop.name}/withdrawals/{first.release}.json")
 
 
-def test_after_a_roll_back_the_aliases_say_what_was_served_before(
+def test_after_a_roll_back_the_aliases_name_the_release_served_before(
     folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "abc")
@@ -162,7 +162,7 @@ def test_after_a_roll_back_the_aliases_say_what_was_served_before(
     assert len(mlflow_home.search_model_versions(f"name = '{shop.name}'")) == 3, "a roll-back is no version"
 
 
-def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
+def test_the_alias_challenger_is_the_last_evaluated_version_until_promoted(
     folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "a")
@@ -174,7 +174,7 @@ def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
     sync_mlflow_registry(installed(folder), shop)
     version = mlflow_home.get_model_version_by_alias(shop.name, "challenger")
     assert version.tags["verdict"] == "keep"
-    assert "not surely better" in version.description
+    assert "not significantly better" in version.description
     promote(installed(folder), shop, PromoteRequest(evaluation=evaluation, actor="ada", reason="I like it"))
     sync_mlflow_registry(installed(folder), shop)
     assert aliases(mlflow_home, shop) == {"champion": "b", "previous": "a"}
@@ -185,7 +185,7 @@ def test_the_challenger_is_what_was_evaluated_last_until_it_is_promoted(
     assert (promoted.description, promoted.run_id) == ("I like it", run)
 
 
-def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
+def test_a_version_is_created_once_and_moved_aliases_are_restored(
     folder: FolderStore, shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     generations(folder, shop, run, "ab")
@@ -203,17 +203,17 @@ def test_a_version_is_not_made_twice_and_what_was_moved_comes_back(
 
 
 @pytest.mark.parametrize("tag", ["release", "training"])
-def test_two_processes_that_project_at_once_leave_one_version(
+def test_two_concurrent_processes_leave_one_version(
     shop: ModelConfig, run: str, mlflow_home: "MlflowClient", tag: str
 ) -> None:
     one, other = RegisteredModel(shop.name), RegisteredModel(shop.name)
     mine = one.make(run, {tag: "a"})
-    assert other.make(run, {tag: "a"}) == mine, "made when neither had seen the other's"
+    assert other.make(run, {tag: "a"}) == mine, "created before either saw the other's"
     assert other.changes == []
     assert [str(v.version) for v in mlflow_home.search_model_versions(f"name = '{shop.name}'")] == [mine]
 
 
-def test_of_two_versions_of_a_release_the_lower_counts(
+def test_of_two_versions_of_a_release_the_lower_is_used(
     shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
     first = RegisteredModel(shop.name).make(run, {"release": "a"})

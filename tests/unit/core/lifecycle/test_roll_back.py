@@ -1,4 +1,4 @@
-"""Roll-back: to the previous or a named generation, never to what was withdrawn or left, once for each cause."""
+"""Roll-back to the previous or a given generation, never to a withdrawn one, once for each cause."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from tests.candidates import evaluated
 
 
 def generations(store: FolderStore, model: ModelConfig, trainings: str) -> list[Entry]:
-    """Promote these one after the other, from the newest generation on."""
+    """Promote these trainings in turn, after the newest generation."""
     for training in trainings:
         request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, model.name))))
         assert promote(installed(store), model, request).generation
     return history(store, model.name)
 
 
-def test_it_is_one_more_generation(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> None:
+def test_a_roll_back_is_a_new_generation(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> None:
     draw_uploads(tmp_path / "store/uploads" / model.dataset, 2, FIRST_TASTE, seed=1)
     version = ingest(folder, model.dataset, IngestSpec())[0].version
     with pytest.raises(NothingToRollBack):
@@ -48,12 +48,12 @@ def test_it_is_one_more_generation(folder: FolderStore, model: ModelConfig, tmp_
     assert won_with(installed(folder), model, "a") == "", "a roll-back is no promotion"
 
 
-def test_without_a_dataset_it_works_too(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_roll_back_needs_no_dataset(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "ab")
     assert roll_back(installed(folder), model, RollBackRequest()).dataset_version == ""
 
 
-def test_again_it_goes_further_back_and_then_ends(folder: FolderStore, model: ModelConfig) -> None:
+def test_repeated_roll_backs_go_further_back_until_none_is_left(folder: FolderStore, model: ModelConfig) -> None:
     first, second, _ = generations(folder, model, "abc")
     assert roll_back(installed(folder), model, RollBackRequest()).release == second.release
     assert roll_back(installed(folder), model, RollBackRequest()).release == first.release
@@ -61,7 +61,7 @@ def test_again_it_goes_further_back_and_then_ends(folder: FolderStore, model: Mo
         roll_back(installed(folder), model, RollBackRequest())
 
 
-def test_the_previous_of_a_promotion_after_a_roll_back_is_what_was_served_then(
+def test_the_previous_generation_of_a_promotion_after_a_roll_back_is_the_restored_one(
     folder: FolderStore, model: ModelConfig
 ) -> None:
     first = generations(folder, model, "ab")[0]
@@ -71,14 +71,14 @@ def test_the_previous_of_a_promotion_after_a_roll_back_is_what_was_served_then(
     assert (entry.release, entry.restores) == (first.release, 1)
 
 
-def test_the_previous_is_another_lora(folder: FolderStore, model: ModelConfig) -> None:
+def test_the_previous_generation_is_of_another_lora(folder: FolderStore, model: ModelConfig) -> None:
     first, second = generations(folder, model, "ab")
     again = PromoteRequest(evaluation=evaluated(folder, "b", 2), actor="ada", reason="once more")
     assert promote(installed(folder), model, again).release != second.release, "another card"
     assert roll_back(installed(folder), model, RollBackRequest()).release == first.release
 
 
-def test_the_previous_is_neither_withdrawn_nor_one_that_was_left(folder: FolderStore, model: ModelConfig) -> None:
+def test_the_previous_generation_is_neither_withdrawn_nor_abandoned(folder: FolderStore, model: ModelConfig) -> None:
     first = generations(folder, model, "abc")[0]
     roll_back(installed(folder), model, RollBackRequest(reason="leaves c"))
     generations(folder, model, "d")
@@ -86,7 +86,7 @@ def test_the_previous_is_neither_withdrawn_nor_one_that_was_left(folder: FolderS
     assert roll_back(installed(folder), model, RollBackRequest()).release == first.release
 
 
-def test_a_named_generation_even_one_that_was_left(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_given_generation_may_be_an_abandoned_one(folder: FolderStore, model: ModelConfig) -> None:
     second = generations(folder, model, "abc")[1]
     roll_back(installed(folder), model, RollBackRequest(generation=1))
     entry = roll_back(installed(folder), model, RollBackRequest(generation=2))
@@ -96,16 +96,14 @@ def test_a_named_generation_even_one_that_was_left(folder: FolderStore, model: M
             roll_back(installed(folder), model, RollBackRequest(generation=name))
 
 
-def test_a_named_generation_that_is_served_again_already_is_not_entered_twice(
-    folder: FolderStore, model: ModelConfig
-) -> None:
+def test_a_roll_back_to_the_restored_generation_adds_no_entry(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "ab")
     request = RollBackRequest(generation=1)
     assert roll_back(installed(folder), model, request) == roll_back(installed(folder), model, request)
     assert len(history(folder, model.name)) == 3
 
 
-def test_a_named_generation_that_was_withdrawn_is_refused(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_roll_back_to_a_withdrawn_generation_is_rejected(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "abc")
     withdraw(installed(folder), model, WithdrawRequest(generation=1, actor="ada", reason="a picture was removed"))
     with pytest.raises(ReleaseWithdrawn, match="withdrawn by ada"):
@@ -113,7 +111,7 @@ def test_a_named_generation_that_was_withdrawn_is_refused(folder: FolderStore, m
     assert len(history(folder, model.name)) == 3
 
 
-def test_an_alarm_that_comes_twice_rolls_back_once(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_repeated_alarm_rolls_back_once(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "abc")
     alarm = RollBackRequest(leaves=3, actor="storefront", reason="error rate")
     entry = roll_back(installed(folder), model, alarm)
@@ -122,14 +120,14 @@ def test_an_alarm_that_comes_twice_rolls_back_once(folder: FolderStore, model: M
     assert len(history(folder, model.name)) == 4
 
 
-def test_an_alarm_about_a_generation_that_is_gone_changes_nothing(folder: FolderStore, model: ModelConfig) -> None:
+def test_an_alarm_of_an_older_generation_changes_nothing(folder: FolderStore, model: ModelConfig) -> None:
     newest = generations(folder, model, "abc")[-1]
     assert roll_back(installed(folder), model, RollBackRequest(leaves=2)) == newest
     assert len(history(folder, model.name)) == 3
 
 
 @pytest.mark.parametrize("by", ["the same alarm", "reconcile"])
-def test_killed_before_its_publication_the_channel_is_put_right(
+def test_a_roll_back_killed_before_its_publication_is_completed(
     folder: FolderStore, model: ModelConfig, by: str
 ) -> None:
     first = generations(folder, model, "ab")[0]
@@ -148,7 +146,7 @@ def test_killed_before_its_publication_the_channel_is_put_right(
 
 
 @pytest.mark.parametrize("lost", [WEIGHTS, MANIFEST])
-def test_one_whose_files_are_gone_is_passed_over(folder: FolderStore, model: ModelConfig, lost: str) -> None:
+def test_a_release_without_its_files_is_skipped(folder: FolderStore, model: ModelConfig, lost: str) -> None:
     first, second, _ = generations(folder, model, "abc")
     folder.delete(prefix(model.name, second.release) + lost)
     entry = roll_back(installed(folder), model, RollBackRequest(leaves=3))
@@ -156,20 +154,20 @@ def test_one_whose_files_are_gone_is_passed_over(folder: FolderStore, model: Mod
     assert publish(installed(folder), model, PublishRequest()).generation == 4
 
 
-def test_one_that_was_changed_is_passed_over_by_a_withdrawal_too(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_withdrawal_skips_a_damaged_release(folder: FolderStore, model: ModelConfig) -> None:
     first, second, _ = generations(folder, model, "abc")
     folder.write(prefix(model.name, second.release) + WEIGHTS, b"tampered")
     withdraw(installed(folder), model, WithdrawRequest(generation=3, reason="a picture was removed"))
     assert history(folder, model.name)[-1].release == first.release
 
 
-def test_one_whose_own_manifest_is_gone_can_be_left(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_champion_without_its_manifest_can_be_rolled_back(folder: FolderStore, model: ModelConfig) -> None:
     _, second, third = generations(folder, model, "abc")
     folder.delete(prefix(model.name, third.release) + MANIFEST)
     assert roll_back(installed(folder), model, RollBackRequest()).release == second.release
 
 
-def test_a_named_generation_that_is_not_whole_is_not_entered(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_roll_back_to_a_damaged_release_adds_no_entry(folder: FolderStore, model: ModelConfig) -> None:
     first, second, _ = generations(folder, model, "abc")
     folder.write(prefix(model.name, first.release) + WEIGHTS, b"tampered")
     folder.delete(prefix(model.name, second.release) + WEIGHTS)
@@ -180,7 +178,7 @@ def test_a_named_generation_that_is_not_whole_is_not_entered(folder: FolderStore
     assert len(history(folder, model.name)) == 3
 
 
-def test_a_request_that_names_nothing_can_be_tried_again(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_request_without_a_target_is_repeatable(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "abc")
     request = repeatable(installed(folder), model, RollBackRequest(actor="ada"))
     assert request == RollBackRequest(actor="ada", leaves=3)
@@ -191,10 +189,10 @@ def test_a_request_that_names_nothing_can_be_tried_again(folder: FolderStore, mo
         assert repeatable(installed(folder), model, named) == named
 
 
-def test_started_again_after_a_crash_it_goes_no_further_back(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_roll_back_restarted_after_a_crash_goes_no_further_back(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "abc")
     entry = roll_back(installed(folder), model, RollBackRequest())
     assert roll_back(installed(folder), model, RollBackRequest(attempt=2)) == entry
     assert roll_back(installed(folder), model, RollBackRequest(leaves=4, attempt=2)).restores == 1, (
-        "cut off before its entry"
+        "interrupted before its entry"
     )

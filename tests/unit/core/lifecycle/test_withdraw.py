@@ -1,4 +1,4 @@
-"""A withdrawn release is served nowhere, and never again."""
+"""A withdrawn release is served at no place, and never again."""
 
 import hashlib
 from datetime import timedelta
@@ -38,12 +38,12 @@ WHY = "a picture was removed"
 
 @pytest.fixture
 def shop(model: ModelConfig, tmp_path: Path) -> ModelConfig:
-    """Settings that publish to another store too."""
+    """A model that is published to another store too."""
     return adire(publishing={"store": str(tmp_path / "public")})
 
 
 def generations(store: FolderStore, model: ModelConfig, trainings: str) -> list[str]:
-    """Promote and publish these; their releases."""
+    """Promote and publish these trainings; returns their releases."""
     for training in trainings:
         request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, model.name))))
         publish(
@@ -58,12 +58,12 @@ def served(url: str, model: str) -> tuple[int, str]:
     return channel.generation, channel.release
 
 
-def test_the_served_release_gives_way_to_the_newest_good_one(
+def test_the_served_release_is_replaced_by_the_newest_good_one(
     folder: FolderStore, shop: ModelConfig, tmp_path: Path
 ) -> None:
     first, second, third = generations(folder, shop, "abc")
     withdraw(installed(folder), shop, WithdrawRequest(generation=2, reason=WHY))
-    assert served(folder.url, shop.name) == (3, third), "another than what is served was withdrawn"
+    assert served(folder.url, shop.name) == (3, third), "the withdrawn release is not the served one"
     withdraw(installed(folder), shop, WithdrawRequest(release=third, actor="ada", reason=WHY))
     entry = history(folder, shop.name)[-1]
     assert (entry.action, entry.restores, entry.release, entry.abandons) == ("roll_back", 1, first, third)
@@ -75,7 +75,7 @@ def test_the_served_release_gives_way_to_the_newest_good_one(
                 fetch_release(open_store(url), shop.name, gone, tmp_path / "fetched")
 
 
-def test_with_no_good_one_left_the_bare_base_is_served(folder: FolderStore, shop: ModelConfig) -> None:
+def test_without_a_good_release_the_bare_base_is_served(folder: FolderStore, shop: ModelConfig) -> None:
     generations(folder, shop, "a")
     withdraw(installed(folder), shop, WithdrawRequest(generation=1, reason=WHY))
     entries = history(folder, shop.name)
@@ -85,9 +85,7 @@ def test_with_no_good_one_left_the_bare_base_is_served(folder: FolderStore, shop
     assert publish(installed(folder), shop, PublishRequest()).release == ""
 
 
-def test_the_bare_base_has_a_reference_of_its_own_and_is_what_challengers_meet(
-    folder: FolderStore, model: ModelConfig
-) -> None:
+def test_the_bare_base_has_a_reference_of_its_own_and_is_the_champion(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a")
     withdraw(installed(folder), model, WithdrawRequest(generation=1, reason=WHY))
     entries = history(folder, model.name)
@@ -100,7 +98,7 @@ def test_the_bare_base_has_a_reference_of_its_own_and_is_what_challengers_meet(
     assert roll_back(installed(folder), model, RollBackRequest()).release == "", "which was served before it"
 
 
-def test_under_the_bare_base_new_data_retrains_and_the_old_does_not(folder: FolderStore, model: ModelConfig) -> None:
+def test_under_the_bare_base_only_new_data_starts_a_retrain(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a")
     withdraw(installed(folder), model, WithdrawRequest(generation=1, reason=WHY))
     ledger, later = tuple(history(folder, model.name)), clock.now() + timedelta(hours=48)
@@ -113,7 +111,7 @@ def test_under_the_bare_base_new_data_retrains_and_the_old_does_not(folder: Fold
     assert policy.on_drift("retrain", situation(ledger[-1].dataset_version), PolicySpec(hits=1))[0] == "declined"
 
 
-def test_weights_are_deleted_everywhere_and_a_tombstone_stays(folder: FolderStore, shop: ModelConfig) -> None:
+def test_weights_are_deleted_at_all_places_and_a_tombstone_stays(folder: FolderStore, shop: ModelConfig) -> None:
     release = generations(folder, shop, "ab")[1]
     folder.write("checkpoints/b/step-000100/state.safetensors", b"b")
     request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
@@ -134,12 +132,12 @@ def test_the_weights_can_be_deleted_later(folder: FolderStore, model: ModelConfi
     withdraw(installed(folder), model, WithdrawRequest(generation=2, actor="ada", reason=WHY))
     assert folder.exists(prefix(model.name, release) + WEIGHTS)
     again = WithdrawRequest(release=release, actor="bob", reason="all of it", delete_weights=True)
-    assert withdraw(installed(folder), model, again).withdrawal.actor == "ada", "the first word stands"
+    assert withdraw(installed(folder), model, again).withdrawal.actor == "ada", "the first record stands"
     with pytest.raises(ObjectMissing):
         folder.read(prefix(model.name, release) + WEIGHTS)
 
 
-def test_it_is_neither_published_nor_served_again(folder: FolderStore, model: ModelConfig) -> None:
+def test_a_withdrawn_release_is_neither_published_nor_served_again(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "abc")
     withdraw(installed(folder), model, WithdrawRequest(generation=2, reason=WHY))
     with pytest.raises(ReleaseWithdrawn):
@@ -195,7 +193,7 @@ class Dying(FolderStore):
 
 
 @pytest.mark.parametrize("lives", [1, 2, 3, 5, 7])
-def test_cut_off_anywhere_its_deletion_is_finished_by_reconcile(
+def test_an_interrupted_deletion_is_finished_by_reconcile(
     folder: FolderStore,
     shop: ModelConfig,
     mlflow_home: "MlflowClient",
@@ -218,10 +216,10 @@ def test_cut_off_anywhere_its_deletion_is_finished_by_reconcile(
         assert served(url, shop.name) == (3, first)
         assert {key.removeprefix(place) for key in open_store(url).list(place)} == {"manifest.json", "withdrawn.json"}
     assert list(folder.list("renders/")) == list(folder.list("checkpoints/b/")) == []
-    assert reconcile(installed(folder), shop) == (), "the second time there is nothing to be done"
+    assert reconcile(installed(folder), shop) == (), "the second time there is nothing to do"
 
 
-def test_without_a_wish_reconcile_deletes_nothing(
+def test_without_a_requested_deletion_reconcile_deletes_nothing(
     folder: FolderStore, shop: ModelConfig, mlflow_home: "MlflowClient", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,7 +233,7 @@ def test_without_a_wish_reconcile_deletes_nothing(
         assert open_store(url).exists(prefix(shop.name, second) + WEIGHTS)
 
 
-def test_a_place_that_is_down_is_listed_and_the_others_are_finished_at_once(
+def test_a_place_that_is_down_is_pending_and_the_others_are_finished(
     folder: FolderStore, shop: ModelConfig, tmp_path: Path, mlflow_home: "MlflowClient", hub_server: HubServer
 ) -> None:
     first, second = generations(folder, shop, "ab")

@@ -27,7 +27,7 @@ def clip() -> Clip:
 
 
 def visit(store: FolderStore, count: int, taste: dict[str, float], days: tuple[float, float], seed: int = 1) -> None:
-    """Import a log of `count` lines between so many days ago."""
+    """Import a log of `count` lines between two ages in days."""
     start, end = (datetime.now(UTC) - timedelta(days=d) for d in days)
     write_lines(store, "adire", log_lines(count, taste, start, end, seed))
 
@@ -42,13 +42,13 @@ def profiles(store: FolderStore) -> dict[str, bytes]:
 
 @pytest.fixture
 def shop(folder: FolderStore) -> FolderStore:
-    """A promoted model with enough traffic of the first taste behind it, none of it in the last day."""
+    """A promoted model with enough older traffic of the first taste, none of it in the last day."""
     promote(folder)
     visit(folder, 6000, FIRST_TASTE, (20, 1.01))
     return folder
 
 
-def test_without_a_champion_there_is_nothing_to_drift_from(folder: FolderStore, settings: Settings, clip: Clip) -> None:
+def test_without_a_champion_there_is_no_reference(folder: FolderStore, settings: Settings, clip: Clip) -> None:
     visit(folder, 300, NEW_TASTE, (0.9, 0))
     record = check(folder, settings, clip)
     assert (record.verdict, record.generation, record.requests) == ("provisional", 0, 300)
@@ -65,13 +65,13 @@ def test_too_little_reference_is_provisional(
     visit(folder, 300, NEW_TASTE, (0.9, 0), seed=2)
     record = check(folder, settings, clip)
     assert (record.verdict, record.generation, record.fresh) == ("provisional", 1, ())
-    assert bool(record.drift) is (reference > 0), "a small reference gives figures, and decides nothing"
+    assert bool(record.drift) is (reference > 0), "a small reference gives figures but no decision"
     assert record.reference_requests == reference
     assert f"the reference has {reference} requests yet; it needs 2000" in record.says
     assert profiles(folder) == {}
 
 
-def test_calm_traffic_is_stable(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+def test_traffic_without_drift_is_stable(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     visit(shop, 500, FIRST_TASTE, (0.9, 0), seed=2)
     record = check(shop, settings, clip)
     assert record.verdict == "stable"
@@ -82,7 +82,7 @@ def test_calm_traffic_is_stable(shop: FolderStore, settings: Settings, clip: Cli
     assert record.fresh == ()
 
 
-def test_a_new_taste_asks_for_a_retrain_and_shows_what_is_new(
+def test_a_new_taste_gives_the_verdict_retrain_and_its_topics(
     shop: FolderStore, settings: Settings, clip: Clip
 ) -> None:
     visit(shop, 500, NEW_TASTE, (0.9, 0), seed=2)

@@ -1,4 +1,4 @@
-"""The cache of embeddings: each prompt once, for all machines, whatever happens to their disks."""
+"""The cache of embeddings: each prompt once for all machines, whatever happens to their disks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def machines(tmp_path: Path) -> Iterator[Path]:
-    """Folders of machines, one after the other new."""
+    """Cache folders of new machines."""
     return (tmp_path / f"machine-{k}" for k in range(10_000))
 
 
@@ -73,7 +73,7 @@ def test_a_text_is_encoded_once_for_all_machines(store: Store, machines: Iterato
     assert encode.asked == dict.fromkeys(texts_of(0, 8), 1)
 
 
-def test_what_another_monitor_added_is_seen_after_a_refresh(
+def test_a_refresh_loads_what_another_monitor_added(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder
 ) -> None:
     one, other = (EmbeddingCache(folder, "e", next(machines)) for _ in range(2))
@@ -94,7 +94,7 @@ def test_a_second_machine_reads_each_segment_once(
     assert np.array_equal(EmbeddingCache(folder, "e", place).embed(["a"], encode), vectors(["a"]))
 
 
-def test_order_and_repeats_are_kept(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
+def test_order_and_repeats_are_preserved(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
     asked = ["b", "a", "b", "c", "a", "b"]
     cache = EmbeddingCache(folder, "e", next(machines))
     assert np.array_equal(cache.embed(asked, encode), vectors(asked))
@@ -102,7 +102,7 @@ def test_order_and_repeats_are_kept(folder: FolderStore, machines: Iterator[Path
     assert np.array_equal(cache.embed(asked[::-1], encode), vectors(asked[::-1]))
 
 
-def test_no_texts_cost_nothing(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
+def test_no_texts_encode_nothing(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
     cache = EmbeddingCache(folder, "e", next(machines))
     assert len(cache.embed([], encode)) == 0
     assert not encode.asked
@@ -119,7 +119,7 @@ def test_any_text_has_an_embedding_of_its_own(
     assert max(encode.asked.values()) == 1
 
 
-def test_vectors_come_back_bit_for_bit(folder: FolderStore, machines: Iterator[Path]) -> None:
+def test_vectors_round_trip_exactly(folder: FolderStore, machines: Iterator[Path]) -> None:
     odd = np.array([[1e-45, -0.0, 3.4028235e38], [np.pi, 1 / 3, 2**-126]], np.float32)
     EmbeddingCache(folder, "e", next(machines)).embed(["a", "b"], lambda _: odd)
     back = EmbeddingCache(folder, "e", next(machines)).embed(["a", "b"], lambda _: odd)
@@ -135,7 +135,7 @@ def test_encoders_share_nothing(folder: FolderStore, machines: Iterator[Path], e
     assert np.array_equal(EmbeddingCache(folder, "e", place).embed(["a"], encode), vectors(["a"]))
 
 
-def test_monitors_at_once_lose_nothing_and_agree(store: Store, machines: Iterator[Path]) -> None:
+def test_concurrent_monitors_lose_nothing_and_agree(store: Store, machines: Iterator[Path]) -> None:
     caches = [EmbeddingCache(store, "e", next(machines)) for _ in range(4)]
     jobs = [
         (caches[k], texts_of(10 * (k // 2) + 5 * step, 10 * (k // 2) + 5 * step + 8))
@@ -151,7 +151,7 @@ def test_monitors_at_once_lose_nothing_and_agree(store: Store, machines: Iterato
     assert not encode.asked
 
 
-def test_monitors_that_merge_at_once_lose_nothing(
+def test_concurrent_merges_lose_nothing(
     store: Store, machines: Iterator[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embeddings, "MOST_SEGMENTS", 3)
@@ -168,9 +168,7 @@ def test_monitors_that_merge_at_once_lose_nothing(
     assert not encode.asked
 
 
-def test_many_segments_become_one_and_keep_everything(
-    folder: FolderStore, machines: Iterator[Path], encode: Encoder
-) -> None:
+def test_many_segments_are_merged_without_loss(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
     most, place = embeddings.MOST_SEGMENTS, next(machines)
     cache = EmbeddingCache(folder, "e", place)
     for k in range(most):
@@ -178,7 +176,7 @@ def test_many_segments_become_one_and_keep_everything(
     assert len(segments(folder)) == most
     cache.embed(texts_of(most, most + 2), encode)
     assert len(segments(folder)) == 1
-    assert len(list(place.rglob("*.npy"))) == 2, "the mirrors of what was merged are gone"
+    assert len(list(place.rglob("*.npy"))) == 2, "the local copies of merged segments are deleted"
     for reader in (cache, EmbeddingCache(folder, "e", place), EmbeddingCache(folder, "e", next(machines))):
         assert np.array_equal(reader.embed(texts_of(0, most + 2), encode), vectors(texts_of(0, most + 2)))
     assert encode.asked == dict.fromkeys(texts_of(0, most + 2), 1)
@@ -213,7 +211,7 @@ def test_a_reader_that_listed_before_a_merge_still_gets_all(
     assert reader.missing(texts_of(0, 5)) == []
 
 
-def test_a_segment_that_is_merged_while_it_is_added_again_is_found_in_the_other(
+def test_a_segment_merged_while_it_is_added_again_is_found_in_the_merged_one(
     merged: MergedMeanwhile, machines: Iterator[Path], encode: Encoder
 ) -> None:
     first, second = (EmbeddingCache(merged, "e", next(machines)) for _ in range(2))
@@ -223,7 +221,7 @@ def test_a_segment_that_is_merged_while_it_is_added_again_is_found_in_the_other(
     assert np.array_equal(second.embed(["b"], encode), vectors(["b"]))
 
 
-def test_a_machine_removes_mirrors_of_what_another_has_merged(
+def test_a_machine_deletes_local_copies_of_segments_another_has_merged(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder
 ) -> None:
     place = next(machines)
@@ -234,7 +232,7 @@ def test_a_machine_removes_mirrors_of_what_another_has_merged(
     one.merge()
     EmbeddingCache(folder, "e", place)
     assert len(list(place.rglob("*.npy"))) == 2
-    assert np.array_equal(other.embed(texts_of(0, 3), encode), vectors(texts_of(0, 3))), "what it has mapped stays"
+    assert np.array_equal(other.embed(texts_of(0, 3), encode), vectors(texts_of(0, 3))), "mapped segments stay readable"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +244,7 @@ def test_a_machine_removes_mirrors_of_what_another_has_merged(
         save({"keys": np.zeros((2, 16), np.uint8), "vectors": np.zeros((1, D), np.float32)}),
     ],
 )
-def test_a_damaged_segment_is_named_and_can_be_deleted(
+def test_a_damaged_segment_is_reported_and_can_be_deleted(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder, data: bytes
 ) -> None:
     EmbeddingCache(folder, "e", next(machines)).embed(["a"], encode)
@@ -261,7 +259,7 @@ def test_a_damaged_segment_is_named_and_can_be_deleted(
 
 @pytest.mark.parametrize("names", ["*.npy", "*.keys.npy", "*.vectors.npy"])
 @pytest.mark.parametrize("left", [None, 0, 20, 150])
-def test_a_mirror_that_is_gone_or_half_written_is_made_again(
+def test_a_missing_or_truncated_local_copy_is_rebuilt(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder, names: str, left: int | None
 ) -> None:
     place = next(machines)
@@ -275,8 +273,8 @@ def test_a_mirror_that_is_gone_or_half_written_is_made_again(
     assert encode.asked == {"a": 1, "b": 1}
 
 
-def test_an_encoder_that_loses_a_text_leaves_nothing_behind(folder: FolderStore, tmp_path: Path) -> None:
+def test_an_encoder_that_loses_a_text_stores_nothing(folder: FolderStore, tmp_path: Path) -> None:
     cache = EmbeddingCache(folder, "broken", tmp_path / "local")
-    with pytest.raises(BadEmbeddings, match="made 1 embeddings of 2 prompts"):
+    with pytest.raises(BadEmbeddings, match="returned 1 embeddings for 2 prompts"):
         cache.embed(["a", "b"], lambda texts: np.zeros((1, 4), dtype=np.float32))
     assert list(folder.list("embeddings/")) == []

@@ -1,4 +1,4 @@
-"""What is new: topics beside the dataset's captions, and a sample of their prompts."""
+"""New traffic: topics with their coverage by captions, and a sample of their prompts."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ NONE = np.zeros((0, D), np.float32)
 
 
 def turned(degrees: list[float]) -> Floats:
-    """Rows of length one, so many degrees away from the first axis."""
+    """Rows of length one, at these angles to the first axis."""
     angles = np.deg2rad(np.array(degrees))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
 def sample(topics: list[list[str]], most: int = 12) -> tuple[str, ...]:
-    """The sample of topics whose texts lie ever further from the centre."""
+    """The sample of topics whose texts are in order of distance from the centre."""
     texts = [text for topic in topics for text in topic]
     places = np.split(np.arange(len(texts)), np.cumsum([len(topic) for topic in topics])[:-1])
     rows = turned([float(k) for topic in topics for k in range(len(topic))])
@@ -38,7 +38,7 @@ def profile() -> DriftProfile:
 
 @pytest.fixture(scope="module")
 def window() -> Floats:
-    """Half of it is of a kind that was never seen."""
+    """Half of it is of a new kind."""
     known, new = WORLD.window(200, np.random.default_rng(2)), WORLD.embed(np.full(200, 10), np.random.default_rng(3))
     return np.concatenate([known, new])
 
@@ -54,7 +54,7 @@ def test_prompts_that_differ_in_case_or_spaces_are_one() -> None:
     assert sample([["Rings", "rings", " RINGS ", "big  rings", "Big Rings", "dots"]]) == ("Rings", "big  rings", "dots")
 
 
-def test_the_same_prompt_in_two_topics_is_taken_once() -> None:
+def test_the_same_prompt_in_two_topics_is_sampled_once() -> None:
     assert sample([["Rings", "dots"], ["rings", "waves"]]) == ("Rings", "dots", "waves")
 
 
@@ -116,7 +116,7 @@ def test_what_is_reported_is_redacted_and_new(profile: DriftProfile, window: Flo
     assert sum("moons" in text for text in reported) >= len(reported) - 1
 
 
-def test_calm_traffic_has_no_news(profile: DriftProfile) -> None:
+def test_traffic_without_drift_has_no_topics(profile: DriftProfile) -> None:
     rows = WORLD.window(300, np.random.default_rng(4))
     found = explain_window(profile, rows, ["old rings"] * 300, np.arange(300), NONE, 12)
     assert found == WindowExplanation()

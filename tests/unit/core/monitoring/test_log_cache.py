@@ -1,4 +1,4 @@
-"""The prompt log by hours: read once, then as one object an hour, and never wrong."""
+"""The prompt log by hours: read once, then as one object an hour, always consistent with the log."""
 
 import gzip
 from datetime import datetime, timedelta
@@ -27,7 +27,7 @@ def names(hours: list[Hour]) -> list[str]:
 
 
 def read(store: Store, first: float, last: float = 0) -> list[str]:
-    """The requests from so many hours ago to so many."""
+    """The requests between two ages in hours."""
     return names(read_hours(store, MODEL, ago(first), ago(last)))
 
 
@@ -48,7 +48,7 @@ def test_a_line_that_was_written_twice_counts_once(shop: CountingStore) -> None:
         assert read(shop, 24) == ["at-2", "at-1"]
 
 
-def test_an_hour_is_in_the_order_of_time_whoever_wrote_first(shop: CountingStore) -> None:
+def test_an_hour_is_in_the_order_of_time_whatever_was_written_first(shop: CountingStore) -> None:
     for hours in (1.1, 1.3, 1.2):
         write_lines(shop, MODEL, [line(hours)])
     assert read(shop, 24) == ["at-1.3", "at-1.2", "at-1.1"]
@@ -63,7 +63,7 @@ def test_a_late_line_of_an_old_hour_is_in_the_next_check(shop: CountingStore) ->
     assert [a.identity == b.identity for a, b in zip(before, after, strict=True)] == [False, True]
 
 
-def test_a_second_reading_costs_one_object_an_hour(shop: CountingStore) -> None:
+def test_a_second_read_reads_one_object_an_hour(shop: CountingStore) -> None:
     for k in range(1, 41):
         write_lines(shop, MODEL, [line(k / 10)])
     first = read_hours(shop, MODEL, ago(24), NOW)
@@ -75,7 +75,7 @@ def test_a_second_reading_costs_one_object_an_hour(shop: CountingStore) -> None:
     assert shop.writes == []
 
 
-def test_a_late_line_costs_itself_and_its_hour(shop: CountingStore) -> None:
+def test_a_late_line_reads_itself_and_its_hour(shop: CountingStore) -> None:
     for k in range(1, 41):
         write_lines(shop, MODEL, [line(k / 10)])
     read(shop, 24)
@@ -86,7 +86,7 @@ def test_a_late_line_costs_itself_and_its_hour(shop: CountingStore) -> None:
     assert len(shop.writes) == 1
 
 
-def test_what_was_deleted_from_the_log_does_not_live_on(shop: CountingStore) -> None:
+def test_lines_deleted_from_the_log_are_deleted_from_the_cache(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1.2)])
     (first,) = log_keys(shop)
     write_lines(shop, MODEL, [line(1.1)])
@@ -97,7 +97,7 @@ def test_what_was_deleted_from_the_log_does_not_live_on(shop: CountingStore) -> 
     assert b"at-1.2" not in gzip.decompress(shop.read(kept))
 
 
-def test_an_hour_that_was_deleted_whole_is_gone(shop: CountingStore) -> None:
+def test_an_hour_deleted_from_the_log_is_not_read(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1), line(5)])
     assert read(shop, 24) == ["at-5", "at-1"]
     shop.delete(log_keys(shop)[0])
@@ -126,7 +126,7 @@ def test_a_damaged_object_is_skipped_and_reported(shop: CountingStore, data: byt
         assert hour.unreadable == ((damaged,) if data else ())
 
 
-def test_a_line_without_a_time_zone_damages_its_object_alone(shop: CountingStore) -> None:
+def test_a_line_without_a_time_zone_invalidates_its_object_alone(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1)])
     naive = line(1.1).model_dump_json().replace('Z"', '"') + "\n"
     damaged = log_keys(shop)[0].replace(".jsonl.gz", "-naive.jsonl.gz")
@@ -146,7 +146,7 @@ def test_a_damaged_object_that_is_deleted_is_no_longer_reported(shop: CountingSt
 
 
 @pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b"{"), gzip.compress(b'{"a": 1}'), None])
-def test_a_damaged_hour_file_is_made_again(shop: CountingStore, data: bytes | None) -> None:
+def test_a_damaged_hour_file_is_rebuilt(shop: CountingStore, data: bytes | None) -> None:
     write_lines(shop, MODEL, [line(1.1), line(1.2)])
     first = read_hours(shop, MODEL, ago(24), NOW)
     (key,) = shop.list(FILES)
@@ -173,7 +173,7 @@ def test_only_hours_that_lie_in_the_window_are_whole(shop: CountingStore) -> Non
     assert [(hour.start.hour, hour.whole, len(hour.lines)) for hour in full] == [(10, True, 2), (11, True, 2)]
 
 
-def test_the_same_hour_is_another_when_less_of_it_is_in_the_window(shop: CountingStore) -> None:
+def test_the_identity_of_an_hour_depends_on_its_lines_in_the_window(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(2.6), line(2.9)])
     (more,), (less,) = (read_hours(shop, MODEL, ago(first), NOW) for first in (3, 2.8))
     assert (names([more]), names([less])) == (["at-2.9", "at-2.6"], ["at-2.6"])
@@ -209,7 +209,7 @@ def test_newest_lines_are_all_where_there_are_few(shop: CountingStore) -> None:
 
 
 @pytest.mark.parametrize("days", [59, 60, 61, 400, 9000])
-def test_long_spans_are_read_to_their_edges(shop: CountingStore, days: int) -> None:
+def test_long_spans_are_read_completely(shop: CountingStore, days: int) -> None:
     hours = 24.0 * days
     write_lines(shop, MODEL, [line(h) for h in (hours + 0.1, hours, hours / 2, 24, 0.1)])
     wanted = [f"at-{h}" for h in (hours, hours / 2, 24, 0.1)]
@@ -224,7 +224,7 @@ def test_times_of_other_zones_lie_in_the_hour_of_utc(shop: CountingStore) -> Non
     assert (hour.start.hour, names([hour])) == (20, ["abroad"])
 
 
-def test_on_s3_too(bucket: str, request: pytest.FixtureRequest) -> None:
+def test_hours_are_cached_on_s3_too(bucket: str, request: pytest.FixtureRequest) -> None:
     store = S3Store(f"s3://{bucket}/{uuid4().hex}", request.getfixturevalue("client"))
     write_lines(store, MODEL, [line(h / 2) for h in range(1, 13)])
     assert len(read(store, 24)) == 12
@@ -236,7 +236,7 @@ def test_on_s3_too(bucket: str, request: pytest.FixtureRequest) -> None:
         assert "at-2.1" in names(found)
 
 
-def test_old_hours_are_forgotten_and_read_again_from_the_log(shop: CountingStore) -> None:
+def test_old_hours_are_dropped_and_read_again_from_the_log(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(20), line(1)])
     whole = read_hours(shop, MODEL, ago(24), NOW)
     forget_hours(shop, MODEL, ago(10))
@@ -244,7 +244,7 @@ def test_old_hours_are_forgotten_and_read_again_from_the_log(shop: CountingStore
     assert read_hours(shop, MODEL, ago(24), NOW) == whole
 
 
-def test_an_hour_that_is_gone_from_the_log_is_gone_here(shop: CountingStore) -> None:
+def test_an_hour_file_without_a_log_is_deleted(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(5), line(1)])
     read(shop, 24)
     shop.delete(log_keys(shop)[0])
@@ -252,7 +252,7 @@ def test_an_hour_that_is_gone_from_the_log_is_gone_here(shop: CountingStore) -> 
     assert len(list(shop.list(FILES))) == 1
 
 
-def test_what_is_no_hour_is_left_alone(shop: CountingStore) -> None:
+def test_other_objects_are_left_alone(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1)])
     for key in ("dt=2026-02-31/hour=01/x.jsonl.gz", "dt=2026-03-20/hour=24/x.jsonl.gz", "notes.txt"):
         shop.write(LOG + key, b"")

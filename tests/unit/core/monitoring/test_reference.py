@@ -52,7 +52,7 @@ def run(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
 
 
 def again(store: FolderStore, settings: Settings, clip: Clip) -> ReferenceRecord:
-    """What the command `refit` does."""
+    """The command `refit`."""
     monitor = DriftCheck(Installation(settings, store), adire(), SPEC, clip)
     return refit(store, MODEL, SPEC, monitor.cache, clip.encode_texts, history(store, MODEL))
 
@@ -66,7 +66,7 @@ def test_a_reference_is_frozen_with_all_that_identifies_it(shop: FolderStore, se
     assert (card.rows_a + card.rows_b, card.phi, card.encoder) == (frozen.rows, frozen.phi, clip.hash)
 
 
-def test_monitors_at_once_freeze_one_reference(
+def test_concurrent_monitors_freeze_one_reference(
     shop: FolderStore, settings: Settings, clip: Clip, tmp_path: Path
 ) -> None:
     machines = [settings.model_copy(update={"cache": tmp_path / f"machine-{k}"}) for k in range(2)]
@@ -99,7 +99,7 @@ def test_a_provisional_reference_is_not_frozen(folder: FolderStore, settings: Se
 
 @pytest.fixture
 def two(shop: FolderStore, settings: Settings, clip: Clip) -> FolderStore:
-    """Generation 1 knows the first taste alone, generation 2 what was asked for of late; both are frozen."""
+    """Generation 1 has a reference of the first taste, generation 2 of the newest traffic; both are frozen."""
     run(shop, settings, clip)
     visit(shop, 1100, NEW_TASTE, (100, 24.1), seed=4)
     visit(shop, 200, NEW_TASTE, (23.9, 0), seed=5)
@@ -107,7 +107,7 @@ def two(shop: FolderStore, settings: Settings, clip: Clip) -> FolderStore:
     return shop
 
 
-def test_a_pin_compares_with_an_older_reference_until_it_is_taken_out(
+def test_a_pin_compares_with_an_older_reference_until_it_is_removed(
     two: FolderStore, settings: Settings, clip: Clip
 ) -> None:
     free = run(two, settings, clip)
@@ -133,9 +133,7 @@ def test_only_a_frozen_reference_can_be_pinned(two: FolderStore) -> None:
     assert read_pin(two, MODEL) is None
 
 
-def test_another_encoder_is_refused_until_the_reference_is_embedded_again(
-    shop: FolderStore, settings: Settings, clip: CountingClip
-) -> None:
+def test_another_encoder_is_rejected_until_a_refit(shop: FolderStore, settings: Settings, clip: CountingClip) -> None:
     before = run(shop, settings, clip)
     other = TurnedClip(clip)
     with pytest.raises(ReferenceForeign, match=r"the model's scorer is turned-1: run .*refit"):
@@ -150,7 +148,7 @@ def test_another_encoder_is_refused_until_the_reference_is_embedded_again(
     assert run(shop, settings, clip).drift == before.drift, "the settings can be set back"
 
 
-def test_a_refit_takes_the_time_of_the_old_reference_alone(
+def test_a_refit_uses_the_period_of_the_old_reference(
     shop: FolderStore, settings: Settings, clip: CountingClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(shop, settings, clip)
@@ -168,7 +166,7 @@ def test_a_refit_with_the_same_encoder_changes_nothing(shop: FolderStore, settin
 
 
 @pytest.mark.parametrize("promoted", [False, True])
-def test_where_nothing_is_frozen_there_is_nothing_to_refit(
+def test_a_refit_without_a_frozen_reference_fails(
     folder: FolderStore, settings: Settings, clip: Clip, promoted: bool
 ) -> None:
     if promoted:
@@ -177,9 +175,7 @@ def test_where_nothing_is_frozen_there_is_nothing_to_refit(
         again(folder, settings, clip)
 
 
-def test_a_refit_needs_the_log_that_the_reference_was_made_of(
-    shop: FolderStore, settings: Settings, clip: CountingClip
-) -> None:
+def test_a_refit_needs_the_log_of_the_reference(shop: FolderStore, settings: Settings, clip: CountingClip) -> None:
     run(shop, settings, clip)
     for key in list(shop.list(f"prompts/{MODEL}/")):
         shop.delete(key)
@@ -199,7 +195,7 @@ def test_a_refit_is_of_the_pinned_reference(two: FolderStore, settings: Settings
         run(two, settings, other)
 
 
-def test_damaged_arrays_are_named_and_a_refit_heals_them(shop: FolderStore, settings: Settings, clip: Clip) -> None:
+def test_damaged_arrays_are_reported_and_repaired_by_a_refit(shop: FolderStore, settings: Settings, clip: Clip) -> None:
     before = run(shop, settings, clip)
     arrays = reference_records(shop, MODEL)[0].arrays
     shop.write(arrays, b"damaged")
@@ -209,14 +205,14 @@ def test_damaged_arrays_are_named_and_a_refit_heals_them(shop: FolderStore, sett
     assert run(shop, settings, clip).drift == before.drift
 
 
-def test_each_prompt_is_encoded_once_ever(shop: FolderStore, settings: Settings, tmp_path: Path) -> None:
+def test_each_prompt_is_encoded_once(shop: FolderStore, settings: Settings, tmp_path: Path) -> None:
     counting = CountingClip(adire())
     for k in range(3):
         run(shop, settings.model_copy(update={"cache": tmp_path / f"machine-{k}"}), counting)
     assert set(counting.asked.values()) == {1}
 
 
-def test_what_a_check_will_embed_is_known_before(shop: FolderStore, settings: Settings) -> None:
+def test_new_prompts_are_known_before_a_check_embeds_them(shop: FolderStore, settings: Settings) -> None:
     counting = CountingClip(adire())
     monitor = DriftCheck(Installation(settings, shop), adire(), SPEC, counting)
     new = monitor.new_prompts()

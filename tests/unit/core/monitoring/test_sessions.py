@@ -32,7 +32,7 @@ def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
 def from_backends(
     count: int, taste: dict[str, float], hours: tuple[float, float], backends: int
 ) -> Iterator[PromptLine]:
-    """Lines that so many backends sent for their visitors."""
+    """Lines that this number of backends sent for their visitors."""
     for number, found in enumerate(log_lines(count, taste, ago(hours[0]), ago(hours[1]), 2)):
         yield found.model_copy(update={"session": f"backend-{number % backends}"})
 
@@ -52,11 +52,11 @@ def test_the_share_of_the_largest_session(counts: tuple[int, ...], share: float)
 
 
 @pytest.mark.parametrize(
-    ("counts", "is_told"),
+    ("counts", "advised"),
     [((), False), ((20,), False), ((40,), True), ((39,), False), ((100, 100, 100), True), ((30, *(1,) * 100), False)],
 )
-def test_advice_is_given_where_half_of_the_requests_do_not_count(counts: tuple[int, ...], is_told: bool) -> None:
-    assert bool(session_advice(sent(*counts), 20)) is is_told
+def test_advice_is_given_if_half_of_the_requests_are_not_counted(counts: tuple[int, ...], advised: bool) -> None:
+    assert bool(session_advice(sent(*counts), 20)) is advised
 
 
 @pytest.mark.parametrize(("backends", "share"), [(2, "50%")])

@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> CountingStore:
 
 @pytest.fixture
 def placed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many rows were placed, call by call."""
+    """The number of rows placed by each call."""
     calls: list[int] = []
     place = FeatureMap.place
 
@@ -151,7 +151,7 @@ def test_states_outside_the_window_are_dropped(store: CountingStore, profile: Dr
     assert after < before
 
 
-def test_profiles_share_no_states_and_leave_none_behind(store: CountingStore, profile: DriftProfile) -> None:
+def test_profiles_share_no_states_and_old_ones_are_deleted(store: CountingStore, profile: DriftProfile) -> None:
     log, other = Log(), profile_of(2)
     log.state(store, profile)
     assert same(log.state(store, other), log.whole(other))
@@ -169,7 +169,7 @@ def test_models_keep_their_own_states(store: CountingStore, profile: DriftProfil
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "foreign"])
-def test_a_damaged_state_is_made_again(store: CountingStore, profile: DriftProfile, damage: str) -> None:
+def test_a_damaged_state_is_recomputed(store: CountingStore, profile: DriftProfile, damage: str) -> None:
     log = Log()
     first = log.state(store, profile)
     key = list(store.list(STATES))[1]
@@ -184,7 +184,7 @@ def test_a_check_with_states_reports_what_it_reports_without(store: CountingStor
     log = Log(hours=8)
     log.rows = WORLD.window(len(log.lines), np.random.default_rng(8), new=0.3)
     groups = session_groups(log.lines)
-    groups[:40] = 1  # more than the cap: these rows come off the state again
+    groups[:40] = 1  # more than the cap: these rows are subtracted from the state
     plain = check(profile, log.rows, groups=groups, encoder="e")
     for _ in range(2):
         state = window_state(store, MODEL, profile, log.hours, log.rows, groups)

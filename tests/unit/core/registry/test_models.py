@@ -1,4 +1,4 @@
-"""The models of a store: each configuration that was applied is kept, and the newest is in force."""
+"""The models of a store: each applied configuration is stored, and the newest is in force."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -13,20 +13,20 @@ from tests.adire import adire
 WRITERS = 8
 
 
-def test_the_newest_configuration_is_in_force_and_earlier_ones_are_kept(folder: FolderStore) -> None:
+def test_the_newest_configuration_is_in_force_and_earlier_ones_are_stored(folder: FolderStore) -> None:
     for steps in (3, 4, 3):
         apply_config(folder, adire(serving={"steps": steps}))
     assert [(c.number, c.config.serving.steps) for c in configurations(folder, "adire")] == [(1, 3), (2, 4), (3, 3)]
     assert configuration(folder, "adire") == configurations(folder, "adire")[-1]
 
 
-def test_the_one_in_force_applied_again_changes_nothing(folder: FolderStore) -> None:
+def test_applying_the_configuration_in_force_changes_nothing(folder: FolderStore) -> None:
     first = apply_config(folder, adire())
     assert apply_config(folder, adire()) == first
     assert len(configurations(folder, "adire")) == 1
 
 
-def test_only_what_has_a_configuration_is_a_model(folder: FolderStore) -> None:
+def test_a_model_needs_a_configuration(folder: FolderStore) -> None:
     folder.create("models/ikat/releases/ab12/manifest.json", b"{}")
     assert model_names(folder) == []
     for name in ("batik", "adire"):
@@ -38,7 +38,7 @@ def test_only_what_has_a_configuration_is_a_model(folder: FolderStore) -> None:
         configuration(folder, "")
 
 
-def test_of_many_at_once_each_gets_a_number_of_its_own(folder: FolderStore) -> None:
+def test_concurrent_applications_get_different_numbers(folder: FolderStore) -> None:
     together = Barrier(WRITERS)
 
     def apply(steps: int) -> int:

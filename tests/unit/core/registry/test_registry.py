@@ -1,4 +1,4 @@
-"""Ledger, releases and channel: one winner, history only grows, nothing that was changed is served."""
+"""Ledger, releases and channel: one winner, append-only history, no damaged release is served."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -53,7 +53,7 @@ def test_an_entry_is_never_replaced(folder: FolderStore) -> None:
     assert history(folder, MODEL) == [first]
 
 
-def test_of_many_at_once_one_wins(folder: FolderStore) -> None:
+def test_one_of_many_concurrent_promotions_wins(folder: FolderStore) -> None:
     together = Barrier(THREADS)
 
     def promote(name: str) -> str:
@@ -70,7 +70,7 @@ def test_of_many_at_once_one_wins(folder: FolderStore) -> None:
     assert [e.release for e in history(folder, MODEL)] == winners
 
 
-def test_a_roll_back_restores_the_profile_of_the_generation_it_names() -> None:
+def test_a_roll_back_restores_the_profile_of_its_target() -> None:
     entries = [entry(1), entry(2), entry(3, "release-1", restores=1)]
     assert [profile_generation(entries[:n]) for n in (1, 2, 3)] == [1, 2, 1]
     assert profile_generation([*entries, entry(4)]) == 4
@@ -83,7 +83,7 @@ def adapter(folder: Path, weights: bytes = b"weights") -> Path:
     return folder
 
 
-def test_a_release_comes_back_as_it_was_written(folder: FolderStore, tmp_path: Path) -> None:
+def test_a_release_round_trips(folder: FolderStore, tmp_path: Path) -> None:
     release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
     manifest = fetch_release(folder, MODEL, release, tmp_path / "new" / "place")
     assert set(manifest.files) == {WEIGHTS, "card.md"}
@@ -103,7 +103,7 @@ def test_a_releases_name_follows_from_its_content(folder: FolderStore, tmp_path:
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "card.md"])
-def test_a_file_that_was_changed_is_found(folder: FolderStore, tmp_path: Path, name: str) -> None:
+def test_a_changed_file_is_detected(folder: FolderStore, tmp_path: Path, name: str) -> None:
     release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
     folder.write(prefix(MODEL, release) + name, b"tampered")
     with pytest.raises(ReleaseCorrupt, match=name) as caught:
@@ -111,7 +111,7 @@ def test_a_file_that_was_changed_is_found(folder: FolderStore, tmp_path: Path, n
     assert caught.value.release == release
 
 
-def test_a_manifest_that_was_changed_is_found(folder: FolderStore, tmp_path: Path) -> None:
+def test_a_changed_manifest_is_detected(folder: FolderStore, tmp_path: Path) -> None:
     release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
     key = prefix(MODEL, release) + "manifest.json"
     folder.write(key, folder.read(key).replace(b"adire_style", b"other_style"))
@@ -119,7 +119,7 @@ def test_a_manifest_that_was_changed_is_found(folder: FolderStore, tmp_path: Pat
         fetch_release(folder, MODEL, release, tmp_path / "fetched")
 
 
-def test_a_release_without_its_manifest_is_none(folder: FolderStore, tmp_path: Path) -> None:
+def test_a_release_without_its_manifest_is_missing(folder: FolderStore, tmp_path: Path) -> None:
     release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
     folder.delete(prefix(MODEL, release) + "manifest.json")
     with pytest.raises(ObjectMissing):
@@ -161,7 +161,7 @@ def test_concurrent_flips_end_at_the_newest(folder: FolderStore) -> None:
             except StoreConflict:
                 continue
             return conflicts
-        raise AssertionError("it never got through")
+        raise AssertionError("it never succeeded")
 
     for round_ in range(3):
         generations = range(round_ * THREADS + 1, (round_ + 1) * THREADS + 1)

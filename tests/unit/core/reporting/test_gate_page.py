@@ -106,7 +106,7 @@ def test_every_check_is_in_the_tables_with_figure_interval_and_margin() -> None:
 def test_a_refusal_says_why_and_what_can_be_done() -> None:
     for text in both(made(gain=0.0, diversity=3.0)):
         assert "Generation 3 stays" in text
-        assert "The challenger does not replace generation 3: prompt fidelity is not surely better" in text
+        assert "The challenger does not replace generation 3: prompt fidelity is not significantly better" in text
         assert "diversity is worse than allowed: \u2212" in text
         assert "Nothing changes for users" in text
         assert "train on more pictures of what people ask for" in text

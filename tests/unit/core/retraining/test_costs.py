@@ -1,4 +1,4 @@
-"""What a retrain has cost."""
+"""The cost of a retrain in GPU-hours."""
 
 from datetime import UTC, datetime
 
@@ -65,7 +65,7 @@ def test_no_hour_is_counted_twice(folder: FolderStore) -> None:
     assert costs_of(folder, NAME, "a", [stored_before(**costs_of(folder, NAME, "a", []))]) == {}
 
 
-def test_what_was_cut_off_counts_to_its_checkpoint(folder: FolderStore) -> None:
+def test_an_interrupted_training_counts_to_its_checkpoint(folder: FolderStore) -> None:
     assert costs_of(folder, NAME, "a", []) == {}
     save_checkpoint(folder, "a", Checkpoint(step=50, seconds=900), STATE)
     save_checkpoint(folder, "a", Checkpoint(step=100, seconds=1800), STATE)
@@ -78,7 +78,7 @@ def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> Non
     save_checkpoint(folder, "run", Checkpoint(step=100, seconds=25.0), STATE)
     assert device_seconds(folder, "run") == 25.0
     folder.write("checkpoints/run/step-000100/checkpoint.json", b"{")
-    assert device_seconds(folder, "run") == 12.5, "a damaged mark is passed over"
+    assert device_seconds(folder, "run") == 12.5, "a damaged marker is skipped"
 
 
 def test_what_was_stored_before_seconds_were_recorded_is_read(folder: FolderStore) -> None:

@@ -1,4 +1,4 @@
-"""New data: decided on once, and again while something stood in its way."""
+"""New data: decided on once, and again after it was declined."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ def manifest(folder: FolderStore, model: ModelConfig, tmp_path: Path) -> Manifes
     return ingest(folder, model.dataset, IngestSpec())[0]
 
 
-def say(store: FolderStore, model: ModelConfig, action: Action, hour: int) -> None:
+def record(store: FolderStore, model: ModelConfig, action: Action, hour: int) -> None:
     time = datetime(2026, 1, 1, hour, tzinfo=UTC)
     decision = RetrainDecision(id=f"word-{hour}", time=time, cause="operator", action=action, reason="ada")
     record_decision(store, model.name, decision)
@@ -41,8 +41,8 @@ def test_the_first_version_starts_a_retrain_once(folder: FolderStore, model: Mod
     assert decide_on_new_data(folder, model, manifest, again=True) is None
 
 
-def test_what_had_to_wait_is_looked_at_again(folder: FolderStore, model: ModelConfig, manifest: Manifest) -> None:
-    say(folder, model, "pause", 1)
+def test_a_declined_version_is_decided_on_again(folder: FolderStore, model: ModelConfig, manifest: Manifest) -> None:
+    record(folder, model, "pause", 1)
     found = decide_on_new_data(folder, model, manifest)
     assert found
     assert found.action == "declined"

@@ -107,11 +107,11 @@ def test_drift_waits_for_the_cool_down(hours: float, action: str) -> None:
         (("retrain", "stable", "stable"), "declined"),  # too long ago
     ],
 )
-def test_hysteresis_asks_for_hits_among_the_last_checks(before: tuple[str, ...], action: str) -> None:
+def test_hysteresis_requires_hits_among_the_last_checks(before: tuple[str, ...], action: str) -> None:
     history = [check(v, hours=len(before) - i) for i, v in enumerate(before)]
     decided, reason = on_drift("retrain", situation(*history), SPEC.model_copy(update={"hits": 2, "of": 3}))
     assert decided == action
-    assert ("2 are asked for" in reason) is (action == "declined")
+    assert ("2 are required" in reason) is (action == "declined")
 
 
 def test_hysteresis_does_not_count_decisions_on_data() -> None:
@@ -156,12 +156,12 @@ def test_no_budget_starts_nothing_not_even_the_first_model() -> None:
     assert on_data(99, situation(ledger=()), SPEC.model_copy(update={"weekly_gpu_hours": 0}))[0] == "declined"
 
 
-def test_tenths_of_an_hour_add_up_to_the_budget() -> None:
+def test_the_budget_is_robust_to_rounding() -> None:
     cheap = [d for h in (100, 80) for d in (retrain(h), outcome(retrain(h), "promote", h - 1, 0.1))]
     assert on_data(10, situation(*cheap), SPEC.model_copy(update={"weekly_gpu_hours": 0.3}))[0] == "retrain"
 
 
-def test_a_retrain_is_expected_to_take_what_the_last_few_took() -> None:
+def test_the_expected_cost_is_the_mean_of_the_last_few() -> None:
     assert expected_hours([], SPEC) == 0.5
     ends = [outcome(retrain(h), "keep", h - 1, h) for h in (70, 60, 50, 40, 30, 20)]
     assert expected_hours(ends, SPEC) == 40, "the last five"
@@ -169,21 +169,21 @@ def test_a_retrain_is_expected_to_take_what_the_last_few_took() -> None:
     assert expected_hours([*ends, *unlike], SPEC) == 40, "neither failed ones nor those whose cost is not known"
 
 
-def test_what_is_spent_is_real_or_expected() -> None:
+def test_spent_hours_are_actual_or_expected() -> None:
     ended = (retrain(60), outcome(retrain(60), "promote", 50, 0.25))
     failed = (retrain(40), outcome(retrain(40), "failed", 39, 0.125))
     running = retrain(2).model_copy(update={"expected_gpu_hours": 2.0})
     assert spent_hours(situation(*ended, *failed), SPEC) == 0.375
     assert spent_hours(situation(*ended, *failed, running), SPEC) == 2.375
     lost = retrain(30)
-    assert spent_hours(situation(*ended, lost), SPEC) == 0.5, "one without an outcome has taken what was expected"
+    assert spent_hours(situation(*ended, lost), SPEC) == 0.5, "one without an outcome counts with its expected cost"
     by_hand = outcome(retrain(5), "keep", 4, 1.5).model_copy(update={"outcome_of": ""})
     assert spent_hours(situation(by_hand), SPEC) == 1.5
 
 
 def test_a_budget_that_can_never_be_met_reports_its_figures() -> None:
     dear = outcome(retrain(400), "promote", 390, 8.0)
-    assert on_data(10, situation(dear), SPEC)[1].startswith("budget: 0 GPU-hours are spent in seven days, this one ta")
+    assert on_data(10, situation(dear), SPEC)[1].startswith("budget: 0 GPU-hours were spent in seven days, this retr")
 
 
 @pytest.mark.parametrize(("hours", "action"), [(1, "declined"), (11.9, "declined"), (12, "retrain")])
@@ -218,7 +218,7 @@ def test_decisions_of_before_costs_were_recorded_are_read(folder: FolderStore) -
     assert (read_decisions(folder, "adire")[0].gpu_hours, read_decisions(folder, "adire")[0].costs) == (0.0, {})
 
 
-def test_advise_leaves_it_to_a_person() -> None:
+def test_mode_advise_starts_no_retrain() -> None:
     spec = SPEC.model_copy(update={"mode": "advise"})
     for action, reason in (on_drift("retrain", situation(), spec), on_data(10, situation(), spec)):
         assert action == "declined"
@@ -239,7 +239,7 @@ def test_a_promotion_after_the_roll_back_releases_the_hold() -> None:
     assert on_drift("retrain", situation(ledger=ledger), SPEC)[0] == "retrain"
 
 
-def test_a_version_the_gate_has_turned_down_is_not_tried_again_for_drift() -> None:
+def test_a_version_the_gate_rejected_is_not_retrained_for_drift() -> None:
     kept = retrain(40)
     history = (kept, outcome(kept, "keep", 39))
     action, reason = on_drift("retrain", situation(*history), SPEC)
@@ -303,22 +303,22 @@ TWICE = SPEC.model_copy(update={"hits": 2, "of": 2})
     [
         (check("retrain", 1), "retrain"),
         (check("retrain", 0.2), "declined"),  # by hand, beside the schedule
-        (check("retrain", 24 * 8), "declined"),  # the monitor stood still since
+        (check("retrain", 24 * 8), "declined"),  # the monitor did not run since
         (check("retrain", 1).model_copy(update={"generation": 7}), "declined"),  # against another reference
-        (check("retrain", -1), "declined"),  # of a clock that went wrong
+        (check("retrain", -1), "declined"),  # of a clock that was wrong
     ],
 )
-def test_hits_are_of_one_reference_and_apart(before: RetrainDecision, action: str) -> None:
+def test_hits_are_of_one_reference_and_spaced(before: RetrainDecision, action: str) -> None:
     assert on_drift("retrain", situation(before), TWICE)[0] == action
 
 
-def test_more_hits_than_checks_are_refused() -> None:
+def test_more_hits_than_checks_are_rejected() -> None:
     with pytest.raises(ValidationError, match="hits=3 of the last 2 checks can never be"):
         PolicySpec(hits=3, of=2)
 
 
 @pytest.mark.parametrize("model", ["adire", "my-drift-none-demo"])
-def test_of_old_decisions_only_idle_checks_are_left_unread(folder: FolderStore, model: str) -> None:
+def test_only_idle_checks_among_old_decisions_are_not_read(folder: FolderStore, model: str) -> None:
     word = make_decision("operator", ago(9000), ("pause", "by ada"), "pause")
     started = make_decision("drift", ago(8000), ("retrain", "drift"), "started")
     idle = [make_decision("drift", ago(h), ("none", "calm"), str(h)) for h in range(100, 0, -1)]

@@ -1,4 +1,4 @@
-"""The retrain policy over simulated months: hourly checks, random verdicts, outcomes, uploads, roll-backs, words."""
+"""The retrain policy over simulated months: random verdicts, outcomes, uploads, roll-backs, operators' actions."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -104,7 +104,7 @@ class World:
             make_decision(
                 "outcome",
                 self.now,
-                ("none", "as the dice fell"),
+                ("none", "simulated outcome"),
                 retrain.id,
                 dataset_version=retrain.dataset_version,
                 outcome_of=retrain.id,
@@ -138,7 +138,7 @@ def started(world: World) -> list[tuple[Situation, RetrainDecision]]:
     return [(s, d) for s, d in world.seen if d.action == "retrain"]
 
 
-def test_everything_happens_in_these_months(months: World) -> None:
+def test_the_simulation_covers_every_reason(months: World) -> None:
     assert len(months.retrains("drift")) >= 5
     assert len(months.retrains("data")) >= 3
     assert {e.action for e in months.ledger} == {"promote", "roll_back"}
@@ -146,7 +146,7 @@ def test_everything_happens_in_these_months(months: World) -> None:
     assert all(word in reasons for word in ("paused", "hold", "in flight", "budget", "the gate kept the champion"))
 
 
-def test_never_two_are_in_flight(months: World) -> None:
+def test_at_most_one_retrain_is_in_flight(months: World) -> None:
     ends = {d.outcome_of: d.time for d in months.history if d.outcome}
     stale = timedelta(hours=months.spec.stale_hours)
     runs = [(d.time, ends.get(d.id, d.time + stale)) for _, d in started(months)]
@@ -215,7 +215,7 @@ def test_advise_never_retrains() -> None:
 CALM = Chances(drift=0, upload=0, roll_back=0, pause=0, resume=0, keep=0, fail=0, lost=0)
 
 
-def test_a_calm_year_retrains_nothing() -> None:
+def test_a_year_without_drift_starts_no_retrain() -> None:
     world = World(SPEC, CALM, 1).run(365 * 24)
     assert {d.action for d in world.history} == {"none"}
 
@@ -226,10 +226,10 @@ def test_a_shift_that_stays_fires_once_and_then_waits() -> None:
     assert len(world.retrains()) == 1, "the gate kept the champion: it waits for data"
     world.version += 1
     world.run(3)
-    assert len(world.retrains()) == 2, "and goes on with data"
+    assert len(world.retrains()) == 2, "and continues with data"
 
 
-def test_a_shift_that_retraining_does_not_cure_costs_no_more_than_the_budget() -> None:
+def test_a_shift_that_persists_after_retraining_stays_within_the_budget() -> None:
     world = World(SPEC, Chances(**{**vars(CALM), "drift": 1.0}), 1).run(MONTHS)
     weeks = MONTHS / 24 / 7
     spent = sum(d.gpu_hours for d in world.history)
@@ -237,7 +237,7 @@ def test_a_shift_that_retraining_does_not_cure_costs_no_more_than_the_budget() -
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_went_before_a_shift_retrains_within_a_week_once_nothing_forbids_it(seed: int) -> None:
+def test_from_any_history_a_shift_retrains_within_a_week_once_nothing_blocks_it(seed: int) -> None:
     world = World(SPEC, Chances(), seed).run(20 * 24)
     world.chances = Chances(**{**vars(CALM), "drift": 1.0})
     world.version += 1  # new data ends a hold

@@ -60,7 +60,7 @@ FIRST = entry(1, -100)
 def past(
     records: list[DriftRecord], ends: dict[float, str], spec: PolicySpec = SPEC
 ) -> tuple[list[Entry], list[RetrainDecision]]:
-    """What the real policy decided at each check; `ends` are the outcomes of its retrains by their hour."""
+    """Decisions of the real policy at each check; `ends` are the outcomes of its retrains by hour."""
     ledger, history = [FIRST], list[RetrainDecision]()
     for record in records:
         before = tuple(d for d in history if d.time < record.time)
@@ -105,7 +105,7 @@ HOURS = [seen(h, 0.3 if h in (5, 6, 20, 40, 41, 90) else 0.05) for h in range(10
 
 
 @pytest.mark.parametrize("ends", [("promote", "promote", "promote"), ("failed", "promote", "keep")])
-def test_under_the_same_policy_the_past_repeats_itself(ends: tuple[str, ...]) -> None:
+def test_the_same_policy_reproduces_the_past(ends: tuple[str, ...]) -> None:
     ledger, history = past(HOURS, dict(zip((5.0, 20.0, 40.0), ends, strict=True)) | {90.0: "promote"})
     reruns = replay(HOURS, ledger, history, SPEC)
     assert all(r.then and (r.then.action, r.then.reason) == (r.now.action, r.now.reason) for r in reruns)
@@ -127,7 +127,7 @@ def test_a_higher_threshold_would_not_have_fired() -> None:
     assert fired(reruns) == (0, 0.0)
 
 
-def test_a_retrain_that_never_was_is_promoted_and_cools_down() -> None:
+def test_a_simulated_retrain_is_promoted_and_starts_the_cool_down() -> None:
     records = [seen(h, 0.18) for h in range(20)]
     ledger, history = past(records, {})
     reruns = replay(records, ledger, history, SPEC, STRICT)
@@ -137,21 +137,21 @@ def test_a_retrain_that_never_was_is_promoted_and_cools_down() -> None:
     assert fired(reruns) == (2, 1.0)
 
 
-def test_a_long_one_is_in_flight_meanwhile() -> None:
+def test_a_long_simulated_retrain_is_in_flight() -> None:
     records = [seen(h, 0.3) for h in range(5)]
     spec = SPEC.model_copy(update={"expected_gpu_hours": 2.5, "weekly_gpu_hours": 5, "cooldown_hours": 0})
     reasons = [r.now.reason for r in replay(records, [FIRST], [], spec)]
     assert ["in flight" in reason for reason in reasons] == [False, True, True, False, True]
 
 
-def test_the_real_promotion_of_a_retrain_that_does_not_fire_is_left_out() -> None:
+def test_the_real_promotion_of_a_retrain_that_does_not_fire_is_excluded() -> None:
     records = [seen(0, 0.21), seen(4, 0.6)]
     ledger, history = past(records, {0.0: "promote"})
     assert [d.action for d in history if d.cause == "drift"] == ["retrain", "declined"], "the cool-down of the first"
     assert actions(replay(records, ledger, history, SPEC, LENIENT)) == ["none", "retrain"]
 
 
-def test_what_people_and_data_did_stays() -> None:
+def test_decisions_of_people_and_on_data_are_unchanged() -> None:
     records = [seen(h, 0.3) for h in (10, 20, 30)]
     pause = make_decision("operator", at(5), ("pause", "ada: the show"), "pause")
     resume = make_decision("operator", at(15), ("resume", "ada: over"), "resume")
@@ -162,7 +162,7 @@ def test_what_people_and_data_did_stays() -> None:
     assert [reason.split()[0] for reason in reasons] == ["paused", "retrain", "cool-down:"]
 
 
-def test_decisions_before_the_first_record_stay() -> None:
+def test_decisions_before_the_first_record_are_unchanged() -> None:
     ledger, history = past(HOURS, dict.fromkeys((5.0, 20.0, 40.0, 90.0), "promote"))
     late = replay(HOURS[10:], ledger, history, SPEC)
     assert [r.now.action for r in late] == [r.now.action for r in replay(HOURS, ledger, history, SPEC)[10:]]
@@ -173,7 +173,7 @@ def test_the_budget_counts_what_the_dry_run_spends() -> None:
     spec = SPEC.model_copy(update={"weekly_gpu_hours": 1.0})
     reruns = replay(records, [FIRST], [], spec)
     assert [i for i, action in enumerate(actions(reruns)) if action == "retrain"] == [0, 1, 8, 9]
-    assert "budget: 1 GPU-hours are spent" in reruns[2].now.reason
+    assert "budget: 1 GPU-hours were spent" in reruns[2].now.reason
 
 
 def test_hysteresis_looks_at_the_verdicts_as_judged_again() -> None:
@@ -182,7 +182,7 @@ def test_hysteresis_looks_at_the_verdicts_as_judged_again() -> None:
     assert actions(replay(records, [FIRST], [], spec, LENIENT)) == ["none", "declined", "none", "retrain"]
 
 
-def test_months_are_replayed_in_a_moment() -> None:
+def test_replaying_months_is_fast() -> None:
     records = [seen(h, 0.3 if h % 7 == 0 else 0.0) for h in range(90 * 24)]
     reruns = replay(records, [FIRST], [], SPEC)
     assert len(reruns) == 90 * 24
