@@ -74,11 +74,11 @@ def test_damaged_numbers_never_ask_for_a_retrain(profile: DriftProfile, run: Che
     with pytest.raises(BadEmbeddings, match="profile: gives scores that are not finite"):
         run(World().seeded(702).window(300), profile=broken)
     broken.save(tmp_path / "broken")
-    with pytest.raises(ProfileUnusable, match="not finite"):
+    with pytest.raises(ProfileUnusable, match="non-finite"):
         DriftProfile.load(tmp_path / "broken")
     state = WindowState.empty(profile.features, 5)
     state.counts[0, 0], state.sums[0, 0, 0] = 1, np.nan
-    with pytest.raises(StateUnusable, match="not finite"):
+    with pytest.raises(StateUnusable, match="non-finite"):
         WindowState.from_bytes(state.to_bytes(), state)
 
 

@@ -49,7 +49,7 @@ def test_a_declined_version_is_decided_on_again(folder: FolderStore, model: Mode
     record_decision(folder, model.name, found)
     assert decide_on_new_data(folder, model, manifest) is None, "it was reported once"
     assert decide_on_new_data(folder, model, manifest, again=True) is None, "it still has to wait"
-    say(folder, model, "resume", 2)
+    record(folder, model, "resume", 2)
     after = decide_on_new_data(folder, model, manifest, again=True)
     assert after
     assert after.action == "retrain"

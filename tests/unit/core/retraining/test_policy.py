@@ -145,7 +145,9 @@ def spent(*hours: float) -> list[RetrainDecision]:
 
 
 def test_the_week_has_a_budget_of_gpu_hours() -> None:
-    reason = ("budget: 3 GPU-hours are spent in seven days, this one takes about 1, policy.weekly_gpu_hours allows 3",)
+    reason = (
+        "budget: 3 GPU-hours were spent in seven days, this retrain takes about 1, policy.weekly_gpu_hours allows 3",
+    )
     assert on_drift("retrain", situation(*spent(150, 100, 50)), SPEC)[1] in reason
     assert on_data(10, situation(*spent(150, 100, 50)), SPEC) == ("declined", *reason)
     assert on_drift("retrain", situation(*spent(170, 100, 50)), SPEC)[0] == "retrain", "a week has 168 hours"
