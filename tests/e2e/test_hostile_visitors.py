@@ -71,7 +71,7 @@ def draws(client: httpx.Client) -> None:
     assert Image.open(io.BytesIO(b64decode(shown.partition("base64,")[2].partition('"')[0]))).size == (64, 64)
 
 
-def test_cancels_hang_ups_a_crowd_and_a_dead_store_end_nothing(shop: Stack, client: httpx.Client) -> None:
+def test_service_survives_cancels_disconnects_load_and_a_dead_store(shop: Stack, client: httpx.Client) -> None:
     draws(client)
     store, away = shop.home / "store", shop.home / "away"
     with ThreadPoolExecutor(16) as pool:

@@ -71,20 +71,20 @@ def test_drift_retrains_the_model(ring: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_killed_training_goes_on_from_its_checkpoint(ring: Path) -> None:
+def test_killed_training_resumes_from_its_checkpoint(ring: Path) -> None:
     results = [json.loads(p.read_text()) for p in (ring / "home/store/results/train").glob("*.json")]
     assert sorted(r["resumed_from"] > 0 for r in results) == [False, True]
 
 
 @pytest.mark.e2e
-def test_what_is_bad_is_in_quarantine(ring: Path) -> None:
+def test_invalid_uploads_are_quarantined(ring: Path) -> None:
     refusals = [json.loads(p.read_text()) for p in (ring / "home/store/quarantine/adire").glob("*.json")]
     assert {r["name"] for r in refusals} == {"broken.png", "half.jpg", "empty.webp"}
     assert all(r["reason"] for r in refusals)
 
 
 @pytest.mark.e2e
-def test_new_pictures_alone_start_nothing(ring: Path) -> None:
+def test_new_pictures_alone_start_no_retrain(ring: Path) -> None:
     decisions = [json.loads(p.read_text()) for p in sorted((ring / "home/store/decisions/adire").glob("*.json"))]
     actions = [d["action"] for d in decisions if d["cause"] == "data"]
     assert actions == ["retrain", "declined"]
@@ -93,7 +93,7 @@ def test_new_pictures_alone_start_nothing(ring: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_drift_is_explained_to_people_and_machines(ring: Path) -> None:
+def test_drift_is_explained_in_page_and_json(ring: Path) -> None:
     drift = ring / "home/store/drift/adire"
     # The ring's end stops a check wherever it is, so the newest record may have no page yet.
     pages = {p.parent: p.read_text() for p in drift.glob("reports/*/report.html")}
@@ -109,7 +109,7 @@ def test_the_drift_is_explained_to_people_and_machines(ring: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_report_needs_nothing_beside_itself(ring: Path) -> None:
+def test_report_is_self_contained(ring: Path) -> None:
     page = (ring / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 3
     assert 'src="http' not in page

@@ -81,9 +81,7 @@ def _use(store: str, cache: str) -> None:
     os.environ.update(DYEWORKS_STORE=store, DYEWORKS_CACHE=cache)
 
 
-def test_an_address_without_prefect_dask_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, own_settings: None
-) -> None:
+def test_missing_prefect_dask_is_reported(monkeypatch: pytest.MonkeyPatch, own_settings: None) -> None:
     monkeypatch.setenv("DYEWORKS_DASK", "tcp://scheduler:8786")
     monkeypatch.setitem(__import__("sys").modules, "prefect_dask.task_runners", None)
     with pytest.raises(SettingError, match="install the group `scale`"):

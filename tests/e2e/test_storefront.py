@@ -86,7 +86,7 @@ def health(shop: Stack) -> dict[str, Any]:
     return dict(httpx.get(f"{shop.url('storefront')}/health", timeout=30).raise_for_status().json())
 
 
-def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None:
+def test_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None:
     body = {"prompt": "rings in adire_style for me@example.com", "seed": 5, "session": "ada"}
     answers = [httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=60) for _ in range(2)]
     first, second = answers
@@ -101,11 +101,11 @@ def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> No
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": "x", "steps": 0}, {"prompt": "x", "sed": 1}])
-def test_a_bad_request_is_refused(shop: Stack, body: dict[str, object]) -> None:
+def test_invalid_request_is_rejected(shop: Stack, body: dict[str, object]) -> None:
     assert httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=30).status_code == 422
 
 
-def test_a_vote_is_logged_under_the_session_that_asked_and_without_the_prompt(shop: Stack) -> None:
+def test_vote_is_logged_with_the_session_and_without_the_prompt(shop: Stack) -> None:
     url, drawn = f"{shop.url('storefront')}/api/feedback", ask(shop)
     said: dict[str, Any] = {"request_id": drawn.headers["X-Request-Id"], "liked": False}
     for body in (said, said | {"liked": True}):
@@ -178,7 +178,7 @@ def adapter(folder: Path) -> Path:
     return folder
 
 
-def test_a_corrupt_release_is_refused_told_of_and_the_old_one_drawn_with(
+def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(
     shop: Stack, prefect: EventsServer, tmp_path: Path
 ) -> None:
     store = FolderStore(shop.home / "store")

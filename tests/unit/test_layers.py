@@ -70,7 +70,7 @@ def in_a_process(code: str, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("folder", "forbidden"), FORBIDDEN)
-def test_no_import_against_the_arrows(folder: str, forbidden: set[str]) -> None:
+def test_no_import_against_the_layers(folder: str, forbidden: set[str]) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     found = [
         f"{path.relative_to(ROOT)}: {name}"
@@ -82,12 +82,12 @@ def test_no_import_against_the_arrows(folder: str, forbidden: set[str]) -> None:
     assert not found
 
 
-def test_core_imports_nothing_of_the_tasks_round_it() -> None:
+def test_core_imports_no_prefect_tasks() -> None:
     names = {name for path in (ROOT / "tasks/core").rglob("*.py") for name in imports(path)}
     assert not {n for n in names if n.startswith("tasks.") and not n.startswith("tasks.core")}
 
 
-def test_no_import_of_core_runs_back_up() -> None:
+def test_packages_of_core_import_only_lower_ones() -> None:
     """Each room imports rooms that stand before it in ROOMS, and nothing else of core."""
     found = [
         f"{path.relative_to(CORE)}: {name}"
@@ -159,14 +159,14 @@ def test_only_what_trains_or_renders_runs_on_the_gpu_pool() -> None:
     assert on_gpu == {"train-lora", "evaluate-challenger", "calibrate-gate", "adopt-lora"}
 
 
-def test_webhook_process_holds_no_torch(tmp_path: Path) -> None:
+def test_webhook_process_imports_no_torch(tmp_path: Path) -> None:
     code = "import sys, deployments.webhook.app; print(*sys.modules)"
     modules = in_a_process(code, tmp_path)
     assert "fastapi" in modules
     assert not {"torch", "prefect", "diffusers", "mlflow"} & set(modules)
 
 
-def test_storefront_process_holds_no_prefect(tmp_path: Path) -> None:
+def test_storefront_process_imports_no_prefect(tmp_path: Path) -> None:
     code = "import sys, deployments.storefront.app; print(*sys.modules)"
     modules = in_a_process(code, tmp_path)
     assert {"torch", "gradio"} <= set(modules)
@@ -186,7 +186,7 @@ def test_flow_modules_load_without_torch(tmp_path: Path) -> None:
     assert "torch" not in in_a_process(code, tmp_path)
 
 
-def test_a_roll_back_does_not_wait_for_mlflow(tmp_path: Path) -> None:
+def test_roll_back_does_not_import_mlflow(tmp_path: Path) -> None:
     code = "import sys, flows.roll_back; print(*sys.modules)"
     assert "mlflow" not in in_a_process(code, tmp_path)
 

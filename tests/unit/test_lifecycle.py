@@ -17,7 +17,7 @@ from tests.candidates import evaluated
 from tests.events_server import EventsServer
 
 
-def test_people_are_told_of_a_withdrawal_while_a_place_is_down(
+def test_withdrawal_is_notified_while_a_target_is_down(
     folder: FolderStore, tmp_path: Path, events: EventsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = adire(publishing={"store": str(tmp_path / "public")})
@@ -39,6 +39,6 @@ def test_people_are_told_of_a_withdrawal_while_a_place_is_down(
         assert str(tmp_path / "public") in text
 
 
-def test_people_are_told_before_reconcile_fails_for_the_place() -> None:
+def test_withdrawal_is_notified_before_reconcile_fails() -> None:
     steps = flow.withdraw_release.fn.__code__.co_names
     assert steps.index("notify_withdrawal") < steps.index("reconcile_projections")

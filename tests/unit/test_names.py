@@ -71,7 +71,7 @@ def test_no_module_is_too_long() -> None:
     assert long == []
 
 
-def test_core_is_given_its_settings() -> None:
+def test_core_does_not_read_the_environment() -> None:
     """The environment is read where a process begins, never in between."""
     edges = {"tasks.core.config.installation", "tasks.core.training.worker"}
     readers = [
@@ -92,7 +92,7 @@ def test_the_map_has_a_line_for_every_module_of_core() -> None:
     assert [file for file, line in lines.items() if len(line) < 15] == []
 
 
-def test_the_ways_in_the_map_go_down() -> None:
+def test_each_path_of_the_map_follows_imports() -> None:
     """A way is a numbered list of files, each of which imports the next one; between lists the store hands over."""
     text = (ROOT / "docs/map.md").read_text().split("## Two ways", 1)[1]
     steps = [(int(n), ROOT / file) for n, file in re.findall(r"^(\d+)\. `([\w/]+\.py)`", text, re.M)]

@@ -54,7 +54,7 @@ def block(people: EventsServer, monkeypatch: pytest.MonkeyPatch) -> list[Block]:
     return found
 
 
-def test_a_webhook_gets_the_whole_notice(people: EventsServer) -> None:
+def test_webhook_receives_the_whole_notification(people: EventsServer) -> None:
     send_by_webhook(secret(people), NOTICE)
     assert people.paths == ["/api/hooks/s3cr3t"]
     assert set(people.posted[0]) == {"event", "model", "generation", "verdict", "reason", "subject", "text", "time"}
@@ -63,14 +63,14 @@ def test_a_webhook_gets_the_whole_notice(people: EventsServer) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_notice_that_may_have_been_taken_is_posted_once(people: EventsServer, status: int) -> None:
+def test_possibly_delivered_notification_is_posted_once(people: EventsServer, status: int) -> None:
     people.status = status
     with pytest.raises(NotificationUndelivered, match=str(status)):
         send_by_webhook(secret(people), NOTICE)
     assert len(people.paths) == 1
 
 
-def test_the_same_notice_has_the_same_key(people: EventsServer) -> None:
+def test_equal_notifications_have_the_same_idempotency_key(people: EventsServer) -> None:
     for notice in (NOTICE, NOTICE, NOTICE.model_copy(update={"reason": "another"})):
         send_by_webhook(secret(people), notice)
     first, again, other = [headers["Idempotency-Key"] for headers in people.headers]
@@ -83,7 +83,7 @@ def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block])
 
 
 @pytest.mark.parametrize(("status", "answer"), [(404, "404"), (500, "500"), (503, "503")])
-def test_an_answer_that_is_none_is_reported(people: EventsServer, block: list[Block], status: int, answer: str) -> None:
+def test_error_response_is_reported(people: EventsServer, block: list[Block], status: int, answer: str) -> None:
     people.status = status
     with pytest.raises(
         NotificationUndelivered, match=f"the response was HTTP {answer}; check DYEWORKS_NOTIFY_WEBHOOK"
@@ -99,7 +99,7 @@ def test_an_answer_that_is_none_is_reported(people: EventsServer, block: list[Bl
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/s3cr3t", "s3cr3t", "http://[s3cr3t", "ftp://127.0.0.1/s3cr3t"])
-def test_a_url_that_leads_nowhere_is_reported_without_it(people: EventsServer, url: str) -> None:
+def test_unreachable_url_is_reported_without_the_url(people: EventsServer, url: str) -> None:
     with pytest.raises(NotificationUndelivered, match="DYEWORKS_NOTIFY_WEBHOOK") as caught:
         send_by_webhook(url, NOTICE)
     assert "s3cr3t" not in str(caught.value)
@@ -111,7 +111,7 @@ def test_a_block_of_another_kind_is_reported(people: EventsServer, block: list[B
         send_by_block("secret/team", NOTICE)
 
 
-def test_the_task_sends_both_ways_and_warns_without_the_secret(
+def test_notify_uses_both_channels_and_logs_no_secret(
     people: EventsServer,
     block: list[Block],
     folder: FolderStore,
@@ -133,13 +133,13 @@ def test_the_task_sends_both_ways_and_warns_without_the_secret(
     assert "s3cr3t" not in caplog.text
 
 
-def test_with_nobody_to_tell_nothing_is_sent(people: EventsServer, applied: ModelConfig) -> None:
+def test_nothing_is_sent_without_a_channel(people: EventsServer, applied: ModelConfig) -> None:
     with disable_run_logger():
         notify.fn(NOTICE)
     assert people.paths == []
 
 
-def test_a_roll_back_that_was_none_is_not_reported(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roll_back_without_effect_is_not_notified(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     subjects: list[str] = []
     monkeypatch.setattr(module, "notify", lambda notice: subjects.append(notice.subject))
     request = RollBackRequest(leaves=4, actor="storefront guard", reason="too blue!")

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.e2e
         ({"spec": {"train": {"compute": {"processes": "two"}}}}, "two"),
     ],
 )
-def test_a_bad_specification_is_refused_when_the_run_is_created(
+def test_invalid_specification_is_rejected_when_the_run_is_created(
     server: Server, parameters: dict[str, object], said: str
 ) -> None:
     answer = server.create("train-lora", parameters)
@@ -44,13 +44,13 @@ def test_a_bad_specification_is_refused_when_the_run_is_created(
     assert said in answer.text
 
 
-def test_an_unknown_parameter_fails_by_name(server: Server) -> None:
+def test_unknown_parameter_is_reported_by_name(server: Server) -> None:
     state, message = server.finish("train-lora", {"speck": {}})
     assert state == "CRASHED"  # Prefect takes it, and cannot call the flow with it
     assert "speck" in message
 
 
-def test_training_without_data_says_so_and_its_run_is_named_and_tagged_by_its_model(server: Server) -> None:
+def test_training_without_data_fails_and_its_run_is_labelled_by_model(server: Server) -> None:
     state, message = server.finish("train-lora", {})
     (run,) = [run for run in server.runs_of("train-lora") if run["state"]["type"] == "FAILED"]
     assert (run["name"], run["tags"]) == ("train-lora adire", ["model:adire"])
@@ -59,7 +59,7 @@ def test_training_without_data_says_so_and_its_run_is_named_and_tagged_by_its_mo
     assert not (server.store / "checkpoints").exists()
 
 
-def test_an_empty_and_a_corrupt_upload_say_so(server: Server) -> None:
+def test_empty_and_corrupt_uploads_are_reported(server: Server) -> None:
     state, message = server.finish("ingest-upload", {})
     assert state == "FAILED"
     assert "uploads/adire/ holds no picture" in message
@@ -88,7 +88,7 @@ def test_an_operator_pauses_retraining(server: Server) -> None:
     ]
 
 
-def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(server: Server) -> None:
+def test_notification_block_reports_a_champion_that_stays(server: Server) -> None:
     trained(FolderStore(server.store), "t1")
     nothing_measured = EvaluationResult(
         key="e1",
@@ -123,7 +123,7 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
     assert "The bare base stays" in page.read_text()
 
 
-def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_token_is_read_from_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_HUB_SECRET", "hub-token")
     model = adire(publishing={"hub_repo": "cloth/adire"})
     apply_config(open_installation().store, model)

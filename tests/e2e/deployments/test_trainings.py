@@ -24,7 +24,7 @@ def begin(server: Server, dataset: str, seed: int, state: str = "SCHEDULED") -> 
     return str(server.create("train-lora", parameters, state).raise_for_status().json()["id"])
 
 
-def test_a_training_that_gets_sigterm_is_restarted_and_resumes(server: Server, dataset: str) -> None:
+def test_training_stopped_by_sigterm_is_restarted_and_resumes(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 1)
     server.until(lambda: server.halfway(run), "the training is under way")
     for pid in processes_of(run):
@@ -37,7 +37,7 @@ def test_a_training_that_gets_sigterm_is_restarted_and_resumes(server: Server, d
     assert server.resumed_from(1) > 0
 
 
-def test_a_training_in_a_container_that_gets_sigterm_is_put_back_into_the_queue(server: Server, dataset: str) -> None:
+def test_training_in_a_container_is_rescheduled_on_sigterm(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 2, "PENDING")  # which no worker takes
     with server.container(run) as process:
         server.until(lambda: server.halfway(run), "the training is under way")
@@ -49,7 +49,7 @@ def test_a_training_in_a_container_that_gets_sigterm_is_put_back_into_the_queue(
     assert server.resumed_from(2) > 0
 
 
-def test_a_training_that_is_cancelled_is_not_restarted(server: Server, dataset: str) -> None:
+def test_cancelled_training_is_not_restarted(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 3)
     server.until(lambda: server.halfway(run), "the training is under way")
     server.cancel(run)
@@ -60,7 +60,7 @@ def test_a_training_that_is_cancelled_is_not_restarted(server: Server, dataset: 
 
 
 @pytest.mark.slow
-def test_a_host_that_vanishes_is_noticed_and_its_training_resumes_elsewhere(
+def test_training_of_a_lost_host_resumes_elsewhere(
     server: Server, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     often = LORA | {"seed": 4, "checkpoint_every": 10}

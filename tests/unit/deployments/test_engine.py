@@ -52,9 +52,7 @@ def hold(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Eve
     return begun, go_on
 
 
-def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cancelled_requests_leave_the_queue(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on = hold(engine, monkeypatch)
     under_way = engine.submit("rings", 1, 1)
     assert begun.wait(60)
@@ -70,7 +68,7 @@ def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
     assert engine.submit("rings", 1, 1).result(60).generation == 0
 
 
-def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_fails_only_its_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("deployments.storefront.engine.image_fault", lambda _: 1 / 0)
         assert engine.submit("rings", 1, 1).result(60).generation == 0
@@ -81,7 +79,7 @@ def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatc
     assert engine.submit("rings", 1, 1).result(60).generation == 0
 
 
-def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
+def test_dead_engine_rejects_queued_and_later_requests_and_calls_died(
     local: ModelConfig, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = threading.Event()
@@ -104,7 +102,7 @@ def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
             refused()
 
 
-def test_a_base_model_that_cannot_be_loaded_ends_the_engine(folder: FolderStore, tmp_path: Path) -> None:
+def test_engine_ends_if_the_base_model_cannot_be_loaded(folder: FolderStore, tmp_path: Path) -> None:
     died = threading.Event()
     engine = Engine(home(folder), adire(base=str(tmp_path / "none")), 3, ignore, died.set)
     engine.start()
@@ -112,7 +110,7 @@ def test_a_base_model_that_cannot_be_loaded_ends_the_engine(folder: FolderStore,
     assert "has stopped" in engine.unready
 
 
-def test_an_engine_that_is_stopped_calls_nobody(local: ModelConfig, folder: FolderStore) -> None:
+def test_stopped_engine_does_not_call_died(local: ModelConfig, folder: FolderStore) -> None:
     died = threading.Event()
     engine = Engine(home(folder), local, 3, ignore, died.set)
     engine.start()

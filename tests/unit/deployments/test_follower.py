@@ -166,7 +166,7 @@ def remove(store: FolderStore, release: str) -> None:
     ],
     ids=["corrupt", "incomplete", "not a number", "too strong"],
 )
-def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
+def test_release_that_fails_to_render_is_reported_once_and_the_previous_one_served(
     follower: Follower,
     folder: FolderStore,
     publish: Callable[..., str],
@@ -195,7 +195,7 @@ def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
     assert len(reports) == 1
 
 
-def test_no_lora_at_all_is_refused(
+def test_invalid_lora_file_is_rejected(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
 ) -> None:
     bare = drawn(follower)
@@ -207,7 +207,7 @@ def test_no_lora_at_all_is_refused(
     assert "is no LoRA for this base" in reports[0].reason
 
 
-def test_started_on_a_bad_champion_it_serves_the_one_before(
+def test_start_with_a_bad_champion_serves_the_previous_release(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first = publish()
@@ -217,7 +217,7 @@ def test_started_on_a_bad_champion_it_serves_the_one_before(
     assert [report.generation for report in reports] == [2]
 
 
-def test_a_store_that_is_away_is_no_fault_of_the_release(
+def test_unavailable_store_is_not_a_fault_of_the_release(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
 ) -> None:
     release = publish()
@@ -242,7 +242,7 @@ def spoil(follower: Follower) -> None:
                 parameter.fill_(float("nan"))
 
 
-def test_too_many_black_pictures_in_a_row_leave_the_release(
+def test_consecutive_black_pictures_reject_the_release(
     local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first, second = publish(), publish(0.5)
@@ -267,7 +267,7 @@ def test_too_many_black_pictures_in_a_row_leave_the_release(
     assert "its last 3 renders failed or were blank" in report.reason
 
 
-def test_a_good_picture_between_them_counts(follower: Follower, publish: Callable[..., str]) -> None:
+def test_a_successful_render_resets_the_failures(follower: Follower, publish: Callable[..., str]) -> None:
     publish()
     follower.follow()
     for prompt in "abcdef":
@@ -276,7 +276,7 @@ def test_a_good_picture_between_them_counts(follower: Follower, publish: Callabl
     assert (follower.served.generation, follower.problem) == (1, "")
 
 
-def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
+def test_no_release_is_rejected_when_nothing_renders(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     damage(folder, publish())
@@ -295,7 +295,7 @@ def short(*_: object, **__: object) -> NoReturn:
 
 
 @pytest.mark.parametrize("where", ["add_adapter", "__call__"])
-def test_a_switch_that_runs_out_of_memory_is_tried_again(
+def test_switch_is_retried_after_out_of_memory(
     follower: Follower,
     publish: Callable[..., str],
     reports: list[Unhealthy],
@@ -318,7 +318,7 @@ def test_a_switch_that_runs_out_of_memory_is_tried_again(
     assert (follower.served, follower.problem, reports) == (Served(second, 2), "", [])
 
 
-def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
+def test_new_release_is_not_rejected_when_the_served_one_fails_too(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish()
@@ -337,7 +337,7 @@ def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
     assert (follower.served, follower.problem) == (Served(second, 2), "")
 
 
-def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
+def test_release_is_not_rejected_if_the_previous_one_does_not_fit_into_memory(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish()
@@ -350,7 +350,7 @@ def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
     assert "the previous release does not render either" in follower.problem
 
 
-def test_no_release_is_left_while_nothing_fits_into_memory(
+def test_release_is_not_rejected_on_out_of_memory(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish()
@@ -361,7 +361,7 @@ def test_no_release_is_left_while_nothing_fits_into_memory(
     assert follower.problem == "generation 1: CUDA out of memory"
 
 
-def test_visitors_who_ask_for_black_take_nothing_back(
+def test_prompts_for_black_pictures_cause_no_roll_back(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     publish()
@@ -386,7 +386,7 @@ def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("part", ["channel", "weights"])
-def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
+def test_start_without_a_store_does_not_serve_the_bare_base(
     local: ModelConfig, folder: FolderStore, publish: Callable[..., str], tmp_path: Path, part: str
 ) -> None:
     release = publish()
@@ -408,7 +408,7 @@ def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
         engine.stop()
 
 
-def test_started_where_no_release_can_be_loaded_nothing_is_sold(
+def test_start_without_a_loadable_release_serves_nothing(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first = publish()
@@ -425,7 +425,7 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
     assert (follower.serving, follower.served) == (True, Served(first, 1))
 
 
-def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
+def test_store_that_is_suddenly_empty_is_an_error(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], local: ModelConfig, tmp_path: Path
 ) -> None:
     """As when a disk is not mounted: the folder is made again by the next start."""
@@ -444,13 +444,13 @@ def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
     assert (restarted.serving, restarted.served) == (True, Served(release, 1))
 
 
-def test_where_nothing_was_published_the_bare_base_is_right(follower: Follower) -> None:
+def test_bare_base_is_served_if_nothing_was_ever_published(follower: Follower) -> None:
     assert not follower.serving
     follower.follow()
     assert (follower.serving, follower.served, follower.problem) == (True, Served(), "")
 
 
-def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
+def test_out_of_memory_renders_do_not_count_against_the_release(
     local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     publish()
@@ -480,7 +480,7 @@ def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
     assert follower.problem == ""
 
 
-def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
+def test_batch_that_does_not_fit_into_memory_is_rendered_one_by_one(
     local: ModelConfig, folder: FolderStore, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = follower.renderer.render

@@ -11,7 +11,7 @@ ID = "3f2a0000-0000-4000-8000-000000000000"
 FOUND = json.dumps({"id": ID, "flow_id": ID, "name": "monitor-drift"}).encode()  # a deployment, or a run
 
 
-def test_a_run_that_is_asked_for_again_has_the_same_key() -> None:
+def test_retried_request_for_a_run_has_the_same_idempotency_key() -> None:
     asked: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -99,19 +99,21 @@ def wrapped(told: Body) -> Body:
     return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(told)}
 
 
-def test_it_says_that_it_runs(client: TestClient) -> None:
+def test_health(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": TOKEN}])
-def test_without_the_token_nothing_is_taken(client: TestClient, events: EventsServer, headers: dict[str, str]) -> None:
+def test_requests_without_the_token_are_rejected(
+    client: TestClient, events: EventsServer, headers: dict[str, str]
+) -> None:
     answer = client.post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
     assert events.events == []
 
 
 @pytest.mark.parametrize("header", ["Bearer ", "Bearer", ""])
-def test_an_empty_token_refuses_all(header: str) -> None:
+def test_empty_token_setting_rejects_all_requests(header: str) -> None:
     headers = {"Authorization": header}
     answer = opened().post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
@@ -120,12 +122,12 @@ def test_an_empty_token_refuses_all(header: str) -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"Records": [{}]}, {"Records": "none"}, {"Records": [{"s3": {"bucket": {"name": "b"}}}]}]
 )
-def test_a_body_that_is_no_notification_is_refused(client: TestClient, events: EventsServer, body: Body) -> None:
+def test_body_without_records_is_rejected(client: TestClient, events: EventsServer, body: Body) -> None:
     assert post(client, body)[0] == 422
     assert events.events == []
 
 
-def test_an_upload_emits_its_dataset(client: TestClient, events: EventsServer, folder: FolderStore) -> None:
+def test_upload_emits_an_event_of_its_dataset(client: TestClient, events: EventsServer, folder: FolderStore) -> None:
     assert post(client, notification("uploads/cloth/a.png")) == (202, {"new": 1, "records": 1})
     assert datasets(events, 1) == ["cloth"]
     (event,) = events.events
@@ -133,26 +135,26 @@ def test_an_upload_emits_its_dataset(client: TestClient, events: EventsServer, f
     wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
 
 
-def test_many_records_emit_one_event_a_dataset(client: TestClient, events: EventsServer) -> None:
+def test_many_records_emit_one_event_per_dataset(client: TestClient, events: EventsServer) -> None:
     body = notification("uploads/cloth/a.png", "uploads/cloth/b.png", "prefix/uploads/batik/c.png")
     assert post(client, body) == (202, {"new": 3, "records": 3})
     assert datasets(events, 2) == ["batik", "cloth"]
 
 
-def test_the_same_notification_twice_emits_once(client: TestClient, folder: FolderStore) -> None:
+def test_duplicate_notification_emits_one_event(client: TestClient, folder: FolderStore) -> None:
     body = notification("uploads/cloth/a.png")
     assert post(client, body)[1]["new"] == 1
     assert post(client, body) == (202, {"new": 0, "records": 1})
     assert queued(folder) == ["cloth"]
 
 
-def test_only_what_is_new_counts_in_an_overlapping_notification(client: TestClient, events: EventsServer) -> None:
+def test_overlapping_notification_counts_only_new_uploads(client: TestClient, events: EventsServer) -> None:
     post(client, notification("uploads/cloth/a.png"))
     assert post(client, notification("uploads/cloth/a.png", "uploads/cloth/b.png"))[1] == {"new": 1, "records": 2}
     assert datasets(events, 2) == ["cloth", "cloth"]
 
 
-def test_another_version_of_an_object_is_new(client: TestClient, events: EventsServer) -> None:
+def test_new_version_of_an_object_is_new(client: TestClient, events: EventsServer) -> None:
     body = notification("uploads/cloth/a.png")
     post(client, body)
     body["Records"][0]["s3"]["object"]["eTag"] = "changed"
@@ -162,19 +164,19 @@ def test_another_version_of_an_object_is_new(client: TestClient, events: EventsS
 
 
 @pytest.mark.parametrize("key", ["uploads/my+cloth/a%2Bb.png", "uploads%2Fmy%20cloth%2Fa.png"])
-def test_a_form_encoded_key_is_decoded(client: TestClient, events: EventsServer, key: str) -> None:
+def test_form_encoded_key_is_decoded(client: TestClient, events: EventsServer, key: str) -> None:
     assert post(client, notification(key))[0] == 202
     assert datasets(events, 1) == ["my cloth"]
 
 
 @pytest.mark.parametrize("key", ["blobs/ab12", "uploads/loose.png", "quarantine/cloth/a.json", "myuploads/cloth/a.png"])
-def test_a_key_outside_the_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
+def test_key_outside_of_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
     told = {"new": 0, "records": 1, "ignored": [f"{key}: not under uploads/<dataset>/ of the store"]}
     assert post(client, notification(key)) == (202, told)
     assert queued(folder) == []
 
 
-def test_while_prefect_is_down_the_event_waits_and_the_sender_does_not(
+def test_event_is_queued_while_prefect_is_down_without_delaying_the_response(
     client: TestClient, events: EventsServer, folder: FolderStore
 ) -> None:
     events.status = 502
@@ -187,7 +189,7 @@ def test_while_prefect_is_down_the_event_waits_and_the_sender_does_not(
     wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
 
 
-def test_what_an_earlier_process_has_left_is_sent_at_the_start(
+def test_events_of_an_earlier_process_are_sent_at_the_start(
     monkeypatch: pytest.MonkeyPatch, events: EventsServer, folder: FolderStore
 ) -> None:
     queue(folder, upload_event(Uploaded(reason="before", dataset="cloth"), key="k"))
@@ -195,7 +197,7 @@ def test_what_an_earlier_process_has_left_is_sent_at_the_start(
         assert datasets(events, 1) == ["cloth"]
 
 
-def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_store_is_reported_in_the_response(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", "ftp://nowhere")
     status, told = post(opened(), notification("uploads/cloth/a.png"))
     assert status == 500
@@ -220,7 +222,7 @@ def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: py
         | {"message": {"new_parent_path": "/buckets/cloths/uploads/cloth", "new_entry": {"name": "a.png"}}},
     ],
 )
-def test_all_forms_of_an_upload_are_read(client: TestClient, folder: FolderStore, body: Body) -> None:
+def test_all_upload_formats_are_parsed(client: TestClient, folder: FolderStore, body: Body) -> None:
     assert post(client, body) == (202, {"new": 1, "records": 1})
     assert queued(folder) == ["cloth"]
 
@@ -250,13 +252,13 @@ def test_all_forms_of_an_upload_are_read(client: TestClient, folder: FolderStore
         filed(path="/etc/uploads/cloth/a.png"),
     ],
 )
-def test_what_is_no_upload_starts_nothing(client: TestClient, folder: FolderStore, body: Body) -> None:
+def test_other_events_are_ignored(client: TestClient, folder: FolderStore, body: Body) -> None:
     status, told = post(client, body)
     assert (status, told["new"], len(told["ignored"])) == (200, 0, 1)
     assert list(folder.list("")) == []
 
 
-def test_a_subscription_is_logged_and_not_visited(
+def test_subscription_confirmation_is_logged_and_not_fetched(
     client: TestClient, events: EventsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -267,7 +269,7 @@ def test_a_subscription_is_logged_and_not_visited(
     assert events.paths == []
 
 
-def test_the_good_records_of_a_body_are_taken_and_the_bad_ones_named(client: TestClient, folder: FolderStore) -> None:
+def test_valid_records_are_processed_and_invalid_ones_listed(client: TestClient, folder: FolderStore) -> None:
     good, gone = record(), record(eventName="ObjectRemoved:Delete")
     body = {
         "Records": [{}, good, None, gone, record(s3={"bucket": None}), record(item={"key": "%ff"}), record("k" * 1025)]
@@ -280,7 +282,7 @@ def test_the_good_records_of_a_body_are_taken_and_the_bad_ones_named(client: Tes
     assert post(client, {"Records": [{}] * 50})[1]["bad"][-1] == "and 30 more"
 
 
-def test_a_replaced_file_is_seen_again_whatever_the_sender_tells(client: TestClient) -> None:
+def test_replaced_file_is_a_new_upload(client: TestClient) -> None:
     bare = notification("uploads/cloth/a.png")
     del bare["Records"][0]["s3"]["object"]["eTag"]
     assert [post(client, bare)[1]["new"] for _ in range(2)] == [1, 1], "nothing tells one write from the other"
@@ -301,14 +303,14 @@ def test_a_replaced_file_is_seen_again_whatever_the_sender_tells(client: TestCli
         ("uploads/100%/x.png", "other", "100%"),
     ],
 )
-def test_keys_are_decoded_where_they_are_encoded(
+def test_keys_are_decoded_only_if_they_are_encoded(
     client: TestClient, folder: FolderStore, key: str, source: str, dataset: str
 ) -> None:
     assert post(client, {"Records": [record(key, eventSource=source)]})[1]["new"] == 1
     assert queued(folder) == [dataset]
 
 
-def test_keys_of_event_bridge_are_not_encoded(client: TestClient, folder: FolderStore) -> None:
+def test_eventbridge_keys_are_not_decoded(client: TestClient, folder: FolderStore) -> None:
     assert post(client, bridged("uploads/a%2Bb+c/x.png"))[1]["new"] == 1
     assert queued(folder) == ["a%2Bb+c"]
 
@@ -331,11 +333,11 @@ def test_keys_of_event_bridge_are_not_encoded(client: TestClient, folder: Folder
         ("file:///data/store", "uploads/cloth/a.png", "cloth"),
     ],
 )
-def test_the_dataset_is_read_from_where_the_store_lies(url: str, key: str, dataset: str) -> None:
+def test_dataset_is_parsed_relative_to_the_store_location(url: str, key: str, dataset: str) -> None:
     assert StoreLocation.of(url).dataset(key) == dataset
 
 
-def test_another_bucket_is_ignored_with_a_word(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bucket_is_ignored_with_a_reason(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() as bucket:
         monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
         told = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
@@ -346,7 +348,7 @@ def test_another_bucket_is_ignored_with_a_word(client: TestClient, monkeypatch: 
         }
 
 
-def test_sns_may_show_the_token_as_a_password(client: TestClient, folder: FolderStore) -> None:
+def test_basic_auth_password_is_accepted_as_token(client: TestClient, folder: FolderStore) -> None:
     def status(shown: str) -> int:
         headers = {"Authorization": f"Basic {base64.b64encode(shown.encode()).decode()}"}
         return client.post("/notifications/s3", json={"Records": [record()]}, headers=headers).status_code
@@ -380,11 +382,11 @@ async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]
     return sent[0]["status"], len(chunks) - len(waiting)
 
 
-def test_without_the_token_the_body_is_not_read(client: TestClient) -> None:
+def test_body_is_not_read_without_the_token(client: TestClient) -> None:
     assert asyncio.run(_call({"Authorization": "Bearer other"}, [b"{}"] * 3)) == (401, 0)
 
 
-def test_a_body_that_is_too_long_is_not_read_to_its_end(client: TestClient) -> None:
+def test_oversized_body_is_not_read_to_the_end(client: TestClient) -> None:
     chunk = b" " * (MOST_BYTES // 4)
     assert asyncio.run(_call({"Authorization": f"Bearer {TOKEN}"}, [chunk] * 100)) == (413, 5)
     exact = json.dumps({"Event": "s3:TestEvent"}).encode().ljust(MOST_BYTES)
@@ -410,7 +412,7 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end(client: TestClient) -> N
         json.dumps(wrapped(wrapped(wrapped({"Records": []})))).encode(),
     ],
 )
-def test_what_is_no_json_and_no_notification_is_refused(client: TestClient, body: bytes) -> None:
+def test_invalid_json_and_other_documents_are_rejected(client: TestClient, body: bytes) -> None:
     answer = client.post("/notifications/s3", content=body, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 422
     assert "not a notification" in answer.json()["error"]
@@ -465,7 +467,7 @@ RECORDS = st.fixed_dictionaries(
 @hypothesis_settings(
     derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_no_body_makes_it_fail(client: TestClient, body: Any) -> None:
+def test_no_body_causes_an_error_500(client: TestClient, body: Any) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = client.post("/notifications/s3", content=content, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code in {200, 202, 422}

@@ -86,11 +86,11 @@ def test_references_are_listed(shop: FolderStore, says: Says) -> None:
     assert second.startswith("generation 2: ")
 
 
-def test_without_references_it_says_what_is_missing(folder: FolderStore, says: Says) -> None:
+def test_missing_references_are_reported(folder: FolderStore, says: Says) -> None:
     assert says("references") == "no reference is frozen yet: a promoted model needs traffic first"
 
 
-def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> None:
+def test_show_prints_a_reference_with_its_clusters(shop: FolderStore, says: Says) -> None:
     head, arrays, title, *clusters = says("show", "1").splitlines()
     assert head.startswith(FROZEN)
     assert shop.exists(arrays.removeprefix("arrays "))
@@ -101,7 +101,7 @@ def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> 
     assert all(any(motif in cluster for motif in FIRST_TASTE) for cluster in clusters)
 
 
-def test_a_pin_is_listed_until_it_is_taken_out(shop: FolderStore, says: Says) -> None:
+def test_pin_is_listed_until_it_is_removed(shop: FolderStore, says: Says) -> None:
     told = says("pin", "1", "--actor", "ada", "--reason", "the show")
     assert told == "the monitor now compares with the reference of generation 1"
     assert says("references").splitlines()[-1] == "pinned: generation 1, by ada at 2026-03-20 12:30: the show"
@@ -110,20 +110,20 @@ def test_a_pin_is_listed_until_it_is_taken_out(shop: FolderStore, says: Says) ->
     assert read_pin(shop, MODEL) is None
 
 
-def test_unpin_without_a_pin_does_no_harm(shop: FolderStore, says: Says) -> None:
+def test_unpin_without_a_pin_has_no_effect(shop: FolderStore, says: Says) -> None:
     says("unpin")
     assert len(says("references").splitlines()) == 2
 
 
 @pytest.mark.parametrize("command", ["show", "pin"])
-def test_an_unknown_generation_is_told(shop: FolderStore, says: Says, command: str) -> None:
+def test_unknown_generation_is_reported(shop: FolderStore, says: Says, command: str) -> None:
     assert "model 'adire' has no drift reference of generation 7; see `dyeworks drift references`" in says.error(
         command, "7"
     )
     assert read_pin(shop, MODEL) is None
 
 
-def test_a_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Says) -> None:
+def test_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Says) -> None:
     told = says("refit")
     assert told.startswith("frozen: generation 2: ")
     assert told.split()[-1].startswith("embedded-")
@@ -134,18 +134,18 @@ def test_a_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Sa
     assert "embedded-" in says("show", "2").splitlines()[0]
 
 
-def test_a_refit_of_nothing_is_told(folder: FolderStore, says: Says) -> None:
+def test_refit_without_a_reference_is_reported(folder: FolderStore, says: Says) -> None:
     assert "no drift reference of generation 0" in says.error("refit")
 
 
-def test_a_history_is_imported(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+def test_prompt_history_is_imported(folder: FolderStore, says: Says, tmp_path: Path) -> None:
     file = tmp_path / "past.jsonl"
     file.write_text(f"{GOOD}\n\n{GOOD.replace('01-31', '02-01')}\n")
     assert says("import", str(file)) == "2 requests from 2026-01-31 12:00 to 2026-02-01 12:00 are in the prompt log"
     assert len(list(folder.list(f"prompts/{MODEL}/"))) == 2
 
 
-def test_a_byte_order_mark_does_no_harm(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(folder: FolderStore, says: Says, tmp_path: Path) -> None:
     file = tmp_path / "past.jsonl"
     file.write_text(GOOD + "\n", encoding="utf-8-sig")
     assert says("import", str(file)).startswith("1 requests")
@@ -161,7 +161,7 @@ def test_a_byte_order_mark_does_no_harm(folder: FolderStore, says: Says, tmp_pat
         (f"{GOOD}\n{{\n".encode(), "line 2: line: Invalid JSON"),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_told(
+def test_invalid_history_file_is_reported(
     folder: FolderStore, says: Says, tmp_path: Path, data: bytes | None, told: str
 ) -> None:
     file = tmp_path / "past.jsonl"
@@ -173,17 +173,19 @@ def test_a_file_that_cannot_be_imported_is_told(
     assert list(folder.list("prompts/")) == []
 
 
-def test_a_folder_is_no_file(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+def test_folder_instead_of_a_file_is_reported(folder: FolderStore, says: Says, tmp_path: Path) -> None:
     assert "Is a directory" in says.error("import", str(tmp_path))
 
 
-def test_a_store_that_cannot_be_opened_is_told(says: Says, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unusable_store_is_reported_by_drift_commands(
+    says: Says, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "file"))
     assert "check DYEWORKS_STORE" in says.error("references")
 
 
 @pytest.mark.parametrize("arguments", [[], ["pin"], ["show", "one"], ["unknown"]])
-def test_a_command_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["drift", *arguments]) == 2
     assert "Usage: dyeworks drift" in "".join(capsys.readouterr())

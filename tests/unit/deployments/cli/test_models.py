@@ -27,7 +27,7 @@ def told(capsys: pytest.CaptureFixture[str], *line: str) -> str:
     return capsys.readouterr().out
 
 
-def test_apply_says_what_it_changes_and_the_number(
+def test_apply_prints_the_changes_and_the_number(
     tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path)
@@ -41,7 +41,7 @@ def test_apply_says_what_it_changes_and_the_number(
     assert [line.split("  ", 2)[::2] for line in lines] == [["1", "applied"], ["2", changes]]
 
 
-def test_a_folder_of_files_is_applied_or_nothing_of_it(
+def test_folder_of_configurations_is_applied_atomically(
     tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(tmp_path)
@@ -58,7 +58,7 @@ def test_a_folder_of_files_is_applied_or_nothing_of_it(
     ]
 
 
-def test_check_lists_every_fault_of_every_file_and_needs_no_store(
+def test_check_lists_all_faults_of_all_files_without_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", str(EXAMPLE / "no-folder"))
@@ -74,7 +74,7 @@ def test_check_lists_every_fault_of_every_file_and_needs_no_store(
     assert two.startswith(f"dyeworks: {second}: serving.steps: ")
 
 
-def test_what_is_shown_can_be_applied(tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_show_can_be_applied(tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     told(capsys, "apply", str(EXAMPLE))
     (tmp_path / "shown.yaml").write_text(told(capsys, "show", "adire"))
     assert told(capsys, "apply", str(tmp_path / "shown.yaml")) == "model adire: unchanged (configuration 1)\n"
@@ -83,17 +83,17 @@ def test_what_is_shown_can_be_applied(tmp_path: Path, folder: FolderStore, capsy
 
 
 @pytest.mark.parametrize("verb", ["show", "history"])
-def test_an_unknown_model_is_refused_with_the_known_ones(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_model_is_rejected_with_the_known_ones(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     told(capsys, "apply", str(EXAMPLE))
     assert run(["models", verb, "blue"]) == 1
     assert capsys.readouterr().err == "dyeworks: no model 'blue'; there are adire\n"
 
 
-def test_a_folder_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_yaml_files_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(["models", "apply", str(tmp_path / "empty")]) == 1
     assert "contains no YAML file" in capsys.readouterr().err
 
 
-def test_no_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_without_models_prints_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "list") == "no model was applied yet: dyeworks models apply FILE\n"

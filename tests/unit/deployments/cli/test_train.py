@@ -81,7 +81,7 @@ def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
     assert not (out / "adapter").exists()
 
 
-def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
+def test_sigterm_writes_a_checkpoint_and_exits_with_one_line(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(SPEC.replace("steps: 16", "steps: 64").replace("checkpoint_every: 4", "checkpoint_every: 1000"))
@@ -105,7 +105,7 @@ def adapter(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "adapter" / "pytorch_lora_weights.safetensors")
 
 
-def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
+def test_resumed_training_gives_the_same_adapter(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     straight, cut = tmp_path / "straight? 100%20 #1 \u00fc", tmp_path / "cut"
@@ -152,7 +152,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert set(adapter(cut)) == set(expected), "nothing is lost"
 
 
-def test_a_missing_package_is_told_before_anything_is_encoded(
+def test_missing_package_is_reported_before_encoding(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -162,7 +162,7 @@ def test_a_missing_package_is_told_before_anything_is_encoded(
     assert not list(out.glob("cache/**/*"))
 
 
-def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
+def test_dry_run_prints_the_plan_and_trains_nothing(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -188,7 +188,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-def test_folders_that_cannot_be_used_are_told_in_a_line(
+def test_unusable_folders_are_reported_in_one_line(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = tmp_path / "nowhere"
@@ -207,7 +207,7 @@ def test_folders_that_cannot_be_used_are_told_in_a_line(
         ("train: {schedule: piecewise}", "train.schedule: String should match pattern"),
     ],
 )
-def test_a_wrong_spec_is_told_in_a_line(
+def test_invalid_spec_is_reported_in_one_line(
     text: str, told: str, spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(text)
@@ -216,7 +216,7 @@ def test_a_wrong_spec_is_told_in_a_line(
     assert told in line
 
 
-def test_a_setting_of_a_model_is_told_with_what_replaces_it(
+def test_former_model_setting_is_reported_with_its_replacement(
     spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DYEWORKS_BASE_MODEL", "someone/model")
@@ -225,7 +225,7 @@ def test_a_setting_of_a_model_is_told_with_what_replaces_it(
     )
 
 
-def test_a_missing_spec_is_told_with_the_presets(
+def test_missing_spec_is_reported_with_the_presets(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(command(tmp_path / "my.yaml", data, tmp_path / "out"), capsys)
@@ -233,14 +233,14 @@ def test_a_missing_spec_is_told_with_the_presets(
     assert "DYEWORKS_PRESET" not in line
 
 
-def test_a_wrong_setting_is_told_in_a_line(
+def test_invalid_setting_is_reported_in_one_line(
     spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DYEWORKS_RENDER_BATCH", "none")
     assert "render_batch: Input should be a valid integer" in fails(command(spec, data, tmp_path / "out"), capsys)
 
 
-def test_pictures_that_cannot_be_used_are_listed_and_end_it(
+def test_unusable_pictures_are_listed_and_stop_the_training(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for picture in (data / "more").glob("*.png"):
@@ -310,7 +310,7 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
+def test_odd_files_are_reported_and_the_training_completes(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out, files = tmp_path / "odd", tmp_path / "out", odd_files()
@@ -339,7 +339,7 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     assert (captions["turned.jpg"], captions["deep.png"]) == ("dots", "waves " * 30 + "waves")
 
 
-def test_damaged_captions_are_told_in_a_line(
+def test_damaged_captions_are_reported_in_one_line(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "more" / "metadata.jsonl").write_text('{"file_name": "0.png"}\n')
@@ -347,7 +347,7 @@ def test_damaged_captions_are_told_in_a_line(
     assert "more/metadata.jsonl line 1: text: Field required. Nothing was ingested" in line
 
 
-def test_a_folder_inside_that_of_the_pictures_is_not_trained_on(
+def test_output_folder_inside_the_data_folder_is_not_trained_on(
     spec: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = data / "out"
