@@ -1,4 +1,4 @@
-"""A shop for the tests of the monitor: a promoted model, its log at a fixed time, and real parts that count."""
+"""Fixtures for tests of the monitor: a promoted model, its log at a fixed time, and real parts that count calls."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ def ago(hours: float) -> datetime:
 
 
 class CountingStore(FolderStore):
-    """A folder store that remembers what was read and written."""
+    """A folder store that records reads and writes."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -47,7 +47,7 @@ class CountingStore(FolderStore):
 
 
 class CountingClip(Clip):
-    """The embedded encoder; counts how often it was asked for a text, and does no text twice."""
+    """The embedded encoder; counts the calls for each text, and embeds no text twice."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__(model, "cpu")

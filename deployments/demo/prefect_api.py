@@ -49,6 +49,6 @@ class PrefectApi:
         return found[0].description or "" if found else ""
 
     def start(self, deployment: str) -> None:
-        """Run a deployment now, as `prefect deployment run` does; an idempotency key makes the request safe to retry."""
+        """Run a deployment now, like `prefect deployment run`; an idempotency key makes it safe to retry."""
         found = self.client.read_deployment_by_name(f"{deployment}/{deployment}")
         self.client.create_flow_run_from_deployment(found.id, idempotency_key=str(uuid4()))

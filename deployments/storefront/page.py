@@ -86,9 +86,8 @@ def _request(prompt: str, session: str) -> RenderRequest:
         return RenderRequest(prompt=prompt, session=session)
     except ValidationError as error:
         if len(prompt) > LONGEST:
-            raise gr.Error(
-                f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed.", **QUIET
-            ) from error
+            reason = f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed."
+            raise gr.Error(reason, **QUIET) from error
         raise gr.Error("Describe what the cloth should show.", **QUIET) from error
 
 

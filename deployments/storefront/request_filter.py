@@ -50,7 +50,7 @@ class Cancel(BaseModel):
 class RequestFilter:
     """ASGI middleware that rejects invalid requests.
 
-    `inputs` are the numbers of inputs of the page's functions; `overloaded` tells whether a session has too many unread
+    `inputs` are the numbers of inputs of the page's functions; `overloaded` returns whether a session has too many unread
     events.
     """
 

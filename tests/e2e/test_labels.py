@@ -1,4 +1,4 @@
-"""Runs on a real Prefect server: named and tagged by their model, and refused where it is not clear which is meant."""
+"""Runs on a real Prefect server: named and tagged by their model, and rejected if the model is ambiguous."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def server() -> Iterator[None]:
 
 
 def newest() -> FlowRun:
-    """The newest run, with the state that it ended in."""
+    """The newest run, in its final state."""
     with get_client(sync_client=True) as client:
         (found,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
     return found

@@ -1,4 +1,4 @@
-"""The tasks that decide: they record first, and an event that is not taken, or not even queued, costs no record."""
+"""Decisions are recorded before their events: a failed event does not lose the record."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,7 +52,7 @@ def decide_on_drift() -> RetrainDecision:
 
 
 def no_outbox(store: Path) -> None:
-    """Whoever queues an event fails, as one that is killed there."""
+    """Queueing an event fails, as if the process was killed there."""
     (store / "outbox").parent.mkdir(parents=True, exist_ok=True)
     (store / "outbox").write_text("a file")
 

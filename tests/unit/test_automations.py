@@ -1,4 +1,4 @@
-"""What the automations of prefect.yaml make of a crashed run: filtered and rendered by Prefect's own code."""
+"""The automations of prefect.yaml on crashed runs, filtered and rendered by Prefect's own code."""
 
 import copy
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def rendered(name: str, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def restarted(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The `spec` of the run that an automation starts when one with these parameters has crashed."""
+    """The `spec` of the run that an automation starts after a run with these parameters has crashed."""
     return rendered(name, {"flow_run": SimpleNamespace(parameters=parameters)})
 
 
@@ -158,6 +158,6 @@ def test_silent_runs_get_a_final_state(name: str, begins: list[str], seconds: in
     flow = RelatedResource({"prefect.resource.id": "prefect.flow.1", "prefect.resource.role": "flow"})
     made = RelatedResource({"prefect.resource.id": "prefect.deployment.1", "prefect.resource.role": "deployment"})
     assert trigger.covers_resources(run, [flow, made])
-    assert not trigger.covers_resources(run, [flow]), "one that was started by hand may send no heartbeats"
+    assert not trigger.covers_resources(run, [flow]), "a run without a deployment may not send heartbeats"
     (action,) = found.actions
     assert (action.type, action.model_dump(mode="json")["state"]) == ("change-flow-run-state", state)

@@ -1,4 +1,4 @@
-"""The model that a request is about: the one that it names, or the only one."""
+"""The model of a request: the one that it names, or the only one."""
 
 import pytest
 from prefect.logging import disable_run_logger

@@ -1,4 +1,4 @@
-"""Names of runs: what a run is about, in a word."""
+"""Names of runs: the subject of each."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The arrows of the design, read off the sources and off running processes."""
+"""The layers of the design, checked in the sources and in running processes."""
 
 import ast
 import importlib
@@ -61,7 +61,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def in_a_process(code: str, tmp_path: Path) -> list[str]:
-    """The words that a fresh interpreter prints."""
+    """The output of a fresh interpreter, split into words."""
     environment = {"PATH": "/usr/bin:/bin", "DYEWORKS_STORE": str(tmp_path), "HOME": str(tmp_path)}
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT, env=environment, check=False)
@@ -88,7 +88,7 @@ def test_core_imports_no_prefect_tasks() -> None:
 
 
 def test_packages_of_core_import_only_lower_ones() -> None:
-    """Each room imports rooms that stand before it in ROOMS, and nothing else of core."""
+    """Each package of core imports only packages before it in ROOMS."""
     found = [
         f"{path.relative_to(CORE)}: {name}"
         for path in sorted(CORE.rglob("*.py"))
@@ -100,12 +100,12 @@ def test_packages_of_core_import_only_lower_ones() -> None:
 
 
 def room(path: Path) -> str:
-    """The room of a file of core: its folder, or itself where it lies in none."""
+    """The package of a file of core: its folder, or the module itself at the top level."""
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
 def room_of(name: str) -> str:
-    """The room of an imported name: `tasks.core.gate.decide.settle` and `tasks.core.clock` name theirs third."""
+    """The package of an imported name: `tasks.core.gate.decide.settle` and `tasks.core.clock` name theirs third."""
     return name.split(".")[2]
 
 

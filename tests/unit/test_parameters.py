@@ -1,4 +1,4 @@
-"""The JSON schema of train-lora's parameters: Prefect makes the form of its page from it, and refuses runs by it."""
+"""The JSON schema of train-lora's parameters: Prefect builds its form from it, and validates runs by it."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ NESTED: dict[str, type[Spec]] = {"prior": PriorSpec, "validation": ValidationSpe
 
 
 def ranges(metadata: list[object]) -> dict[str, object]:
-    """What the constraints of a field are in a schema."""
+    """The constraints of a field in a schema."""
     schema: dict[str, object] = {}
     for limit in metadata:
         match limit:

@@ -1,4 +1,4 @@
-"""How a retrain competes and how its end is recorded, without a Prefect server."""
+"""Evaluation and promotion in a retrain, and the record of its outcome, without a Prefect server."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ from tests.candidates import evaluated, measured, trained
 
 @pytest.fixture(autouse=True)
 def in_force(applied: ModelConfig) -> None:
-    """A run finds its model in the store."""
+    """The model is applied in the store."""
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ HOUR = 60.0
 
 
 def run_in(state: State[object], minutes: float) -> FlowRun:
-    """A run that has been in this state for so long."""
+    """A run that has been in this state for some time."""
     since = datetime.now(UTC) - timedelta(minutes=minutes)
     return FlowRun(flow_id=uuid4(), parameters={}, state=state.model_copy(update={"timestamp": since}))
 
@@ -117,7 +117,7 @@ def test_cancelled_retrain_starts_the_cooldown(folder: FolderStore, model: Model
 
 
 class Stages:
-    """Does what the stages' deployments do, in this process; others change things before or in the first evaluation."""
+    """Runs the stages in this process; hooks change the store before or during the first evaluation."""
 
     def __init__(
         self, store: FolderStore, model: ModelConfig, meanwhile: Callable[[], object], early: bool = False

@@ -1,4 +1,4 @@
-"""Nothing runs for ever: every flow and task has a timeout, and a training answers it with a checkpoint."""
+"""Every flow and task has a timeout, and a training writes a checkpoint on it."""
 
 import importlib
 import time
@@ -39,7 +39,7 @@ def test_timeout_of_a_flow_exceeds_those_of_its_tasks(path: Path) -> None:
 
 
 def test_training_timeout_writes_a_checkpoint() -> None:
-    kept: list[int] = []
+    steps: list[int] = []
 
     def train() -> None:
         with termination() as term:
@@ -47,9 +47,9 @@ def test_training_timeout_writes_a_checkpoint() -> None:
             while not term.asked:
                 step += 1
                 time.sleep(0.01)
-            kept.append(step)
+            steps.append(step)
 
     with pytest.raises(TimeoutError) as caught, timeout(1):
         interruptible(train)
-    assert kept
+    assert steps
     assert not isinstance(caught.value, Terminated)

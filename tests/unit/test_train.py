@@ -1,4 +1,4 @@
-"""The training's task, while the Prefect server is away."""
+"""The training task while the Prefect server is unreachable."""
 
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings

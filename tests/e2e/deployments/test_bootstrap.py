@@ -1,4 +1,4 @@
-"""Bootstrap: what it registers, and what it leaves as it is."""
+"""Bootstrap: what it registers, and what it does not change."""
 
 import subprocess
 from pathlib import Path
@@ -13,7 +13,7 @@ WATCH = "dyeworks: a run without heartbeats has crashed"
 
 
 def named(name: str) -> dict[str, object]:
-    """What filters automations by their name."""
+    """A filter of automations by name."""
     return {"automations": {"name": {"any_": [name]}}}
 
 

@@ -1,4 +1,4 @@
-"""Retrains that a person cancels, or whose training is cancelled."""
+"""Retrains that are cancelled, or whose training is cancelled."""
 
 import re
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.e2e
 
 
 def retrain(server: Server, dataset: str, decision: str) -> tuple[str, str]:
-    """A retrain whose training runs; the ids of both runs."""
+    """Start a retrain and wait for its training; returns the ids of both runs."""
     made = make_decision("data", datetime.now(UTC), ("retrain", decision), decision)
     record_decision(FolderStore(server.store), "adire", made.model_copy(update={"id": decision}))
     before = {run["id"] for run in server.runs_of("train-lora")}

@@ -1,4 +1,4 @@
-"""The life of a release: adopted, followed by another one, rolled back to, withdrawn."""
+"""The life cycle of a release: adopted, replaced, rolled back to, withdrawn."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the storefront serves, on a real tiny pipeline: what does not draw is refused, reports of once, and left."""
+"""The served release, on a real tiny pipeline: one that fails to render is rejected and reported once."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def home(store: FolderStore, **settings: object) -> Installation:
 
 @pytest.fixture(scope="module")
 def adapter(local: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a LoRA that shows."""
+    """The folder of a LoRA with a visible effect."""
     folder = tmp_path_factory.mktemp("adapter")
     family = family_of(load_pipeline(local.base, "cpu"))
     with torch.random.fork_rng():
@@ -71,7 +71,7 @@ def follower(local: ModelConfig, folder: FolderStore, reports: list[Unhealthy]) 
 
 
 def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
-    """A release of the LoRA with its weights scaled; not a number makes it one that draws black."""
+    """A release of the LoRA with scaled weights; with NaN it renders black."""
     place.mkdir()
     save_file({k: v * scale for k, v in load_file(adapter / WEIGHTS).items()}, place / WEIGHTS, {"format": "pt"})
     return write_release(store, MODEL, place, MANIFEST)
@@ -79,7 +79,7 @@ def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0)
 
 @pytest.fixture
 def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[..., str]:
-    """Put a release of some scale, or one by name, into the ledger and on the channel."""
+    """Promote and publish a release of some scale, or one by name."""
 
     def put(scale: float = 1.0, release: str | None = None) -> str:
         generation = len(history(folder, MODEL)) + 1
@@ -224,7 +224,7 @@ def test_unavailable_store_is_not_a_fault_of_the_release(
     weights = tmp_path / "store" / prefix(MODEL, release) / WEIGHTS
     data = weights.read_bytes()
     weights.unlink()
-    weights.symlink_to(weights)  # it cannot be read, as on a disk that is away
+    weights.symlink_to(weights)  # it cannot be read, as on an unmounted disk
     with pytest.raises(ObjectUnreadable):
         follower.follow()
     assert (follower.served, reports) == (Served(), [])
@@ -235,7 +235,7 @@ def test_unavailable_store_is_not_a_fault_of_the_release(
 
 
 def spoil(follower: Follower) -> None:
-    """The adapter in memory becomes not a number, as by a fault of the device."""
+    """Set the adapter in memory to NaN, as by a fault of the device."""
     with torch.no_grad():
         for name, parameter in follower.renderer.pipe.unet.named_parameters():
             if "lora" in name:
@@ -372,7 +372,7 @@ def test_prompts_for_black_pictures_cause_no_roll_back(
 
 
 def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
-    """Make an object one whose reading is an OSError, as of a disk that is away; gives what brings it back."""
+    """Make reading an object raise an OSError, as on an unmounted disk; returns a function that restores it."""
     place = tmp_path / "store" / key
     data = place.read_bytes()
     place.unlink()
@@ -403,7 +403,7 @@ def test_start_without_a_store_does_not_serve_the_bare_base(
         assert engine.submit("rings", 1, 2).result(60).release == release
         unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
         wait_until(lambda: bool(engine.store_problem))
-        assert engine.submit("rings", 1, 2).result(60).release == release, "what is served is served on"
+        assert engine.submit("rings", 1, 2).result(60).release == release, "the served release stays"
     finally:
         engine.stop()
 
@@ -428,7 +428,7 @@ def test_start_without_a_loadable_release_serves_nothing(
 def test_store_that_is_suddenly_empty_is_an_error(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], local: ModelConfig, tmp_path: Path
 ) -> None:
-    """As when a disk is not mounted: the folder is made again by the next start."""
+    """As when a disk is not mounted: the next start creates the folder again."""
     release = publish()
     follower.follow()
     (tmp_path / "store").rename(tmp_path / "away")
@@ -462,7 +462,7 @@ def test_out_of_memory_renders_do_not_count_against_the_release(
         follower, draw = engine.follower, engine.follower.renderer.render
 
         def crowded(prompts: list[str], *args: object) -> object:
-            """What tries a release fits, what visitors ask for does not."""
+            """The test render fits into memory, requests do not."""
             if not prompts[0].startswith("a picture in"):
                 short()
             return draw(prompts, *args)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the demo asks a Prefect server that is locked now and then."""
+"""Requests of the demo to a Prefect server that is sometimes locked."""
 
 import json
 from http.server import BaseHTTPRequestHandler
@@ -29,7 +29,7 @@ def test_retried_request_for_a_run_has_the_same_idempotency_key() -> None:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = LocalServer(Handler)
     server.start()

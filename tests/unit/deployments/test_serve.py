@@ -1,4 +1,4 @@
-"""Public processes: a weak secret on loopback alone, however they are started; proxies that are named; slow clients."""
+"""Public processes: weak secrets only on loopback; configured proxies; slow clients."""
 
 import asyncio
 import socket
@@ -62,7 +62,7 @@ def test_server_started_another_way_responds_503_with_the_reason(monkeypatch: py
 
 
 async def address(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that answers with the caller's address."""
+    """An application that returns the client's address."""
     await PlainTextResponse(str(scope["client"][0]))(scope, receive, send)
 
 
@@ -78,14 +78,14 @@ def test_only_configured_proxies_are_trusted(proxies: str, seen: str) -> None:
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application whose answers take longer than a client may take to ask."""
+    """An application whose responses take longer than the timeout for request heads."""
     await asyncio.sleep(1.0)
     await PlainTextResponse("late")(scope, receive, send)
 
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Where `slow` is served, with little patience."""
+    """The port of a server of `slow` with a short timeout."""
     monkeypatch.setattr(serve, "HEAD_SECONDS", 0.3)
     config = configure("storefront", "127.0.0.1", 0, Settings())
     config.app, config.factory, config.lifespan = slow, False, "off"

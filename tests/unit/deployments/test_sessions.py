@@ -1,4 +1,4 @@
-"""Sessions and votes by address: nobody counts as many visitors, and a silence ends an unnamed session."""
+"""Sessions and votes by address: no address counts as many visitors, and unnamed sessions expire."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -36,7 +36,7 @@ def test_sessions_of_an_address_are_limited_per_day(clock: Clock) -> None:
     found = [sessions.session_of(HERE, f"invented {i}") for i in range(1000)]
     assert found[:SESSIONS] == [f"invented {i}" for i in range(SESSIONS)]
     assert set(found[SESSIONS:]) == {f"address {HERE}"}
-    assert sessions.session_of(HERE, "invented 0") == "invented 0", "those that count go on to count"
+    assert sessions.session_of(HERE, "invented 0") == "invented 0", "the first ones still count"
     assert sessions.session_of("192.0.2.8", "ada") == "ada"
     clock.wait(24 * 60)
     assert sessions.session_of(HERE, "invented 999") == "invented 999"
@@ -88,7 +88,7 @@ def test_number_of_remembered_addresses_is_limited(clock: Clock) -> None:
 
 
 def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> list[Vote]:
-    """So many sessions vote, all from one address, or each from its own."""
+    """A number of sessions vote, all from one address, or each from its own."""
     taken: list[Vote] = []
     feedback = Feedback("adire", 1000, taken.append)
     for i in range(count):

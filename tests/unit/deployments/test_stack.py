@@ -1,4 +1,4 @@
-"""The services of one machine: secrets that survive a kill, passwords that nobody sees, MLflow here or elsewhere."""
+"""The services on one machine: secrets that survive a kill, hidden passwords, a local or remote MLflow server."""
 
 import os
 import stat
@@ -18,8 +18,8 @@ from tests.adire import adire
 WITH_PASSWORD = "postgresql+psycopg2://ada:s3cr3t@db.example/mlflow"
 
 
-class Noted(Stack):
-    """Notes what it would start."""
+class Recorder(Stack):
+    """Records commands instead of starting them."""
 
     def spawn(self, name: str, *command: str) -> None:
         self.commands = {**getattr(self, "commands", {}), name: command}
@@ -79,7 +79,7 @@ def test_remote_mlflow_server_is_not_started(tmp_path: Path, uri: str, monkeypat
 
 def test_no_command_line_contains_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_PASSWORD)
-    stack = Noted(tmp_path)
+    stack = Recorder(tmp_path)
     stack.start_mlflow()
     stack.start_webhook()
     stack.start_storefront()
@@ -104,7 +104,7 @@ def test_models_are_applied_before_services_start(tmp_path: Path, monkeypatch: p
     store = FolderStore(tmp_path / "store")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
     apply_config(store, adire(name="indigo"))
-    stack = Noted(tmp_path / "home", models=ROOT / "infra/models")
+    stack = Recorder(tmp_path / "home", models=ROOT / "infra/models")
     with pytest.raises(ModelUnknown, match="name a model; there are adire, indigo"):
         stack.start_all()
     assert model_names(store) == ["adire", "indigo"]
@@ -112,7 +112,7 @@ def test_models_are_applied_before_services_start(tmp_path: Path, monkeypatch: p
 
 
 def test_storefront_serves_the_named_model(tmp_path: Path) -> None:
-    stack = Noted(tmp_path, model="indigo")
+    stack = Recorder(tmp_path, model="indigo")
     stack.start_storefront()
     stack.start_webhook()
     assert stack.commands["storefront"][-2:] == ("--model", "indigo")
@@ -131,7 +131,7 @@ def test_empty_setting_counts_as_unset(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """MLflow's page over a database whose name stands for a password."""
+    """An MLflow server on a database whose name stands for a password."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/s3cr3t.db")
     stack = Stack(tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""The storefront's application with the embedded base: whatever a visitor sends, it answers, and never with a 500."""
+"""The storefront's application with the embedded base: no request causes a 500."""
 
 import asyncio
 import io
@@ -153,7 +153,7 @@ def test_prompt_with_a_visible_character_is_rendered(shop: TestClient, prompt: s
 
 
 def on_page(client: TestClient, text: str, session: str, function: int = 0) -> dict[str, Any]:
-    """What the page gets for a click."""
+    """The page's response to a click."""
     assert click(client, text, session, function)[0] == 200
     return wait_answer(client, session)
 
@@ -167,10 +167,10 @@ def test_page_renders_and_records_a_vote(shop: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Describe what the cloth")]
+    ("prompt", "message"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Describe what the cloth")]
 )
-def test_page_reports_an_invalid_prompt(shop: TestClient, prompt: str, told: str) -> None:
-    assert told in on_page(shop, prompt, "visitor")["error"]
+def test_page_reports_an_invalid_prompt(shop: TestClient, prompt: str, message: str) -> None:
+    assert message in on_page(shop, prompt, "visitor")["error"]
 
 
 def test_session_with_unread_responses_is_limited(shop: TestClient) -> None:
@@ -251,13 +251,13 @@ def test_invalid_settings_prevent_the_start() -> None:
 
 def test_request_is_cancelled_when_the_client_disconnects() -> None:
     async def ask() -> list[str]:
-        told: list[str] = []
+        events: list[str] = []
 
         async def draw() -> str:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                told.append("cancelled")
+                events.append("cancelled")
                 raise
             return "drawn"
 
@@ -268,6 +268,6 @@ def test_request_is_cancelled_when_the_client_disconnects() -> None:
         with pytest.raises(HTTPException, match="disconnected"):
             await cancel_on_disconnect(Request({"type": "http"}, receive), draw())
         await asyncio.sleep(0)
-        return told
+        return events
 
     assert asyncio.run(ask()) == ["cancelled"]

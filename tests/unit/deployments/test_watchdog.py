@@ -1,4 +1,4 @@
-"""The storefront's guards: votes are taken once a picture, and one event for each generation leaves for Prefect."""
+"""The storefront's watchdog: votes count once per picture, and each generation emits at most one event."""
 
 import time
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def serve(store: FolderStore, generation: int, release: str = "", restores: int 
 
 
 def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: int, start: int = 0) -> None:
-    """So many sessions vote on a generation's pictures; the dislikes come evenly."""
+    """A number of sessions vote on a generation's pictures; the dislikes are spread evenly."""
     for i in range(count):
         vote = Vote(
             request_id=f"{generation}-{start + i}",
@@ -58,14 +58,14 @@ def watchdog_of(store: FolderStore) -> RollbackWatchdog:
 
 
 def check(watchdog: RollbackWatchdog) -> None:
-    """What the thread does each time."""
+    """One iteration of the thread."""
     watchdog.check_votes()
     watchdog.send_reports()
 
 
 @pytest.fixture
 def two(folder: FolderStore) -> FolderStore:
-    """Generation 2 is served, generation 1 was."""
+    """Generation 2 is served after generation 1."""
     serve(folder, 1)
     serve(folder, 2)
     return folder
@@ -98,12 +98,12 @@ def test_equally_liked_generation_is_not_reported(two: FolderStore, events: Even
 
 
 def test_stored_votes_count_after_a_restart(two: FolderStore, events: EventsServer) -> None:
-    kept: list[Vote] = []
-    cast(kept.append, 1, 50, 5)
-    cast(kept.append, 2, 20, 15)
-    write_votes(two, MODEL, kept)
+    stored: list[Vote] = []
+    cast(stored.append, 1, 50, 5)
+    cast(stored.append, 2, 20, 15)
+    write_votes(two, MODEL, stored)
     watchdog = watchdog_of(two)
-    for vote in kept[-5:]:  # in memory and in the store: once
+    for vote in stored[-5:]:  # in memory and in the store: once
         watchdog.add(vote)
     check(watchdog)
     assert (events.events, len(watchdog.votes)) == ([], 70)
@@ -215,9 +215,9 @@ def test_vote_counts_for_the_session_of_the_picture(folder: FolderStore) -> None
     ]
     writer.start()
     writer.stop()
-    kept = read_votes(folder, MODEL, before, datetime.now(UTC))
-    assert kept == taken
-    assert [v.liked for v in last_words(kept)] == [True]
+    stored = read_votes(folder, MODEL, before, datetime.now(UTC))
+    assert stored == taken
+    assert [v.liked for v in last_words(stored)] == [True]
 
 
 def test_only_the_newest_pictures_accept_votes() -> None:
@@ -256,7 +256,7 @@ def test_oldest_buffered_lines_are_dropped(caplog: pytest.LogCaptureFixture) -> 
 
     def write(votes: list[Vote]) -> None:
         if away:
-            writer.add(more.pop()) if more else None  # while it writes, others come
+            writer.add(more.pop()) if more else None  # lines arrive during the write
             raise ConnectionError("away")
         written.extend(v.request_id for v in votes)
 

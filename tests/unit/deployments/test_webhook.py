@@ -46,19 +46,19 @@ def notification(*keys: str, bucket: str = "cloths") -> Body:
 
 def post(client: TestClient, body: Body, token: str = TOKEN) -> tuple[int, Body]:
     answer = client.post("/notifications/s3", json=body, headers={"Authorization": f"Bearer {token}"})
-    told: Body = answer.json()
-    return answer.status_code, told
+    response: Body = answer.json()
+    return answer.status_code, response
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about"
+        assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.01)
 
 
 def datasets(events: EventsServer, count: int) -> list[str]:
-    """The datasets of so many events, which are sent after the answer."""
+    """The datasets of `count` events, which are sent after the response."""
     wait_for(lambda: len(events.events) >= count, f"{count} events")
     assert {e["event"] for e in events.events} <= {"dyeworks.data.uploaded"}
     return sorted(e["payload"]["dataset"] for e in events.events)
@@ -68,9 +68,9 @@ def queued(folder: FolderStore) -> list[str]:
     """The datasets of all events that were ever queued."""
     found = {}
     for key in [*folder.list("outbox/"), *folder.list("events/")]:
-        with suppress(ObjectMissing):  # it is sent in this moment
-            told = json.loads(folder.read(key))
-            event = told if isinstance(told["event"], str) else told["event"]
+        with suppress(ObjectMissing):  # it is being sent
+            document = json.loads(folder.read(key))
+            event = document if isinstance(document["event"], str) else document["event"]
             found[event["id"]] = event["payload"]["dataset"]
     return sorted(found.values())
 
@@ -78,25 +78,25 @@ def queued(folder: FolderStore) -> list[str]:
 def record(key: str = "uploads/cloth/a.png", **changed: Any) -> Body:
     """A record as AWS sends it."""
     item = {"key": key, "size": 7, "eTag": "e1", "sequencer": "01"} | changed.pop("item", {})
-    told = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-27T01:02:03.000Z"}
-    return told | {"s3": {"bucket": {"name": "cloths"}, "object": item}} | changed
+    fields = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-27T01:02:03.000Z"}
+    return fields | {"s3": {"bucket": {"name": "cloths"}, "object": item}} | changed
 
 
-def bridged(key: str = "uploads/cloth/a.png", kind: str = "Object Created") -> Body:
+def eventbridge(key: str = "uploads/cloth/a.png", kind: str = "Object Created") -> Body:
     """An event as EventBridge sends it."""
     item = {"key": key, "size": 7, "etag": "e1", "version-id": "v1", "sequencer": "01"}
     detail = {"version": "0", "bucket": {"name": "cloths"}, "object": item, "reason": "PutObject"}
     return {"version": "0", "source": "aws.s3", "detail-type": kind, "time": "2026-11-27T01:02:03Z", "detail": detail}
 
 
-def filed(kind: str = "create", path: str = "/buckets/cloths/uploads/cloth/a.png", **entry: Any) -> Body:
+def seaweedfs(kind: str = "create", path: str = "/buckets/cloths/uploads/cloth/a.png", **entry: Any) -> Body:
     """An event as SeaweedFS' filer sends it."""
     return {"key": path, "event_type": kind, "message": {"new_entry": {"name": "a.png"} | entry}}
 
 
-def wrapped(told: Body) -> Body:
-    """A notification of SNS around another."""
-    return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(told)}
+def sns(document: Body) -> Body:
+    """A notification sns by SNS."""
+    return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(document)}
 
 
 def test_health(client: TestClient) -> None:
@@ -171,8 +171,8 @@ def test_form_encoded_key_is_decoded(client: TestClient, events: EventsServer, k
 
 @pytest.mark.parametrize("key", ["blobs/ab12", "uploads/loose.png", "quarantine/cloth/a.json", "myuploads/cloth/a.png"])
 def test_key_outside_of_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
-    told = {"new": 0, "records": 1, "ignored": [f"{key}: not under uploads/<dataset>/ of the store"]}
-    assert post(client, notification(key)) == (202, told)
+    response = {"new": 0, "records": 1, "ignored": [f"{key}: not under uploads/<dataset>/ of the store"]}
+    assert post(client, notification(key)) == (202, response)
     assert queued(folder) == []
 
 
@@ -199,9 +199,9 @@ def test_events_of_an_earlier_process_are_sent_at_the_start(
 
 def test_unusable_store_is_reported_in_the_response(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", "ftp://nowhere")
-    status, told = post(opened(), notification("uploads/cloth/a.png"))
+    status, response = post(opened(), notification("uploads/cloth/a.png"))
     assert status == 500
-    assert "check DYEWORKS_STORE" in told["error"]
+    assert "check DYEWORKS_STORE" in response["error"]
 
 
 @pytest.mark.parametrize(
@@ -213,12 +213,12 @@ def test_unusable_store_is_reported_in_the_response(client: TestClient, monkeypa
         {"Records": [record(eventName="ObjectCreated:Copy", item={"versionId": None})]},
         {"Records": [record(item={"eTag": None, "sequencer": None})]},
         {"Records": [record(eventTime=None, item={"eTag": 7, "sequencer": [], "size": None})]},
-        wrapped({"Records": [record()]}),
-        wrapped(bridged()),
-        bridged(),
-        filed(),
-        filed("update"),
-        filed("rename", "/buckets/cloths/uploads/other/x.png")
+        sns({"Records": [record()]}),
+        sns(eventbridge()),
+        eventbridge(),
+        seaweedfs(),
+        seaweedfs("update"),
+        seaweedfs("rename", "/buckets/cloths/uploads/other/x.png")
         | {"message": {"new_parent_path": "/buckets/cloths/uploads/cloth", "new_entry": {"name": "a.png"}}},
     ],
 )
@@ -231,7 +231,7 @@ def test_all_upload_formats_are_parsed(client: TestClient, folder: FolderStore, 
     "body",
     [
         {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"},
-        wrapped({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"}),
+        sns({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"}),
         *(
             {"Records": [record(eventName=name)]}
             for name in (
@@ -246,15 +246,15 @@ def test_all_upload_formats_are_parsed(client: TestClient, folder: FolderStore, 
                 "Replication:OperationMissedThreshold",
             )
         ),
-        *(bridged(kind=kind) for kind in ("Object Deleted", "Object Tags Added", "Object Restore Completed")),
-        filed("delete"),
-        filed(is_directory=True),
-        filed(path="/etc/uploads/cloth/a.png"),
+        *(eventbridge(kind=kind) for kind in ("Object Deleted", "Object Tags Added", "Object Restore Completed")),
+        seaweedfs("delete"),
+        seaweedfs(is_directory=True),
+        seaweedfs(path="/etc/uploads/cloth/a.png"),
     ],
 )
 def test_other_events_are_ignored(client: TestClient, folder: FolderStore, body: Body) -> None:
-    status, told = post(client, body)
-    assert (status, told["new"], len(told["ignored"])) == (200, 0, 1)
+    status, response = post(client, body)
+    assert (status, response["new"], len(response["ignored"])) == (200, 0, 1)
     assert list(folder.list("")) == []
 
 
@@ -274,10 +274,10 @@ def test_valid_records_are_processed_and_invalid_ones_listed(client: TestClient,
     body = {
         "Records": [{}, good, None, gone, record(s3={"bucket": None}), record(item={"key": "%ff"}), record("k" * 1025)]
     }
-    status, told = post(client, body)
-    assert (status, told["new"], told["records"]) == (202, 1, 7)
-    assert [words.partition(":")[0] for words in told["bad"]] == [f"record {n}" for n in (0, 2, 4, 5, 6)]
-    assert told["ignored"] == ["record 3: ObjectRemoved:Delete"]
+    status, response = post(client, body)
+    assert (status, response["new"], response["records"]) == (202, 1, 7)
+    assert [words.partition(":")[0] for words in response["bad"]] == [f"record {n}" for n in (0, 2, 4, 5, 6)]
+    assert response["ignored"] == ["record 3: ObjectRemoved:Delete"]
     assert queued(folder) == ["cloth"]
     assert post(client, {"Records": [{}] * 50})[1]["bad"][-1] == "and 30 more"
 
@@ -285,7 +285,7 @@ def test_valid_records_are_processed_and_invalid_ones_listed(client: TestClient,
 def test_replaced_file_is_a_new_upload(client: TestClient) -> None:
     bare = notification("uploads/cloth/a.png")
     del bare["Records"][0]["s3"]["object"]["eTag"]
-    assert [post(client, bare)[1]["new"] for _ in range(2)] == [1, 1], "nothing tells one write from the other"
+    assert [post(client, bare)[1]["new"] for _ in range(2)] == [1, 1], "without a version mark each notification counts"
     timed = [{"Records": [record(eventTime=time, item={"eTag": "e", "sequencer": None})]} for time in "112"]
     assert [post(client, body)[1]["new"] for body in timed] == [1, 0, 1]
     unversioned = [{"Records": [record(eventTime=None, item={"eTag": tag, "versionId": "null"})]} for tag in "aab"]
@@ -311,7 +311,7 @@ def test_keys_are_decoded_only_if_they_are_encoded(
 
 
 def test_eventbridge_keys_are_not_decoded(client: TestClient, folder: FolderStore) -> None:
-    assert post(client, bridged("uploads/a%2Bb+c/x.png"))[1]["new"] == 1
+    assert post(client, eventbridge("uploads/a%2Bb+c/x.png"))[1]["new"] == 1
     assert queued(folder) == ["a%2Bb+c"]
 
 
@@ -340,8 +340,8 @@ def test_dataset_is_parsed_relative_to_the_store_location(url: str, key: str, da
 def test_other_bucket_is_ignored_with_a_reason(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() as bucket:
         monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
-        told = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
-        assert told == {
+        response = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
+        assert response == {
             "new": 0,
             "records": 1,
             "ignored": ["dye/uploads/cloth/a.png: bucket cloths is not the store's"],
@@ -365,7 +365,7 @@ def test_basic_auth_password_is_accepted_as_token(client: TestClient, folder: Fo
 
 
 async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]:
-    """The status of an answer and how many chunks of the body were asked for, as a server hands them over."""
+    """The status of a response, and the number of chunks of the body that were read."""
     waiting, sent = list(chunks), list[Any]()
 
     async def receive() -> Body:
@@ -409,7 +409,7 @@ def test_oversized_body_is_not_read_to_the_end(client: TestClient) -> None:
         b'{"Records": [' + b"9" * 100_000 + b"]}",
         b'{"Type": "Notification", "Message": "rings"}',
         b'{"Type": "Notification", "Message": 7}',
-        json.dumps(wrapped(wrapped(wrapped({"Records": []})))).encode(),
+        json.dumps(sns(sns(sns({"Records": []})))).encode(),
     ],
 )
 def test_invalid_json_and_other_documents_are_rejected(client: TestClient, body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The command `dyeworks`: its help, its exit codes, and an error in one line."""
+"""The command `dyeworks`: help, exit codes, and errors in one line."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ HEAVY = {"torch", "mlflow", "prefect", "gradio", "diffusers", "open_clip", "evid
 
 
 def groups() -> Iterator[list[str]]:
-    """The command, its groups and its commands, as they are typed."""
+    """The command lines of the command, its groups and its commands."""
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
     yield []
@@ -35,15 +35,15 @@ def groups() -> Iterator[list[str]]:
 @pytest.mark.parametrize("line", list(groups()), ids=" ".join)
 def test_every_command_has_a_one_line_help(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*line, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"Usage: {' '.join(['dyeworks', *line])} ")
-    assert "..." not in told.partition("Commands:")[2], "a first sentence is too long for the list of commands"
+    output = capsys.readouterr().out
+    assert output.startswith(f"Usage: {' '.join(['dyeworks', *line])} ")
+    assert "..." not in output.partition("Commands:")[2], "a first sentence is too long for the list of commands"
 
 
 def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f" {code} " in told for code in (0, 1, 2, 130, 143))
+    output = capsys.readouterr().out
+    assert all(f" {code} " in output for code in (0, 1, 2, 130, 143))
 
 
 def test_version_option_prints_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,11 +72,11 @@ def test_wrong_usage_exits_with_2(line: list[str], capsys: pytest.CaptureFixture
 
 
 def failed(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command that fails prints, which is one line."""
+    """The one line that a failing command prints."""
     assert run(line) == 1
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith("dyeworks: ")
-    return told
+    (output,) = capsys.readouterr().err.splitlines()
+    assert output.startswith("dyeworks: ")
+    return output
 
 
 @pytest.mark.parametrize("line", [["drift", "references"], ["replay"], ["drift", "pin", "1"]], ids=" ".join)
@@ -97,8 +97,8 @@ def test_former_model_settings_are_rejected_with_their_new_field(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(f"DYEWORKS_{name}", "1")
-    told = failed(["models", "list"], capsys)
-    assert f"DYEWORKS_{name}: belongs to a model now: set {MOVED[name]} in the model's file" in told
+    output = failed(["models", "list"], capsys)
+    assert f"DYEWORKS_{name}: belongs to a model now: set {MOVED[name]} in the model's file" in output
 
 
 def test_invalid_setting_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,9 +148,9 @@ def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         writer = prompts.open("w")  # opened as soon as the command reads
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
         writer.close()
-    assert (process.returncode, told) == (130, "")
+    assert (process.returncode, output) == (130, "")
 
 
 def test_console_script_runs_in_any_folder(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The dry run as a command."""
+"""`dyeworks replay`: the replay as a command."""
 
 import json
 from datetime import timedelta
@@ -31,8 +31,8 @@ def filled(folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPa
         record = seen(hour, 0.3 if 24 <= hour < 36 else 0.02)
         folder.write(record.key, render(record))
         action: Action = "declined" if record.verdict == "retrain" else "none"
-        told = make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
-        record_decision(folder, NAME, told)
+        decision = make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
+        record_decision(folder, NAME, decision)
     return folder
 
 
@@ -57,9 +57,9 @@ def test_table_shows_the_retrains_of_the_replay(filled: FolderStore, capsys: pyt
 
 def test_json_output(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay", "--json", "--days", "2"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["summary"] == {"checks": 48, "fired_then": 0, "fired": 2, "gpu_hours": 0.2}
-    assert {"time", "verdict", "psi", "then", "dry_run", "reason", "gpu_hours", "report"} == set(told["checks"][0])
+    output = json.loads(capsys.readouterr().out)
+    assert output["summary"] == {"checks": 48, "fired_then": 0, "fired": 2, "gpu_hours": 0.2}
+    assert {"time", "verdict", "psi", "then", "dry_run", "reason", "gpu_hours", "report"} == set(output["checks"][0])
 
 
 def test_policy_file_overrides_only_its_own_fields(
@@ -96,8 +96,8 @@ def test_missing_records_are_reported_with_the_store(
 ) -> None:
     apply_config(folder, adire())
     assert run(["replay"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"dyeworks: no drift checks under drift/adire/reports/ in store {settings.store}; check")
+    output = capsys.readouterr().err
+    assert output.startswith(f"dyeworks: no drift checks under drift/adire/reports/ in store {settings.store}; check")
     assert run(["replay", "--days", "3"]) == 1
     assert "no drift checks of the last 3 days under" in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""`dyeworks train`: a folder of pictures, killed on the way, and what is wrong told in one line."""
+"""`dyeworks train`: a folder of pictures, interrupted trainings, and errors in one line."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def own_tracking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = mlflow.get_tracking_uri()
     yield
     mlflow.set_tracking_uri(before)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for child processes
 
 
 @pytest.fixture
@@ -92,11 +92,11 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_one_line(
         while not process.stdout.readline().startswith("step "):
             assert process.poll() is None, "it ended before its first step"
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate()
+        _, output = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    last = told.splitlines()[-1]
-    found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it goes on", last)
-    assert found, told
+    last = output.splitlines()[-1]
+    found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it resumes", last)
+    assert found, output
     assert run(command(spec, data, out)) == 0
     assert f"resumes from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
 
@@ -110,15 +110,15 @@ def test_resumed_training_gives_the_same_adapter(
 ) -> None:
     straight, cut = tmp_path / "straight? 100%20 #1 \u00fc", tmp_path / "cut"
     assert run(command(spec, data, straight)) == 0
-    told = capsys.readouterr().out
-    assert "1 picture refused: cannot be decoded" in told
-    assert "1 picture refused: 8 x 8 is smaller than 40 pixels: tiny.png\n" in told
-    assert "1 file of other kinds left out: 1 .md\n" in told
-    assert "6 pictures in" in told
-    assert "4 of them distinct and usable" in told
-    assert "step 16/16, loss 0." in told
-    assert " steps/s, ETA 0 min 00 s" in told
-    assert f"adapter in {straight / 'adapter'}" in told
+    output = capsys.readouterr().out
+    assert "1 picture refused: cannot be decoded" in output
+    assert "1 picture refused: 8 x 8 is smaller than 40 pixels: tiny.png\n" in output
+    assert "1 file of other kinds left out: 1 .md\n" in output
+    assert "6 pictures in" in output
+    assert "4 of them distinct and usable" in output
+    assert "step 16/16, loss 0." in output
+    assert " steps/s, ETA 0 min 00 s" in output
+    assert f"adapter in {straight / 'adapter'}" in output
     assert len(list((straight / "samples").iterdir())) == 4
     assert (straight / "mlflow.db").is_file()
     assert {path.name for path in tmp_path.iterdir()} <= {"spec.yaml", "pictures", "cache", straight.name}
@@ -129,7 +129,7 @@ def test_resumed_training_gives_the_same_adapter(
     assert 0 < figures["trainable_share"] < 0.1
     assert min(figures[name] for name in ("peak_memory_mib", "trainable_parameters", "steps_per_second_mean")) > 0
     assert {"loss", "grad_norm", "micro_batch", "reporting_share"} <= set(figures)
-    assert "nothing is held out of 4 pictures" in told
+    assert "nothing is held out of 4 pictures" in output
     assert not {"validation_loss", "best_step"} & set(figures), "there is no picture to validate on"
     assert told_run.data.params["held_out"] == "0"
     (result,) = read_documents(FolderStore(straight / "store"), TrainResult, "results/train/")
@@ -168,20 +168,20 @@ def test_dry_run_prints_the_plan_and_trains_nothing(
     out = tmp_path / "out"
     (data / "more" / "1.txt").write_text("dots and rings " * 20 + "in adire_style")
     assert run([*command(spec, data, out), "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"\n1 caption of more than the 32 tokens that the base reads, cut: more/1.png \(\d\d+\)\n", told)
-    assert "4 pictures with 2 captions, 0 held out; cut to 64 x 64 (2)" in told
-    assert "16 steps of 2 pictures, 8 epochs; 2 pictures a forward pass" in told
-    assert " trainable parameters, " in told
-    assert re.search(r"memory: \d+ MiB at most", told)
-    assert re.search(r"time: \d\.\d{3} s a step, \d+ s of encoding at first: about \d\.\d min", told)
+    output = capsys.readouterr().out
+    assert re.search(r"\n1 caption of more than the 32 tokens that the base reads, cut: more/1.png \(\d\d+\)\n", output)
+    assert "4 pictures with 2 captions, 0 held out; cut to 64 x 64 (2)" in output
+    assert "16 steps of 2 pictures, 8 epochs; 2 pictures a forward pass" in output
+    assert " trainable parameters, " in output
+    assert re.search(r"memory: \d+ MiB at most", output)
+    assert re.search(r"time: \d\.\d{3} s a step, \d+ s of encoding at first: about \d\.\d min", output)
     assert not list(out.glob("store/checkpoints/**/*"))
     assert not (out / "training.json").exists()
     assert not (out / "mlflow.db").exists()
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that it ends with."""
+    """The one line of its error."""
     assert run(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dyeworks: ")
@@ -200,7 +200,7 @@ def test_unusable_folders_are_reported_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("train: {learning_rat: 1, stepz: 4}", "train.learning_rat: unknown key, did you mean 'learning_rate'?; train"),
         ("train: [\n  {\n", "is not YAML"),
@@ -208,12 +208,12 @@ def test_unusable_folders_are_reported_in_one_line(
     ],
 )
 def test_invalid_spec_is_reported_in_one_line(
-    text: str, told: str, spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, message: str, spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(text)
     line = fails(command(spec, data, tmp_path / "out"), capsys)
     assert str(spec) in line
-    assert told in line
+    assert message in line
 
 
 def test_former_model_setting_is_reported_with_its_replacement(
@@ -257,7 +257,7 @@ def test_unusable_pictures_are_listed_and_stop_the_training(
 
 
 def odd_files() -> dict[str, tuple[bytes, str]]:
-    """Files as they lie in folders of pictures, and what is told of each."""
+    """Files that occur in folders of pictures, and the reported line for each."""
     grey = np.random.default_rng(0).integers(0, 65536, (48, 48), dtype=np.uint16)
     plain = encoded(noise(1))
     return {
@@ -320,8 +320,8 @@ def test_odd_files_are_reported_and_the_training_completes(
     (data / "away.png").symlink_to(tmp_path / "nowhere")
     (data / "round.png").symlink_to(data / "round.png")
     (data / "linked.png").symlink_to(data / "copy.png")
-    told = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
-    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, told)))
+    rows = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert run(command(spec, data, out)) == 0
     lines = capsys.readouterr().out.splitlines()
     for _, fate in files.values():
