@@ -1,7 +1,7 @@
 """The overhead around the steps of a training: `python -m tests.bench_start FOLDER` runs one.
 
-Prints as JSON the seconds from after the imports to the first step, and the share of the loop spent on reporting (MLflow
-in SQLite).
+Prints as JSON the seconds from after the imports to the first step, and the share of the loop spent on reporting
+(MLflow in SQLite).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`python -m tests.crashes STORE PUBLIC MOMENTS`: promote and publish, killed at a number of moments, and resumed each time.
+"""`python -m tests.crashes STORE PUBLIC MOMENTS`: promote and publish, killed at many moments and resumed.
 
 A line of JSON for each moment. The imports are paid once: every attempt is a fork of this process, which kills itself
 with SIGKILL before the n-th line of dyeworks' code that it comes to.
