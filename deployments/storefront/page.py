@@ -34,9 +34,9 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         return _heading(word), f"large rings in {word}" if word else ""
 
     async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
-        rendered = _request(prompt or "", request.session_hash or "")
+        render_request = _request(prompt or "", request.session_hash or "")
         try:
-            identity, picture = await draw(rendered, request.client.host if request.client else "")
+            identity, picture = await draw(render_request, request.client.host if request.client else "")
         except RenderUnavailable as error:
             raise gr.Error(str(error), **QUIET) from error
         by = f"generation {picture.generation}" if picture.release else "the bare base model"
