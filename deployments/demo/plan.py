@@ -18,7 +18,7 @@ class Scale(BaseModel):
     clients: int = Field(32, description="Concurrent clients.")
 
 
-class Progress(BaseModel):
+class DemoProgress(BaseModel):
     """The completed steps and their times; saved after every step."""
 
     data: str = ""
@@ -31,7 +31,7 @@ class Progress(BaseModel):
     begun: dict[str, datetime] = {}
 
     @classmethod
-    def load(cls, path: Path) -> "Progress":
+    def load(cls, path: Path) -> "DemoProgress":
         """The progress of an earlier attempt, or a new one."""
         return cls.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else cls()
 

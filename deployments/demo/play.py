@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from deployments.demo.plan import Progress, Scale
+from deployments.demo.plan import DemoProgress, Scale
 from deployments.stack import Stack, stop_leftovers
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads
 from tasks.core.config.model import read_model
@@ -62,11 +62,11 @@ def _prepare(folder: Path, data: str, restart: bool) -> None:
     """Kill leftover processes; keep the folder only if it is that of the same, unfinished demo."""
     stop_leftovers(folder / "home")
     path = folder / "diary.json"
-    progress = Progress.load(path)
+    progress = DemoProgress.load(path)
     if restart or progress.finished or progress.data != data or not path.exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        Progress(data=data).save(path)
+        DemoProgress(data=data).save(path)
     else:
         print(f"resuming the demo that was interrupted after: {', '.join(progress.done) or 'its start'}", flush=True)
 

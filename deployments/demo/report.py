@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from deployments.demo.plan import Progress
+from deployments.demo.plan import DemoProgress
 from tasks.core.config.model import ModelConfig
 from tasks.core.gate.checks import interval
 from tasks.core.gate.decide import passes_founding_gate
@@ -20,7 +20,7 @@ from tasks.core.store import Store
 class Results:
     """The results of the demo in the store, read once."""
 
-    def __init__(self, store: Store, model: ModelConfig, progress: Progress) -> None:
+    def __init__(self, store: Store, model: ModelConfig, progress: DemoProgress) -> None:
         self.store, self.model, self.progress = store, model, progress
         self.entries: list[Entry] = history(store, model.name)
         self.decisions = read_decisions(store, model.name)
@@ -82,7 +82,7 @@ class Results:
             yield title, {kind: image(self.store.read(key)) for kind, key in evaluation.grids.items()}
 
 
-def write_report(store: Store, model: ModelConfig, progress: Progress, folder: Path) -> dict[str, object]:
+def write_report(store: Store, model: ModelConfig, progress: DemoProgress, folder: Path) -> dict[str, object]:
     """Write both files and return the figures."""
     results = Results(store, model, progress)
     figures = results.figures()

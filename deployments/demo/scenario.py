@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from deployments.demo.console import Console
-from deployments.demo.plan import Progress, Scale
+from deployments.demo.plan import DemoProgress, Scale
 from deployments.demo.prefect_api import PrefectApi
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
@@ -41,7 +41,7 @@ class Scenario:
     ) -> None:
         self.stack, self.store, self.settings, self.scale = stack, installation.store, installation.settings, scale
         self.model, self.dataset = model.name, model.dataset
-        self.path, self.progress = progress, Progress.load(progress)
+        self.path, self.progress = progress, DemoProgress.load(progress)
         self.console = Console(self.progress.elapsed)
         self.api = PrefectApi(stack.url("server"))
         self.states: dict[str, str] = {run.id: run.state for run in self.api.runs()}
