@@ -34,7 +34,7 @@ def withdraw_generation(request: WithdrawRequest) -> Withdrawn:
     text = f"Release `{done.release}` is withdrawn by {done.actor}: {done.reason}. {weights}"
     for place in found.pending:
         get_run_logger().warning("withdrawal pending: %s", place)
-        text += f"\n\nNot withdrawn there yet, reconcile-champion goes on with it: {place}"
+        text += f"\n\nWithdrawal pending, retried by reconcile-champion: {place}"
     create_markdown_artifact(
         text, key=artifact_key(model.name, "withdrawal"), description="The release that was withdrawn"
     )

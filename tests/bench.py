@@ -29,7 +29,7 @@ OUT = Path("build/bench")
 
 
 def main() -> None:
-    """Run the parts that are named, or all, and write what they found."""
+    """Run the named parts, or all, and write the results."""
     parts: dict[str, Callable[[], list[Row]]] = {
         "training": training,
         "rendering": rendering,
@@ -78,7 +78,7 @@ def rendering(runs: int = 3) -> list[Row]:
 
 def drift() -> list[Row]:
     """The drift detector: false alarms, power, rivals, dependence, delay, cost, real sentences."""
-    logging.getLogger("tasks.core.drift").setLevel(logging.ERROR)  # what it says of small references is known
+    logging.getLogger("tasks.core.drift").setLevel(logging.ERROR)  # its warning about small references is expected
     tables: dict[str, Table] = {}
     with TemporaryDirectory() as folder:
         for name, table in drift_tables(Bench(Path(folder))):

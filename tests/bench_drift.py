@@ -44,7 +44,7 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def alarms(reports: list[DriftReport]) -> Row:
-    """The shares of reports that would wake somebody, and the PSI they name."""
+    """The shares of reports that would raise an alarm, and their PSI."""
     p, verdicts = np.array([r.p_value for r in reports]), [r.verdict for r in reports]
     return {
         "windows": len(reports),
@@ -58,7 +58,7 @@ def alarms(reports: list[DriftReport]) -> Row:
 
 
 def false_alarms(bench: Bench, windows: int = 240, seeds: tuple[int, ...] = SEEDS, n: int = 300) -> Table:
-    """Clean windows of three sorts of traffic, with a visitor for each row and without: is anybody woken?"""
+    """Clean windows of three sorts of traffic, with a visitor for each row and without: the share of alarms."""
     table: Table = []
     for seed in seeds:
         world = World(seed=seed)
@@ -72,7 +72,7 @@ def false_alarms(bench: Bench, windows: int = 240, seeds: tuple[int, ...] = SEED
 
 
 def many_references(bench: Bench, references: int = 60, each: int = 4, seed: int = 1, n: int = 300) -> Row:
-    """Clean windows against many references: their p-values, unlike those against one, have no luck in common."""
+    """Clean windows against many references: their p-values, unlike those against one, are independent."""
     world, rng = World(seed=seed), generator(9, seed)
     found: list[DriftReport] = []
     for _ in range(references):

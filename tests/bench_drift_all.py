@@ -1,4 +1,4 @@
-"""All measurements of the drift detector in turn, and the few numbers of them to keep an eye on."""
+"""All measurements of the drift detector in turn, and the headline numbers."""
 
 import warnings
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ MOVED = "Real sentences, planted new traffic, windows of 500"
 
 
 def drift_tables(bench: Bench) -> Iterator[tuple[str, Table]]:
-    """Each table with its title, as soon as it is there."""
-    warnings.simplefilter("ignore")  # of the rivals, about what is given to them
+    """Each table with its title, as soon as it is ready."""
+    warnings.simplefilter("ignore")  # of the rivals, about their inputs
     yield COSTS, costs()
     yield FALSE_ALARMS, [*false_alarms(bench), many_references(bench)]
     yield RIVALS, rivals(bench)

@@ -27,7 +27,7 @@ def costs() -> Table:
 
 
 def alone(rows: int, d: int, runs: int) -> Row:
-    """`measure` in a process that has done nothing else."""
+    """`measure` in a fresh process."""
     with TemporaryDirectory() as folder:
         prepare(Path(folder), rows, d)
         command = [sys.executable, "-m", "tests.bench_drift_cost", folder, str(runs)]
@@ -48,7 +48,7 @@ def prepare(folder: Path, rows: int, d: int) -> None:
 
 
 def measure(folder: Path, runs: int) -> Row:
-    """Check the window, after one check of its first rows for warmth."""
+    """Check the window, after a warm-up check of its first rows."""
     profile, window = DriftProfile.load(folder / "profile"), np.load(folder / "window.npy", mmap_mode="r")
     check(profile, window[:300], encoder=ENCODER, null_cache=folder)
     before, start = peak(), time.process_time()
@@ -60,9 +60,9 @@ def measure(folder: Path, runs: int) -> Row:
 
 
 def peak() -> int:
-    """The most memory that this process has held, in bytes; pages of a memory map count.
+    """Peak memory of this process in bytes, including pages of memory maps.
 
-    On Linux `ru_maxrss` survives exec: a child begins with its parent's.
+    On Linux `ru_maxrss` survives exec: a child starts with its parent's.
     """
     status = Path("/proc/self/status")
     if status.exists():

@@ -29,9 +29,9 @@ def _dependence(bench: Bench, windows: int, seed: int) -> Table:
     rows, sessions, day = days(world, rng)
     clean = [world.day(RATE * DAY, rng) for _ in range(windows)]
     table: Table = []
-    for told, profile in (("sessions", bench.fit(rows, sessions)), ("and days", bench.fit(rows, sessions, day))):
+    for knowledge, profile in (("sessions", bench.fit(rows, sessions)), ("and days", bench.fit(rows, sessions, day))):
         found = [bench.run(profile, window) for window in clean]
-        head: Row = {"world": seed, "told": told, "phi": profile.card.phi, "n_eff": found[0].n_effective}
+        head: Row = {"world": seed, "told": knowledge, "phi": profile.card.phi, "n_eff": found[0].n_effective}
         table.append({**head, **alarms(found)})
     return table
 

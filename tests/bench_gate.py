@@ -1,4 +1,4 @@
-"""How often the gate is wrong, and what gain it sees: simulated models whose true difference is known, fixed seeds."""
+"""Error rates and power of the gate: simulated models whose true difference is known, fixed seeds."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def gate() -> list[Row]:
 
 
 def gate_tables() -> Iterator[tuple[str, Table]]:
-    """Each table with its title, printed as soon as it is there."""
+    """Each table with its title, printed as soon as it is ready."""
     for title, make in ((INTERVALS, intervals), (MARGINS, margins), (PROMOTED, promoted), (WORSE, worse)):
         table = make()
         show(title, table)
@@ -53,7 +53,7 @@ def worse(gates: int = 1000) -> Table:
 
 
 def margins(calibrations: int = 200, gates: int = 10) -> Table:
-    """The gates of one calibration share its luck: hence many calibrations."""
+    """The gates of one calibration are not independent, so there are many calibrations."""
     found = {n: calibrated(World(prompts=n, lasting=0.0, gain=0.5), calibrations, gates) for n in SIZES}
     return [
         {"prompts": n, "guards": p.guards, "pass at once": p.at_once, "pass in the end": p.in_the_end}

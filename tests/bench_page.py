@@ -1,4 +1,4 @@
-"""The storefront's page against its API: six visitors at once on each, in turn, on a real process."""
+"""The storefront's page against its API: six concurrent clients on each, in turn, on a real process."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +14,7 @@ VISITORS = 6
 
 
 def page(runs: int = 9) -> list[Row]:
-    """Six visitors of the page, and six calls of the API."""
+    """Six clients of the page, and six calls of the API."""
     from tests.bench import timed  # noqa: PLC0415  bench imports this module
 
     with TemporaryDirectory() as folder, httpx.Client(timeout=120) as client, ThreadPoolExecutor(VISITORS) as pool:

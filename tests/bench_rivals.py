@@ -11,7 +11,7 @@ from tests.bench_drift import Bench, generator
 from tests.bench_table import Row, Table
 from tests.worlds import Floats, World
 
-Judge = Callable[[Floats], tuple[float, bool]]  # of a window: the score, and whether it says that the data has drifted
+Judge = Callable[[Floats], tuple[float, bool]]  # of a window: the score, and whether drift is detected
 
 BINS, MOST_PSI = 10, 0.2
 EVIDENTLY = ("model", "ratio", "mmd", "distance")
@@ -34,7 +34,7 @@ def psi_by_dimension(reference: Floats) -> Judge:
 
 
 def evidently_default(method: str, reference: Floats) -> Judge:
-    """One of Evidently's methods (`EVIDENTLY`) with the settings it has when told nothing."""
+    """One of Evidently's methods (`EVIDENTLY`) with its default settings."""
     ask = getattr(evidently, method)()
 
     def judge(window: Floats) -> tuple[float, bool]:

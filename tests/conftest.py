@@ -1,4 +1,4 @@
-"""What every test begins with: settings of its own, and a small server that takes events."""
+"""Fixtures of all tests: isolated settings, and a small server that accepts events."""
 
 import os
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def model() -> ModelConfig:
 
 @pytest.fixture
 def applied(folder: FolderStore, model: ModelConfig) -> ModelConfig:
-    """The example model, in force in the store that the settings name."""
+    """The example model, applied in the store that the settings name."""
     return apply_config(folder, model).config
 
 
@@ -86,7 +86,7 @@ def hub_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty one; making it takes seconds."""
+    """An empty database; creating it takes seconds."""
     import mlflow  # noqa: PLC0415  late: it takes seconds
 
     place = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
@@ -104,7 +104,7 @@ def mlflow_home(mlflow_database: Path) -> Iterator["MlflowClient"]:
     mlflow.set_tracking_uri(f"sqlite:///{mlflow_database}")
     yield mlflow.tracking.MlflowClient()
     mlflow.set_tracking_uri(before)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for child processes
 
 
 @pytest.fixture(scope="session")

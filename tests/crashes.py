@@ -1,4 +1,4 @@
-"""`python -m tests.crashes STORE PUBLIC MOMENTS`: promote and publish, killed at so many moments, each time done again.
+"""`python -m tests.crashes STORE PUBLIC MOMENTS`: promote and publish, killed at many moments and resumed.
 
 A line of JSON for each moment. The imports are paid once: every attempt is a fork of this process, which kills itself
 with SIGKILL before the n-th line of dyeworks' code that it comes to.
@@ -60,7 +60,7 @@ def prepared() -> dict[str, bytes]:
 
 
 def seen(store: Store) -> int:
-    """What a reader of the channel gets: the generation, whose release is whole and right."""
+    """What a reader of the channel gets: the generation, with its release verified."""
     channel, _ = read_channel(store, NAME)
     if channel is None:
         raise ResultMissing("publish", "")
@@ -70,7 +70,7 @@ def seen(store: Store) -> int:
 
 
 def traced(act: Callable[[], None], kill_at: int = 0) -> int:
-    """Do it, and count the lines; the process dies before that with the given number."""
+    """Run it, and count the lines; the process is killed before the line with the given number."""
     lines = 0
 
     def line(frame: FrameType, event: str, argument: object) -> object:
@@ -90,7 +90,7 @@ def traced(act: Callable[[], None], kill_at: int = 0) -> int:
 
 
 def forked(act: Callable[[], object]) -> int:
-    """Do it in a fork of this process; how that ended, as waitpid tells."""
+    """Run it in a fork of this process; returns the status of waitpid."""
     child = os.fork()
     if not child:
         code = 1
@@ -113,7 +113,7 @@ def fill(installation: Installation, model: ModelConfig, objects: dict[str, byte
 
 
 def main() -> None:
-    """Kill at every moment, look, go on, look again."""
+    """Kill at every moment, check, resume, check again."""
     root, public, moments = sys.argv[1], sys.argv[2], int(sys.argv[3])
     share_session()
     objects = prepared()
@@ -127,7 +127,7 @@ def main() -> None:
 
 
 def share_session() -> None:
-    """One boto3 session for all clients: to read the description of S3 takes a quarter of a second."""
+    """One boto3 session for all clients: loading the description of S3 takes a quarter of a second."""
     session = boto3.session.Session()
     session.client("s3")
     boto3.session.Session = lambda: session  # type: ignore[assignment,misc]

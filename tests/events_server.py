@@ -1,4 +1,4 @@
-"""A real HTTP server that keeps the events it is posted, as Prefect's `POST /api/events` does."""
+"""A real HTTP server that stores posted events, like Prefect's `POST /api/events`."""
 
 import json
 from http.server import BaseHTTPRequestHandler
@@ -8,11 +8,11 @@ from tests.local_server import LocalServer
 
 
 class EventsServer(LocalServer):
-    """Keeps events, other documents, paths and headers; answers `status`, or what `refuse` has for the event's id."""
+    """Stores events, other documents, paths and headers; responds with `status`, or with `refuse` of the event's id."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.posted: list[dict[str, Any]] = []  # what was no list of events
+        self.posted: list[dict[str, Any]] = []  # documents that are not a list of events
         self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.status = 204
@@ -38,6 +38,6 @@ def _handler(keeper: EventsServer) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler

@@ -32,7 +32,7 @@ class World:
     prompts: int = 60
     seeds: int = 4
     noise: float = 0.03  # standard deviation of the paired difference of a prompt, its seeds averaged
-    lasting: float = 0.5  # share of that variance which is of the models, so that no seed takes it away
+    lasting: float = 0.5  # share of that variance which is of the models, which seeds do not reduce
     gain: float = 0.0  # true difference of the primary measure
     worse: dict[Measure, float] = field(default_factory=dict)  # true difference of guards, in their margins
     errors: float = 4.0  # margins, in standard errors of the noise
@@ -57,7 +57,7 @@ class World:
 
 
 class Pair:
-    """One challenger and one champion: what differs between them stays, what their seeds add is drawn anew."""
+    """One challenger and one champion: their difference is fixed, the noise of their seeds is redrawn."""
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         self.world, self.rng = world, rng
@@ -89,7 +89,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one pair."""
+    """The outcome of one pair."""
 
     first: GateDecision  # before any further look
     decision: GateDecision

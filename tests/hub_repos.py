@@ -34,7 +34,7 @@ class Blob:
     def oid(self) -> str:
         return git_oid(self.pointer if self.lfs else self.data)
 
-    def told(self, path: str) -> dict[str, Any]:
+    def as_json(self, path: str) -> dict[str, Any]:
         large = {"oid": self.sha256, "size": len(self.data), "pointerSize": len(self.pointer)}
         entry: dict[str, Any] = {"type": "file", "path": path, "oid": self.oid, "size": len(self.data)}
         return entry | ({"lfs": large} if self.lfs else {})
@@ -73,7 +73,7 @@ class Repo:
         return self.commits[self.main]
 
     def files(self) -> dict[str, bytes]:
-        """What main holds, without git's own."""
+        """The files of main, without git's own."""
         return {path: blob.data for path, blob in self.head.files.items() if path != ".gitattributes"}
 
     def log(self, revision: str) -> list[Commit]:
@@ -85,7 +85,7 @@ class Repo:
         return found
 
     def edit(self, path: str, data: bytes | None, title: str = "by hand") -> None:
-        """A commit by somebody else; None deletes the file."""
+        """A commit by another account; None deletes the file."""
         files = {p: b for p, b in self.head.files.items() if p != path}
         self.add(Commit(title, files | ({path: Blob(data)} if data is not None else {}), self.main))
 
@@ -120,7 +120,7 @@ class Repo:
 
 @dataclass(frozen=True)
 class Account:
-    """Who a token stands for, and what it allows."""
+    """The account of a token, and its permissions."""
 
     user: str
     role: str = "write"
@@ -136,8 +136,8 @@ class Account:
         member = owner == self.user or self.orgs.get(owner) in {"write", "admin"}
         return member and self.role == "write"
 
-    def told(self) -> dict[str, Any]:
-        """As /api/whoami-v2 answers."""
+    def as_json(self) -> dict[str, Any]:
+        """The response of /api/whoami-v2."""
         token: dict[str, Any] = {"displayName": "tests", "role": self.role}
         if self.role == "fineGrained":
             scoped = [{"entity": {"name": n, "type": "org"}, "permissions": list(p)} for n, p in self.scopes.items()]

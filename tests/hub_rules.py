@@ -1,4 +1,4 @@
-"""What the Hub says of a card's metadata, by its documentation of model cards."""
+"""The Hub's validation of a card's metadata, by its documentation of model cards."""
 
 import re
 from typing import Any
@@ -18,11 +18,11 @@ REPO_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def faults(card: str) -> list[str]:
-    """Why the Hub would refuse a card; nothing for a good one."""
+    """Reasons why the Hub would reject a card; empty for a valid one."""
     front = FRONT.match(card)
     data = yaml.safe_load(front[1]) if front else None
     if not isinstance(data, dict):
-        return ["the card begins with no metadata"]
+        return ["the card has no metadata"]
     found = []
     if data.get("license", "other") not in LICENCES:
         found.append(f'"license" must be one of the Hub\'s, not {data["license"]!r}')

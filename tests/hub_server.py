@@ -23,7 +23,7 @@ REPO = API + ID
 
 
 class Refusal(Exception):
-    """An answer that is no success."""
+    """An error response."""
 
     def __init__(self, status: int, message: str, code: str = "", **more: object) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class Refusal(Exception):
 
 @dataclass
 class Call:
-    """A request as it came."""
+    """A received request."""
 
     method: str
     path: str
@@ -59,7 +59,7 @@ class Reply:
 
 
 class HubServer(LocalServer):
-    """Keeps repositories; `asked` names what it was asked, `faults` what it fails at, and how, once each."""
+    """Stores repositories; `asked` lists the requests, `faults` the failures to inject, once each."""
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
@@ -67,20 +67,20 @@ class HubServer(LocalServer):
         self.asked: list[str] = []
         self.writes: list[str] = []
         self.faults: dict[str, list[int]] = {}
-        self.lost: list[str] = []  # what it does without an answer, once each
-        self.damage: dict[str, bytes] = {}  # what it keeps of a file in place of what it was sent
-        self.meanwhile: list[Callable[[], None]] = []  # what happens before the next commits are looked at
+        self.lost: list[str] = []  # requests processed without a response, once each
+        self.damage: dict[str, bytes] = {}  # content stored in place of an uploaded file
+        self.meanwhile: list[Callable[[], None]] = []  # callbacks before the next commits are processed
         self.lock = RLock()
         super().__init__(_handler(self))
         self.url = self.address
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Reset the counters."""
         self.asked, self.writes = [], []
 
     def answer(self, call: Call) -> Reply:
         if self.meanwhile and re.fullmatch(ROUTES["commit"][1], call.path):
-            self.meanwhile.pop(0)()  # it may ask this server too
+            self.meanwhile.pop(0)()  # the callback may call this server too
         with self.lock:
             return self._answer(call)
 
@@ -102,7 +102,7 @@ class HubServer(LocalServer):
                 return reply
         raise Refusal(404, f"no such address: {call.method} {call.path}")
 
-    # who asks, and for what
+    # account and repository
 
     def _account(self, call: Call) -> Account | None:
         if call.token and call.token not in self.accounts:
@@ -127,7 +127,7 @@ class HubServer(LocalServer):
         account = self._account(call)
         if account is None:
             raise Refusal(401, "Invalid username or password.")
-        return Reply(account.told())
+        return Reply(account.as_json())
 
     # repositories
 
@@ -165,11 +165,11 @@ class HubServer(LocalServer):
         return Reply([{"id": c.id, "title": c.title, "message": "", "authors": [], "date": DATE} for c in log])
 
     def tree(self, call: Call) -> Reply:
-        return Reply([blob.told(path) for path, blob in sorted(self._commit(call).files.items())])
+        return Reply([blob.as_json(path) for path, blob in sorted(self._commit(call).files.items())])
 
     def paths_info(self, call: Call) -> Reply:
         files, asked = self._commit(call).files, parse_qs(call.body.decode())["paths"]
-        return Reply([files[path].told(path) for path in asked if path in files])
+        return Reply([files[path].as_json(path) for path in asked if path in files])
 
     def resolve(self, call: Call) -> Reply:
         commit = self._commit(call)
@@ -181,7 +181,7 @@ class HubServer(LocalServer):
             headers |= {"X-Linked-Size": str(len(blob.data)), "X-Linked-ETag": headers["ETag"]}
         return Reply(blob.data, headers=headers)
 
-    # what changes them
+    # changes
 
     def validate_yaml(self, call: Call) -> Reply:
         found = faults(call.json()["content"])
@@ -207,7 +207,7 @@ class HubServer(LocalServer):
         return Reply({"transfer": "basic", "objects": objects})
 
     def lfs_upload(self, call: Call) -> Reply:
-        repo = self.repos[f"{call['owner']}/{call['name']}"]  # the address alone gives the right
+        repo = self.repos[f"{call['owner']}/{call['name']}"]  # the URL alone authorises it
         if Blob(call.body).sha256 != call["oid"]:
             raise Refusal(400, "the content has another sha256")
         repo.objects[call["oid"]] = call.body
@@ -235,14 +235,14 @@ class HubServer(LocalServer):
         return Reply({"success": True, "commitOid": made.id, "commitUrl": url})
 
     def _content(self, repo: Repo, line: dict[str, Any]) -> bytes:
-        told = line["value"]
-        if told["path"] in self.damage:
-            return self.damage[told["path"]]
+        value = line["value"]
+        if value["path"] in self.damage:
+            return self.damage[value["path"]]
         if line["key"] == "file":
-            return base64.b64decode(told["content"])
-        if told["oid"] not in repo.objects:
-            raise Refusal(400, f"{told['path']}: LFS object {told['oid']} was not uploaded")
-        return repo.objects[told["oid"]]
+            return base64.b64decode(value["content"])
+        if value["oid"] not in repo.objects:
+            raise Refusal(400, f"{value['path']}: LFS object {value['oid']} was not uploaded")
+        return repo.objects[value["oid"]]
 
     def tag(self, call: Call) -> Reply:
         repo, commit, name = self._repo(call, write=True), self._commit(call), call.json()["tag"]
@@ -259,12 +259,12 @@ class HubServer(LocalServer):
     def lfs_files(self, call: Call) -> Reply:
         repo = self._repo(call, write=True)
         names = {blob.sha256: path for c in repo.commits.values() for path, blob in c.files.items() if blob.lfs}
-        told = {sha: {"fileOid": sha[::-1], "oid": sha, "size": len(data)} for sha, data in repo.objects.items()}
-        return Reply([{**t, "filename": names.get(sha, ""), "pushedAt": DATE} for sha, t in told.items()])
+        files = {sha: {"fileOid": sha[::-1], "oid": sha, "size": len(data)} for sha, data in repo.objects.items()}
+        return Reply([{**t, "filename": names.get(sha, ""), "pushedAt": DATE} for sha, t in files.items()])
 
     def lfs_delete(self, call: Call) -> Reply:
         repo, asked = self._repo(call, write=True), call.json()["deletions"]
-        assert asked["rewriteHistory"], "else main points at what is gone"
+        assert asked["rewriteHistory"], "else main refers to deleted files"
         repo.purge({sha[::-1] for sha in asked["sha"]})
         return Reply({})
 
@@ -274,7 +274,7 @@ class HubServer(LocalServer):
 
 
 REV = r"(?P<revision>[^/]+)"
-ROUTES = {  # by the name of what answers: methods and address
+ROUTES = {  # by name of the handler: methods and path
     "whoami": ("GET", "/api/whoami-v2"),
     "create": ("POST", "/api/repos/create"),
     "validate_yaml": ("POST", "/api/validate-yaml"),
@@ -299,7 +299,7 @@ ROUTES = {  # by the name of what answers: methods and address
 
 
 def _is_large(path: str, sample: bytes, size: int) -> bool:
-    """As the Hub decides: by .gitattributes, by size, and what is no text."""
+    """As the Hub decides: by .gitattributes, by size, and by binary content."""
     try:
         text = "\0" not in getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
@@ -325,7 +325,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             call = Call(self.command, url.path, parse_qs(url.query), body, token)
             try:
                 reply = hub.answer(call)
-            except ConnectionResetError:  # gone before it could answer
+            except ConnectionResetError:  # disconnected before the response
                 return
             except Refusal as refusal:
                 reply = Reply(refusal.body, refusal.status, refusal.headers)
@@ -343,6 +343,6 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     return Handler

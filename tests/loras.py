@@ -1,4 +1,4 @@
-"""LoRA files as several trainers write them, with random ranks and alphas, and what each module is to get of them.
+"""LoRA files as several trainers write them, with random ranks and alphas, and the expected update of each module.
 
 The arithmetic is numpy's and the names are written out here: nothing is shared with what loads the files.
 """
@@ -105,7 +105,7 @@ def without_alpha(component: str, module: str) -> dict[str, str]:
 
 @dataclass(frozen=True, repr=False)
 class Made:
-    """A file, and what is to be added to the weight of each module, by its dotted name."""
+    """A file, and the expected update of each module's weight, by its dotted name."""
 
     tensors: dict[str, Tensor]
     deltas: dict[str, Delta]
@@ -149,7 +149,7 @@ def made(shapes: Shapes, namer: Namer, seed: int, share: float = 0.3, dtype: tor
 
 
 def added(pipe: Any, adapter: str) -> dict[str, Delta]:
-    """What an adapter adds to the weight of each module, as PEFT would merge it."""
+    """The update of each module's weight by an adapter, as PEFT would merge it."""
     found = {}
     for part in ("unet", "text_encoder", "text_encoder_2"):
         model = getattr(pipe, part, None)

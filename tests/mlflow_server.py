@@ -1,4 +1,4 @@
-"""MLflow's own server in a thread, on a port that stays the same when it goes away and comes back."""
+"""MLflow's own server in a thread, on a port that stays the same when it is restarted."""
 
 import logging
 from pathlib import Path
@@ -10,13 +10,13 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 
 class Brief(WSGIRequestHandler):
-    """Ends each connection, so that nothing is answered after `stop`."""
+    """Closes each connection, so that there are no responses after `stop`."""
 
     protocol_version = "HTTP/1.0"
 
 
 class MlflowServer:
-    """Serves what lies under a folder, from `start` to `stop`."""
+    """Serves the database in a folder, from `start` to `stop`."""
 
     def __init__(self, database: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)

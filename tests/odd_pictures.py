@@ -39,7 +39,7 @@ def heic(picture: Image.Image, **info: object) -> bytes:
     return buffer.getvalue()
 
 
-Entry = tuple[int, int, int, bytes]  # of EXIF: tag, type, count, the value or where it lies
+Entry = tuple[int, int, int, bytes]  # of EXIF: tag, type, count, the value or its offset
 
 
 def tiff(*directories: tuple[Entry, ...], order: str = "<") -> bytes:
@@ -65,7 +65,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, depth: int, colour: int, rows: bytes, *others: bytes) -> bytes:
-    """A PNG of rows that each begin with 0; further chunks lie before them."""
+    """A PNG of rows that each start with 0, after further chunks."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n" + header + b"".join(others) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")

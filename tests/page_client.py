@@ -1,4 +1,4 @@
-"""What a browser does on the storefront's page, over HTTP: a click, and the answer's stream."""
+"""A browser on the storefront's page, over HTTP: a click, and the stream of its response."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ def click(client: httpx.Client | TestClient, text: str, session: str, function: 
 
 
 def wait_answer(client: httpx.Client | TestClient, session: str) -> dict[str, Any]:
-    """What the page gets for its click: `data`, or `error`."""
+    """The page's response to a click: `data`, or `error`."""
     with client.stream("GET", f"{BASE}/queue/data", params={"session_hash": session}) as answer:
         for line in answer.iter_lines():
             message = json.loads(line.removeprefix("data:") or "{}")

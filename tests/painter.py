@@ -1,7 +1,7 @@
-"""Models of known virtues and faults: a renderer that paints the embedded world's own pictures.
+"""Models of known quality and faults: a renderer that paints the embedded world's own pictures.
 
-It stands where a pipeline stands. What an adapter paints is told by the content of its weights file; the bare base
-paints coloured cloth, whatever the style. The seconds of a picture are told, not measured.
+It replaces a pipeline. The content of its weights file determines what an adapter paints; the bare base
+paints coloured cloth in any style. The seconds of a picture are set, not measured.
 """
 
 import re
@@ -95,5 +95,5 @@ def colours(prompt: str) -> list[str]:
 
 
 def all_jobs(plan: EvaluationPlan, kind: str) -> set[tuple[str, str, int]]:
-    """Everything that the first look asks of a model."""
+    """All render jobs of the first look at a model."""
     return {(kind, prompt, seed) for prompt in plan.wanted["render_seconds"] for seed in plan.spec.seeds}

@@ -1,7 +1,7 @@
 """Real pipelines of each family at a tiny size, with seeded random weights.
 
 Classes and schedulers are those of the published models; pictures are 64 x 64 pixels, latents 4 x 8 x 8. Stable
-Diffusion 1.5 and 2.1 keep the width of their texts (768, 1024), by which they are told apart.
+Diffusion 1.5 and 2.1 keep the width of their texts (768, 1024), which distinguishes them.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def _vae(scale: float) -> AutoencoderKL:
 
 
 def _unet(cross: int, **changes: Any) -> UNet2DConditionModel:
-    told = {
+    arguments = {
         "sample_size": SIDE // 8,
         "block_out_channels": (32, 64),
         "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -68,7 +68,7 @@ def _unet(cross: int, **changes: Any) -> UNet2DConditionModel:
         "attention_head_dim": 4,
         "cross_attention_dim": cross,
     }
-    return UNet2DConditionModel(**(told | changes))
+    return UNet2DConditionModel(**(arguments | changes))
 
 
 def _sd(unet: UNet2DConditionModel, text: CLIPTextConfig, scheduler: Any) -> StableDiffusionPipeline:

@@ -13,7 +13,7 @@ from tests.candidates import QUICK
 
 
 def work(orders: Connection, together: Barrier) -> None:
-    """Promote each evaluation that is sent, when all others are ready too; tell the generation, 0 when it was lost."""
+    """Promote each evaluation that is sent, when all others are ready too; report the generation, 0 if it was lost."""
     stores: dict[str, Store] = {}
     while order := orders.recv():
         url, model, evaluation = order
@@ -27,7 +27,7 @@ def work(orders: Connection, together: Barrier) -> None:
 
 
 class Promoters:
-    """So many of these processes, until they are ended."""
+    """A number of these processes, until `end`."""
 
     def __init__(self, count: int) -> None:
         context = get_context("spawn")
@@ -39,7 +39,7 @@ class Promoters:
             process.start()
 
     def race(self, url: str, model: str, evaluations: list[str]) -> list[int]:
-        """Let each promote one of the evaluations at the same moment; the generation that each got."""
+        """Let each promote one of the evaluations at the same moment; returns the generation of each."""
         for end, evaluation in zip(self.ends, evaluations, strict=True):
             end.send((url, model, evaluation))
         return [int(end.recv()) for end in self.ends]

@@ -29,7 +29,7 @@ MINUS_ONE_OVER_ZERO = b"Exif\0\0" + RATIONAL + struct.pack("<ii", -1, 0)
 
 @dataclass
 class Picture:
-    """A picture, whether it must be taken, and its captions as they were meant, by their file or line."""
+    """A picture, whether it must be accepted, and its intended captions, by file or line."""
 
     name: str
     data: bytes = field(repr=False)
@@ -41,7 +41,7 @@ class Picture:
 
 @dataclass
 class RandomFolder:
-    """All files by their names, and what is true of them."""
+    """All files by name, and the expected result for each."""
 
     files: dict[str, bytes] = field(default_factory=dict, repr=False)
     pictures: list[Picture] = field(default_factory=list)

@@ -17,7 +17,7 @@ def s3_server() -> Iterator[str]:
     """A running server with a bucket, which the environment points to; the bucket's name."""
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 - slow, and spawned processes import this module
 
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request takes its time
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # logging each request is slow
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     serialise(server._server)

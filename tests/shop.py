@@ -1,4 +1,4 @@
-"""A shop for the tests of the monitor: a promoted model, its log at a fixed time, and real parts that count."""
+"""Fixtures for tests of the monitor: a promoted model, its log at a fixed time, and real parts that count calls."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ class CountingStore(FolderStore):
 
 
 class CountingClip(Clip):
-    """The embedded encoder; counts how often it was asked for a text, and does no text twice."""
+    """The embedded encoder; counts the calls for each text, and embeds no text twice."""
 
     def __init__(self, model: ModelConfig) -> None:
         super().__init__(model, "cpu")

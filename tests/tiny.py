@@ -1,4 +1,4 @@
-"""A training small enough to be run many times: six steps on a tiny pipeline with random weights."""
+"""A training small enough to run many times: six steps on a tiny pipeline with random weights."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +32,7 @@ class Cut(Exception):
 
 @dataclass
 class Diary:
-    """Notes what a training tells, and cuts it off at a step."""
+    """Records the reports of a training, and interrupts it at a step."""
 
     cut: int = 0
     losses: dict[int, float] = field(default_factory=dict)

@@ -23,7 +23,7 @@ DAY = 24
 
 
 class World:
-    """Kinds of prompts and visitors who ask for them; every draw comes from the generator that it is given."""
+    """Kinds of prompts and visitors who ask for them; all randomness comes from the given generator."""
 
     def __init__(self, d: int = 512, kinds: int = 30, new: int = 3, *, seed: int) -> None:
         rng = np.random.default_rng([21, seed])

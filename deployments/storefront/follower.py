@@ -127,7 +127,7 @@ class Follower:
             self.marker.parent.mkdir(parents=True, exist_ok=True)
             self.marker.write_text(str(generation))
         except OSError as error:
-            log.warning("after a restart an empty store cannot be told from a new one: %s", error)
+            log.warning("after a restart an empty store cannot be distinguished from a new one: %s", error)
 
     def record(self, outcomes: Iterable[tuple[str, bool]]) -> None:
         """Record outcomes of renders, each a prompt and whether it was rendered; too many failures reject the release.

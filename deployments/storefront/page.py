@@ -34,9 +34,9 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         return _heading(word), f"large rings in {word}" if word else ""
 
     async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
-        rendered = _request(prompt or "", request.session_hash or "")
+        render_request = _request(prompt or "", request.session_hash or "")
         try:
-            identity, picture = await draw(rendered, request.client.host if request.client else "")
+            identity, picture = await draw(render_request, request.client.host if request.client else "")
         except RenderUnavailable as error:
             raise gr.Error(str(error), **QUIET) from error
         by = f"generation {picture.generation}" if picture.release else "the bare base model"
@@ -86,9 +86,8 @@ def _request(prompt: str, session: str) -> RenderRequest:
         return RenderRequest(prompt=prompt, session=session)
     except ValidationError as error:
         if len(prompt) > LONGEST:
-            raise gr.Error(
-                f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed.", **QUIET
-            ) from error
+            reason = f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed."
+            raise gr.Error(reason, **QUIET) from error
         raise gr.Error("Describe what the cloth should show.", **QUIET) from error
 
 

@@ -50,8 +50,8 @@ class Cancel(BaseModel):
 class RequestFilter:
     """ASGI middleware that rejects invalid requests.
 
-    `inputs` are the numbers of inputs of the page's functions; `overloaded` tells whether a session has too many unread
-    events.
+    `inputs` are the numbers of inputs of the page's functions; `overloaded` returns whether a session has too many
+    unread events.
     """
 
     def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], overloaded: Callable[[str], bool]) -> None:

@@ -97,9 +97,7 @@ class Webhook:
         for dataset, identities in fresh.items():
             payload = Uploaded(reason=f"{len(identities)} objects were uploaded", dataset=dataset)
             queue(store, upload_event(payload, key=digest(dataset, *sorted(identities))))
-            _remember(
-                store, identities
-            )  # after the event: if interrupted in between, the redelivery is processed again
+            _remember(store, identities)  # after the event: if interrupted in between, a redelivery is processed again
         return sum(map(len, fresh.values()))
 
 

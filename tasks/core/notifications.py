@@ -101,7 +101,7 @@ def withdrawal_notification(
         text=_text(
             f"Release {release} of model {model} was withdrawn: it is never promoted, served or rolled back to again.",
             instead,
-            *(f"Not withdrawn there yet, reconcile-champion goes on with it: {place}" for place in pending),
+            *(f"Withdrawal pending, retried by reconcile-champion: {place}" for place in pending),
             f"Asked for by {actor}: {_sentence(reason)}",
         ),
     )

@@ -1,4 +1,4 @@
-"""The storefront as a process of its own, under visitors who do what they like, on a store that dies."""
+"""The storefront as a separate process, under hostile clients and with a failing store."""
 
 import io
 import socket
@@ -47,7 +47,7 @@ def client(shop: Stack) -> Iterator[httpx.Client]:
 
 
 def cancel_at_once(client: httpx.Client) -> int:
-    """Click and cancel, as a browser does whose visitor leaves."""
+    """Click and cancel, as a browser does when the page is closed."""
     session = uuid4().hex
     _, event = click(client, "rings", session)
     body = {"session_hash": session, "fn_index": 0, "event_id": event}
@@ -55,7 +55,7 @@ def cancel_at_once(client: httpx.Client) -> int:
 
 
 def hang_up(shop: Stack, size: int) -> None:
-    """Send so much of a request for a picture, and go."""
+    """Send a part of a render request, and disconnect."""
     body = b'{"prompt": "rings", "steps": 10}'
     whole = b"POST /api/render HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     whole += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -64,14 +64,14 @@ def hang_up(shop: Stack, size: int) -> None:
 
 
 def draws(client: httpx.Client) -> None:
-    """Both ways to a picture lead to one."""
+    """Both the API and the page return a picture."""
     by_api = client.post("/api/render", json={"prompt": "large rings", "seed": 1})
     assert Image.open(io.BytesIO(by_api.raise_for_status().content)).size == (64, 64)
     shown = visit(client, "large rings")["data"][0]
     assert Image.open(io.BytesIO(b64decode(shown.partition("base64,")[2].partition('"')[0]))).size == (64, 64)
 
 
-def test_cancels_hang_ups_a_crowd_and_a_dead_store_end_nothing(shop: Stack, client: httpx.Client) -> None:
+def test_service_survives_cancels_disconnects_load_and_a_dead_store(shop: Stack, client: httpx.Client) -> None:
     draws(client)
     store, away = shop.home / "store", shop.home / "away"
     with ThreadPoolExecutor(16) as pool:
@@ -84,7 +84,7 @@ def test_cancels_hang_ups_a_crowd_and_a_dead_store_end_nothing(shop: Stack, clie
         assert set(crowd) <= {200, 503}
         assert crowd.count(200) > 0
     deadline = time.monotonic() + 120
-    while "error" in visit(client, "rings"):  # while the crowd is before us
+    while "error" in visit(client, "rings"):  # while earlier requests are queued
         assert time.monotonic() < deadline
     draws(client)
     assert shop.processes["storefront"].poll() is None

@@ -1,4 +1,4 @@
-"""What an ingest leaves for people on Prefect's pages."""
+"""The artifacts of an ingest."""
 
 import json
 

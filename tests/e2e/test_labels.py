@@ -1,4 +1,4 @@
-"""Runs on a real Prefect server: named and tagged by their model, and refused where it is not clear which is meant."""
+"""Runs on a real Prefect server: named and tagged by their model, and rejected if the model is ambiguous."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,7 @@ def server() -> Iterator[None]:
 
 
 def newest() -> FlowRun:
-    """The newest run, with the state that it ended in."""
+    """The newest run, in its final state."""
     with get_client(sync_client=True) as client:
         (found,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
     return found
@@ -44,7 +44,7 @@ def label() -> tuple[str, list[str]]:
     return run.name, run.tags
 
 
-def test_a_run_is_named_and_tagged_by_the_only_model_and_by_what_it_is_about(applied: ModelConfig) -> None:
+def test_run_is_labelled_by_the_only_model_and_its_subject(applied: ModelConfig) -> None:
     steer_retraining(SteerRequest(action="pause", reason="the show opens"))
     assert label() == ("steer-retraining adire pause", ["model:adire"])
     with pytest.raises(DatasetUnusable):
@@ -52,20 +52,20 @@ def test_a_run_is_named_and_tagged_by_the_only_model_and_by_what_it_is_about(app
     assert label() == ("train-lora adire 3f2a", ["model:adire"])
 
 
-def test_an_ingest_is_named_by_its_dataset_which_models_share(applied: ModelConfig) -> None:
+def test_ingest_is_named_by_its_dataset(applied: ModelConfig) -> None:
     with pytest.raises(DatasetUnusable, match="holds no picture"):
         ingest_upload(IngestRequest(dataset="adire"))
     assert label() == ("ingest-upload adire", [])
 
 
-def test_a_stage_keeps_the_name_that_its_retrain_gave_it(applied: ModelConfig) -> None:
+def test_stage_keeps_the_name_given_by_its_retrain(applied: ModelConfig) -> None:
     name = stage_name("adire", "train-lora", "3f2ac0ffee", 2)
     with pytest.raises(DatasetUnusable):
         train_lora.with_options(flow_run_name=name)(TrainRequest(key="3f2ac0ffee"))
     assert label() == ("retrain adire: train-lora 3f2a #2", ["model:adire"])
 
 
-def test_a_stage_that_plans_something_else_than_its_parent_fails_before_it_trains(
+def test_stage_with_another_plan_than_its_parent_fails_before_training(
     applied: ModelConfig, folder: FolderStore, tmp_path: Path
 ) -> None:
     draw_uploads(tmp_path / "store/uploads" / applied.dataset, 4, FIRST_TASTE, seed=1)
@@ -78,9 +78,7 @@ def test_a_stage_that_plans_something_else_than_its_parent_fails_before_it_train
     assert list(folder.list("checkpoints/")) == []
 
 
-def test_where_there_are_two_models_a_request_without_one_fails_with_the_list(
-    applied: ModelConfig, folder: FolderStore
-) -> None:
+def test_request_without_a_model_fails_with_the_list_of_models(applied: ModelConfig, folder: FolderStore) -> None:
     apply_config(folder, adire(name="indigo"))
     with pytest.raises(ModelUnknown):
         steer_retraining(SteerRequest(action="pause"))

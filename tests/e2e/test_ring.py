@@ -1,4 +1,4 @@
-"""The whole ring on a real server, killed in its first training and right after its promotion, and started again."""
+"""The whole pipeline on a real server, killed in its first training and right after its promotion, and restarted."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from deployments.stack import stop_leftovers
 from tasks.core.config.installation import ROOT
 
 SCALE = {"first_pictures": 60, "new_pictures": 24, "history": 4000, "shifted": 5000, "window": 300, "steps": 2}
-PATIENCE = 1500  # seconds, for a machine that does other things too
+PATIENCE = 1500  # seconds, also on a busy machine
 
 
 def command(folder: Path) -> list[str]:
@@ -29,7 +29,7 @@ def environment() -> dict[str, str]:
 
 
 def kill_when(folder: Path, there: str) -> None:
-    """Start the demo and kill it, services and all, once its store has a file like `there`."""
+    """Start the demo, and kill it with all services once its store has a file like `there`."""
     log = folder / f"killed-at-{there.split('/', maxsplit=1)[0]}.log"
     with log.open("wb") as out:
         demo = subprocess.Popen(command(folder), cwd=ROOT, env=environment(), stdout=out, stderr=out)
@@ -40,12 +40,12 @@ def kill_when(folder: Path, there: str) -> None:
         time.sleep(0.05)
     demo.send_signal(signal.SIGKILL)
     demo.wait()
-    assert stop_leftovers(folder / "demo/home"), "the services of a killed demo go on until they are stopped"
+    assert stop_leftovers(folder / "demo/home"), "the services of a killed demo run until they are stopped"
 
 
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a demo that was killed twice and went on to its end."""
+    """The folder of a demo that was killed twice and then completed."""
     folder = tmp_path_factory.mktemp("ring")
     try:
         kill_when(folder, "checkpoints/*/step-*/checkpoint.json")
@@ -54,7 +54,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
             command(folder), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
         )
     finally:
-        stop_leftovers(folder / "demo/home")  # of a demo that was cut off, they would slow down all other tests
+        stop_leftovers(folder / "demo/home")  # leftovers of an interrupted demo would slow down all other tests
     (folder / "last.log").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     return folder / "demo"
@@ -71,20 +71,20 @@ def test_drift_retrains_the_model(ring: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_killed_training_goes_on_from_its_checkpoint(ring: Path) -> None:
+def test_killed_training_resumes_from_its_checkpoint(ring: Path) -> None:
     results = [json.loads(p.read_text()) for p in (ring / "home/store/results/train").glob("*.json")]
     assert sorted(r["resumed_from"] > 0 for r in results) == [False, True]
 
 
 @pytest.mark.e2e
-def test_what_is_bad_is_in_quarantine(ring: Path) -> None:
+def test_invalid_uploads_are_quarantined(ring: Path) -> None:
     refusals = [json.loads(p.read_text()) for p in (ring / "home/store/quarantine/adire").glob("*.json")]
     assert {r["name"] for r in refusals} == {"broken.png", "half.jpg", "empty.webp"}
     assert all(r["reason"] for r in refusals)
 
 
 @pytest.mark.e2e
-def test_new_pictures_alone_start_nothing(ring: Path) -> None:
+def test_new_pictures_alone_start_no_retrain(ring: Path) -> None:
     decisions = [json.loads(p.read_text()) for p in sorted((ring / "home/store/decisions/adire").glob("*.json"))]
     actions = [d["action"] for d in decisions if d["cause"] == "data"]
     assert actions == ["retrain", "declined"]
@@ -93,9 +93,9 @@ def test_new_pictures_alone_start_nothing(ring: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_the_drift_is_explained_to_people_and_machines(ring: Path) -> None:
+def test_drift_is_explained_in_page_and_json(ring: Path) -> None:
     drift = ring / "home/store/drift/adire"
-    # The ring's end stops a check wherever it is, so the newest record may have no page yet.
+    # The end of the demo may interrupt a check, so the newest record may have no page yet.
     pages = {p.parent: p.read_text() for p in drift.glob("reports/*/report.html")}
     ((folder, page),) = [(f, text) for f, text in pages.items() if "Decision: retrain" in text]
     record = json.loads((folder / "report.json").read_text())
@@ -109,7 +109,7 @@ def test_the_drift_is_explained_to_people_and_machines(ring: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_report_needs_nothing_beside_itself(ring: Path) -> None:
+def test_report_is_self_contained(ring: Path) -> None:
     page = (ring / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 3
     assert 'src="http' not in page

@@ -1,4 +1,4 @@
-"""A large window is embedded by a Dask cluster of two processes, and nothing else changes."""
+"""A large window is embedded by a Dask cluster of two processes, with the same result."""
 
 import importlib
 import shutil
@@ -75,15 +75,13 @@ def test_two_processes_embed_a_window_with_the_same_result(
 
 
 def _use(store: str, cache: str) -> None:
-    """Point a worker at a store: its process was started before the store was known."""
+    """Point a worker at a store; its process was started before the store existed."""
     import os  # noqa: PLC0415
 
     os.environ.update(DYEWORKS_STORE=store, DYEWORKS_CACHE=cache)
 
 
-def test_an_address_without_prefect_dask_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, own_settings: None
-) -> None:
+def test_missing_prefect_dask_is_reported(monkeypatch: pytest.MonkeyPatch, own_settings: None) -> None:
     monkeypatch.setenv("DYEWORKS_DASK", "tcp://scheduler:8786")
     monkeypatch.setitem(__import__("sys").modules, "prefect_dask.task_runners", None)
     with pytest.raises(SettingError, match="install the group `scale`"):

@@ -1,4 +1,4 @@
-"""The storefront: a picture for a prompt, lines in the logs, the page in a real browser, a champion that is bad."""
+"""The storefront: rendering, logs, the page in a real browser, a corrupt champion."""
 
 import gzip
 import io
@@ -86,7 +86,7 @@ def health(shop: Stack) -> dict[str, Any]:
     return dict(httpx.get(f"{shop.url('storefront')}/health", timeout=30).raise_for_status().json())
 
 
-def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None:
+def test_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None:
     body = {"prompt": "rings in adire_style for me@example.com", "seed": 5, "session": "ada"}
     answers = [httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=60) for _ in range(2)]
     first, second = answers
@@ -101,24 +101,24 @@ def test_a_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> No
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": "x", "steps": 0}, {"prompt": "x", "sed": 1}])
-def test_a_bad_request_is_refused(shop: Stack, body: dict[str, object]) -> None:
+def test_invalid_request_is_rejected(shop: Stack, body: dict[str, object]) -> None:
     assert httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=30).status_code == 422
 
 
-def test_a_vote_is_logged_under_the_session_that_asked_and_without_the_prompt(shop: Stack) -> None:
+def test_vote_is_logged_with_the_session_and_without_the_prompt(shop: Stack) -> None:
     url, drawn = f"{shop.url('storefront')}/api/feedback", ask(shop)
-    said: dict[str, Any] = {"request_id": drawn.headers["X-Request-Id"], "liked": False}
-    for body in (said, said | {"liked": True}):
+    vote: dict[str, Any] = {"request_id": drawn.headers["X-Request-Id"], "liked": False}
+    for body in (vote, vote | {"liked": True}):
         assert httpx.post(url, json=body, timeout=30).status_code == 204
     wait_for(lambda: len(logged(shop, "feedback")) >= 2, "the votes are logged")
     votes = logged(shop, "feedback")
-    assert [(v["request_id"], v["liked"]) for v in votes] == [(said["request_id"], v) for v in (False, True)]
-    asked = next(line for line in logged(shop) if line["request_id"] == said["request_id"])
+    assert [(v["request_id"], v["liked"]) for v in votes] == [(vote["request_id"], v) for v in (False, True)]
+    asked = next(line for line in logged(shop) if line["request_id"] == vote["request_id"])
     assert {v["session"] for v in votes} == {asked["session"]}
     assert "rings" not in json.dumps(votes)
-    unknown = httpx.post(url, json=said | {"request_id": "another's"}, timeout=30)
+    unknown = httpx.post(url, json=vote | {"request_id": "another's"}, timeout=30)
     assert (unknown.status_code, "is unknown or too old" in unknown.text) == (404, True)
-    assert httpx.post(url, json=said | {"liked": "maybe"}, timeout=30).status_code == 422
+    assert httpx.post(url, json=vote | {"liked": "maybe"}, timeout=30).status_code == 422
 
 
 def test_prometheus_reads_the_last_check(shop: Stack) -> None:
@@ -178,7 +178,7 @@ def adapter(folder: Path) -> Path:
     return folder
 
 
-def test_a_corrupt_release_is_refused_told_of_and_the_old_one_drawn_with(
+def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(
     shop: Stack, prefect: EventsServer, tmp_path: Path
 ) -> None:
     store = FolderStore(shop.home / "store")
@@ -195,11 +195,11 @@ def test_a_corrupt_release_is_refused_told_of_and_the_old_one_drawn_with(
     bad = write_release(store, "adire", tmp_path / "a", about.model_copy(update={"training": "another"}))
     store.write(prefix("adire", bad) + WEIGHTS, b"damaged")
     published(store, bad, 2)
-    wait_for(lambda: bool(prefect.events), "Prefect is told")
-    told = health(shop)
-    assert (told["status"], told["release"], told["generation"]) == ("degraded", good, 1)
-    assert f"release {bad}" in told["reason"]
-    assert "does not match its sha256" in told["reason"]
+    wait_for(lambda: bool(prefect.events), "the event is sent")
+    status = health(shop)
+    assert (status["status"], status["release"], status["generation"]) == ("degraded", good, 1)
+    assert f"release {bad}" in status["reason"]
+    assert "does not match its sha256" in status["reason"]
     assert ask(shop).content == shown.content
     (event,) = prefect.events
     assert event["event"] == "dyeworks.champion.unhealthy"

@@ -1,4 +1,4 @@
-"""The tasks that decide: they record first, and an event that is not taken, or not even queued, costs no record."""
+"""Decisions are recorded before their events: a failed event does not lose the record."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,12 +52,12 @@ def decide_on_drift() -> RetrainDecision:
 
 
 def no_outbox(store: Path) -> None:
-    """Whoever queues an event fails, as one that is killed there."""
+    """Queueing an event fails, as if the process was killed there."""
     (store / "outbox").parent.mkdir(parents=True, exist_ok=True)
     (store / "outbox").write_text("a file")
 
 
-def test_an_ingest_that_is_cut_off_at_its_event_has_recorded_its_decision(
+def test_ingest_records_its_decision_before_its_event(
     folder: FolderStore, model: ModelConfig, tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     no_outbox(tmp_path / "store")
@@ -73,7 +73,7 @@ def test_an_ingest_that_is_cut_off_at_its_event_has_recorded_its_decision(
     assert [event.event for event in lost_events(folder, model.name)] == ["dyeworks.dataset.ready"]
 
 
-def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
+def test_monitor_records_its_decision_before_its_event(
     folder: FolderStore, model: ModelConfig, tmp_path: Path, manifest: Manifest
 ) -> None:
     no_outbox(tmp_path / "store")
@@ -84,7 +84,7 @@ def test_a_monitor_that_is_cut_off_at_its_event_has_recorded_its_decision(
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 500])
-def test_an_event_that_is_not_taken_fails_neither_ingest_nor_drift_check(
+def test_undelivered_event_fails_neither_ingest_nor_drift_check(
     folder: FolderStore, model: ModelConfig, manifest: Manifest, events: EventsServer, status: int
 ) -> None:
     bad = upload_event(Uploaded(reason="", dataset="cloth"), key="bad")

@@ -1,4 +1,4 @@
-"""What the automations of prefect.yaml make of a crashed run: filtered and rendered by Prefect's own code."""
+"""The automations of prefect.yaml on crashed runs, filtered and rendered by Prefect's own code."""
 
 import copy
 from types import SimpleNamespace
@@ -38,11 +38,11 @@ def rendered(name: str, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def restarted(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The `spec` of the run that an automation starts when one with these parameters has crashed."""
+    """The `spec` of the run that an automation starts after a run with these parameters has crashed."""
     return rendered(name, {"flow_run": SimpleNamespace(parameters=parameters)})
 
 
-def test_a_crashed_training_is_restarted_with_what_it_was_asked() -> None:
+def test_crashed_training_is_restarted_with_its_parameters() -> None:
     asked = TrainRequest.model_validate(
         {"dataset": "cloth", "demand": ["{{ red }} dots", "<'>"], "train": {"steps": 7, "prior": {"weight": 0.5}}}
         | {"model": "adire", "version": "v1", "base": "cloth/base@0f2b3c", "key": "3f2ac0ffee", "dry_run": True}
@@ -53,19 +53,19 @@ def test_a_crashed_training_is_restarted_with_what_it_was_asked() -> None:
 
 
 @pytest.mark.parametrize("parameters", [{}, {"spec": {}}])
-def test_a_crashed_training_of_the_defaults_is_restarted(parameters: dict[str, Any]) -> None:
+def test_crashed_training_with_defaults_is_restarted(parameters: dict[str, Any]) -> None:
     made = restarted("a crashed training is started again", parameters)
     assert TrainRequest.model_validate(made) == TrainRequest(attempt=2)
 
 
 @pytest.mark.parametrize("parameters", [{"spec": {"attempt": 8}}, {"speck": {}}, {"spec": {}, "steps": 5}])
-def test_a_training_is_not_restarted_for_ever_nor_with_what_it_cannot_take(parameters: dict[str, Any]) -> None:
+def test_restarts_of_a_training_are_limited_and_need_valid_parameters(parameters: dict[str, Any]) -> None:
     made = restarted("a crashed training is started again", parameters)
     with pytest.raises(ValidationError, match="attempt"):
         TrainRequest.model_validate(made)
 
 
-def test_a_crashed_retrain_is_restarted_and_counts() -> None:
+def test_crashed_retrain_is_restarted_with_the_next_attempt() -> None:
     name, asked = "a crashed retrain is started again", {"cause": "drift", "decision": "d1", "report": "r1"}
     asked |= {"model": "adire", "dataset": "cloth"}
     assert asked.keys() == RetrainRequest.model_fields.keys() - {"attempt"}
@@ -83,7 +83,7 @@ def test_a_crashed_retrain_is_restarted_and_counts() -> None:
         {},
     ],
 )
-def test_a_crashed_roll_back_is_restarted_and_counts(asked: dict[str, Any]) -> None:
+def test_crashed_roll_back_is_restarted_with_the_next_attempt(asked: dict[str, Any]) -> None:
     name = "a crashed roll-back is started again"
     second = restarted(name, {"spec": asked})
     assert RollBackRequest.model_validate(second, strict=True) == RollBackRequest.model_validate(asked | {"attempt": 2})
@@ -92,13 +92,13 @@ def test_a_crashed_roll_back_is_restarted_and_counts(asked: dict[str, Any]) -> N
     assert restarted(name, {}) == restarted(name, {"spec": {}})
 
 
-def test_a_roll_back_is_tried_again_as_the_guard_asks_for_it_once() -> None:
+def test_retried_roll_back_is_idempotent() -> None:
     for step in (resolve_roll_back, append_roll_back):
         assert (step.retries, step.retry_delay_seconds) == (2, [2, 5])
 
 
 @pytest.mark.parametrize("parameters", [{"spec": {"attempt": 8}}, {"speck": {}}])
-def test_a_roll_back_is_not_restarted_for_ever(parameters: dict[str, Any]) -> None:
+def test_restarts_of_a_roll_back_are_limited(parameters: dict[str, Any]) -> None:
     made = restarted("a crashed roll-back is started again", parameters)
     with pytest.raises(ValidationError, match="attempt"):
         RollBackRequest.model_validate(made)
@@ -108,7 +108,7 @@ def test_a_roll_back_is_not_restarted_for_ever(parameters: dict[str, Any]) -> No
     ("run", "covered"),
     [("crafty-reindeer", True), ("retrain adire: train-lora 4fa1", False), ("train-lora adire 4fa1", True)],
 )
-def test_a_training_of_a_retrain_is_left_to_the_retrain(run: str, covered: bool) -> None:
+def test_training_stage_of_a_retrain_is_not_restarted_by_the_trigger(run: str, covered: bool) -> None:
     given = automation("a crashed training is started again")
     trigger = EventTrigger(
         posture="Reactive", expect=given["expect"], match=given["match"], match_related=given["match_related"]
@@ -120,7 +120,7 @@ def test_a_training_of_a_retrain_is_left_to_the_retrain(run: str, covered: bool)
 
 
 @pytest.mark.parametrize("kind", ["health", "feedback"])
-def test_an_unhealthy_champion_is_taken_back_whatever_the_reason_says(kind: Literal["health", "feedback"]) -> None:
+def test_unhealthy_champion_is_rolled_back_for_any_reason_text(kind: Literal["health", "feedback"]) -> None:
     reason = """it's "{{ not }}" a LoRA: {'a': 1}, 100 % {% raw %} <b>\\n & anneaux, 藍"""
     payload = Unhealthy(generation=7, release="ab", kind=kind, reason=reason)
     event = make_event("dyeworks.champion.unhealthy", "adire", payload)
@@ -134,7 +134,7 @@ def test_an_unhealthy_champion_is_taken_back_whatever_the_reason_says(kind: Lite
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: str(deployment["name"]))
-def test_every_deployment_sends_heartbeats_whatever_its_pool(deployment: dict[str, Any]) -> None:
+def test_every_deployment_sends_heartbeats(deployment: dict[str, Any]) -> None:
     every = deployment["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
     assert 30 <= int(every) <= 60
 
@@ -147,7 +147,7 @@ def test_every_deployment_sends_heartbeats_whatever_its_pool(deployment: dict[st
         ("dyeworks: a run that ends nowhere is cancelled", ["Cancelling"], 90, "CANCELLED"),
     ],
 )
-def test_a_run_that_nothing_is_heard_of_gets_its_end(name: str, begins: list[str], seconds: int, state: str) -> None:
+def test_silent_runs_get_a_final_state(name: str, begins: list[str], seconds: int, state: str) -> None:
     (found,) = [automation for automation in automations() if automation.name == name]
     trigger = EventTrigger.model_validate(found.trigger.model_dump(mode="json"))
     for event in ("Pending", "Running", "heartbeat", "Cancelling", "Completed", "Crashed", "Scheduled", "Suspended"):
@@ -158,6 +158,6 @@ def test_a_run_that_nothing_is_heard_of_gets_its_end(name: str, begins: list[str
     flow = RelatedResource({"prefect.resource.id": "prefect.flow.1", "prefect.resource.role": "flow"})
     made = RelatedResource({"prefect.resource.id": "prefect.deployment.1", "prefect.resource.role": "deployment"})
     assert trigger.covers_resources(run, [flow, made])
-    assert not trigger.covers_resources(run, [flow]), "one that was started by hand may send no heartbeats"
+    assert not trigger.covers_resources(run, [flow]), "a run without a deployment may not send heartbeats"
     (action,) = found.actions
     assert (action.type, action.model_dump(mode="json")["state"]) == ("change-flow-run-state", state)

@@ -1,4 +1,4 @@
-"""The model that a request is about: the one that it names, or the only one."""
+"""The model of a request: the one that it names, or the only one."""
 
 import pytest
 from prefect.logging import disable_run_logger
@@ -18,16 +18,16 @@ from tasks.train import plan_train
 from tests.adire import adire
 
 
-def test_where_no_model_is_named_the_only_one_is_meant(applied: ModelConfig) -> None:
+def test_request_without_a_model_uses_the_only_one(applied: ModelConfig) -> None:
     assert open_model()[1] == open_model("adire")[1] == applied
 
 
-def test_before_a_model_is_applied_a_request_is_refused_with_how_to_apply_one(folder: FolderStore) -> None:
+def test_request_before_a_model_is_applied_is_rejected_with_a_hint(folder: FolderStore) -> None:
     with pytest.raises(ModelUnknown, match="name a model; none was applied yet: dyeworks models apply FILE"):
         open_model()
 
 
-def test_where_there_are_two_a_request_without_a_model_is_refused_with_the_list(
+def test_request_without_a_model_is_rejected_with_the_list_of_several(
     folder: FolderStore, applied: ModelConfig
 ) -> None:
     apply_config(folder, adire(name="indigo"))
@@ -46,7 +46,7 @@ def test_where_there_are_two_a_request_without_a_model_is_refused_with_the_list(
         open_model("addire")
 
 
-def test_a_request_that_names_its_model_changes_nothing_of_another(folder: FolderStore, applied: ModelConfig) -> None:
+def test_request_for_a_model_does_not_affect_another(folder: FolderStore, applied: ModelConfig) -> None:
     apply_config(folder, adire(name="indigo"))
     with disable_run_logger():
         steer.fn(SteerRequest(model="indigo", action="pause", reason="the show opens"))

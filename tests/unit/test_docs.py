@@ -1,4 +1,4 @@
-"""The documentation is true: every setting, field, command, target and deployment is in it."""
+"""The documentation is complete: every setting, field, command, target and deployment is in it."""
 
 import re
 import textwrap
@@ -28,8 +28,8 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert set(rows) == {f"DYEWORKS_{name.upper()}" for name in Settings.model_fields}
     for name, field in Settings.model_fields.items():
         default = getattr(field.default, "get_secret_value", lambda d=field.default: d)()
-        told = rows[f"DYEWORKS_{name.upper()}"].strip()
-        assert told == str(default) or float(told) == float(str(default)), name
+        documented = rows[f"DYEWORKS_{name.upper()}"].strip()
+        assert documented == str(default) or float(documented) == float(str(default)), name
 
 
 def test_every_field_of_a_model_is_documented_with_its_default() -> None:

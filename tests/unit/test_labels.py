@@ -1,4 +1,4 @@
-"""Names of runs: what a run is about, in a word."""
+"""Names of runs: the subject of each."""
 
 import pytest
 
@@ -33,7 +33,7 @@ from tasks.labels import STAGE, stage_name, subject
         (SteerRequest(action="resume"), "resume"),
     ],
 )
-def test_a_request_is_named_by_what_it_is_about(request_: Spec, word: str) -> None:
+def test_run_is_named_by_the_subject_of_its_request(request_: Spec, word: str) -> None:
     assert subject(request_.model_dump(mode="json")) == word
 
 

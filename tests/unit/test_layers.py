@@ -1,4 +1,4 @@
-"""The arrows of the design, read off the sources and off running processes."""
+"""The layers of the design, checked in the sources and in running processes."""
 
 import ast
 import importlib
@@ -61,7 +61,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def in_a_process(code: str, tmp_path: Path) -> list[str]:
-    """The words that a fresh interpreter prints."""
+    """The output of a fresh interpreter, split into words."""
     environment = {"PATH": "/usr/bin:/bin", "DYEWORKS_STORE": str(tmp_path), "HOME": str(tmp_path)}
     command = [sys.executable, "-W", "ignore", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=ROOT, env=environment, check=False)
@@ -70,7 +70,7 @@ def in_a_process(code: str, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("folder", "forbidden"), FORBIDDEN)
-def test_no_import_against_the_arrows(folder: str, forbidden: set[str]) -> None:
+def test_no_import_against_the_layers(folder: str, forbidden: set[str]) -> None:
     files = sorted((ROOT / folder).rglob("*.py"))
     found = [
         f"{path.relative_to(ROOT)}: {name}"
@@ -82,13 +82,13 @@ def test_no_import_against_the_arrows(folder: str, forbidden: set[str]) -> None:
     assert not found
 
 
-def test_core_imports_nothing_of_the_tasks_round_it() -> None:
+def test_core_imports_no_prefect_tasks() -> None:
     names = {name for path in (ROOT / "tasks/core").rglob("*.py") for name in imports(path)}
     assert not {n for n in names if n.startswith("tasks.") and not n.startswith("tasks.core")}
 
 
-def test_no_import_of_core_runs_back_up() -> None:
-    """Each room imports rooms that stand before it in ROOMS, and nothing else of core."""
+def test_packages_of_core_import_only_lower_ones() -> None:
+    """Each package of core imports only packages before it in ROOMS."""
     found = [
         f"{path.relative_to(CORE)}: {name}"
         for path in sorted(CORE.rglob("*.py"))
@@ -100,12 +100,12 @@ def test_no_import_of_core_runs_back_up() -> None:
 
 
 def room(path: Path) -> str:
-    """The room of a file of core: its folder, or itself where it lies in none."""
+    """The package of a file of core: its folder, or the module itself at the top level."""
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
 def room_of(name: str) -> str:
-    """The room of an imported name: `tasks.core.gate.decide.settle` and `tasks.core.clock` name theirs third."""
+    """The package of an imported name: `tasks.core.gate.decide.settle` and `tasks.core.clock` name theirs third."""
     return name.split(".")[2]
 
 
@@ -159,14 +159,14 @@ def test_only_what_trains_or_renders_runs_on_the_gpu_pool() -> None:
     assert on_gpu == {"train-lora", "evaluate-challenger", "calibrate-gate", "adopt-lora"}
 
 
-def test_webhook_process_holds_no_torch(tmp_path: Path) -> None:
+def test_webhook_process_imports_no_torch(tmp_path: Path) -> None:
     code = "import sys, deployments.webhook.app; print(*sys.modules)"
     modules = in_a_process(code, tmp_path)
     assert "fastapi" in modules
     assert not {"torch", "prefect", "diffusers", "mlflow"} & set(modules)
 
 
-def test_storefront_process_holds_no_prefect(tmp_path: Path) -> None:
+def test_storefront_process_imports_no_prefect(tmp_path: Path) -> None:
     code = "import sys, deployments.storefront.app; print(*sys.modules)"
     modules = in_a_process(code, tmp_path)
     assert {"torch", "gradio"} <= set(modules)
@@ -186,7 +186,7 @@ def test_flow_modules_load_without_torch(tmp_path: Path) -> None:
     assert "torch" not in in_a_process(code, tmp_path)
 
 
-def test_a_roll_back_does_not_wait_for_mlflow(tmp_path: Path) -> None:
+def test_roll_back_does_not_import_mlflow(tmp_path: Path) -> None:
     code = "import sys, flows.roll_back; print(*sys.modules)"
     assert "mlflow" not in in_a_process(code, tmp_path)
 

@@ -18,7 +18,7 @@ ENTRY = re.compile(r'^if __name__ == "__main__":', re.M)
 
 
 def sources(*folders: str) -> list[Path]:
-    """The Python files of these folders that git knows, or would."""
+    """The Python files of these folders that git tracks, or does not ignore."""
     listed = ["git", "ls-files", "-co", "--exclude-standard", *(f"{folder}/*.py" for folder in folders)]
     names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     return [ROOT / name for name in sorted(set(names)) if (ROOT / name).is_file()]
@@ -71,8 +71,8 @@ def test_no_module_is_too_long() -> None:
     assert long == []
 
 
-def test_core_is_given_its_settings() -> None:
-    """The environment is read where a process begins, never in between."""
+def test_core_does_not_read_the_environment() -> None:
+    """The environment is read only at process entry points."""
     edges = {"tasks.core.config.installation", "tasks.core.training.worker"}
     readers = [
         module(path)
@@ -88,12 +88,12 @@ def test_the_map_has_a_line_for_every_module_of_core() -> None:
     lines = dict(re.findall(r"^- `(tasks/core/[\w/]+\.py)`: (.+)$", text, re.M))
     files = [str(path.relative_to(ROOT)) for path in sources("tasks/core") if path.read_text().strip()]
     assert sorted(set(files) - set(lines)) == [], "add a line to docs/map.md"
-    assert sorted(set(lines) - set(files)) == [], "a module that docs/map.md names is gone"
+    assert sorted(set(lines) - set(files)) == [], "a module that docs/map.md names does not exist"
     assert [file for file, line in lines.items() if len(line) < 15] == []
 
 
-def test_the_ways_in_the_map_go_down() -> None:
-    """A way is a numbered list of files, each of which imports the next one; between lists the store hands over."""
+def test_each_path_of_the_map_follows_imports() -> None:
+    """A path is a numbered list of files, each of which imports the next; the store connects the lists."""
     text = (ROOT / "docs/map.md").read_text().split("## Two ways", 1)[1]
     steps = [(int(n), ROOT / file) for n, file in re.findall(r"^(\d+)\. `([\w/]+\.py)`", text, re.M)]
     used = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Notices are sent by real HTTP; one that is not delivered is a warning without the secret, and fails nothing."""
+"""Notifications over real HTTP; a failed delivery is a warning without the secret, and fails nothing."""
 
 import logging
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ from tests.adire import adire
 from tests.events_server import EventsServer
 from tests.unit.core.test_notifications import rolled_back
 
-NOTICE = withdrawal_notification("adire", "ab12", "ada", 'it shows "me@example.com"')
+NOTIFICATION = withdrawal_notification("adire", "ab12", "ada", 'it shows "me@example.com"')
 
 
 @pytest.fixture
-def people(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsServer]:
-    """A server that takes what is posted."""
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[EventsServer]:
+    """A server that accepts POST requests."""
     monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
     server = EventsServer()
     server.start()
@@ -42,106 +42,106 @@ def secret(server: EventsServer) -> str:
 
 
 def hook(server: EventsServer) -> CustomWebhookNotificationBlock:
-    body: dict[str, Any] = {"title": "{{subject}}", "said": "{{body}}"}
+    body: dict[str, Any] = {"title": "{{subject}}", "text": "{{body}}"}
     return CustomWebhookNotificationBlock(name="team", url=secret(server), json_data=body)
 
 
 @pytest.fixture
-def block(people: EventsServer, monkeypatch: pytest.MonkeyPatch) -> list[Block]:
-    """The block that is found under every name."""
-    found: list[Block] = [hook(people)]
+def block(receiver: EventsServer, monkeypatch: pytest.MonkeyPatch) -> list[Block]:
+    """The block that is loaded for every name."""
+    found: list[Block] = [hook(receiver)]
     monkeypatch.setattr(module, "_load", lambda _: found[0])
     return found
 
 
-def test_a_webhook_gets_the_whole_notice(people: EventsServer) -> None:
-    send_by_webhook(secret(people), NOTICE)
-    assert people.paths == ["/api/hooks/s3cr3t"]
-    assert set(people.posted[0]) == {"event", "model", "generation", "verdict", "reason", "subject", "text", "time"}
-    assert people.posted[0]["reason"] == 'it shows "me@example.com"'
-    assert people.posted[0]["event"] == "withdrawn"
+def test_webhook_receives_the_whole_notification(receiver: EventsServer) -> None:
+    send_by_webhook(secret(receiver), NOTIFICATION)
+    assert receiver.paths == ["/api/hooks/s3cr3t"]
+    assert set(receiver.posted[0]) == {"event", "model", "generation", "verdict", "reason", "subject", "text", "time"}
+    assert receiver.posted[0]["reason"] == 'it shows "me@example.com"'
+    assert receiver.posted[0]["event"] == "withdrawn"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_notice_that_may_have_been_taken_is_posted_once(people: EventsServer, status: int) -> None:
-    people.status = status
+def test_possibly_delivered_notification_is_posted_once(receiver: EventsServer, status: int) -> None:
+    receiver.status = status
     with pytest.raises(NotificationUndelivered, match=str(status)):
-        send_by_webhook(secret(people), NOTICE)
-    assert len(people.paths) == 1
+        send_by_webhook(secret(receiver), NOTIFICATION)
+    assert len(receiver.paths) == 1
 
 
-def test_the_same_notice_has_the_same_key(people: EventsServer) -> None:
-    for notice in (NOTICE, NOTICE, NOTICE.model_copy(update={"reason": "another"})):
-        send_by_webhook(secret(people), notice)
-    first, again, other = [headers["Idempotency-Key"] for headers in people.headers]
+def test_equal_notifications_have_the_same_idempotency_key(receiver: EventsServer) -> None:
+    for notification in (NOTIFICATION, NOTIFICATION, NOTIFICATION.model_copy(update={"reason": "another"})):
+        send_by_webhook(secret(receiver), notification)
+    first, again, other = [headers["Idempotency-Key"] for headers in receiver.headers]
     assert first == again != other
 
 
-def test_a_block_gets_subject_and_text(people: EventsServer, block: list[Block]) -> None:
-    send_by_block("custom-webhook/team", NOTICE)
-    assert people.posted == [{"title": NOTICE.subject, "said": NOTICE.text}]
+def test_a_block_gets_subject_and_text(receiver: EventsServer, block: list[Block]) -> None:
+    send_by_block("custom-webhook/team", NOTIFICATION)
+    assert receiver.posted == [{"title": NOTIFICATION.subject, "text": NOTIFICATION.text}]
 
 
 @pytest.mark.parametrize(("status", "answer"), [(404, "404"), (500, "500"), (503, "503")])
-def test_an_answer_that_is_none_is_reported(people: EventsServer, block: list[Block], status: int, answer: str) -> None:
-    people.status = status
+def test_error_response_is_reported(receiver: EventsServer, block: list[Block], status: int, answer: str) -> None:
+    receiver.status = status
     with pytest.raises(
         NotificationUndelivered, match=f"the response was HTTP {answer}; check DYEWORKS_NOTIFY_WEBHOOK"
     ) as caught:
-        send_by_webhook(secret(people), NOTICE)
+        send_by_webhook(secret(receiver), NOTIFICATION)
     assert "s3cr3t" not in str(caught.value)
     with pytest.raises(
         NotificationUndelivered, match=r"block 'custom-webhook/team' failed \(HTTPStatusError\)"
     ) as caught:
-        send_by_block("custom-webhook/team", NOTICE)
+        send_by_block("custom-webhook/team", NOTIFICATION)
     assert "s3cr3t" not in str(caught.value)
     assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/s3cr3t", "s3cr3t", "http://[s3cr3t", "ftp://127.0.0.1/s3cr3t"])
-def test_a_url_that_leads_nowhere_is_reported_without_it(people: EventsServer, url: str) -> None:
+def test_unreachable_url_is_reported_without_the_url(receiver: EventsServer, url: str) -> None:
     with pytest.raises(NotificationUndelivered, match="DYEWORKS_NOTIFY_WEBHOOK") as caught:
-        send_by_webhook(url, NOTICE)
+        send_by_webhook(url, NOTIFICATION)
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_a_block_of_another_kind_is_reported(people: EventsServer, block: list[Block]) -> None:
+def test_a_block_of_another_kind_is_reported(receiver: EventsServer, block: list[Block]) -> None:
     block[0] = Secret(value="s3cr3t")
     with pytest.raises(NotificationUndelivered, match="'secret/team' is a Secret, not a notification block"):
-        send_by_block("secret/team", NOTICE)
+        send_by_block("secret/team", NOTIFICATION)
 
 
-def test_the_task_sends_both_ways_and_warns_without_the_secret(
-    people: EventsServer,
+def test_notify_uses_both_channels_and_logs_no_secret(
+    receiver: EventsServer,
     block: list[Block],
     folder: FolderStore,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     apply_config(folder, adire(notify_block="custom-webhook/team"))
-    monkeypatch.setenv("DYEWORKS_NOTIFY_WEBHOOK", secret(people))
+    monkeypatch.setenv("DYEWORKS_NOTIFY_WEBHOOK", secret(receiver))
     monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("run"))
     caplog.set_level(logging.DEBUG)
-    notify.fn(NOTICE)
-    assert people.posted[0]["said"].startswith(NOTICE.text)
-    assert people.posted[1]["text"].startswith(NOTICE.text)
-    assert f"\nStore: {Settings().store}" in people.posted[1]["text"]
-    people.status = 500
-    notify.fn(NOTICE)
+    notify.fn(NOTIFICATION)
+    assert receiver.posted[0]["text"].startswith(NOTIFICATION.text)
+    assert receiver.posted[1]["text"].startswith(NOTIFICATION.text)
+    assert f"\nStore: {Settings().store}" in receiver.posted[1]["text"]
+    receiver.status = 500
+    notify.fn(NOTIFICATION)
     warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warned) == 2
     assert "s3cr3t" not in caplog.text
 
 
-def test_with_nobody_to_tell_nothing_is_sent(people: EventsServer, applied: ModelConfig) -> None:
+def test_nothing_is_sent_without_a_channel(receiver: EventsServer, applied: ModelConfig) -> None:
     with disable_run_logger():
-        notify.fn(NOTICE)
-    assert people.paths == []
+        notify.fn(NOTIFICATION)
+    assert receiver.paths == []
 
 
-def test_a_roll_back_that_was_none_is_not_reported(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_roll_back_without_effect_is_not_notified(applied: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     subjects: list[str] = []
-    monkeypatch.setattr(module, "notify", lambda notice: subjects.append(notice.subject))
+    monkeypatch.setattr(module, "notify", lambda notification: subjects.append(notification.subject))
     request = RollBackRequest(leaves=4, actor="storefront guard", reason="too blue!")
     notify_roll_back(rolled_back("ab12", 3), request)
     assert subjects == []

@@ -1,4 +1,4 @@
-"""The JSON schema of train-lora's parameters: Prefect makes the form of its page from it, and refuses runs by it."""
+"""The JSON schema of train-lora's parameters: Prefect builds its form from it, and validates runs by it."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ NESTED: dict[str, type[Spec]] = {"prior": PriorSpec, "validation": ValidationSpe
 
 
 def ranges(metadata: list[object]) -> dict[str, object]:
-    """What the constraints of a field are in a schema."""
+    """The constraints of a field in a schema."""
     schema: dict[str, object] = {}
     for limit in metadata:
         match limit:
@@ -71,11 +71,11 @@ def test_the_form_reaches_every_nested_specification() -> None:
         ({"precision": "fp8"}, "fp8"),
     ],
 )
-def test_what_is_misspelt_or_of_another_type_is_refused(train: dict[str, object], fault: str) -> None:
+def test_misspelt_fields_and_wrong_types_are_rejected(train: dict[str, object], fault: str) -> None:
     with pytest.raises(ValidationError, match=fault):
         validate({"spec": {"train": train}}, SCHEMA, raise_on_error=True)
 
 
-def test_all_that_a_specification_can_say_is_taken() -> None:
+def test_all_fields_of_a_specification_are_accepted() -> None:
     spec = {"train": TrainSpec(prior=PriorSpec(prompts=("dots",))).model_dump(mode="json"), "demand": ["red"]}
     assert validate({"spec": spec}, SCHEMA) == []

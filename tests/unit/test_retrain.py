@@ -1,4 +1,4 @@
-"""How a retrain competes and how its end is recorded, without a Prefect server."""
+"""Evaluation and promotion in a retrain, and the record of its outcome, without a Prefect server."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,7 @@ from tests.candidates import evaluated, measured, trained
 
 @pytest.fixture(autouse=True)
 def in_force(applied: ModelConfig) -> None:
-    """A run finds its model in the store."""
+    """The model is applied in the store."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def fail(state: State[object], decision: str) -> None:
     record_failure(cast(Flow[..., object], retrain_model), run, state)
 
 
-def test_a_failure_costs_what_its_training_took_and_is_recorded_once(
+def test_failure_is_recorded_once_with_its_costs(
     folder: FolderStore, model: ModelConfig, tmp_path: Path, failure: State[object]
 ) -> None:
     draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
@@ -67,9 +67,7 @@ def test_a_failure_costs_what_its_training_took_and_is_recorded_once(
     assert ends[0].reason == "stage train-lora did not complete"
 
 
-def test_a_failure_before_there_is_anything_to_train_on_is_recorded(
-    folder: FolderStore, model: ModelConfig, failure: State[object]
-) -> None:
+def test_failure_without_a_dataset_is_recorded(folder: FolderStore, model: ModelConfig, failure: State[object]) -> None:
     fail(failure, "first")
     (end,) = read_decisions(folder, model.name)
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
@@ -79,7 +77,7 @@ HOUR = 60.0
 
 
 def run_in(state: State[object], minutes: float) -> FlowRun:
-    """A run that has been in this state for so long."""
+    """A run that has been in this state for some time."""
     since = datetime.now(UTC) - timedelta(minutes=minutes)
     return FlowRun(flow_id=uuid4(), parameters={}, state=state.model_copy(update={"timestamp": since}))
 
@@ -98,16 +96,12 @@ def run_in(state: State[object], minutes: float) -> FlowRun:
         ([(Completed(), HOUR)], None),
     ],
 )
-def test_an_outcome_is_recorded_for_a_run_that_left_none(
-    runs: list[tuple[State[object], float]], outcome: str | None
-) -> None:
+def test_missing_outcome_of_a_run_is_recorded(runs: list[tuple[State[object], float]], outcome: str | None) -> None:
     found = outcomes._ended([run_in(state, minutes) for state, minutes in runs])
     assert (found[0] if found else None) == outcome
 
 
-def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
-    folder: FolderStore, model: ModelConfig
-) -> None:
+def test_cancelled_retrain_starts_the_cooldown(folder: FolderStore, model: ModelConfig) -> None:
     now = datetime.now(UTC)
     retrain_ = make_decision("drift", now, ("retrain", "moons"), "r1")
     record_decision(folder, model.name, retrain_)
@@ -123,7 +117,7 @@ def test_a_cancelled_retrain_is_over_and_is_not_soon_followed_by_another(
 
 
 class Stages:
-    """Does what the stages' deployments do, in this process; others change things before or in the first evaluation."""
+    """Runs the stages in this process; hooks change the store before or during the first evaluation."""
 
     def __init__(
         self, store: FolderStore, model: ModelConfig, meanwhile: Callable[[], object], early: bool = False
@@ -168,7 +162,7 @@ def crowned(store: FolderStore, model: ModelConfig) -> None:
     promote(installed(store), model, PromoteRequest(evaluation=evaluated(store, "other", 0)))
 
 
-def test_a_challenger_meets_the_champion_that_was_crowned_meanwhile(
+def test_challenger_is_evaluated_against_a_champion_promoted_meanwhile(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages, result = competing(folder, model, monkeypatch, lambda: crowned(folder, model))
@@ -176,7 +170,7 @@ def test_a_challenger_meets_the_champion_that_was_crowned_meanwhile(
     assert (result.decision.verdict, result.generation) == ("promote", 2)
 
 
-def test_a_champion_that_was_crowned_before_the_evaluation_began_is_the_one_that_it_meets(
+def test_challenger_is_evaluated_against_the_champion_at_the_start(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages, result = competing(folder, model, monkeypatch, lambda: crowned(folder, model), early=True)
@@ -184,7 +178,7 @@ def test_a_champion_that_was_crowned_before_the_evaluation_began_is_the_one_that
     assert (result.decision.verdict, result.generation) == ("promote", 2)
 
 
-def test_an_evaluation_that_cannot_be_reproduced_fails_the_retrain(
+def test_irreproducible_evaluation_fails_the_retrain(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def scored_by_another() -> None:
@@ -194,14 +188,14 @@ def test_an_evaluation_that_cannot_be_reproduced_fails_the_retrain(
         competing(folder, model, monkeypatch, scored_by_another, early=True)
 
 
-def test_a_stage_that_fails_for_another_reason_is_not_tried_against_a_new_champion(
+def test_failed_stage_is_not_retried_without_a_new_champion(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StageFailed, match="train"):
         competing(folder, model, monkeypatch, lambda: folder.delete("results/train/mine.json"))
 
 
-def test_a_training_that_was_withdrawn_is_kept_out_without_an_evaluation(
+def test_withdrawn_training_is_rejected_without_an_evaluation(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "mine", 0)))

@@ -1,4 +1,4 @@
-"""Nothing runs for ever: every flow and task has a timeout, and a training answers it with a checkpoint."""
+"""Every flow and task has a timeout, and a training writes a checkpoint on it."""
 
 import importlib
 import time
@@ -31,15 +31,15 @@ def test_there_are_flows_and_tasks() -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.parts[0] == "flows"], ids=str)
-def test_a_flow_may_take_longer_than_each_of_its_tasks(path: Path) -> None:
+def test_timeout_of_a_flow_exceeds_those_of_its_tasks(path: Path) -> None:
     made = made_by(path)
     longest = [found.timeout_seconds or 0 for found in made if isinstance(found, Task)]
     for flow in (found for found in made if isinstance(found, Flow)):
         assert (flow.timeout_seconds or 0) > max(longest, default=0)
 
 
-def test_a_training_that_takes_too_long_ends_its_step_and_keeps_it() -> None:
-    kept: list[int] = []
+def test_training_timeout_writes_a_checkpoint() -> None:
+    steps: list[int] = []
 
     def train() -> None:
         with termination() as term:
@@ -47,9 +47,9 @@ def test_a_training_that_takes_too_long_ends_its_step_and_keeps_it() -> None:
             while not term.asked:
                 step += 1
                 time.sleep(0.01)
-            kept.append(step)
+            steps.append(step)
 
     with pytest.raises(TimeoutError) as caught, timeout(1):
         interruptible(train)
-    assert kept
+    assert steps
     assert not isinstance(caught.value, Terminated)

@@ -1,4 +1,4 @@
-"""The training's task, while the Prefect server is away."""
+"""The training task while the Prefect server is unreachable."""
 
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -6,7 +6,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from tasks.train import _Progress
 
 
-def test_a_server_that_is_away_stops_no_step_and_is_reported_at_the_end() -> None:
+def test_unreachable_server_does_not_stop_training_and_is_reported_at_the_end() -> None:
     away = {PREFECT_API_URL: "http://127.0.0.1:1/api", PREFECT_CLIENT_MAX_RETRIES: 0}
     with disable_run_logger(), temporary_settings(away):
         progress = _Progress("adire-training-progress", 2)

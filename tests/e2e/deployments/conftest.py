@@ -1,4 +1,4 @@
-"""One server for all tests of the deployments, in the order of their files: the last ones have a champion."""
+"""One server for all tests of the deployments, in file order: the last ones have a champion."""
 
 from collections.abc import Iterator
 

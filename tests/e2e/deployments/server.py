@@ -1,4 +1,4 @@
-"""A stock Prefect server with all deployments, workers and an empty store, and what tests ask it."""
+"""A stock Prefect server with all deployments, workers and an empty store, with helpers for tests."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ class Server:
         }
         self.stack = Stack(home, extra)
         self.store = home / "store"
-        self.environment = self.stack.environment  # before a test has settings of its own
+        self.environment = self.stack.environment  # before a test changes the environment
         apply_config(FolderStore(self.store), adire(notify_block="custom-webhook/team"))
         self.stack.start_server()
         self.stack.start_worker()
@@ -42,7 +42,7 @@ class Server:
         )
 
     def until(self, what: Callable[[], T], that: str) -> T:
-        """What, once it is true."""
+        """Wait until the value is truthy, and return it."""
         deadline = time.monotonic() + 400
         while time.monotonic() < deadline:
             if found := what():
@@ -51,7 +51,7 @@ class Server:
         raise AssertionError(f"never: {that}")
 
     def states(self, run: str) -> list[str]:
-        """The types of all states that a run has had, the last one last."""
+        """The types of all states of a run, in order."""
         found = self.client.get("/flow_run_states/", params={"flow_run_id": run}).raise_for_status().json()
         return [state["type"] for state in sorted(found, key=lambda state: str(state["timestamp"]))]
 
@@ -62,7 +62,7 @@ class Server:
         return any(float(a["data"]) > 0 for a in self.client.post("/artifacts/filter", json=body).json())
 
     def runs_after(self, run: str) -> list[str]:
-        """The runs that an automation has made of this one."""
+        """The runs that an automation has started after this one."""
         spec = self.client.get(f"/flow_runs/{run}").json()["parameters"]["spec"]
         body = {"sort": "EXPECTED_START_TIME_ASC"}
         found = self.client.post("/flow_runs/filter", json=body).json()
@@ -71,13 +71,13 @@ class Server:
         ]
 
     def resumed_from(self, seed: int) -> int:
-        """The step from which the training with this seed went on last."""
+        """The step from which the training with this seed last resumed."""
         results = [json.loads(p.read_text()) for p in (self.store / "results").rglob("*.json")]
         (found,) = [int(r["resumed_from"]) for r in results if r.get("spec", {}).get("seed") == seed]
         return found
 
     def container(self, run: str) -> "subprocess.Popen[bytes]":
-        """What a container runs, with the environment that the deployment gives it."""
+        """Run the command of a container, with the environment of the deployment."""
         deployment = self.client.get("/deployments/name/train-lora/train-lora").json()
         given = deployment["job_variables"]["env"] | {"PREFECT__FLOW_RUN_ID": run}
         line = [str(Path(sys.executable).parent / "prefect"), "flow-run", "execute"]
@@ -89,7 +89,7 @@ class Server:
         return self.client.post(f"/deployments/{deployment}/create_flow_run", json=body)
 
     def finish(self, name: str, parameters: Mapping[str, object]) -> tuple[str, str]:
-        """Run a deployment; the type and the message of its last state."""
+        """Run a deployment; returns the type and the message of its final state."""
         run = self.create(name, parameters).raise_for_status().json()["id"]
         deadline = time.monotonic() + 400
         while time.monotonic() < deadline:
@@ -103,31 +103,31 @@ class Server:
         self.client.post(f"/flow_runs/{run}/set_state", json={"state": {"type": "CANCELLING"}}).raise_for_status()
 
     def log_of(self, run: str) -> str:
-        """What a run has logged."""
+        """The log of a run."""
         time.sleep(3)  # logs are sent in batches
         body = {"logs": {"flow_run_id": {"any_": [run]}}}
         return "\n".join(line["message"] for line in self.client.post("/logs/filter", json=body).json())
 
     def bootstrap(self, **settings: str) -> "subprocess.CompletedProcess[str]":
-        """Bootstrap once more, with these settings."""
+        """Bootstrap again, with these settings."""
         line = [DYEWORKS, "bootstrap"]
         environment = self.environment | settings
         return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
     def outcomes(self) -> dict[str, str]:
-        """How retrains ended, by their decision."""
+        """The outcomes of retrains by decision."""
         places = (self.store / "decisions/adire").glob("*.json")
         ends = [d for d in (json.loads(p.read_text()) for p in places) if d["cause"] == "outcome"]
         return {d["outcome_of"]: d["outcome"] for d in ends}
 
     def runs_of(self, name: str) -> list[dict[str, Any]]:
-        """All runs of a deployment, the newest first."""
+        """All runs of a deployment, newest first."""
         body = {"deployments": {"name": {"any_": [name]}}, "sort": "EXPECTED_START_TIME_DESC"}
         found: list[dict[str, Any]] = self.client.post("/flow_runs/filter", json=body).raise_for_status().json()
         return found
 
     def label(self, name: str) -> tuple[str, list[str]]:
-        """Name and tags of a deployment's newest run that has begun."""
+        """Name and tags of a deployment's newest started run."""
         run = next(run for run in self.runs_of(name) if run["state"]["type"] != "SCHEDULED")
         return run["name"], run["tags"]
 
@@ -138,7 +138,7 @@ class Server:
 
 
 def processes_of(run: str) -> list[int]:
-    """The processes that carry a run."""
+    """The processes of a run."""
     mark = f"PREFECT__FLOW_RUN_ID={run}".encode()
     return [int(p.parent.name) for p in Path("/proc").glob("[0-9]*/environ") if mark in environment(p)]
 

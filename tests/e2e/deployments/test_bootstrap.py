@@ -1,4 +1,4 @@
-"""Bootstrap: what it registers, and what it leaves as it is."""
+"""Bootstrap: what it registers, and what it does not change."""
 
 import subprocess
 from pathlib import Path
@@ -13,7 +13,7 @@ WATCH = "dyeworks: a run without heartbeats has crashed"
 
 
 def named(name: str) -> dict[str, object]:
-    """What filters automations by their name."""
+    """A filter of automations by name."""
     return {"automations": {"name": {"any_": [name]}}}
 
 
@@ -28,7 +28,7 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
     assert {"drift retrains the model", "new data retrains the model", "new data is ingested"} <= automations
 
 
-def test_bootstrap_keeps_the_limits_and_automations_that_a_person_has_changed(server: Server) -> None:
+def test_bootstrap_does_not_overwrite_changed_limits_and_automations(server: Server) -> None:
     server.client.patch("/work_pools/gpu", json={"concurrency_limit": 3}).raise_for_status()
     (watch,) = server.client.post("/automations/filter", json=named(WATCH)).json()
     server.client.patch(f"/automations/{watch['id']}", json={"enabled": False}).raise_for_status()
@@ -40,7 +40,7 @@ def test_bootstrap_keeps_the_limits_and_automations_that_a_person_has_changed(se
     assert server.bootstrap().stdout.strip() == f"automation {WATCH!r} created"
 
 
-def test_bootstrap_refuses_a_pool_of_another_type(server: Server) -> None:
+def test_bootstrap_rejects_a_pool_of_another_type(server: Server) -> None:
     refused = server.bootstrap(DYEWORKS_POOL_TYPE="docker")
     assert refused.returncode == 1
     assert "DYEWORKS_POOL_TYPE: work pool default has type process, not docker" in refused.stderr

@@ -1,4 +1,4 @@
-"""Requests: a bad one is refused, and a good one ends with what it was asked for."""
+"""Requests: invalid ones are rejected, and valid ones complete."""
 
 import json
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "message"),
     [
         ({"spec": {"train": {"stpes": 5}}}, "stpes"),
         ({"spec": {"train": {"steps": "many"}}}, "many"),
@@ -36,21 +36,21 @@ pytestmark = pytest.mark.e2e
         ({"spec": {"train": {"compute": {"processes": "two"}}}}, "two"),
     ],
 )
-def test_a_bad_specification_is_refused_when_the_run_is_created(
-    server: Server, parameters: dict[str, object], said: str
+def test_invalid_specification_is_rejected_when_the_run_is_created(
+    server: Server, parameters: dict[str, object], message: str
 ) -> None:
     answer = server.create("train-lora", parameters)
     assert answer.status_code == 409
-    assert said in answer.text
+    assert message in answer.text
 
 
-def test_an_unknown_parameter_fails_by_name(server: Server) -> None:
+def test_unknown_parameter_is_reported_by_name(server: Server) -> None:
     state, message = server.finish("train-lora", {"speck": {}})
-    assert state == "CRASHED"  # Prefect takes it, and cannot call the flow with it
+    assert state == "CRASHED"  # Prefect accepts it, but cannot call the flow with it
     assert "speck" in message
 
 
-def test_training_without_data_says_so_and_its_run_is_named_and_tagged_by_its_model(server: Server) -> None:
+def test_training_without_data_fails_and_its_run_is_labelled_by_model(server: Server) -> None:
     state, message = server.finish("train-lora", {})
     (run,) = [run for run in server.runs_of("train-lora") if run["state"]["type"] == "FAILED"]
     assert (run["name"], run["tags"]) == ("train-lora adire", ["model:adire"])
@@ -59,7 +59,7 @@ def test_training_without_data_says_so_and_its_run_is_named_and_tagged_by_its_mo
     assert not (server.store / "checkpoints").exists()
 
 
-def test_an_empty_and_a_corrupt_upload_say_so(server: Server) -> None:
+def test_empty_and_corrupt_uploads_are_reported(server: Server) -> None:
     state, message = server.finish("ingest-upload", {})
     assert state == "FAILED"
     assert "uploads/adire/ holds no picture" in message
@@ -88,7 +88,7 @@ def test_an_operator_pauses_retraining(server: Server) -> None:
     ]
 
 
-def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(server: Server) -> None:
+def test_notification_block_reports_a_champion_that_stays(server: Server) -> None:
     trained(FolderStore(server.store), "t1")
     nothing_measured = EvaluationResult(
         key="e1",
@@ -106,24 +106,24 @@ def test_people_are_told_of_a_champion_that_stays_by_a_block_of_the_server(serve
         scorer="embedded",
     )
     save_result(FolderStore(server.store), nothing_measured)
-    people = EventsServer()
-    people.start()
+    receiver = EventsServer()
+    receiver.start()
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
-        template: dict[str, Any] = {"title": "{{subject}}", "said": "{{body}}"}
-        CustomWebhookNotificationBlock(name="team", url=f"{people.url}/s3cr3t", json_data=template).save("team")
+        template: dict[str, Any] = {"title": "{{subject}}", "text": "{{body}}"}
+        CustomWebhookNotificationBlock(name="team", url=f"{receiver.url}/s3cr3t", json_data=template).save("team")
     state, message = server.finish("promote-champion", {"spec": {"evaluation": "e1"}})
-    people.stop()
+    receiver.stop()
     assert state == "COMPLETED", message
-    (notice,) = people.posted
-    assert notice["title"] == "adire: the champion stays"
-    assert "was not measured" in notice["said"]
-    assert f"Run: {server.stack.url('server')}/flow-runs/flow-run/" in notice["said"]
+    (notification,) = receiver.posted
+    assert notification["title"] == "adire: the champion stays"
+    assert "was not measured" in notification["text"]
+    assert f"Run: {server.stack.url('server')}/flow-runs/flow-run/" in notification["text"]
     assert "s3cr3t" not in message
     (page,) = (server.store / "results/promote").glob("*.html")
     assert "The bare base stays" in page.read_text()
 
 
-def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_token_is_read_from_a_secret_block(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_HUB_SECRET", "hub-token")
     model = adire(publishing={"hub_repo": "cloth/adire"})
     apply_config(open_installation().store, model)
@@ -131,7 +131,7 @@ def test_the_hubs_token_is_in_a_secret_block(server: Server, monkeypatch: pytest
     with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
         with pytest.raises(SettingError, match="no Secret block 'hub-token'"):
             with_hub_token("adire", lambda *found: seen.append(found))
-        assert [found.publishing.hub_repo for _, found in seen] == [""], "what is to be done here is done"
+        assert [found.publishing.hub_repo for _, found in seen] == [""], "the work without the Hub is done"
         Secret(value="hf_s3cr3t").save("hub-token")
         with_hub_token("adire", lambda *found: seen.append(found))
     settings, found = seen[-1][0].settings, seen[-1][1]
@@ -148,5 +148,5 @@ def test_evaluations_take_turns_on_the_gpu(server: Server) -> None:
         with gpu_slot():
             assert taken() == 1
             leases = list((server.stack.home / "prefect/concurrency_leases").glob("*.json"))
-            assert leases, "a server that is started again knows what to end"
+            assert leases, "a restarted server can release the slot"
         assert taken() == 0

@@ -1,4 +1,4 @@
-"""Retrains that a person cancels, or whose training is cancelled."""
+"""Retrains that are cancelled, or whose training is cancelled."""
 
 import re
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.e2e
 
 
 def retrain(server: Server, dataset: str, decision: str) -> tuple[str, str]:
-    """A retrain whose training runs; the ids of both runs."""
+    """Start a retrain and wait for its training; returns the ids of both runs."""
     made = make_decision("data", datetime.now(UTC), ("retrain", decision), decision)
     record_decision(FolderStore(server.store), "adire", made.model_copy(update={"id": decision}))
     before = {run["id"] for run in server.runs_of("train-lora")}
@@ -28,7 +28,7 @@ def retrain(server: Server, dataset: str, decision: str) -> tuple[str, str]:
     return parent, server.until(training, "its training runs")
 
 
-def test_a_retrain_whose_training_is_cancelled_ends_and_is_not_tried_again(server: Server, dataset: str) -> None:
+def test_retrain_ends_when_its_training_is_cancelled(server: Server, dataset: str) -> None:
     parent, training = retrain(server, dataset, "by-training")
     trainings = len(server.runs_of("train-lora"))
     server.cancel(training)
@@ -43,7 +43,7 @@ def test_a_retrain_whose_training_is_cancelled_ends_and_is_not_tried_again(serve
 
 
 @pytest.mark.slow
-def test_a_retrain_that_is_cancelled_gets_its_outcome(server: Server, dataset: str) -> None:
+def test_cancelled_retrain_gets_an_outcome(server: Server, dataset: str) -> None:
     parent, training = retrain(server, dataset, "by-itself")
     server.cancel(parent)
     server.until(lambda: server.states(parent)[-1] in TERMINAL, "the retrain ends")

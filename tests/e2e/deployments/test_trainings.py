@@ -13,18 +13,18 @@ LORA = {
     "steps": 300,
     "batch": 1,
     "accumulation": 1,
-    "checkpoint_every": 10_000,  # so that what is resumed from was written at SIGTERM
+    "checkpoint_every": 10_000,  # so that only SIGTERM writes a checkpoint
     "sample_every": 10_000,
 }
 
 
 def begin(server: Server, dataset: str, seed: int, state: str = "SCHEDULED") -> str:
-    """A training's run; each seed is a training of its own."""
+    """Start a training; each seed is a separate training."""
     parameters: dict[str, object] = {"spec": {"dataset": dataset, "train": LORA | {"seed": seed}}}
     return str(server.create("train-lora", parameters, state).raise_for_status().json()["id"])
 
 
-def test_a_training_that_gets_sigterm_is_restarted_and_resumes(server: Server, dataset: str) -> None:
+def test_training_stopped_by_sigterm_is_restarted_and_resumes(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 1)
     server.until(lambda: server.halfway(run), "the training is under way")
     for pid in processes_of(run):
@@ -37,8 +37,8 @@ def test_a_training_that_gets_sigterm_is_restarted_and_resumes(server: Server, d
     assert server.resumed_from(1) > 0
 
 
-def test_a_training_in_a_container_that_gets_sigterm_is_put_back_into_the_queue(server: Server, dataset: str) -> None:
-    run = begin(server, dataset, 2, "PENDING")  # which no worker takes
+def test_training_in_a_container_is_rescheduled_on_sigterm(server: Server, dataset: str) -> None:
+    run = begin(server, dataset, 2, "PENDING")  # no worker polls it
     with server.container(run) as process:
         server.until(lambda: server.halfway(run), "the training is under way")
         process.send_signal(signal.SIGTERM)
@@ -49,7 +49,7 @@ def test_a_training_in_a_container_that_gets_sigterm_is_put_back_into_the_queue(
     assert server.resumed_from(2) > 0
 
 
-def test_a_training_that_is_cancelled_is_not_restarted(server: Server, dataset: str) -> None:
+def test_cancelled_training_is_not_restarted(server: Server, dataset: str) -> None:
     run = begin(server, dataset, 3)
     server.until(lambda: server.halfway(run), "the training is under way")
     server.cancel(run)
@@ -60,19 +60,19 @@ def test_a_training_that_is_cancelled_is_not_restarted(server: Server, dataset: 
 
 
 @pytest.mark.slow
-def test_a_host_that_vanishes_is_noticed_and_its_training_resumes_elsewhere(
+def test_training_of_a_lost_host_resumes_elsewhere(
     server: Server, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     often = LORA | {"seed": 4, "checkpoint_every": 10}
     parameters: dict[str, object] = {"spec": {"dataset": dataset, "train": often}}
     run = str(server.create("train-lora", parameters).raise_for_status().json()["id"])
-    kept = "checkpoints/*/step-*/checkpoint.json"
-    before = set(server.store.glob(kept))
-    server.until(lambda: set(server.store.glob(kept)) - before, "a checkpoint")
+    checkpoints = "checkpoints/*/step-*/checkpoint.json"
+    before = set(server.store.glob(checkpoints))
+    server.until(lambda: set(server.store.glob(checkpoints)) - before, "a checkpoint")
     server.stack.processes["worker-gpu"].kill()
     for pid in processes_of(run):
         os.kill(pid, signal.SIGKILL)
-    assert server.states(run)[-1] == "RUNNING", "nobody is left to say that it has ended"
+    assert server.states(run)[-1] == "RUNNING", "no process is left to report its end"
     server.until(lambda: server.states(run)[-1] == "CRASHED", "the missing heartbeats are noticed")
     again = server.until(lambda: server.runs_after(run), "another run of the same training")
     for name in ("DYEWORKS_STORE", "DYEWORKS_CACHE"):

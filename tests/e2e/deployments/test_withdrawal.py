@@ -1,4 +1,4 @@
-"""The life of a release: adopted, followed by another one, rolled back to, withdrawn."""
+"""The life cycle of a release: adopted, replaced, rolled back to, withdrawn."""
 
 import json
 
@@ -19,9 +19,7 @@ from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
 pytestmark = pytest.mark.e2e
 
 
-def test_a_lora_is_adopted_comes_back_by_itself_and_is_withdrawn(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lora_is_adopted_rolled_back_to_and_withdrawn(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     store, channel = FolderStore(server.store), server.store / "models/adire/channels/champion.json"
 
     def served() -> tuple[int, str]:

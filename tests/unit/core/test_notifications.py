@@ -75,8 +75,8 @@ def test_a_withdrawal_says_where_it_is_not_finished() -> None:
     notice = withdrawal_notification(
         "adire", "ab12", "ada", "a picture had to go", 0, ("s3://public: no answer", "the Hub: 401")
     )
-    assert "Not withdrawn there yet, reconcile-champion goes on with it: s3://public: no answer\n" in notice.text
-    assert "goes on with it: the Hub: 401\n" in notice.text
+    assert "Withdrawal pending, retried by reconcile-champion: s3://public: no answer\n" in notice.text
+    assert "Withdrawal pending, retried by reconcile-champion: the Hub: 401\n" in notice.text
 
 
 def test_a_withdrawal_says_what_takes_its_place() -> None:

@@ -1,4 +1,4 @@
-"""The rendering engine outlives what visitors and libraries do to it; where it cannot, it says so and calls out."""
+"""The rendering engine survives errors of requests and libraries; where it cannot, it reports that it has died."""
 
 import threading
 from collections.abc import Iterator
@@ -39,38 +39,36 @@ def engine(local: ModelConfig, folder: FolderStore) -> Iterator[Engine]:
 
 
 def hold(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
-    """The next render waits; events: it was begun, it may go on."""
-    begun, go_on = threading.Event(), threading.Event()
+    """Block the next render; returns two events: it has started, it may continue."""
+    started, proceed = threading.Event(), threading.Event()
     render = engine.follower.renderer.render
 
     def slow(*args: object) -> object:
-        begun.set()
-        assert go_on.wait(60)
+        started.set()
+        assert proceed.wait(60)
         return render(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine.follower.renderer, "render", slow)
-    return begun, go_on
+    return started, proceed
 
 
-def test_requests_that_are_cancelled_leave_the_queue_and_the_engine_goes_on(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun, go_on = hold(engine, monkeypatch)
-    under_way = engine.submit("rings", 1, 1)
-    assert begun.wait(60)
+def test_cancelled_requests_leave_the_queue(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, proceed = hold(engine, monkeypatch)
+    running = engine.submit("rings", 1, 1)
+    assert started.wait(60)
     waiting = [engine.submit(f"dots {i}", 1, 1) for i in range(WAITING)]
     with pytest.raises(RenderUnavailable, match="too many requests are queued"):
         engine.submit("one more", 1, 1)
-    assert not under_way.cancel(), "it is drawn already"
+    assert not running.cancel(), "it is drawn already"
     assert all(future.cancel() for future in waiting[:-1])
-    go_on.set()
-    assert under_way.result(60).image.size == waiting[-1].result(60).image.size
+    proceed.set()
+    assert running.result(60).image.size == waiting[-1].result(60).image.size
     with pytest.raises(CancelledError):
         waiting[0].result(0)
     assert engine.submit("rings", 1, 1).result(60).generation == 0
 
 
-def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_fails_only_its_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("deployments.storefront.engine.image_fault", lambda _: 1 / 0)
         assert engine.submit("rings", 1, 1).result(60).generation == 0
@@ -81,30 +79,30 @@ def test_whatever_a_turn_raises_ends_that_batch_alone(engine: Engine, monkeypatc
     assert engine.submit("rings", 1, 1).result(60).generation == 0
 
 
-def test_a_dead_engine_refuses_those_who_wait_and_all_after_them_and_calls_out(
+def test_dead_engine_rejects_queued_and_later_requests_and_calls_died(
     local: ModelConfig, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died = threading.Event()
     engine = Engine(home(folder), local, 3, ignore, died.set)
     engine.start()
     assert engine.ready.wait(120)
-    begun, go_on = hold(engine, monkeypatch)
+    started, proceed = hold(engine, monkeypatch)
     engine.submit("rings", 1, 1)
-    assert begun.wait(60)
+    assert started.wait(60)
     waiting = engine.submit("dots", 1, 1)
 
     def end() -> None:
         raise SystemExit
 
     monkeypatch.setattr(engine, "_step", end)
-    go_on.set()
+    proceed.set()
     assert died.wait(60)
     for refused in (lambda: waiting.result(0), lambda: engine.submit("waves", 1, 1)):
         with pytest.raises(RenderUnavailable, match="the rendering engine has stopped"):
             refused()
 
 
-def test_a_base_model_that_cannot_be_loaded_ends_the_engine(folder: FolderStore, tmp_path: Path) -> None:
+def test_engine_ends_if_the_base_model_cannot_be_loaded(folder: FolderStore, tmp_path: Path) -> None:
     died = threading.Event()
     engine = Engine(home(folder), adire(base=str(tmp_path / "none")), 3, ignore, died.set)
     engine.start()
@@ -112,7 +110,7 @@ def test_a_base_model_that_cannot_be_loaded_ends_the_engine(folder: FolderStore,
     assert "has stopped" in engine.unready
 
 
-def test_an_engine_that_is_stopped_calls_nobody(local: ModelConfig, folder: FolderStore) -> None:
+def test_stopped_engine_does_not_call_died(local: ModelConfig, folder: FolderStore) -> None:
     died = threading.Event()
     engine = Engine(home(folder), local, 3, ignore, died.set)
     engine.start()

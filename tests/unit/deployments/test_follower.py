@@ -1,4 +1,4 @@
-"""What the storefront serves, on a real tiny pipeline: what does not draw is refused, reports of once, and left."""
+"""The served release, on a real tiny pipeline: one that fails to render is rejected and reported once."""
 
 import time
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def home(store: FolderStore, **settings: object) -> Installation:
 
 @pytest.fixture(scope="module")
 def adapter(local: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a LoRA that shows."""
+    """The folder of a LoRA with a visible effect."""
     folder = tmp_path_factory.mktemp("adapter")
     family = family_of(load_pipeline(local.base, "cpu"))
     with torch.random.fork_rng():
@@ -71,7 +71,7 @@ def follower(local: ModelConfig, folder: FolderStore, reports: list[Unhealthy]) 
 
 
 def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
-    """A release of the LoRA with its weights scaled; not a number makes it one that draws black."""
+    """A release of the LoRA with scaled weights; with NaN it renders black."""
     place.mkdir()
     save_file({k: v * scale for k, v in load_file(adapter / WEIGHTS).items()}, place / WEIGHTS, {"format": "pt"})
     return write_release(store, MODEL, place, MANIFEST)
@@ -79,7 +79,7 @@ def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0)
 
 @pytest.fixture
 def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[..., str]:
-    """Put a release of some scale, or one by name, into the ledger and on the channel."""
+    """Promote and publish a release of some scale, or one by name."""
 
     def put(scale: float = 1.0, release: str | None = None) -> str:
         generation = len(history(folder, MODEL)) + 1
@@ -166,7 +166,7 @@ def remove(store: FolderStore, release: str) -> None:
     ],
     ids=["corrupt", "incomplete", "not a number", "too strong"],
 )
-def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
+def test_release_that_fails_to_render_is_reported_once_and_the_previous_one_served(
     follower: Follower,
     folder: FolderStore,
     publish: Callable[..., str],
@@ -195,7 +195,7 @@ def test_what_does_not_draw_is_refused_once_and_what_was_served_stays(
     assert len(reports) == 1
 
 
-def test_no_lora_at_all_is_refused(
+def test_invalid_lora_file_is_rejected(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
 ) -> None:
     bare = drawn(follower)
@@ -207,7 +207,7 @@ def test_no_lora_at_all_is_refused(
     assert "is no LoRA for this base" in reports[0].reason
 
 
-def test_started_on_a_bad_champion_it_serves_the_one_before(
+def test_start_with_a_bad_champion_serves_the_previous_release(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first = publish()
@@ -217,14 +217,14 @@ def test_started_on_a_bad_champion_it_serves_the_one_before(
     assert [report.generation for report in reports] == [2]
 
 
-def test_a_store_that_is_away_is_no_fault_of_the_release(
+def test_unavailable_store_is_not_a_fault_of_the_release(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
 ) -> None:
     release = publish()
     weights = tmp_path / "store" / prefix(MODEL, release) / WEIGHTS
     data = weights.read_bytes()
     weights.unlink()
-    weights.symlink_to(weights)  # it cannot be read, as on a disk that is away
+    weights.symlink_to(weights)  # it cannot be read, as on an unmounted disk
     with pytest.raises(ObjectUnreadable):
         follower.follow()
     assert (follower.served, reports) == (Served(), [])
@@ -235,14 +235,14 @@ def test_a_store_that_is_away_is_no_fault_of_the_release(
 
 
 def spoil(follower: Follower) -> None:
-    """The adapter in memory becomes not a number, as by a fault of the device."""
+    """Set the adapter in memory to NaN, as by a fault of the device."""
     with torch.no_grad():
         for name, parameter in follower.renderer.pipe.unet.named_parameters():
             if "lora" in name:
                 parameter.fill_(float("nan"))
 
 
-def test_too_many_black_pictures_in_a_row_leave_the_release(
+def test_consecutive_black_pictures_reject_the_release(
     local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first, second = publish(), publish(0.5)
@@ -267,7 +267,7 @@ def test_too_many_black_pictures_in_a_row_leave_the_release(
     assert "its last 3 renders failed or were blank" in report.reason
 
 
-def test_a_good_picture_between_them_counts(follower: Follower, publish: Callable[..., str]) -> None:
+def test_a_successful_render_resets_the_failures(follower: Follower, publish: Callable[..., str]) -> None:
     publish()
     follower.follow()
     for prompt in "abcdef":
@@ -276,7 +276,7 @@ def test_a_good_picture_between_them_counts(follower: Follower, publish: Callabl
     assert (follower.served.generation, follower.problem) == (1, "")
 
 
-def test_when_nothing_draws_the_machine_is_at_fault_and_no_release(
+def test_no_release_is_rejected_when_nothing_renders(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     damage(folder, publish())
@@ -295,7 +295,7 @@ def short(*_: object, **__: object) -> NoReturn:
 
 
 @pytest.mark.parametrize("where", ["add_adapter", "__call__"])
-def test_a_switch_that_runs_out_of_memory_is_tried_again(
+def test_switch_is_retried_after_out_of_memory(
     follower: Follower,
     publish: Callable[..., str],
     reports: list[Unhealthy],
@@ -318,7 +318,7 @@ def test_a_switch_that_runs_out_of_memory_is_tried_again(
     assert (follower.served, follower.problem, reports) == (Served(second, 2), "", [])
 
 
-def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
+def test_new_release_is_not_rejected_when_the_served_one_fails_too(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish()
@@ -337,7 +337,7 @@ def test_a_machine_that_does_not_draw_what_is_served_refuses_nothing_new(
     assert (follower.served, follower.problem) == (Served(second, 2), "")
 
 
-def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
+def test_release_is_not_rejected_if_the_previous_one_does_not_fit_into_memory(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish()
@@ -350,7 +350,7 @@ def test_no_release_is_left_for_one_that_does_not_fit_into_memory(
     assert "the previous release does not render either" in follower.problem
 
 
-def test_no_release_is_left_while_nothing_fits_into_memory(
+def test_release_is_not_rejected_on_out_of_memory(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish()
@@ -361,7 +361,7 @@ def test_no_release_is_left_while_nothing_fits_into_memory(
     assert follower.problem == "generation 1: CUDA out of memory"
 
 
-def test_visitors_who_ask_for_black_take_nothing_back(
+def test_prompts_for_black_pictures_cause_no_roll_back(
     follower: Follower, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     publish()
@@ -372,7 +372,7 @@ def test_visitors_who_ask_for_black_take_nothing_back(
 
 
 def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
-    """Make an object one whose reading is an OSError, as of a disk that is away; gives what brings it back."""
+    """Make reading an object raise an OSError, as on an unmounted disk; returns a function that restores it."""
     place = tmp_path / "store" / key
     data = place.read_bytes()
     place.unlink()
@@ -386,7 +386,7 @@ def unreadable(tmp_path: Path, key: str) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("part", ["channel", "weights"])
-def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
+def test_start_without_a_store_does_not_serve_the_bare_base(
     local: ModelConfig, folder: FolderStore, publish: Callable[..., str], tmp_path: Path, part: str
 ) -> None:
     release = publish()
@@ -403,12 +403,12 @@ def test_started_while_the_store_is_away_nothing_is_drawn_with_the_bare_base(
         assert engine.submit("rings", 1, 2).result(60).release == release
         unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
         wait_until(lambda: bool(engine.store_problem))
-        assert engine.submit("rings", 1, 2).result(60).release == release, "what is served is served on"
+        assert engine.submit("rings", 1, 2).result(60).release == release, "the served release stays"
     finally:
         engine.stop()
 
 
-def test_started_where_no_release_can_be_loaded_nothing_is_sold(
+def test_start_without_a_loadable_release_serves_nothing(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     first = publish()
@@ -425,10 +425,10 @@ def test_started_where_no_release_can_be_loaded_nothing_is_sold(
     assert (follower.serving, follower.served) == (True, Served(first, 1))
 
 
-def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
+def test_store_that_is_suddenly_empty_is_an_error(
     follower: Follower, folder: FolderStore, publish: Callable[..., str], local: ModelConfig, tmp_path: Path
 ) -> None:
-    """As when a disk is not mounted: the folder is made again by the next start."""
+    """As when a disk is not mounted: the next start creates the folder again."""
     release = publish()
     follower.follow()
     (tmp_path / "store").rename(tmp_path / "away")
@@ -444,13 +444,13 @@ def test_a_store_that_is_empty_all_at_once_is_not_a_new_one(
     assert (restarted.serving, restarted.served) == (True, Served(release, 1))
 
 
-def test_where_nothing_was_published_the_bare_base_is_right(follower: Follower) -> None:
+def test_bare_base_is_served_if_nothing_was_ever_published(follower: Follower) -> None:
     assert not follower.serving
     follower.follow()
     assert (follower.serving, follower.served, follower.problem) == (True, Served(), "")
 
 
-def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
+def test_out_of_memory_renders_do_not_count_against_the_release(
     local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
 ) -> None:
     publish()
@@ -462,7 +462,7 @@ def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
         follower, draw = engine.follower, engine.follower.renderer.render
 
         def crowded(prompts: list[str], *args: object) -> object:
-            """What tries a release fits, what visitors ask for does not."""
+            """The test render fits into memory, requests do not."""
             if not prompts[0].startswith("a picture in"):
                 short()
             return draw(prompts, *args)  # type: ignore[arg-type]
@@ -480,7 +480,7 @@ def test_renders_that_run_out_of_memory_say_nothing_of_the_release(
     assert follower.problem == ""
 
 
-def test_a_batch_that_does_not_fit_is_drawn_one_by_one(
+def test_batch_that_does_not_fit_into_memory_is_rendered_one_by_one(
     local: ModelConfig, folder: FolderStore, follower: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = follower.renderer.render

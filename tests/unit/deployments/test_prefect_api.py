@@ -1,4 +1,4 @@
-"""What the demo asks a Prefect server that is locked now and then."""
+"""Requests of the demo to a Prefect server that is sometimes locked."""
 
 import json
 from http.server import BaseHTTPRequestHandler
@@ -11,7 +11,7 @@ ID = "3f2a0000-0000-4000-8000-000000000000"
 FOUND = json.dumps({"id": ID, "flow_id": ID, "name": "monitor-drift"}).encode()  # a deployment, or a run
 
 
-def test_a_run_that_is_asked_for_again_has_the_same_key() -> None:
+def test_retried_request_for_a_run_has_the_same_idempotency_key() -> None:
     asked: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -29,7 +29,7 @@ def test_a_run_that_is_asked_for_again_has_the_same_key() -> None:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = LocalServer(Handler)
     server.start()

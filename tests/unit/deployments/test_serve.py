@@ -1,4 +1,4 @@
-"""Public processes: a weak secret on loopback alone, however they are started; proxies that are named; slow clients."""
+"""Public processes: weak secrets only on loopback; configured proxies; slow clients."""
 
 import asyncio
 import socket
@@ -31,19 +31,19 @@ OPEN = ["0.0.0.0", "::", "192.0.2.7", "2001:db8::1", "", "shop.example", "/run/s
 
 @pytest.mark.parametrize("secret", ["", "change-me", "short"])
 @pytest.mark.parametrize("host", OPEN)
-def test_a_weak_secret_is_refused_where_others_can_reach_it(host: str, secret: str) -> None:
+def test_weak_secret_is_rejected_beyond_loopback(host: str, secret: str) -> None:
     with pytest.raises(SettingError, match="DYEWORKS_SESSION_KEY: has fewer than 12 characters"):
         check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(secret))
     check_exposure(host, "DYEWORKS_SESSION_KEY", STRONG)
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
-def test_on_loopback_it_is_taken(host: str) -> None:
+def test_weak_secret_is_accepted_on_loopback(host: str) -> None:
     check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(""))
 
 
 @pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("webhook", "WEBHOOK_TOKEN")])
-def test_the_command_refuses_to_listen(capsys: pytest.CaptureFixture[str], service: str, setting: str) -> None:
+def test_serve_command_rejects_a_weak_secret(capsys: pytest.CaptureFixture[str], service: str, setting: str) -> None:
     assert run(["serve", service, "--host", "0.0.0.0"]) == 1
     assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 is not loopback" in capsys.readouterr().err
 
@@ -52,7 +52,7 @@ def get(app: FastAPI | ExposureGuard, address: str) -> Response:
     return TestClient(app, base_url=f"http://{address}", raise_server_exceptions=False).get("/health")
 
 
-def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_started_another_way_responds_503_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     webhook = create_app(Settings())
     refused = get(webhook, "192.0.2.7")
     assert (refused.status_code, "DYEWORKS_WEBHOOK_TOKEN" in refused.text) == (503, True)
@@ -62,14 +62,14 @@ def test_a_server_that_listens_elsewhere_answers_only_with_the_reason(monkeypatc
 
 
 async def address(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that answers with the caller's address."""
+    """An application that returns the client's address."""
     await PlainTextResponse(str(scope["client"][0]))(scope, receive, send)
 
 
 @pytest.mark.parametrize(
     ("proxies", "seen"), [("", "127.0.0.1"), ("198.51.100.1", "127.0.0.1"), ("127.0.0.1", "192.0.2.7")]
 )
-def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
+def test_only_configured_proxies_are_trusted(proxies: str, seen: str) -> None:
     config = configure("storefront", "127.0.0.1", 1, Settings(proxies=proxies))
     config.app, config.factory = address, False
     config.load()
@@ -78,14 +78,14 @@ def test_a_proxy_is_believed_when_it_is_named(proxies: str, seen: str) -> None:
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application whose answers take longer than a client may take to ask."""
+    """An application whose responses take longer than the timeout for request heads."""
     await asyncio.sleep(1.0)
     await PlainTextResponse("late")(scope, receive, send)
 
 
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Where `slow` is served, with little patience."""
+    """The port of a server of `slow` with a short timeout."""
     monkeypatch.setattr(serve, "HEAD_SECONDS", 0.3)
     config = configure("storefront", "127.0.0.1", 0, Settings())
     config.app, config.factory, config.lifespan = slow, False, "off"
@@ -101,14 +101,14 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: loc"])
-def test_who_sends_no_request_is_hung_up_on_and_who_waits_for_an_answer_is_not(port: int, sent: bytes) -> None:
+def test_idle_connections_are_closed_and_pending_responses_are_not(port: int, sent: bytes) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(sent)
         assert connection.recv(100) == b""
     assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).text == "late"
 
 
-def test_a_head_of_any_size_is_not_read(port: int) -> None:
+def test_oversized_request_head_is_rejected(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000)
         assert connection.recv(100).startswith(b"HTTP/1.1 400")

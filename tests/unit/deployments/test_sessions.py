@@ -1,4 +1,4 @@
-"""Sessions and votes by address: nobody counts as many visitors, and a silence ends an unnamed session."""
+"""Sessions and votes by address: no address counts as many visitors, and unnamed sessions expire."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -31,18 +31,18 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_an_address_has_a_few_sessions_a_day_and_all_others_are_one(clock: Clock) -> None:
+def test_sessions_of_an_address_are_limited_per_day(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     found = [sessions.session_of(HERE, f"invented {i}") for i in range(1000)]
     assert found[:SESSIONS] == [f"invented {i}" for i in range(SESSIONS)]
     assert set(found[SESSIONS:]) == {f"address {HERE}"}
-    assert sessions.session_of(HERE, "invented 0") == "invented 0", "those that count go on to count"
+    assert sessions.session_of(HERE, "invented 0") == "invented 0", "the first ones still count"
     assert sessions.session_of("192.0.2.8", "ada") == "ada"
     clock.wait(24 * 60)
     assert sessions.session_of(HERE, "invented 999") == "invented 999"
 
 
-def test_whoever_names_no_session_has_one_until_half_an_hour_of_silence(clock: Clock) -> None:
+def test_unnamed_session_expires_after_half_an_hour(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     found = []
     for minutes in (0, 29, 29, 31, 1):
@@ -52,7 +52,7 @@ def test_whoever_names_no_session_has_one_until_half_an_hour_of_silence(clock: C
     assert sessions.session_of("192.0.2.8", "") not in found
 
 
-def test_silences_make_no_more_sessions_than_names_do(clock: Clock) -> None:
+def test_expired_unnamed_sessions_count_towards_the_limit(clock: Clock) -> None:
     sessions, found = Sessions(now=clock), set()
     for _ in range(40):
         clock.wait(31)
@@ -60,7 +60,7 @@ def test_silences_make_no_more_sessions_than_names_do(clock: Clock) -> None:
     assert len(found) == SESSIONS + 1
 
 
-def test_an_ipv6_network_is_one_place(clock: Clock) -> None:
+def test_an_ipv6_network_is_one_client(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     found = {sessions.session_of(f"2001:db8:1:2::{i:x}", f"invented {i}") for i in range(100)}
     assert len(found) == SESSIONS + 1
@@ -68,7 +68,7 @@ def test_an_ipv6_network_is_one_place(clock: Clock) -> None:
     assert client_key("2001:db8::1") != client_key("2001:db8:0:1::1")
 
 
-def test_an_address_that_is_trusted_names_as_many_as_it_likes(clock: Clock) -> None:
+def test_trusted_address_may_name_any_number_of_sessions(clock: Clock) -> None:
     sessions = Sessions("192.0.2.0/24, 2001:db8::1", clock)
     assert [sessions.session_of(HERE, f"user {i}") for i in range(100)] == [f"user {i}" for i in range(100)]
     assert (sessions.trusts("2001:db8::1"), sessions.trusts("198.51.100.1"), sessions.trusts("")) == (
@@ -80,7 +80,7 @@ def test_an_address_that_is_trusted_names_as_many_as_it_likes(clock: Clock) -> N
         Sessions("my backend")
 
 
-def test_only_so_many_addresses_are_remembered(clock: Clock) -> None:
+def test_number_of_remembered_addresses_is_limited(clock: Clock) -> None:
     sessions = Sessions(now=clock)
     for i in range(REMEMBERED + 10):
         sessions.session_of(f"10.{i // 65536}.{i // 256 % 256}.{i % 256}", "s")
@@ -88,7 +88,7 @@ def test_only_so_many_addresses_are_remembered(clock: Clock) -> None:
 
 
 def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> list[Vote]:
-    """So many sessions vote, all from one address, or each from its own."""
+    """A number of sessions vote, all from one address, or each from its own."""
     taken: list[Vote] = []
     feedback = Feedback("adire", 1000, taken.append)
     for i in range(count):
@@ -98,7 +98,7 @@ def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> l
     return taken
 
 
-def test_the_votes_of_one_address_are_those_of_one_voter() -> None:
+def test_votes_of_one_address_count_as_one_voter() -> None:
     before = voted(50, "", liked=True, generation=1)
     assert judge(voted(200, "one address"), before, GuardSpec()) is None
     many = judge(voted(200, ""), before, GuardSpec())
@@ -107,7 +107,7 @@ def test_the_votes_of_one_address_are_those_of_one_voter() -> None:
     assert (tally(voted(200, "one address")).sessions, tally(voted(200, "")).sessions) == (1, 200)
 
 
-def test_a_vote_is_changed_a_few_times_and_then_stays() -> None:
+def test_changes_of_a_vote_are_limited() -> None:
     taken: list[Vote] = []
     feedback = Feedback("adire", 10, taken.append)
     feedback.remember("a", ServedPicture("release-1", 1, "s"))

@@ -1,4 +1,4 @@
-"""The services of one machine: secrets that survive a kill, passwords that nobody sees, MLflow here or elsewhere."""
+"""The services on one machine: secrets that survive a kill, hidden passwords, a local or remote MLflow server."""
 
 import os
 import stat
@@ -18,8 +18,8 @@ from tests.adire import adire
 WITH_PASSWORD = "postgresql+psycopg2://ada:s3cr3t@db.example/mlflow"
 
 
-class Noted(Stack):
-    """Notes what it would start."""
+class Recorder(Stack):
+    """Records commands instead of starting them."""
 
     def spawn(self, name: str, *command: str) -> None:
         self.commands = {**getattr(self, "commands", {}), name: command}
@@ -29,7 +29,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+def test_secret_is_generated_once_and_readable_only_by_its_owner(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         made = _secret(tmp_path / "new" / "token")
@@ -42,7 +42,7 @@ def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [b"", b"\n"])
-def test_a_secret_that_a_kill_has_left_empty_is_made_again(tmp_path: Path, left: bytes) -> None:
+def test_empty_secret_file_is_regenerated(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "token").write_bytes(left)
     (tmp_path / ".token.part").write_bytes(b"half")
     made = _secret(tmp_path / "token")
@@ -50,14 +50,14 @@ def test_a_secret_that_a_kill_has_left_empty_is_made_again(tmp_path: Path, left:
     assert _secret(tmp_path / "token") == made
 
 
-def test_a_secret_that_others_can_read_is_closed(tmp_path: Path) -> None:
+def test_permissions_of_a_readable_secret_are_restricted(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("a-token-of-a-person")
     (tmp_path / "token").chmod(0o644)
     assert _secret(tmp_path / "token") == "a-token-of-a-person"
     assert mode(tmp_path / "token") == 0o600
 
 
-def test_a_secret_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(_: int) -> None:
         raise KeyboardInterrupt
 
@@ -68,9 +68,7 @@ def test_a_secret_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("uri", ["http://mlflow.example:5000", "https://ada:s3cr3t@mlflow.example/x", "databricks"])
-def test_an_mlflow_elsewhere_is_shown_and_not_started(
-    tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_remote_mlflow_server_is_not_started(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     stack = Stack(tmp_path)
     shown = stack.start_mlflow()
@@ -79,9 +77,9 @@ def test_an_mlflow_elsewhere_is_shown_and_not_started(
     assert stack.environment["MLFLOW_TRACKING_URI"] == uri
 
 
-def test_a_password_is_in_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_command_line_contains_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_PASSWORD)
-    stack = Noted(tmp_path)
+    stack = Recorder(tmp_path)
     stack.start_mlflow()
     stack.start_webhook()
     stack.start_storefront()
@@ -92,7 +90,7 @@ def test_a_password_is_in_no_command(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert stack.environment["MLFLOW_BACKEND_STORE_URI"] == WITH_PASSWORD
 
 
-def test_processes_are_given_places_that_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_the_environment_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DYEWORKS_STORE", "kept")
     stack = Stack(Path("home"), models=Path("models"))
@@ -102,38 +100,38 @@ def test_processes_are_given_places_that_hold_in_any_folder(tmp_path: Path, monk
     assert stack.environment["DYEWORKS_STORE"] == "s3://bucket/kept"
 
 
-def test_the_models_are_applied_before_a_service_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_applied_before_services_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path / "store")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
     apply_config(store, adire(name="indigo"))
-    stack = Noted(tmp_path / "home", models=ROOT / "infra/models")
+    stack = Recorder(tmp_path / "home", models=ROOT / "infra/models")
     with pytest.raises(ModelUnknown, match="name a model; there are adire, indigo"):
         stack.start_all()
     assert model_names(store) == ["adire", "indigo"]
     assert not hasattr(stack, "commands"), "no service was started"
 
 
-def test_the_storefront_serves_the_named_model(tmp_path: Path) -> None:
-    stack = Noted(tmp_path, model="indigo")
+def test_storefront_serves_the_named_model(tmp_path: Path) -> None:
+    stack = Recorder(tmp_path, model="indigo")
     stack.start_storefront()
     stack.start_webhook()
     assert stack.commands["storefront"][-2:] == ("--model", "indigo")
     assert "--model" not in stack.commands["webhook"]
 
 
-def test_an_address_is_shown_without_its_password() -> None:
+def test_urls_are_shown_without_passwords() -> None:
     assert _without_password("http://a:b@c@host:1/p@th") == "http://host:1/p@th"
     assert _without_password("http://host/p@th") == "http://host/p@th"
 
 
-def test_an_empty_setting_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_setting_counts_as_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     assert Stack(tmp_path).environment["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """MLflow's page over a database whose name stands for a password."""
+    """An MLflow server on a database whose name stands for a password."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/s3cr3t.db")
     stack = Stack(tmp_path)
     try:
@@ -145,7 +143,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 @pytest.mark.e2e
-def test_mlflow_s_page_shows_the_database_that_no_command_names(page: Stack, tmp_path: Path) -> None:
+def test_mlflow_server_uses_the_database_from_its_environment(page: Stack, tmp_path: Path) -> None:
     commands = [Path(f"/proc/{pid}/cmdline").read_text() for pid in _processes_of(tmp_path)]
     assert any("mlflow" in command for command in commands)
     assert "s3cr3t" not in "".join(commands)

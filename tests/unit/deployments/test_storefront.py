@@ -1,4 +1,4 @@
-"""The storefront's application with the embedded base: whatever a visitor sends, it answers, and never with a 500."""
+"""The storefront's application with the embedded base: no request causes a 500."""
 
 import asyncio
 import io
@@ -101,7 +101,7 @@ BODIES = st.binary(max_size=200) | (JSON | MEANT).map(lambda value: json.dumps(v
 
 @FUZZ
 @given(route=st.sampled_from(ROUTES), body=BODIES)
-def test_no_body_is_a_500(shop: TestClient, route: str, body: bytes) -> None:
+def test_no_body_causes_a_500(shop: TestClient, route: str, body: bytes) -> None:
     assert post(shop, body, route).status_code < 500, body
 
 
@@ -113,7 +113,7 @@ def test_no_body_is_a_500(shop: TestClient, route: str, body: bytes) -> None:
     name=st.sampled_from(HEADERS),
     value=st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=30),
 )
-def test_no_method_query_or_header_is_a_500(
+def test_no_method_query_or_header_causes_a_500(
     shop: TestClient, route: str, method: str, query: str, name: str, value: str
 ) -> None:
     headers = {name.encode(): value.encode("latin-1")}
@@ -135,30 +135,30 @@ def test_no_method_query_or_header_is_a_500(
         (b"", 422),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(shop: TestClient, body: bytes, status: int) -> None:
+def test_invalid_body_is_rejected(shop: TestClient, body: bytes, status: int) -> None:
     assert post(shop, body).status_code == status
 
 
 @pytest.mark.parametrize(
     "prompt", [" \t\n", "\u200b\u200d\ufeff", "\u00a0\u3000\u2028", "\x00\x07", "\u3164\u2800\u115f", "\u0301\ufe0f"]
 )
-def test_a_prompt_of_nothing_that_can_be_seen_is_refused(shop: TestClient, prompt: str) -> None:
+def test_prompt_without_visible_characters_is_rejected(shop: TestClient, prompt: str) -> None:
     assert post(shop, json.dumps({"prompt": prompt}).encode()).status_code == 422
 
 
 @pytest.mark.parametrize("prompt", ["7", "\U0001f9f5", "\u6765", "...", " a "])
-def test_what_can_be_seen_is_drawn(shop: TestClient, prompt: str) -> None:
+def test_prompt_with_a_visible_character_is_rendered(shop: TestClient, prompt: str) -> None:
     answer = post(shop, json.dumps({"prompt": prompt, "seed": 1}).encode())
     assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
 
 
 def on_page(client: TestClient, text: str, session: str, function: int = 0) -> dict[str, Any]:
-    """What the page gets for a click."""
+    """The page's response to a click."""
     assert click(client, text, session, function)[0] == 200
     return wait_answer(client, session)
 
 
-def test_the_page_draws_and_takes_a_vote(shop: TestClient) -> None:
+def test_page_renders_and_records_a_vote(shop: TestClient) -> None:
     picture, says, identity, *_ = on_page(shop, "rings", "visitor")["data"]
     assert Image.open(io.BytesIO(b64decode(picture.partition("base64,")[2].partition('"')[0]))).size == (64, 64)
     assert says.startswith("Drawn by the bare base model")
@@ -167,13 +167,13 @@ def test_the_page_draws_and_takes_a_vote(shop: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Describe what the cloth")]
+    ("prompt", "message"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Describe what the cloth")]
 )
-def test_the_page_says_what_is_wrong_with_a_prompt(shop: TestClient, prompt: str, told: str) -> None:
-    assert told in on_page(shop, prompt, "visitor")["error"]
+def test_page_reports_an_invalid_prompt(shop: TestClient, prompt: str, message: str) -> None:
+    assert message in on_page(shop, prompt, "visitor")["error"]
 
 
-def test_a_session_that_reads_no_answers_may_not_ask_for_ever(shop: TestClient) -> None:
+def test_session_with_unread_responses_is_limited(shop: TestClient) -> None:
     body = {"data": ["x"], "fn_index": 1, "session_hash": "deaf"}
     found = [shop.post(ROUTES[2], json=body).status_code for _ in range(8)]
     assert found == [200] * 5 + [429] * 3
@@ -196,12 +196,12 @@ def test_a_session_that_reads_no_answers_may_not_ask_for_ever(shop: TestClient) 
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_of_gradio_only_what_the_page_needs_is_served(shop: TestClient, path: str, method: str) -> None:
+def test_unneeded_gradio_routes_are_not_served(shop: TestClient, path: str, method: str) -> None:
     file = {"files": ("a.png", b"x" * 1000)} if method == "POST" else None
     assert shop.request(method, f"/shop/{path}", files=file).status_code == 404
 
 
-def test_behind_a_proxy_with_a_path_the_page_is_there(shop: TestClient) -> None:
+def test_page_works_behind_a_proxy_with_a_path_prefix(shop: TestClient) -> None:
     asked = {"X-Forwarded-Prefix": "/dye/", "X-Forwarded-Host": "cloth.example", "X-Forwarded-Proto": "https"}
     assert shop.get("/", headers=asked, follow_redirects=False).headers["location"] == "/dye/shop/"
     assert shop.get("/", follow_redirects=False).headers["location"] == "shop/"
@@ -211,7 +211,7 @@ def test_behind_a_proxy_with_a_path_the_page_is_there(shop: TestClient) -> None:
     assert shop.get("/shop/config").json()["root"] == "http://127.0.0.1/shop"
 
 
-def test_a_store_that_dies_stops_no_picture(tmp_path: Any) -> None:
+def test_rendering_continues_when_the_store_fails(tmp_path: Any) -> None:
     store, away = tmp_path / "store", tmp_path / "away"
     apply_config(FolderStore(store), QUICK)
     local = Settings(store=str(store), device="cpu", poll_seconds=0.05, log_seconds=0.05)
@@ -231,7 +231,7 @@ def test_a_store_that_dies_stops_no_picture(tmp_path: Any) -> None:
         wait_until(lambda: len(list(store.rglob("*.jsonl.gz"))) == 2)
 
 
-def test_started_without_a_store_it_says_so_until_there_is_one(tmp_path: Any) -> None:
+def test_start_without_a_store_responds_503_until_it_is_available(tmp_path: Any) -> None:
     store = tmp_path / "store"
     store.write_text("no folder")
     for client in start(Settings(store=str(store), device="cpu", poll_seconds=0.05)):
@@ -244,20 +244,20 @@ def test_started_without_a_store_it_says_so_until_there_is_one(tmp_path: Any) ->
         assert post(client, b'{"prompt": "rings"}').status_code == 200
 
 
-def test_settings_that_cannot_be_used_end_the_start() -> None:
+def test_invalid_settings_prevent_the_start() -> None:
     with pytest.raises(SettingError, match="DYEWORKS_TRUSTED_ADDRESSES"):
         create_app(Settings(trusted_addresses="my backend"))
 
 
-def test_a_client_who_hangs_up_leaves_the_queue() -> None:
+def test_request_is_cancelled_when_the_client_disconnects() -> None:
     async def ask() -> list[str]:
-        told: list[str] = []
+        events: list[str] = []
 
         async def draw() -> str:
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
-                told.append("cancelled")
+                events.append("cancelled")
                 raise
             return "drawn"
 
@@ -268,6 +268,6 @@ def test_a_client_who_hangs_up_leaves_the_queue() -> None:
         with pytest.raises(HTTPException, match="disconnected"):
             await cancel_on_disconnect(Request({"type": "http"}, receive), draw())
         await asyncio.sleep(0)
-        return told
+        return events
 
     assert asyncio.run(ask()) == ["cancelled"]

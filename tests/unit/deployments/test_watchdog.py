@@ -1,4 +1,4 @@
-"""The storefront's guards: votes are taken once a picture, and one event for each generation leaves for Prefect."""
+"""The storefront's watchdog: votes count once per picture, and each generation emits at most one event."""
 
 import time
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def serve(store: FolderStore, generation: int, release: str = "", restores: int 
 
 
 def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: int, start: int = 0) -> None:
-    """So many sessions vote on a generation's pictures; the dislikes come evenly."""
+    """A number of sessions vote on a generation's pictures; the dislikes are spread evenly."""
     for i in range(count):
         vote = Vote(
             request_id=f"{generation}-{start + i}",
@@ -58,20 +58,20 @@ def watchdog_of(store: FolderStore) -> RollbackWatchdog:
 
 
 def check(watchdog: RollbackWatchdog) -> None:
-    """What the thread does each time."""
+    """One iteration of the thread."""
     watchdog.check_votes()
     watchdog.send_reports()
 
 
 @pytest.fixture
 def two(folder: FolderStore) -> FolderStore:
-    """Generation 2 is served, generation 1 was."""
+    """Generation 2 is served after generation 1."""
     serve(folder, 1)
     serve(folder, 2)
     return folder
 
 
-def test_a_generation_that_is_disliked_is_told_of_once(two: FolderStore, events: EventsServer) -> None:
+def test_disliked_generation_is_reported_once(two: FolderStore, events: EventsServer) -> None:
     watchdog = watchdog_of(two)
     cast(watchdog.add, 1, 50, 5)
     cast(watchdog.add, 2, 25, 20)
@@ -89,7 +89,7 @@ def test_a_generation_that_is_disliked_is_told_of_once(two: FolderStore, events:
     assert len(events.events) == 1
 
 
-def test_one_that_is_liked_as_much_is_left_alone(two: FolderStore, events: EventsServer) -> None:
+def test_equally_liked_generation_is_not_reported(two: FolderStore, events: EventsServer) -> None:
     watchdog = watchdog_of(two)
     cast(watchdog.add, 1, 50, 10)
     cast(watchdog.add, 2, 60, 14)
@@ -97,13 +97,13 @@ def test_one_that_is_liked_as_much_is_left_alone(two: FolderStore, events: Event
     assert (events.events, watchdog.problem) == ([], "")
 
 
-def test_votes_of_the_store_count_after_a_restart(two: FolderStore, events: EventsServer) -> None:
-    kept: list[Vote] = []
-    cast(kept.append, 1, 50, 5)
-    cast(kept.append, 2, 20, 15)
-    write_votes(two, MODEL, kept)
+def test_stored_votes_count_after_a_restart(two: FolderStore, events: EventsServer) -> None:
+    stored: list[Vote] = []
+    cast(stored.append, 1, 50, 5)
+    cast(stored.append, 2, 20, 15)
+    write_votes(two, MODEL, stored)
     watchdog = watchdog_of(two)
-    for vote in kept[-5:]:  # in memory and in the store: once
+    for vote in stored[-5:]:  # in memory and in the store: once
         watchdog.add(vote)
     check(watchdog)
     assert (events.events, len(watchdog.votes)) == ([], 70)
@@ -112,7 +112,7 @@ def test_votes_of_the_store_count_after_a_restart(two: FolderStore, events: Even
     assert [e["payload"]["generation"] for e in events.events] == [2]
 
 
-def test_votes_on_older_generations_are_forgotten(two: FolderStore) -> None:
+def test_votes_on_older_generations_are_dropped(two: FolderStore) -> None:
     watchdog = watchdog_of(two)
     cast(watchdog.add, 1, 3, 0)
     cast(watchdog.add, 2, 4, 0)
@@ -122,7 +122,7 @@ def test_votes_on_older_generations_are_forgotten(two: FolderStore) -> None:
     assert {v.generation for v in watchdog.votes} == {2}
 
 
-def test_it_is_compared_with_the_one_before_alone(two: FolderStore, events: EventsServer) -> None:
+def test_generation_is_compared_only_with_the_previous_release(two: FolderStore, events: EventsServer) -> None:
     serve(two, 3)
     watchdog = watchdog_of(two)
     watchdog.check_votes()
@@ -134,7 +134,7 @@ def test_it_is_compared_with_the_one_before_alone(two: FolderStore, events: Even
     assert "20 of 25 sessions disliked its pictures, 5 of 50 those of the one before" in event["payload"]["reason"]
 
 
-def test_what_a_roll_back_serves_is_not_judged_again(two: FolderStore, events: EventsServer) -> None:
+def test_rolled_back_generation_is_not_tested_again(two: FolderStore, events: EventsServer) -> None:
     serve(two, 3, release="release-1", restores=1)
     watchdog = watchdog_of(two)
     cast(watchdog.add, 2, 50, 0)
@@ -143,7 +143,7 @@ def test_what_a_roll_back_serves_is_not_judged_again(two: FolderStore, events: E
     assert events.events == []
 
 
-def test_the_next_generation_is_judged_by_itself(two: FolderStore, events: EventsServer) -> None:
+def test_next_generation_is_tested_independently(two: FolderStore, events: EventsServer) -> None:
     watchdog = watchdog_of(two)
     cast(watchdog.add, 1, 50, 5)
     cast(watchdog.add, 2, 25, 25)
@@ -157,7 +157,7 @@ def test_the_next_generation_is_judged_by_itself(two: FolderStore, events: Event
     assert [e["payload"]["generation"] for e in events.events] == [2, 4]
 
 
-def test_what_the_engine_says_is_sent_from_the_thread_and_once(two: FolderStore, events: EventsServer) -> None:
+def test_report_of_the_engine_is_sent_once_by_the_thread(two: FolderStore, events: EventsServer) -> None:
     for _ in range(2):  # a restart
         watchdog = watchdog_of(two)
         watchdog.start()
@@ -170,7 +170,7 @@ def test_what_the_engine_says_is_sent_from_the_thread_and_once(two: FolderStore,
     assert len(list(two.list("events/"))) == 1
 
 
-def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
+def test_event_stays_in_the_outbox_until_a_server_is_available(
     two: FolderStore, events: EventsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL")
@@ -188,7 +188,7 @@ def test_without_a_server_it_waits_in_the_outbox_and_goes_when_there_is_one(
     assert [e["payload"]["reason"] for e in events.events] == ["it draws black"]
 
 
-def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(two: FolderStore, events: EventsServer) -> None:
+def test_unreadable_votes_do_not_delay_reports_of_the_engine(two: FolderStore, events: EventsServer) -> None:
     two.write(f"feedback/{MODEL}/dt={clock.now():%Y-%m-%d}/hour=00/damaged.jsonl.gz", b"damaged")
     watchdog = watchdog_of(two)
     watchdog.report(BAD)
@@ -201,7 +201,7 @@ def test_votes_that_cannot_be_read_hold_up_no_report_of_the_engine(two: FolderSt
     assert watchdog.channel is None
 
 
-def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderStore) -> None:
+def test_vote_counts_for_the_session_of_the_picture(folder: FolderStore) -> None:
     taken: list[Vote] = []
     writer = LogWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
     feedback = Feedback("adire", 2, taken.append, writer.add)
@@ -215,12 +215,12 @@ def test_a_vote_is_that_of_the_session_the_picture_was_drawn_for(folder: FolderS
     ]
     writer.start()
     writer.stop()
-    kept = read_votes(folder, MODEL, before, datetime.now(UTC))
-    assert kept == taken
-    assert [v.liked for v in last_words(kept)] == [True]
+    stored = read_votes(folder, MODEL, before, datetime.now(UTC))
+    assert stored == taken
+    assert [v.liked for v in last_words(stored)] == [True]
 
 
-def test_only_the_newest_pictures_are_remembered() -> None:
+def test_only_the_newest_pictures_accept_votes() -> None:
     feedback = Feedback("adire", 2)
     for name in "abc":
         feedback.remember(name, ServedPicture("", 0, "s"))
@@ -231,7 +231,7 @@ def test_only_the_newest_pictures_are_remembered() -> None:
     assert len(feedback.pictures) == 2
 
 
-def test_lines_that_the_store_does_not_take_are_written_later(folder: FolderStore) -> None:
+def test_log_lines_are_retried_after_a_store_error(folder: FolderStore) -> None:
     written: list[list[Vote]] = []
     answers = iter([ConnectionError("away"), RuntimeError("of an S3 client"), None])
 
@@ -250,13 +250,13 @@ def test_lines_that_the_store_does_not_take_are_written_later(folder: FolderStor
     assert [v.request_id for v in written[0]] == ["1-0", "1-1", "1-2"]
 
 
-def test_of_lines_that_wait_for_too_long_the_newest_are_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_oldest_buffered_lines_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
     written: list[str] = []
     away = True
 
     def write(votes: list[Vote]) -> None:
         if away:
-            writer.add(more.pop()) if more else None  # while it writes, others come
+            writer.add(more.pop()) if more else None  # lines arrive during the write
             raise ConnectionError("away")
         written.extend(v.request_id for v in votes)
 
@@ -273,7 +273,7 @@ def test_of_lines_that_wait_for_too_long_the_newest_are_kept(caplog: pytest.LogC
     assert "7 lines of the feedback were dropped" in caplog.text
 
 
-def test_of_too_many_votes_those_are_held_that_are_judged_by(two: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_held_votes_is_limited(two: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.storefront.watchdog.MOST", 30)
     watchdog = watchdog_of(two)
     cast(watchdog.add, 1, 40, 0)  # the queue takes the first thirty

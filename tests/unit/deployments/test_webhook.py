@@ -46,19 +46,19 @@ def notification(*keys: str, bucket: str = "cloths") -> Body:
 
 def post(client: TestClient, body: Body, token: str = TOKEN) -> tuple[int, Body]:
     answer = client.post("/notifications/s3", json=body, headers={"Authorization": f"Bearer {token}"})
-    told: Body = answer.json()
-    return answer.status_code, told
+    response: Body = answer.json()
+    return answer.status_code, response
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + 30
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come about"
+        assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.01)
 
 
 def datasets(events: EventsServer, count: int) -> list[str]:
-    """The datasets of so many events, which are sent after the answer."""
+    """The datasets of `count` events, which are sent after the response."""
     wait_for(lambda: len(events.events) >= count, f"{count} events")
     assert {e["event"] for e in events.events} <= {"dyeworks.data.uploaded"}
     return sorted(e["payload"]["dataset"] for e in events.events)
@@ -68,9 +68,9 @@ def queued(folder: FolderStore) -> list[str]:
     """The datasets of all events that were ever queued."""
     found = {}
     for key in [*folder.list("outbox/"), *folder.list("events/")]:
-        with suppress(ObjectMissing):  # it is sent in this moment
-            told = json.loads(folder.read(key))
-            event = told if isinstance(told["event"], str) else told["event"]
+        with suppress(ObjectMissing):  # it is being sent
+            document = json.loads(folder.read(key))
+            event = document if isinstance(document["event"], str) else document["event"]
             found[event["id"]] = event["payload"]["dataset"]
     return sorted(found.values())
 
@@ -78,40 +78,42 @@ def queued(folder: FolderStore) -> list[str]:
 def record(key: str = "uploads/cloth/a.png", **changed: Any) -> Body:
     """A record as AWS sends it."""
     item = {"key": key, "size": 7, "eTag": "e1", "sequencer": "01"} | changed.pop("item", {})
-    told = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-27T01:02:03.000Z"}
-    return told | {"s3": {"bucket": {"name": "cloths"}, "object": item}} | changed
+    fields = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "eventTime": "2026-11-27T01:02:03.000Z"}
+    return fields | {"s3": {"bucket": {"name": "cloths"}, "object": item}} | changed
 
 
-def bridged(key: str = "uploads/cloth/a.png", kind: str = "Object Created") -> Body:
+def eventbridge(key: str = "uploads/cloth/a.png", kind: str = "Object Created") -> Body:
     """An event as EventBridge sends it."""
     item = {"key": key, "size": 7, "etag": "e1", "version-id": "v1", "sequencer": "01"}
     detail = {"version": "0", "bucket": {"name": "cloths"}, "object": item, "reason": "PutObject"}
     return {"version": "0", "source": "aws.s3", "detail-type": kind, "time": "2026-11-27T01:02:03Z", "detail": detail}
 
 
-def filed(kind: str = "create", path: str = "/buckets/cloths/uploads/cloth/a.png", **entry: Any) -> Body:
+def seaweedfs(kind: str = "create", path: str = "/buckets/cloths/uploads/cloth/a.png", **entry: Any) -> Body:
     """An event as SeaweedFS' filer sends it."""
     return {"key": path, "event_type": kind, "message": {"new_entry": {"name": "a.png"} | entry}}
 
 
-def wrapped(told: Body) -> Body:
-    """A notification of SNS around another."""
-    return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(told)}
+def sns(document: Body) -> Body:
+    """A notification sns by SNS."""
+    return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(document)}
 
 
-def test_it_says_that_it_runs(client: TestClient) -> None:
+def test_health(client: TestClient) -> None:
     assert client.get("/health").json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": TOKEN}])
-def test_without_the_token_nothing_is_taken(client: TestClient, events: EventsServer, headers: dict[str, str]) -> None:
+def test_requests_without_the_token_are_rejected(
+    client: TestClient, events: EventsServer, headers: dict[str, str]
+) -> None:
     answer = client.post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
     assert events.events == []
 
 
 @pytest.mark.parametrize("header", ["Bearer ", "Bearer", ""])
-def test_an_empty_token_refuses_all(header: str) -> None:
+def test_empty_token_setting_rejects_all_requests(header: str) -> None:
     headers = {"Authorization": header}
     answer = opened().post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
@@ -120,12 +122,12 @@ def test_an_empty_token_refuses_all(header: str) -> None:
 @pytest.mark.parametrize(
     "body", [{}, {"Records": [{}]}, {"Records": "none"}, {"Records": [{"s3": {"bucket": {"name": "b"}}}]}]
 )
-def test_a_body_that_is_no_notification_is_refused(client: TestClient, events: EventsServer, body: Body) -> None:
+def test_body_without_records_is_rejected(client: TestClient, events: EventsServer, body: Body) -> None:
     assert post(client, body)[0] == 422
     assert events.events == []
 
 
-def test_an_upload_emits_its_dataset(client: TestClient, events: EventsServer, folder: FolderStore) -> None:
+def test_upload_emits_an_event_of_its_dataset(client: TestClient, events: EventsServer, folder: FolderStore) -> None:
     assert post(client, notification("uploads/cloth/a.png")) == (202, {"new": 1, "records": 1})
     assert datasets(events, 1) == ["cloth"]
     (event,) = events.events
@@ -133,26 +135,26 @@ def test_an_upload_emits_its_dataset(client: TestClient, events: EventsServer, f
     wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
 
 
-def test_many_records_emit_one_event_a_dataset(client: TestClient, events: EventsServer) -> None:
+def test_many_records_emit_one_event_per_dataset(client: TestClient, events: EventsServer) -> None:
     body = notification("uploads/cloth/a.png", "uploads/cloth/b.png", "prefix/uploads/batik/c.png")
     assert post(client, body) == (202, {"new": 3, "records": 3})
     assert datasets(events, 2) == ["batik", "cloth"]
 
 
-def test_the_same_notification_twice_emits_once(client: TestClient, folder: FolderStore) -> None:
+def test_duplicate_notification_emits_one_event(client: TestClient, folder: FolderStore) -> None:
     body = notification("uploads/cloth/a.png")
     assert post(client, body)[1]["new"] == 1
     assert post(client, body) == (202, {"new": 0, "records": 1})
     assert queued(folder) == ["cloth"]
 
 
-def test_only_what_is_new_counts_in_an_overlapping_notification(client: TestClient, events: EventsServer) -> None:
+def test_overlapping_notification_counts_only_new_uploads(client: TestClient, events: EventsServer) -> None:
     post(client, notification("uploads/cloth/a.png"))
     assert post(client, notification("uploads/cloth/a.png", "uploads/cloth/b.png"))[1] == {"new": 1, "records": 2}
     assert datasets(events, 2) == ["cloth", "cloth"]
 
 
-def test_another_version_of_an_object_is_new(client: TestClient, events: EventsServer) -> None:
+def test_new_version_of_an_object_is_new(client: TestClient, events: EventsServer) -> None:
     body = notification("uploads/cloth/a.png")
     post(client, body)
     body["Records"][0]["s3"]["object"]["eTag"] = "changed"
@@ -162,19 +164,19 @@ def test_another_version_of_an_object_is_new(client: TestClient, events: EventsS
 
 
 @pytest.mark.parametrize("key", ["uploads/my+cloth/a%2Bb.png", "uploads%2Fmy%20cloth%2Fa.png"])
-def test_a_form_encoded_key_is_decoded(client: TestClient, events: EventsServer, key: str) -> None:
+def test_form_encoded_key_is_decoded(client: TestClient, events: EventsServer, key: str) -> None:
     assert post(client, notification(key))[0] == 202
     assert datasets(events, 1) == ["my cloth"]
 
 
 @pytest.mark.parametrize("key", ["blobs/ab12", "uploads/loose.png", "quarantine/cloth/a.json", "myuploads/cloth/a.png"])
-def test_a_key_outside_the_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
-    told = {"new": 0, "records": 1, "ignored": [f"{key}: not under uploads/<dataset>/ of the store"]}
-    assert post(client, notification(key)) == (202, told)
+def test_key_outside_of_uploads_is_ignored(client: TestClient, folder: FolderStore, key: str) -> None:
+    response = {"new": 0, "records": 1, "ignored": [f"{key}: not under uploads/<dataset>/ of the store"]}
+    assert post(client, notification(key)) == (202, response)
     assert queued(folder) == []
 
 
-def test_while_prefect_is_down_the_event_waits_and_the_sender_does_not(
+def test_event_is_queued_while_prefect_is_down_without_delaying_the_response(
     client: TestClient, events: EventsServer, folder: FolderStore
 ) -> None:
     events.status = 502
@@ -187,7 +189,7 @@ def test_while_prefect_is_down_the_event_waits_and_the_sender_does_not(
     wait_for(lambda: list(folder.list("outbox/")) == [], "an empty outbox")
 
 
-def test_what_an_earlier_process_has_left_is_sent_at_the_start(
+def test_events_of_an_earlier_process_are_sent_at_the_start(
     monkeypatch: pytest.MonkeyPatch, events: EventsServer, folder: FolderStore
 ) -> None:
     queue(folder, upload_event(Uploaded(reason="before", dataset="cloth"), key="k"))
@@ -195,11 +197,11 @@ def test_what_an_earlier_process_has_left_is_sent_at_the_start(
         assert datasets(events, 1) == ["cloth"]
 
 
-def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_store_is_reported_in_the_response(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", "ftp://nowhere")
-    status, told = post(opened(), notification("uploads/cloth/a.png"))
+    status, response = post(opened(), notification("uploads/cloth/a.png"))
     assert status == 500
-    assert "check DYEWORKS_STORE" in told["error"]
+    assert "check DYEWORKS_STORE" in response["error"]
 
 
 @pytest.mark.parametrize(
@@ -211,16 +213,16 @@ def test_a_store_that_cannot_be_used_is_told(client: TestClient, monkeypatch: py
         {"Records": [record(eventName="ObjectCreated:Copy", item={"versionId": None})]},
         {"Records": [record(item={"eTag": None, "sequencer": None})]},
         {"Records": [record(eventTime=None, item={"eTag": 7, "sequencer": [], "size": None})]},
-        wrapped({"Records": [record()]}),
-        wrapped(bridged()),
-        bridged(),
-        filed(),
-        filed("update"),
-        filed("rename", "/buckets/cloths/uploads/other/x.png")
+        sns({"Records": [record()]}),
+        sns(eventbridge()),
+        eventbridge(),
+        seaweedfs(),
+        seaweedfs("update"),
+        seaweedfs("rename", "/buckets/cloths/uploads/other/x.png")
         | {"message": {"new_parent_path": "/buckets/cloths/uploads/cloth", "new_entry": {"name": "a.png"}}},
     ],
 )
-def test_all_forms_of_an_upload_are_read(client: TestClient, folder: FolderStore, body: Body) -> None:
+def test_all_upload_formats_are_parsed(client: TestClient, folder: FolderStore, body: Body) -> None:
     assert post(client, body) == (202, {"new": 1, "records": 1})
     assert queued(folder) == ["cloth"]
 
@@ -229,7 +231,7 @@ def test_all_forms_of_an_upload_are_read(client: TestClient, folder: FolderStore
     "body",
     [
         {"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"},
-        wrapped({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"}),
+        sns({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "cloths"}),
         *(
             {"Records": [record(eventName=name)]}
             for name in (
@@ -244,19 +246,19 @@ def test_all_forms_of_an_upload_are_read(client: TestClient, folder: FolderStore
                 "Replication:OperationMissedThreshold",
             )
         ),
-        *(bridged(kind=kind) for kind in ("Object Deleted", "Object Tags Added", "Object Restore Completed")),
-        filed("delete"),
-        filed(is_directory=True),
-        filed(path="/etc/uploads/cloth/a.png"),
+        *(eventbridge(kind=kind) for kind in ("Object Deleted", "Object Tags Added", "Object Restore Completed")),
+        seaweedfs("delete"),
+        seaweedfs(is_directory=True),
+        seaweedfs(path="/etc/uploads/cloth/a.png"),
     ],
 )
-def test_what_is_no_upload_starts_nothing(client: TestClient, folder: FolderStore, body: Body) -> None:
-    status, told = post(client, body)
-    assert (status, told["new"], len(told["ignored"])) == (200, 0, 1)
+def test_other_events_are_ignored(client: TestClient, folder: FolderStore, body: Body) -> None:
+    status, response = post(client, body)
+    assert (status, response["new"], len(response["ignored"])) == (200, 0, 1)
     assert list(folder.list("")) == []
 
 
-def test_a_subscription_is_logged_and_not_visited(
+def test_subscription_confirmation_is_logged_and_not_fetched(
     client: TestClient, events: EventsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
@@ -267,23 +269,23 @@ def test_a_subscription_is_logged_and_not_visited(
     assert events.paths == []
 
 
-def test_the_good_records_of_a_body_are_taken_and_the_bad_ones_named(client: TestClient, folder: FolderStore) -> None:
+def test_valid_records_are_processed_and_invalid_ones_listed(client: TestClient, folder: FolderStore) -> None:
     good, gone = record(), record(eventName="ObjectRemoved:Delete")
     body = {
         "Records": [{}, good, None, gone, record(s3={"bucket": None}), record(item={"key": "%ff"}), record("k" * 1025)]
     }
-    status, told = post(client, body)
-    assert (status, told["new"], told["records"]) == (202, 1, 7)
-    assert [words.partition(":")[0] for words in told["bad"]] == [f"record {n}" for n in (0, 2, 4, 5, 6)]
-    assert told["ignored"] == ["record 3: ObjectRemoved:Delete"]
+    status, response = post(client, body)
+    assert (status, response["new"], response["records"]) == (202, 1, 7)
+    assert [words.partition(":")[0] for words in response["bad"]] == [f"record {n}" for n in (0, 2, 4, 5, 6)]
+    assert response["ignored"] == ["record 3: ObjectRemoved:Delete"]
     assert queued(folder) == ["cloth"]
     assert post(client, {"Records": [{}] * 50})[1]["bad"][-1] == "and 30 more"
 
 
-def test_a_replaced_file_is_seen_again_whatever_the_sender_tells(client: TestClient) -> None:
+def test_replaced_file_is_a_new_upload(client: TestClient) -> None:
     bare = notification("uploads/cloth/a.png")
     del bare["Records"][0]["s3"]["object"]["eTag"]
-    assert [post(client, bare)[1]["new"] for _ in range(2)] == [1, 1], "nothing tells one write from the other"
+    assert [post(client, bare)[1]["new"] for _ in range(2)] == [1, 1], "without a version mark each notification counts"
     timed = [{"Records": [record(eventTime=time, item={"eTag": "e", "sequencer": None})]} for time in "112"]
     assert [post(client, body)[1]["new"] for body in timed] == [1, 0, 1]
     unversioned = [{"Records": [record(eventTime=None, item={"eTag": tag, "versionId": "null"})]} for tag in "aab"]
@@ -301,15 +303,15 @@ def test_a_replaced_file_is_seen_again_whatever_the_sender_tells(client: TestCli
         ("uploads/100%/x.png", "other", "100%"),
     ],
 )
-def test_keys_are_decoded_where_they_are_encoded(
+def test_keys_are_decoded_only_if_they_are_encoded(
     client: TestClient, folder: FolderStore, key: str, source: str, dataset: str
 ) -> None:
     assert post(client, {"Records": [record(key, eventSource=source)]})[1]["new"] == 1
     assert queued(folder) == [dataset]
 
 
-def test_keys_of_event_bridge_are_not_encoded(client: TestClient, folder: FolderStore) -> None:
-    assert post(client, bridged("uploads/a%2Bb+c/x.png"))[1]["new"] == 1
+def test_eventbridge_keys_are_not_decoded(client: TestClient, folder: FolderStore) -> None:
+    assert post(client, eventbridge("uploads/a%2Bb+c/x.png"))[1]["new"] == 1
     assert queued(folder) == ["a%2Bb+c"]
 
 
@@ -331,22 +333,22 @@ def test_keys_of_event_bridge_are_not_encoded(client: TestClient, folder: Folder
         ("file:///data/store", "uploads/cloth/a.png", "cloth"),
     ],
 )
-def test_the_dataset_is_read_from_where_the_store_lies(url: str, key: str, dataset: str) -> None:
+def test_dataset_is_parsed_relative_to_the_store_location(url: str, key: str, dataset: str) -> None:
     assert StoreLocation.of(url).dataset(key) == dataset
 
 
-def test_another_bucket_is_ignored_with_a_word(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_bucket_is_ignored_with_a_reason(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     with s3_server() as bucket:
         monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
-        told = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
-        assert told == {
+        response = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
+        assert response == {
             "new": 0,
             "records": 1,
             "ignored": ["dye/uploads/cloth/a.png: bucket cloths is not the store's"],
         }
 
 
-def test_sns_may_show_the_token_as_a_password(client: TestClient, folder: FolderStore) -> None:
+def test_basic_auth_password_is_accepted_as_token(client: TestClient, folder: FolderStore) -> None:
     def status(shown: str) -> int:
         headers = {"Authorization": f"Basic {base64.b64encode(shown.encode()).decode()}"}
         return client.post("/notifications/s3", json={"Records": [record()]}, headers=headers).status_code
@@ -363,7 +365,7 @@ def test_sns_may_show_the_token_as_a_password(client: TestClient, folder: Folder
 
 
 async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]:
-    """The status of an answer and how many chunks of the body were asked for, as a server hands them over."""
+    """The status of a response, and the number of chunks of the body that were read."""
     waiting, sent = list(chunks), list[Any]()
 
     async def receive() -> Body:
@@ -380,11 +382,11 @@ async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]
     return sent[0]["status"], len(chunks) - len(waiting)
 
 
-def test_without_the_token_the_body_is_not_read(client: TestClient) -> None:
+def test_body_is_not_read_without_the_token(client: TestClient) -> None:
     assert asyncio.run(_call({"Authorization": "Bearer other"}, [b"{}"] * 3)) == (401, 0)
 
 
-def test_a_body_that_is_too_long_is_not_read_to_its_end(client: TestClient) -> None:
+def test_oversized_body_is_not_read_to_the_end(client: TestClient) -> None:
     chunk = b" " * (MOST_BYTES // 4)
     assert asyncio.run(_call({"Authorization": f"Bearer {TOKEN}"}, [chunk] * 100)) == (413, 5)
     exact = json.dumps({"Event": "s3:TestEvent"}).encode().ljust(MOST_BYTES)
@@ -407,10 +409,10 @@ def test_a_body_that_is_too_long_is_not_read_to_its_end(client: TestClient) -> N
         b'{"Records": [' + b"9" * 100_000 + b"]}",
         b'{"Type": "Notification", "Message": "rings"}',
         b'{"Type": "Notification", "Message": 7}',
-        json.dumps(wrapped(wrapped(wrapped({"Records": []})))).encode(),
+        json.dumps(sns(sns(sns({"Records": []})))).encode(),
     ],
 )
-def test_what_is_no_json_and_no_notification_is_refused(client: TestClient, body: bytes) -> None:
+def test_invalid_json_and_other_documents_are_rejected(client: TestClient, body: bytes) -> None:
     answer = client.post("/notifications/s3", content=body, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 422
     assert "not a notification" in answer.json()["error"]
@@ -465,7 +467,7 @@ RECORDS = st.fixed_dictionaries(
 @hypothesis_settings(
     derandomize=True, deadline=None, max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_no_body_makes_it_fail(client: TestClient, body: Any) -> None:
+def test_no_body_causes_an_error_500(client: TestClient, body: Any) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = client.post("/notifications/s3", content=content, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code in {200, 202, 422}

@@ -1,4 +1,4 @@
-"""The command `dyeworks`: its help, its exit codes, and an error in one line."""
+"""The command `dyeworks`: help, exit codes, and errors in one line."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ HEAVY = {"torch", "mlflow", "prefect", "gradio", "diffusers", "open_clip", "evid
 
 
 def groups() -> Iterator[list[str]]:
-    """The command, its groups and its commands, as they are typed."""
+    """The command lines of the command, its groups and its commands."""
     command = typer.main.get_command(app)
     assert isinstance(command, TyperGroup)
     yield []
@@ -33,20 +33,20 @@ def groups() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("line", list(groups()), ids=" ".join)
-def test_every_command_says_in_a_line_what_it_does(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_one_line_help(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*line, "--help"]) == 0
-    told = capsys.readouterr().out
-    assert told.startswith(f"Usage: {' '.join(['dyeworks', *line])} ")
-    assert "..." not in told.partition("Commands:")[2], "a first sentence is too long for the list of commands"
+    output = capsys.readouterr().out
+    assert output.startswith(f"Usage: {' '.join(['dyeworks', *line])} ")
+    assert "..." not in output.partition("Commands:")[2], "a first sentence is too long for the list of commands"
 
 
-def test_the_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_lists_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f" {code} " in told for code in (0, 1, 2, 130, 143))
+    output = capsys.readouterr().out
+    assert all(f" {code} " in output for code in (0, 1, 2, 130, 143))
 
 
-def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_option_prints_the_package_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert f'version = "{capsys.readouterr().out.strip()}"' in (ROOT / "pyproject.toml").read_text()
 
@@ -66,21 +66,21 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     ],
     ids=" ".join,
 )
-def test_wrong_usage_ends_with_2(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_exits_with_2(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(line) == 2
     assert "Usage: dyeworks" in "".join(capsys.readouterr())
 
 
 def failed(line: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a command that fails prints, which is one line."""
+    """The one line that a failing command prints."""
     assert run(line) == 1
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith("dyeworks: ")
-    return told
+    (output,) = capsys.readouterr().err.splitlines()
+    assert output.startswith("dyeworks: ")
+    return output
 
 
 @pytest.mark.parametrize("line", [["drift", "references"], ["replay"], ["drift", "pin", "1"]], ids=" ".join)
-def test_a_command_without_a_model_means_the_only_one_or_lists_them(
+def test_model_option_defaults_to_the_only_model_and_lists_several(
     line: list[str], folder: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "name a model; none was applied yet: dyeworks models apply FILE" in failed(line, capsys)
@@ -93,20 +93,20 @@ def test_a_command_without_a_model_means_the_only_one_or_lists_them(
 
 
 @pytest.mark.parametrize("name", MOVED)
-def test_a_setting_that_belongs_to_a_model_now_is_refused_with_its_field(
+def test_former_model_settings_are_rejected_with_their_new_field(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(f"DYEWORKS_{name}", "1")
-    told = failed(["models", "list"], capsys)
-    assert f"DYEWORKS_{name}: belongs to a model now: set {MOVED[name]} in the model's file" in told
+    output = failed(["models", "list"], capsys)
+    assert f"DYEWORKS_{name}: belongs to a model now: set {MOVED[name]} in the model's file" in output
 
 
-def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_setting_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("DYEWORKS_RENDER_BATCH", "none")
     assert "settings: render_batch: Input should be a valid integer" in failed(["models", "list"], capsys)
 
 
-def test_a_store_that_cannot_be_used_is_named(
+def test_unusable_store_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -123,7 +123,7 @@ def test_a_prefect_server_that_does_not_answer_is_named() -> None:
 
 
 @pytest.mark.parametrize("line", [["--help"], ["models", "list"], ["models", "apply", "infra/models"]], ids=" ".join)
-def test_a_small_command_loads_nothing_large(line: list[str], tmp_path: Path) -> None:
+def test_light_commands_import_no_heavy_packages(line: list[str], tmp_path: Path) -> None:
     code = f"import sys; from deployments.cli.app import run; assert run({line}) == 0; print(*sys.modules)"
     environment = {"PATH": "/usr/bin:/bin", "DYEWORKS_STORE": str(tmp_path), "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -141,19 +141,19 @@ def test_a_small_command_loads_nothing_large(line: list[str], tmp_path: Path) ->
     assert not HEAVY & modules
 
 
-def test_ctrl_c_ends_a_command_with_130(tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     prompts = tmp_path / "history.jsonl"
     os.mkfifo(prompts)
     command = [DYEWORKS, "drift", "import", str(prompts)]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         writer = prompts.open("w")  # opened as soon as the command reads
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
         writer.close()
-    assert (process.returncode, told) == (130, "")
+    assert (process.returncode, output) == (130, "")
 
 
-def test_the_console_script_runs_in_any_folder(tmp_path: Path) -> None:
+def test_console_script_runs_in_any_folder(tmp_path: Path) -> None:
     environment = {"DYEWORKS_STORE": str(tmp_path / "store"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [DYEWORKS, "models", "apply", str(ROOT / "infra/models")],
@@ -166,7 +166,7 @@ def test_the_console_script_runs_in_any_folder(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "model adire: configuration 1 applied\n", "")
 
 
-def test_services_that_do_not_start_are_reported_with_the_lines_that_say_why(tmp_path: Path) -> None:
+def test_failed_service_start_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     command = [DYEWORKS, "up", "--home", "home", "--models", "none.yaml"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

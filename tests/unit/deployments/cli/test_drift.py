@@ -1,4 +1,4 @@
-"""The operator's commands for the drift monitor, as they are typed."""
+"""The operator's commands for the drift monitor."""
 
 import shutil
 from pathlib import Path
@@ -24,7 +24,7 @@ FROZEN = f"generation 1: 1300 requests from {ago(240):%Y-%m-%d}"
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the frozen references of two generations, made by an encoder that is no longer in force."""
+    """A store with the frozen references of two generations, made by an encoder that is no longer in use."""
     place = tmp_path_factory.mktemp("template")
     settings = Settings(store=str(place / "store"), cache=place / "cache", device="cpu")
     store, clip = FolderStore(place / "store"), TurnedClip(CountingClip(adire()))
@@ -54,44 +54,44 @@ def applied(folder: FolderStore) -> None:
 
 
 @pytest.fixture
-def says(capsys: pytest.CaptureFixture[str]) -> "Says":
-    return Says(capsys)
+def run_command(capsys: pytest.CaptureFixture[str]) -> "Commands":
+    return Commands(capsys)
 
 
-class Says:
-    """Runs commands and returns what they say."""
+class Commands:
+    """Runs commands and returns their output."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self.capsys = capsys
 
     def __call__(self, *arguments: str) -> str:
         assert run(["drift", *arguments]) == 0
-        told = self.capsys.readouterr()
-        assert told.err == ""
-        return told.out.removesuffix("\n")
+        output = self.capsys.readouterr()
+        assert output.err == ""
+        return output.out.removesuffix("\n")
 
     def error(self, *arguments: str) -> str:
         assert run(["drift", *arguments]) == 1
-        told = self.capsys.readouterr()
-        assert told.out == ""
-        assert told.err.startswith("dyeworks: ")
-        assert told.err.count("\n") == 1, "one line, no traceback"
-        return told.err
+        output = self.capsys.readouterr()
+        assert output.out == ""
+        assert output.err.startswith("dyeworks: ")
+        assert output.err.count("\n") == 1, "one line, no traceback"
+        return output.err
 
 
-def test_references_are_listed(shop: FolderStore, says: Says) -> None:
-    first, second = says("references").splitlines()
+def test_references_are_listed(shop: FolderStore, run_command: Commands) -> None:
+    first, second = run_command("references").splitlines()
     assert first.startswith(FROZEN)
     assert first.endswith("turned-1")
     assert second.startswith("generation 2: ")
 
 
-def test_without_references_it_says_what_is_missing(folder: FolderStore, says: Says) -> None:
-    assert says("references") == "no reference is frozen yet: a promoted model needs traffic first"
+def test_missing_references_are_reported(folder: FolderStore, run_command: Commands) -> None:
+    assert run_command("references") == "no reference is frozen yet: a promoted model needs traffic first"
 
 
-def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> None:
-    head, arrays, title, *clusters = says("show", "1").splitlines()
+def test_show_prints_a_reference_with_its_clusters(shop: FolderStore, run_command: Commands) -> None:
+    head, arrays, title, *clusters = run_command("show", "1").splitlines()
     assert head.startswith(FROZEN)
     assert shop.exists(arrays.removeprefix("arrays "))
     assert title == "its clusters, and a prompt of each:"
@@ -101,58 +101,60 @@ def test_a_profile_is_shown_with_its_clusters(shop: FolderStore, says: Says) -> 
     assert all(any(motif in cluster for motif in FIRST_TASTE) for cluster in clusters)
 
 
-def test_a_pin_is_listed_until_it_is_taken_out(shop: FolderStore, says: Says) -> None:
-    told = says("pin", "1", "--actor", "ada", "--reason", "the show")
-    assert told == "the monitor now compares with the reference of generation 1"
-    assert says("references").splitlines()[-1] == "pinned: generation 1, by ada at 2026-03-20 12:30: the show"
-    assert says("unpin") == "the monitor now compares with the champion's reference"
-    assert "pinned" not in says("references")
+def test_pin_is_listed_until_it_is_removed(shop: FolderStore, run_command: Commands) -> None:
+    output = run_command("pin", "1", "--actor", "ada", "--reason", "the show")
+    assert output == "the monitor now compares with the reference of generation 1"
+    assert run_command("references").splitlines()[-1] == "pinned: generation 1, by ada at 2026-03-20 12:30: the show"
+    assert run_command("unpin") == "the monitor now compares with the champion's reference"
+    assert "pinned" not in run_command("references")
     assert read_pin(shop, MODEL) is None
 
 
-def test_unpin_without_a_pin_does_no_harm(shop: FolderStore, says: Says) -> None:
-    says("unpin")
-    assert len(says("references").splitlines()) == 2
+def test_unpin_without_a_pin_has_no_effect(shop: FolderStore, run_command: Commands) -> None:
+    run_command("unpin")
+    assert len(run_command("references").splitlines()) == 2
 
 
 @pytest.mark.parametrize("command", ["show", "pin"])
-def test_an_unknown_generation_is_told(shop: FolderStore, says: Says, command: str) -> None:
-    assert "model 'adire' has no drift reference of generation 7; see `dyeworks drift references`" in says.error(
+def test_unknown_generation_is_reported(shop: FolderStore, run_command: Commands, command: str) -> None:
+    assert "model 'adire' has no drift reference of generation 7; see `dyeworks drift references`" in run_command.error(
         command, "7"
     )
     assert read_pin(shop, MODEL) is None
 
 
-def test_a_refit_embeds_the_reference_in_force_again(shop: FolderStore, says: Says) -> None:
-    told = says("refit")
-    assert told.startswith("frozen: generation 2: ")
-    assert told.split()[-1].startswith("embedded-")
+def test_refit_embeds_the_reference_in_force_again(shop: FolderStore, run_command: Commands) -> None:
+    output = run_command("refit")
+    assert output.startswith("frozen: generation 2: ")
+    assert output.split()[-1].startswith("embedded-")
     old, new = (record for record in reference_records(shop, MODEL) if record.generation == 2)
     assert (old.begin, old.end, old.rows) == (new.begin, new.end, new.rows)
-    assert says("refit") == told, "twice is once"
-    assert len(says("references").splitlines()) == 3
-    assert "embedded-" in says("show", "2").splitlines()[0]
+    assert run_command("refit") == output, "twice is once"
+    assert len(run_command("references").splitlines()) == 3
+    assert "embedded-" in run_command("show", "2").splitlines()[0]
 
 
-def test_a_refit_of_nothing_is_told(folder: FolderStore, says: Says) -> None:
-    assert "no drift reference of generation 0" in says.error("refit")
+def test_refit_without_a_reference_is_reported(folder: FolderStore, run_command: Commands) -> None:
+    assert "no drift reference of generation 0" in run_command.error("refit")
 
 
-def test_a_history_is_imported(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+def test_prompt_history_is_imported(folder: FolderStore, run_command: Commands, tmp_path: Path) -> None:
     file = tmp_path / "past.jsonl"
     file.write_text(f"{GOOD}\n\n{GOOD.replace('01-31', '02-01')}\n")
-    assert says("import", str(file)) == "2 requests from 2026-01-31 12:00 to 2026-02-01 12:00 are in the prompt log"
+    assert (
+        run_command("import", str(file)) == "2 requests from 2026-01-31 12:00 to 2026-02-01 12:00 are in the prompt log"
+    )
     assert len(list(folder.list(f"prompts/{MODEL}/"))) == 2
 
 
-def test_a_byte_order_mark_does_no_harm(folder: FolderStore, says: Says, tmp_path: Path) -> None:
+def test_byte_order_mark_is_ignored(folder: FolderStore, run_command: Commands, tmp_path: Path) -> None:
     file = tmp_path / "past.jsonl"
     file.write_text(GOOD + "\n", encoding="utf-8-sig")
-    assert says("import", str(file)).startswith("1 requests")
+    assert run_command("import", str(file)).startswith("1 requests")
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (None, "No such file or directory"),
         (b"", "it is empty"),
@@ -161,29 +163,31 @@ def test_a_byte_order_mark_does_no_harm(folder: FolderStore, says: Says, tmp_pat
         (f"{GOOD}\n{{\n".encode(), "line 2: line: Invalid JSON"),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_told(
-    folder: FolderStore, says: Says, tmp_path: Path, data: bytes | None, told: str
+def test_invalid_history_file_is_reported(
+    folder: FolderStore, run_command: Commands, tmp_path: Path, data: bytes | None, message: str
 ) -> None:
     file = tmp_path / "past.jsonl"
     if data is not None:
         file.write_bytes(data)
-    error = says.error("import", str(file))
-    assert told in error
+    error = run_command.error("import", str(file))
+    assert message in error
     assert str(file) in error
     assert list(folder.list("prompts/")) == []
 
 
-def test_a_folder_is_no_file(folder: FolderStore, says: Says, tmp_path: Path) -> None:
-    assert "Is a directory" in says.error("import", str(tmp_path))
+def test_folder_instead_of_a_file_is_reported(folder: FolderStore, run_command: Commands, tmp_path: Path) -> None:
+    assert "Is a directory" in run_command.error("import", str(tmp_path))
 
 
-def test_a_store_that_cannot_be_opened_is_told(says: Says, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unusable_store_is_reported_by_drift_commands(
+    run_command: Commands, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "file"))
-    assert "check DYEWORKS_STORE" in says.error("references")
+    assert "check DYEWORKS_STORE" in run_command.error("references")
 
 
 @pytest.mark.parametrize("arguments", [[], ["pin"], ["show", "one"], ["unknown"]])
-def test_a_command_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_rejected(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["drift", *arguments]) == 2
     assert "Usage: dyeworks drift" in "".join(capsys.readouterr())

@@ -21,27 +21,27 @@ def written(folder: Path, name: str = "indigo", **fields: object) -> Path:
     return folder / f"{name}.yaml"
 
 
-def told(capsys: pytest.CaptureFixture[str], *line: str) -> str:
-    """What a command prints that succeeds."""
+def output(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    """The output of a successful command."""
     assert run(["models", *line]) == 0
     return capsys.readouterr().out
 
 
-def test_apply_says_what_it_changes_and_the_number(
+def test_apply_prints_the_changes_and_the_number(
     tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = written(tmp_path)
-    assert told(capsys, "apply", str(file)) == "model indigo: configuration 1 applied\n"
-    assert told(capsys, "apply", str(file)) == "model indigo: unchanged (configuration 1)\n"
+    assert output(capsys, "apply", str(file)) == "model indigo: configuration 1 applied\n"
+    assert output(capsys, "apply", str(file)) == "model indigo: unchanged (configuration 1)\n"
     written(tmp_path, serving={"steps": 20}, overrides={"train": {"steps": 77}})
     changes = "preset.train.steps: 300 -> 77; serving.steps: 12 -> 20"
-    assert told(capsys, "apply", str(file)) == f"model indigo: configuration 2 applied: {changes}\n"
+    assert output(capsys, "apply", str(file)) == f"model indigo: configuration 2 applied: {changes}\n"
     assert [version.number for version in configurations(folder, "indigo")] == [1, 2]
-    lines = told(capsys, "history", "indigo").splitlines()
+    lines = output(capsys, "history", "indigo").splitlines()
     assert [line.split("  ", 2)[::2] for line in lines] == [["1", "applied"], ["2", changes]]
 
 
-def test_a_folder_of_files_is_applied_or_nothing_of_it(
+def test_folder_of_configurations_is_applied_atomically(
     tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written(tmp_path)
@@ -51,14 +51,14 @@ def test_a_folder_of_files_is_applied_or_nothing_of_it(
     assert f"dyeworks: {broken}: base: " in capsys.readouterr().err
     assert model_names(folder) == []
     broken.unlink()
-    told(capsys, "apply", str(tmp_path))
-    assert told(capsys, "list").splitlines() == [
+    output(capsys, "apply", str(tmp_path))
+    assert output(capsys, "list").splitlines() == [
         "indigo  configuration 1  base embedded  datasets indigo",
         "rust  configuration 1  base some/base  datasets rust, ochre",
     ]
 
 
-def test_check_lists_every_fault_of_every_file_and_needs_no_store(
+def test_check_lists_all_faults_of_all_files_without_a_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", str(EXAMPLE / "no-folder"))
@@ -74,26 +74,26 @@ def test_check_lists_every_fault_of_every_file_and_needs_no_store(
     assert two.startswith(f"dyeworks: {second}: serving.steps: ")
 
 
-def test_what_is_shown_can_be_applied(tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
-    told(capsys, "apply", str(EXAMPLE))
-    (tmp_path / "shown.yaml").write_text(told(capsys, "show", "adire"))
-    assert told(capsys, "apply", str(tmp_path / "shown.yaml")) == "model adire: unchanged (configuration 1)\n"
-    as_json = json.loads(told(capsys, "show", "adire", "--json"))
+def test_output_of_show_can_be_applied(tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, "apply", str(EXAMPLE))
+    (tmp_path / "shown.yaml").write_text(output(capsys, "show", "adire"))
+    assert output(capsys, "apply", str(tmp_path / "shown.yaml")) == "model adire: unchanged (configuration 1)\n"
+    as_json = json.loads(output(capsys, "show", "adire", "--json"))
     assert as_json == configuration(folder, "adire").config.model_dump(mode="json")
 
 
 @pytest.mark.parametrize("verb", ["show", "history"])
-def test_an_unknown_model_is_refused_with_the_known_ones(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    told(capsys, "apply", str(EXAMPLE))
+def test_unknown_model_is_rejected_with_the_known_ones(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output(capsys, "apply", str(EXAMPLE))
     assert run(["models", verb, "blue"]) == 1
     assert capsys.readouterr().err == "dyeworks: no model 'blue'; there are adire\n"
 
 
-def test_a_folder_without_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_without_yaml_files_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert run(["models", "apply", str(tmp_path / "empty")]) == 1
     assert "contains no YAML file" in capsys.readouterr().err
 
 
-def test_no_model_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(capsys, "list") == "no model was applied yet: dyeworks models apply FILE\n"
+def test_list_without_models_prints_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output(capsys, "list") == "no model was applied yet: dyeworks models apply FILE\n"

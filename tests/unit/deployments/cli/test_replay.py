@@ -1,4 +1,4 @@
-"""The dry run as a command."""
+"""`dyeworks replay`: the replay as a command."""
 
 import json
 from datetime import timedelta
@@ -31,8 +31,8 @@ def filled(folder: FolderStore, settings: Settings, monkeypatch: pytest.MonkeyPa
         record = seen(hour, 0.3 if 24 <= hour < 36 else 0.02)
         folder.write(record.key, render(record))
         action: Action = "declined" if record.verdict == "retrain" else "none"
-        told = make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
-        record_decision(folder, NAME, told)
+        decision = make_decision("drift", record.time, (action, "mode advise"), record.key, report=record.key)
+        record_decision(folder, NAME, decision)
     return folder
 
 
@@ -42,7 +42,7 @@ def written(tmp_path: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_table_tells_what_would_have_fired(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_shows_the_retrains_of_the_replay(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["time", "(UTC)", "verdict", "psi", "then", "dry", "run", "reason"]
@@ -55,14 +55,14 @@ def test_a_table_tells_what_would_have_fired(filled: FolderStore, capsys: pytest
     assert len(capsys.readouterr().out.splitlines()) == 1 + 72 + 2
 
 
-def test_json_is_for_machines(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay", "--json", "--days", "2"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["summary"] == {"checks": 48, "fired_then": 0, "fired": 2, "gpu_hours": 0.2}
-    assert {"time", "verdict", "psi", "then", "dry_run", "reason", "gpu_hours", "report"} == set(told["checks"][0])
+    output = json.loads(capsys.readouterr().out)
+    assert output["summary"] == {"checks": 48, "fired_then": 0, "fired": 2, "gpu_hours": 0.2}
+    assert {"time", "verdict", "psi", "then", "dry_run", "reason", "gpu_hours", "report"} == set(output["checks"][0])
 
 
-def test_a_file_names_only_what_is_to_be_different(
+def test_policy_file_overrides_only_its_own_fields(
     filled: FolderStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = written(tmp_path, "policy: {cooldown_hours: 100}\nmonitor: {drift: {retrain_psi: 0.29}}\n")
@@ -75,14 +75,14 @@ def test_a_file_names_only_what_is_to_be_different(
     assert "0 in the dry run" in capsys.readouterr().out
 
 
-def test_what_changes_the_numbers_themselves_cannot_be_replayed(tmp_path: Path) -> None:
+def test_fields_that_change_the_psi_cannot_be_replayed(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"monitor\.drift\.bins cannot be replayed; the thresholds can: min_eff"):
         asked(load_preset("embedded"), written(tmp_path, "monitor: {drift: {bins: 20}}"))
     with pytest.raises(SettingError, match="did you mean 'retrain_psi'"):
         asked(load_preset("embedded"), written(tmp_path, "monitor: {drift: {retrain_ps: 0.3}}"))
 
 
-def test_a_file_that_does_not_go_with_the_preset_in_force_is_told(
+def test_policy_file_that_conflicts_with_the_preset_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_force = tmp_path / "mine.yaml"
@@ -91,22 +91,22 @@ def test_a_file_that_does_not_go_with_the_preset_in_force_is_told(
         asked(load_preset(str(in_force)), written(tmp_path, "monitor: {drift: {retrain_psi: 0.12}}"))
 
 
-def test_without_records_it_says_where_it_looked(
+def test_missing_records_are_reported_with_the_store(
     settings: Settings, folder: FolderStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     apply_config(folder, adire())
     assert run(["replay"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"dyeworks: no drift checks under drift/adire/reports/ in store {settings.store}; check")
+    output = capsys.readouterr().err
+    assert output.startswith(f"dyeworks: no drift checks under drift/adire/reports/ in store {settings.store}; check")
     assert run(["replay", "--days", "3"]) == 1
     assert "no drift checks of the last 3 days under" in capsys.readouterr().err
 
 
-def test_a_preset_that_is_not_there_is_told(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_preset_is_reported(filled: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay", "--policy", "nowhere.yaml"]) == 1
     assert "no preset 'nowhere.yaml'" in capsys.readouterr().err
 
 
-def test_the_window_ends_now(filled: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_days_option_counts_back_from_now(filled: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda: at(72) + timedelta(days=30))
     assert run(["replay", "--days", "7"]) == 1

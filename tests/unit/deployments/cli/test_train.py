@@ -1,4 +1,4 @@
-"""`dyeworks train`: a folder of pictures, killed on the way, and what is wrong told in one line."""
+"""`dyeworks train`: a folder of pictures, interrupted trainings, and errors in one line."""
 
 import json
 import os
@@ -40,7 +40,7 @@ def own_tracking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = mlflow.get_tracking_uri()
     yield
     mlflow.set_tracking_uri(before)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for its children
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow sets it for child processes
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
     assert not (out / "adapter").exists()
 
 
-def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
+def test_sigterm_writes_a_checkpoint_and_exits_with_one_line(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(SPEC.replace("steps: 16", "steps: 64").replace("checkpoint_every: 4", "checkpoint_every: 1000"))
@@ -92,11 +92,11 @@ def test_sigterm_writes_a_checkpoint_and_ends_it_in_a_line(
         while not process.stdout.readline().startswith("step "):
             assert process.poll() is None, "it ended before its first step"
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate()
+        _, output = process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    last = told.splitlines()[-1]
-    found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it goes on", last)
-    assert found, told
+    last = output.splitlines()[-1]
+    found = re.fullmatch(r"dyeworks: stopped by SIGTERM after step (\d+)'s checkpoint; started again it resumes", last)
+    assert found, output
     assert run(command(spec, data, out)) == 0
     assert f"resumes from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
 
@@ -105,20 +105,20 @@ def adapter(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "adapter" / "pytorch_lora_weights.safetensors")
 
 
-def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
+def test_resumed_training_gives_the_same_adapter(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     straight, cut = tmp_path / "straight? 100%20 #1 \u00fc", tmp_path / "cut"
     assert run(command(spec, data, straight)) == 0
-    told = capsys.readouterr().out
-    assert "1 picture refused: cannot be decoded" in told
-    assert "1 picture refused: 8 x 8 is smaller than 40 pixels: tiny.png\n" in told
-    assert "1 file of other kinds left out: 1 .md\n" in told
-    assert "6 pictures in" in told
-    assert "4 of them distinct and usable" in told
-    assert "step 16/16, loss 0." in told
-    assert " steps/s, ETA 0 min 00 s" in told
-    assert f"adapter in {straight / 'adapter'}" in told
+    output = capsys.readouterr().out
+    assert "1 picture refused: cannot be decoded" in output
+    assert "1 picture refused: 8 x 8 is smaller than 40 pixels: tiny.png\n" in output
+    assert "1 file of other kinds left out: 1 .md\n" in output
+    assert "6 pictures in" in output
+    assert "4 of them distinct and usable" in output
+    assert "step 16/16, loss 0." in output
+    assert " steps/s, ETA 0 min 00 s" in output
+    assert f"adapter in {straight / 'adapter'}" in output
     assert len(list((straight / "samples").iterdir())) == 4
     assert (straight / "mlflow.db").is_file()
     assert {path.name for path in tmp_path.iterdir()} <= {"spec.yaml", "pictures", "cache", straight.name}
@@ -129,7 +129,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert 0 < figures["trainable_share"] < 0.1
     assert min(figures[name] for name in ("peak_memory_mib", "trainable_parameters", "steps_per_second_mean")) > 0
     assert {"loss", "grad_norm", "micro_batch", "reporting_share"} <= set(figures)
-    assert "nothing is held out of 4 pictures" in told
+    assert "nothing is held out of 4 pictures" in output
     assert not {"validation_loss", "best_step"} & set(figures), "there is no picture to validate on"
     assert told_run.data.params["held_out"] == "0"
     (result,) = read_documents(FolderStore(straight / "store"), TrainResult, "results/train/")
@@ -152,7 +152,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_been(
     assert set(adapter(cut)) == set(expected), "nothing is lost"
 
 
-def test_a_missing_package_is_told_before_anything_is_encoded(
+def test_missing_package_is_reported_before_encoding(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -162,33 +162,33 @@ def test_a_missing_package_is_told_before_anything_is_encoded(
     assert not list(out.glob("cache/**/*"))
 
 
-def test_a_dry_run_tells_what_would_be_trained_and_trains_nothing(
+def test_dry_run_prints_the_plan_and_trains_nothing(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
     (data / "more" / "1.txt").write_text("dots and rings " * 20 + "in adire_style")
     assert run([*command(spec, data, out), "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"\n1 caption of more than the 32 tokens that the base reads, cut: more/1.png \(\d\d+\)\n", told)
-    assert "4 pictures with 2 captions, 0 held out; cut to 64 x 64 (2)" in told
-    assert "16 steps of 2 pictures, 8 epochs; 2 pictures a forward pass" in told
-    assert " trainable parameters, " in told
-    assert re.search(r"memory: \d+ MiB at most", told)
-    assert re.search(r"time: \d\.\d{3} s a step, \d+ s of encoding at first: about \d\.\d min", told)
+    output = capsys.readouterr().out
+    assert re.search(r"\n1 caption of more than the 32 tokens that the base reads, cut: more/1.png \(\d\d+\)\n", output)
+    assert "4 pictures with 2 captions, 0 held out; cut to 64 x 64 (2)" in output
+    assert "16 steps of 2 pictures, 8 epochs; 2 pictures a forward pass" in output
+    assert " trainable parameters, " in output
+    assert re.search(r"memory: \d+ MiB at most", output)
+    assert re.search(r"time: \d\.\d{3} s a step, \d+ s of encoding at first: about \d\.\d min", output)
     assert not list(out.glob("store/checkpoints/**/*"))
     assert not (out / "training.json").exists()
     assert not (out / "mlflow.db").exists()
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that it ends with."""
+    """The one line of its error."""
     assert run(arguments) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dyeworks: ")
     return line
 
 
-def test_folders_that_cannot_be_used_are_told_in_a_line(
+def test_unusable_folders_are_reported_in_one_line(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = tmp_path / "nowhere"
@@ -200,23 +200,23 @@ def test_folders_that_cannot_be_used_are_told_in_a_line(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("train: {learning_rat: 1, stepz: 4}", "train.learning_rat: unknown key, did you mean 'learning_rate'?; train"),
         ("train: [\n  {\n", "is not YAML"),
         ("train: {schedule: piecewise}", "train.schedule: String should match pattern"),
     ],
 )
-def test_a_wrong_spec_is_told_in_a_line(
-    text: str, told: str, spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_invalid_spec_is_reported_in_one_line(
+    text: str, message: str, spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spec.write_text(text)
     line = fails(command(spec, data, tmp_path / "out"), capsys)
     assert str(spec) in line
-    assert told in line
+    assert message in line
 
 
-def test_a_setting_of_a_model_is_told_with_what_replaces_it(
+def test_former_model_setting_is_reported_with_its_replacement(
     spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DYEWORKS_BASE_MODEL", "someone/model")
@@ -225,7 +225,7 @@ def test_a_setting_of_a_model_is_told_with_what_replaces_it(
     )
 
 
-def test_a_missing_spec_is_told_with_the_presets(
+def test_missing_spec_is_reported_with_the_presets(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = fails(command(tmp_path / "my.yaml", data, tmp_path / "out"), capsys)
@@ -233,14 +233,14 @@ def test_a_missing_spec_is_told_with_the_presets(
     assert "DYEWORKS_PRESET" not in line
 
 
-def test_a_wrong_setting_is_told_in_a_line(
+def test_invalid_setting_is_reported_in_one_line(
     spec: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DYEWORKS_RENDER_BATCH", "none")
     assert "render_batch: Input should be a valid integer" in fails(command(spec, data, tmp_path / "out"), capsys)
 
 
-def test_pictures_that_cannot_be_used_are_listed_and_end_it(
+def test_unusable_pictures_are_listed_and_stop_the_training(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for picture in (data / "more").glob("*.png"):
@@ -257,7 +257,7 @@ def test_pictures_that_cannot_be_used_are_listed_and_end_it(
 
 
 def odd_files() -> dict[str, tuple[bytes, str]]:
-    """Files as they lie in folders of pictures, and what is told of each."""
+    """Files that occur in folders of pictures, and the reported line for each."""
     grey = np.random.default_rng(0).integers(0, 65536, (48, 48), dtype=np.uint16)
     plain = encoded(noise(1))
     return {
@@ -310,7 +310,7 @@ def odd_files() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
+def test_odd_files_are_reported_and_the_training_completes(
     spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data, out, files = tmp_path / "odd", tmp_path / "out", odd_files()
@@ -320,8 +320,8 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     (data / "away.png").symlink_to(tmp_path / "nowhere")
     (data / "round.png").symlink_to(data / "round.png")
     (data / "linked.png").symlink_to(data / "copy.png")
-    told = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
-    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, told)))
+    rows = [{"file_name": name, "text": f"{name} in adire_style"} for name in ("cmyk.jpg", "gone.png")]
+    (data / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert run(command(spec, data, out)) == 0
     lines = capsys.readouterr().out.splitlines()
     for _, fate in files.values():
@@ -339,7 +339,7 @@ def test_a_folder_of_odd_files_ends_well_and_the_fate_of_each_is_told(
     assert (captions["turned.jpg"], captions["deep.png"]) == ("dots", "waves " * 30 + "waves")
 
 
-def test_damaged_captions_are_told_in_a_line(
+def test_damaged_captions_are_reported_in_one_line(
     spec: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (data / "more" / "metadata.jsonl").write_text('{"file_name": "0.png"}\n')
@@ -347,7 +347,7 @@ def test_damaged_captions_are_told_in_a_line(
     assert "more/metadata.jsonl line 1: text: Field required. Nothing was ingested" in line
 
 
-def test_a_folder_inside_that_of_the_pictures_is_not_trained_on(
+def test_output_folder_inside_the_data_folder_is_not_trained_on(
     spec: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = data / "out"
