@@ -1,8 +1,8 @@
 """LoRA files of any trainer, parsed strictly: the update of each module, or an error.
 
 Supported are the names of PEFT (`lora_A`), of kohya and A1111 (`lora_down`) and of older versions of diffusers
-(`to_q_lora.down`, `lora.down`). A module's scale is alpha / rank: alpha is a tensor beside the pair, or in the metadata as
-diffusers writes it, or in PEFT's `adapter_config.json` beside the file; where nothing names it, it is the rank.
+(`to_q_lora.down`, `lora.down`). A module's scale is alpha / rank: alpha is a tensor beside the pair, or in the metadata
+as diffusers writes it, or in PEFT's `adapter_config.json` beside the file; where nothing names it, it is the rank.
 """
 
 import json

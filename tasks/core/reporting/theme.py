@@ -1,4 +1,4 @@
-"""The canvas of the plots: sizes, colours for a light and a dark page, and PNG out of it. No state is shared."""
+"""The canvas of the plots: sizes, colours for a light and a dark page, and PNG output. No state is shared."""
 
 import io
 import warnings
@@ -14,7 +14,7 @@ DOTS = 170  # an inch
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours; those of the page, so that a plot lies on it without a frame."""
+    """Colours that match the page's, so that plots need no frame."""
 
     ground: str
     ink: str
@@ -46,7 +46,7 @@ DARK = Theme(
 
 
 def canvas(height: float, theme: Theme) -> tuple[Figure, Axes]:
-    """A figure of `height` inches with one pair of axes, quiet ones."""
+    """A figure of `height` inches with one pair of plain axes."""
     figure = Figure(figsize=(WIDTH, height), dpi=DOTS, facecolor=theme.ground, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.ground)
@@ -59,7 +59,7 @@ def canvas(height: float, theme: Theme) -> tuple[Figure, Axes]:
 
 
 def legend(axes: Axes, theme: Theme, columns: int) -> None:
-    """Name what is drawn, above it."""
+    """Draw the legend above the axes."""
     place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.2}
     axes.legend(ncols=columns, frameon=False, fontsize=9.5, labelcolor=theme.ink, handlelength=1.2, **place)
 
@@ -74,7 +74,7 @@ def note(
     before: bool = False,
     along: str = "data",
 ) -> None:
-    """Words beside a place, after it or `before` it; `along` says what its x counts in."""
+    """A text after or `before` a point; `along` is the coordinate system of its x."""
     side, step = ("right", -5) if before else ("left", 5)
     axes.annotate(
         text,
@@ -90,7 +90,7 @@ def note(
 
 
 def png(figure: Figure) -> bytes:
-    """The picture; the same figure gives the same bytes. A sign that the font lacks becomes a box, silently."""
+    """The figure as PNG, deterministic. Characters that the font lacks become boxes, silently."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

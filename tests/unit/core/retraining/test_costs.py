@@ -20,7 +20,7 @@ STATE = {"weight": torch.zeros(2)}
 
 
 def trained(store: FolderStore, key: str, seconds: float) -> None:
-    told = {
+    fields = {
         "key": key,
         "model": NAME,
         "finished": NOW,
@@ -28,12 +28,12 @@ def trained(store: FolderStore, key: str, seconds: float) -> None:
         "dataset_version": "v1",
         "spec": TrainSpec(),
     }
-    told |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
-    save_result(store, TrainResult.model_validate(told | {"seconds": seconds}))
+    fields |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
+    save_result(store, TrainResult.model_validate(fields | {"seconds": seconds}))
 
 
 def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> None:
-    told = {
+    fields = {
         "key": key,
         "model": NAME,
         "finished": NOW,
@@ -41,8 +41,8 @@ def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> No
         "champion_generation": 0,
         "spec": EvaluationSpec(),
     }
-    told |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
-    save_result(store, EvaluationResult.model_validate(told | {"scorer": "", "seconds": seconds}))
+    fields |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
+    save_result(store, EvaluationResult.model_validate(fields | {"scorer": "", "seconds": seconds}))
 
 
 def reported_before(**costs: float) -> RetrainDecision:

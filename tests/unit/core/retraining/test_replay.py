@@ -50,8 +50,8 @@ def seen(hour: float, psi: float | None, n: float = 500, verdict: str = "") -> D
 
 
 def entry(generation: int, hour: float, action: str = "promote", version: str = "v1") -> Entry:
-    told = {"generation": generation, "action": action, "release": "r", "dataset_version": version, "evaluation": "e"}
-    return Entry.model_validate(told | {"actor": "gate", "reason": "better", "time": at(hour)})
+    fields = {"generation": generation, "action": action, "release": "r", "dataset_version": version, "evaluation": "e"}
+    return Entry.model_validate(fields | {"actor": "gate", "reason": "better", "time": at(hour)})
 
 
 FIRST = entry(1, -100)
@@ -78,8 +78,8 @@ def past(
 
 
 def outcome(of: RetrainDecision, how: str, time: datetime, generation: int = 0) -> RetrainDecision:
-    told = make_decision("outcome", time, ("none", how), of.id, dataset_version="v1", outcome_of=of.id, gpu_hours=0.3)
-    return RetrainDecision.model_validate(told.model_dump() | {"outcome": how, "generation": generation})
+    ended = make_decision("outcome", time, ("none", how), of.id, dataset_version="v1", outcome_of=of.id, gpu_hours=0.3)
+    return RetrainDecision.model_validate(ended.model_dump() | {"outcome": how, "generation": generation})
 
 
 def actions(reruns: list[ReplayedCheck]) -> list[str]:
