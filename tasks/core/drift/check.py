@@ -91,8 +91,8 @@ def check(
     """Compare a window, float32 [n, d] (array, memory map or iterable of chunks), with the profile.
 
     `groups` (int64 [n]) are of the kind the profile was fitted with; `encoder` is the hash of the window's encoder.
-    `state` is the sum of the states of all n rows by their `groups`, if known. The null distribution is `null`, or comes
-    from `null_statistics` and the folder `null_cache` (None: it is drawn in memory).
+    `state` is the sum of the states of all n rows by their `groups`, if known. The null distribution is `null`, or
+    comes from `null_statistics` and the folder `null_cache` (None: it is drawn in memory).
     Raises `EncoderMismatch`, `BadEmbeddings`, `NullMismatch`.
     """
     if encoder != profile.card.encoder:

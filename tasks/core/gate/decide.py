@@ -82,7 +82,7 @@ def guarded(measure: Measure, scores: Scores, evidence: Evidence) -> tuple[str, 
 
 
 def passes_founding_gate(scores: Scores, fixed: Sequence[str], spec: GateSpec) -> bool:
-    """Whether a model passes floor and render time by itself: the bare base must not."""
+    """Whether a model passes the absolute limits of floor and render time: the bare base must not."""
     return all(check.passed for check in founding(scores, fixed, spec))
 
 

@@ -1,1 +1,1 @@
-"""Publishing: releases are put where others find them, each place complete or as it was."""
+"""Publishing of releases to other places, atomic at each."""

@@ -1,4 +1,4 @@
-"""The model card: README.md of a release, by the Hub's rules, and the same for the same release."""
+"""The model card: README.md of a release, by the Hub's rules, and deterministic."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from tasks.core.reporting.rendering import render_template
 
 CARD, SAMPLES, KOHYA = "README.md", "samples.png", "kohya.safetensors"
 XL = "stable-diffusion-xl"
-NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
+NAMES: dict[Measure, tuple[str, str]] = {  # name and description
     "prompt_fidelity": ("prompt fidelity", "CLIPScore of a picture with its prompt"),
     "style_fidelity": ("style fidelity", "mean cosine to pictures of the style"),
     "diversity": ("diversity", "mean cosine distance between pictures of one prompt"),
@@ -27,7 +27,7 @@ NAMES: dict[Measure, tuple[str, str]] = {  # in words: the name, and what it is
 
 
 def write_card(folder: Path, facts: CardFacts) -> None:
-    """Write README.md into a folder that becomes a release; samples.png, where there is one, is shown."""
+    """Write README.md into a folder that becomes a release; samples.png is shown if present."""
     has = {path.name for path in folder.iterdir()}
     front = _front(facts, SAMPLES in has, _is_xl(folder / KOHYA))
     text = f"---\n{front}\n---\n\n{_body(facts, samples=SAMPLES in has, kohya=KOHYA in has)}"
@@ -35,7 +35,7 @@ def write_card(folder: Path, facts: CardFacts) -> None:
 
 
 def _body(facts: CardFacts, *, samples: bool, kohya: bool) -> str:
-    """Everything below the metadata, in Markdown."""
+    """The text below the metadata, in Markdown."""
     evaluated = facts.evaluated
     return render_template(
         "card.md",
@@ -52,7 +52,7 @@ def _body(facts: CardFacts, *, samples: bool, kohya: bool) -> str:
 
 def _front(facts: CardFacts, samples: bool, xl: bool) -> str:
     """The metadata, in YAML."""
-    from huggingface_hub import ModelCardData  # noqa: PLC0415  late: only who writes a card needs it
+    from huggingface_hub import ModelCardData  # noqa: PLC0415  lazy: only writing a card needs it
 
     more: dict[str, Any] = {"instance_prompt": facts.trigger}
     if facts.base:
@@ -99,7 +99,7 @@ def _results(evaluated: Evaluated) -> "list[Any]":
 
 
 def _is_xl(kohya: Path) -> bool:
-    """Whether the adapter says of itself that it is for Stable Diffusion XL."""
+    """Whether the adapter's metadata names Stable Diffusion XL."""
     if not kohya.is_file():
         return False
     with safe_open(kohya, framework="numpy") as file:
@@ -127,12 +127,12 @@ def _settings(spec: TrainSpec, held: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _row(figure: Figure, held: int | None) -> list[str]:
-    """The cells of a measure: what it is, the model's figure, the other's, the difference."""
+    """The cells of a measure: description, the model's figure, the other's, the difference."""
     name, meaning = NAMES[figure.measure]
     better = "lower" if figure.measure in LESS_IS_BETTER else "higher"
     compared = "" if figure.compared is None else f"{figure.compared:.3f}"
     difference = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*figure.difference) if figure.difference else ""
     against = f" ({compared_with(held)})" if figure.measure == "style_fidelity" else ""
-    told = f"**{name}**: {meaning}{against}; {better} is better"
+    description = f"**{name}**: {meaning}{against}; {better} is better"
     cells = (f"{figure.value:.3f} [{figure.low:.3f}, {figure.high:.3f}]", compared, difference)
-    return [told, *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells)]  # keeps an interval on one line
+    return [description, *(cell.replace(" ", "\N{NO-BREAK SPACE}") for cell in cells)]  # no line break in an interval

@@ -1,4 +1,4 @@
-"""What a model card tells, gathered from what the stages have left; nothing in it depends on when it is asked."""
+"""The facts of a model card, from the stages' results; deterministic."""
 
 from dataclasses import dataclass
 
@@ -16,48 +16,48 @@ from tasks.core.registry.results import EvaluationResult, TrainResult
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure of the model with its interval, and of the one it was compared with where both were measured."""
+    """A measure of the model with its interval, and of the compared model if both were measured."""
 
     measure: Measure
     value: float
     low: float
     high: float
     compared: float | None = None
-    difference: tuple[float, float, float] | None = None  # and its interval
+    difference: tuple[float, float, float] | None = None  # with its interval
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """How the model was compared, and what the gate said."""
+    """The comparison of the model and the gate's decision."""
 
     champion: int  # the generation it was compared with; 0: the bare base
     figures: tuple[Figure, ...]
     confidence: float
-    prompts: tuple[str, ...]  # the fixed ones; what visitors have asked for is theirs
+    prompts: tuple[str, ...]  # the fixed ones; visitors' prompts are not published
     drifted: int  # further prompts, of visitors
     seeds: int
     steps: int
     guidance: float
     scorer: str
-    prefix: str  # of the prompts when scored
+    prefix: str  # of the scored prompts
     decision: GateDecision
     overruled: str = ""  # the reason of the person who overruled the gate
-    held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
+    held: int | None = None  # held-out pictures for style fidelity, as in Evidence
 
 
 @dataclass(frozen=True)
 class CardFacts:
-    """Everything a card tells."""
+    """The content of a card."""
 
     model: str
     repo: str  # on the Hub; empty: none
     trigger: str
     class_noun: str
     licence: str
-    base: str  # a Hub id; empty: the base is a folder's
+    base: str  # a Hub id; empty: the base is in a folder
     base_revision: str
-    base_name: str  # what names a folder's base: its kind, and the hash of its weights
-    prompts: tuple[str, ...]  # to try it with
+    base_name: str  # of a base in a folder: its kind, and the hash of its weights
+    prompts: tuple[str, ...]  # examples
     dataset: str = ""
     dataset_version: str = ""
     pictures: int = 0

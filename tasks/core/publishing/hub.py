@@ -1,7 +1,7 @@
 """The Hugging Face Hub: main holds the newest generation that was published, tags hold all of them.
 
-What lies there is known by its content: published again, or after having been cut off anywhere, only what is missing is
-done. A commit is atomic, so main is never half a release; a tag is set when the commit was read back.
+Files are compared by content: publishing again, or after an interruption, does only what is missing. A commit is
+atomic, so main is never a partial release; a tag is set once the commit was read back.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ from tasks.core.registry.withdrawals import Withdrawal
 from tasks.core.store.documents import render
 
 T = TypeVar("T")
-TRIES = 5  # of a commit that others are faster than
+TRIES = 5  # of a commit that conflicts with others
 CONFLICTS = frozenset({409, 412})
-NUMBER = re.compile(r"generation[ -](\d+)\b", re.I)  # in our tags and titles
+NUMBER = re.compile(r"generation[ -](\d+)\b", re.I)  # in tags and commit titles
 CARD = "README.md"
 
 
 @dataclass(frozen=True)
 class Local:
-    """A file of a release here."""
+    """A local file of a release."""
 
     source: Path | bytes
     sha256: str
@@ -54,23 +54,23 @@ class Hub:
         self._open = False
 
     def check(self) -> bool:
-        """Whether the model is there already; raises PublishRefused unless it can be published to. Once is enough."""
+        """Whether the model exists; raises PublishRefused unless it can be published to. Checked once."""
         self._open = self._open or check_access(self.repository, self.private)
         return self._open
 
     def has(self, generation: int) -> bool:
-        """Whether a generation was published there to its end."""
+        """Whether a generation was published completely."""
         return self.check() and f"generation-{generation}" in self.repository.refs().tags
 
     def publish(self, folder: Path, entry: Entry, manifest: ReleaseManifest) -> str:
-        """Make main this generation's release, and tag it; the commit that holds it.
+        """Commit this generation's release to main and tag it; returns the commit.
 
-        Where main holds a newer generation already it stays, and its commit is returned.
+        If main has a newer generation it is unchanged, and its commit is returned.
 
         Raises:
-            PublishRefused: the model or the token cannot be used, or the generation's tag is at something else.
-            PublishFailed: cut off; to be run again.
-            ReleaseCorrupt: a file here is not what the manifest says.
+            PublishRefused: the model or the token cannot be used, or the generation's tag is at another commit.
+            PublishFailed: interrupted; run it again.
+            ReleaseCorrupt: a local file differs from the manifest.
         """
         files = _release_files(folder, entry.release, manifest)
         if not self.check():
@@ -80,7 +80,7 @@ class Hub:
     def withdraw(
         self, release: str, manifest: ReleaseManifest, generations: Sequence[int], reason: str, *, delete: bool = False
     ) -> None:
-        """Take a release off the Hub: out of main, its tags, and with `delete` its large files in every commit."""
+        """Remove a release from the Hub: from main, its tags, and with `delete` its large files in every commit."""
         if not self.check():
             return
         self._retried(lambda: self._clear_main(release, manifest, reason))
@@ -91,7 +91,7 @@ class Hub:
             self.repository.purge(frozenset(manifest.files.values()))
 
     def _retried(self, attempt: Callable[[], T]) -> T:
-        """With a fresh look, when another writer was faster."""
+        """Call `attempt` again after a conflict with another writer."""
         for _ in range(TRIES - 1):
             try:
                 return attempt()
@@ -105,7 +105,7 @@ class Hub:
         tagged = refs.tags.get(tag, "")
         if tagged and (wrong := _differing(self.repository.tree(tagged), files)):
             problem = f"its tag {tag} is at commit {tagged}, where {', '.join(wrong)} differ from release"
-            raise PublishRefused(self.repository.url, f"{problem} {entry.release}; look who set it, and delete it")
+            raise PublishRefused(self.repository.url, f"{problem} {entry.release}; check who set it, and delete it")
         if tagged == refs.main or self._holds_newer(refs, entry.generation):
             return tagged or refs.main
         commit = self._settle_main(refs.main, files, _title(entry))
@@ -114,12 +114,12 @@ class Hub:
         return tagged or commit
 
     def _holds_newer(self, refs: Refs, generation: int) -> bool:
-        """Whether a newer generation was published, tagged or not yet."""
+        """Whether a newer generation was published, tagged or not."""
         names = [*refs.tags, *self.repository.titles()]
         return any(int(found[1]) > generation for found in map(NUMBER.match, names) if found)
 
     def _settle_main(self, main: str, files: dict[str, Local], title: str) -> str:
-        """The commit at which main holds exactly these files, made if need be and read back."""
+        """The commit at which main has exactly these files, created if necessary and read back."""
         there = self.repository.tree(main)
         add = {path: files[path].source for path in _differing(there, files) if path in files}
         delete = sorted(set(there) - set(files))
@@ -132,7 +132,7 @@ class Hub:
         return commit
 
     def _clear_main(self, release: str, manifest: ReleaseManifest, reason: str) -> None:
-        """Put a notice in the place of the release, if main holds its weights."""
+        """Replace the release by a notice, if main has its weights."""
         main = self.repository.refs().main
         there = self.repository.tree(main)
         weights = {sha for name, sha in manifest.files.items() if name.endswith(".safetensors")}
@@ -142,7 +142,7 @@ class Hub:
 
 
 def open_hub(settings: Settings, publishing: PublishingSpec) -> Hub:
-    """The Hub's model that a model is published to, with the token of the settings, else that of HF_TOKEN."""
+    """The Hub repository of a model, with the token of the settings or of HF_TOKEN."""
     found = settings.hub_token.get_secret_value() or os.environ.get("HF_TOKEN", "")
     endpoint = os.environ.get("HF_ENDPOINT") or HUB
     return Hub(publishing.hub_repo, found.strip(), private=publishing.hub_private, endpoint=endpoint)
@@ -167,7 +167,7 @@ def _local(source: Path | bytes, data: bytes) -> Local:
 
 
 def _differing(there: dict[str, Remote], files: dict[str, Local]) -> list[str]:
-    """The paths that are missing, other or too many on the Hub."""
+    """The paths that are missing, different or surplus on the Hub."""
     other = [path for path, local in files.items() if not local.is_at(there.get(path))]
     return sorted([*other, *(set(there) - set(files))])
 
@@ -183,7 +183,7 @@ def _notice(release: str, reason: str) -> bytes:
 
 
 class HubPlace:
-    """The model that the settings name; raises PublishRefused unless it can be published to."""
+    """The Hub repository in the settings; raises PublishRefused unless it can be published to."""
 
     def __init__(self, installation: Installation, model: ModelConfig) -> None:
         self.store, self.model = installation.store, model.name
@@ -192,7 +192,7 @@ class HubPlace:
         self.name = self.hub.repository.url
 
     def publish(self, entry: Entry) -> str:
-        """Make main this generation's release; its commit. The bare base is no LoRA: main stays as it was left."""
+        """Commit this generation's release to main; returns the commit. The bare base is no LoRA: main is unchanged."""
         if not entry.release:
             return ""
         with tempfile.TemporaryDirectory() as folder:
@@ -200,11 +200,11 @@ class HubPlace:
             return self.hub.publish(Path(folder), entry, manifest)
 
     def serves(self, entry: Entry) -> bool:
-        """Whether this generation was published; what people have changed on main since is theirs."""
+        """Whether this generation was published; later changes by people on main are kept."""
         return not entry.release or self.hub.has(entry.generation)
 
     def withdraw(self, withdrawal: Withdrawal, delete: bool) -> None:
-        """Take a release and the tags of its generations off the Hub, and delete its large files if asked to."""
+        """Remove a release and its generations' tags from the Hub, and its large files if `delete`."""
         manifest = release_manifest(self.store, self.model, withdrawal.release)
         generations = [e.generation for e in history(self.store, self.model) if e.release == withdrawal.release]
         self.hub.withdraw(withdrawal.release, manifest, generations, withdrawal.reason, delete=delete)

@@ -1,6 +1,6 @@
-"""The ledger as MLflow's registry shows it: a version for each release, with its tags, and three aliases.
+"""Projection of the ledger to MLflow's registry: a version for each release, with its tags, and three aliases.
 
-All of it follows from the ledger and the evaluations, so it can be made again at any time.
+All of it is derived from the ledger and the evaluations, so it can be rebuilt at any time.
 """
 
 import tempfile
@@ -33,9 +33,9 @@ ALIASES = ("champion", "previous", "challenger")
 
 
 class RegisteredModel:
-    """The registered model and its versions, by number; `changes` tells what was done to them.
+    """The registered model and its versions, by number; `changes` lists what was done to them.
 
-    Of two versions that processes made at once the lower counts.
+    Of two versions created concurrently the lower is used.
     """
 
     def __init__(self, model: str) -> None:
@@ -52,92 +52,92 @@ class RegisteredModel:
         return {str(v.version): dict(v.tags) for v in versions}
 
     def of_release(self, release: str) -> str:
-        """The version of a release; empty where there is none."""
+        """The version of a release; empty if there is none."""
         return _lowest(n for n, tags in self.tags.items() if release and tags.get("release") == release)
 
     def of_training(self, training: str) -> str:
-        """The version of a training that is no release; empty where there is none."""
+        """The version of a training that is no release; empty if there is none."""
         mine = (n for n, tags in self.tags.items() if training and tags.get("training") == training)
         return _lowest(n for n in mine if not self.tags[n].get("release"))
 
-    def make(self, run: str, tags: Mapping[str, str]) -> str:
-        """A new version, unless another process made one with these tags meanwhile; the number of that which counts."""
+    def create(self, run: str, tags: Mapping[str, str]) -> str:
+        """Create a version unless another process did so with these tags meanwhile; returns the number used."""
         made = self.client.create_model_version(self.model, f"runs:/{run}/adapter", run, tags=dict(tags))
         number, self.tags = str(made.version), self._read()
-        first = _lowest(n for n, told in self.tags.items() if tags.items() <= told.items())
+        first = _lowest(n for n, present in self.tags.items() if tags.items() <= present.items())
         if first != number:
             self.client.delete_model_version(self.model, number)
             del self.tags[number]
             return first
-        self.changes.append(f"MLflow: version {number} made")
+        self.changes.append(f"MLflow: version {number} created")
         return number
 
     def describe(self, number: str, tags: Mapping[str, str], reason: str = "") -> None:
-        """Set those tags of a version that are other, and its description with them."""
-        other = {name: value for name, value in tags.items() if self.tags[number].get(name) != value}
-        for name, value in other.items():
+        """Set the tags of a version that differ, and with them its description."""
+        changed = {name: value for name, value in tags.items() if self.tags[number].get(name) != value}
+        for name, value in changed.items():
             self.client.set_model_version_tag(self.model, number, name, value)
-        if reason and other:
+        if reason and changed:
             self.client.update_model_version(self.model, number, reason)
-        if other:
-            self.tags[number] |= other
-            self.changes.append(f"MLflow: version {number}: {', '.join(other)}")
+        if changed:
+            self.tags[number] |= changed
+            self.changes.append(f"MLflow: version {number}: {', '.join(changed)}")
 
     def point(self, wanted: Mapping[str, str]) -> None:
-        """Set each alias to the version it is to name, or take it away."""
-        held = self.client.get_registered_model(self.model).aliases
+        """Set or delete each alias."""
+        current = self.client.get_registered_model(self.model).aliases
         for alias, number in wanted.items():
-            if number == str(held.get(alias, "")):
+            if number == str(current.get(alias, "")):
                 continue
             if number:
                 self.client.set_registered_model_alias(self.model, alias, number)
             else:
                 self.client.delete_registered_model_alias(self.model, alias)
-            self.changes.append(f"MLflow: {alias} is {f'version {number}' if number else 'nothing'}")
+            self.changes.append(f"MLflow: alias {alias} {f'set to version {number}' if number else 'deleted'}")
 
 
 def sync_mlflow_registry(installation: Installation, model: ModelConfig) -> list[str]:
-    """Bring versions, tags and aliases in line with the ledger; what was changed."""
+    """Update versions, tags and aliases from the ledger; returns the changes, as messages."""
     entries = history(installation.store, model.name)
-    shelf = RegisteredModel(model.name)
+    registered = RegisteredModel(model.name)
     for entry in {e.release: e for e in entries if e.action != "roll_back"}.values():
-        _show(installation, model, shelf, entry)
+        _show(installation, model, registered, entry)
     for taken in withdrawals(installation.store, model.name):
-        if number := shelf.of_release(taken.release):
-            shelf.describe(number, {"withdrawn": f"{taken.actor}: {taken.reason}"})
-    champion, previous = (shelf.of_release(release) for release in _served(entries))
-    challenger = _challenger(installation, model, shelf, champion)
-    shelf.point(dict(zip(ALIASES, (champion, previous, challenger), strict=True)))
-    return shelf.changes
+        if number := registered.of_release(taken.release):
+            registered.describe(number, {"withdrawn": f"{taken.actor}: {taken.reason}"})
+    champion, previous = (registered.of_release(release) for release in _served(entries))
+    challenger = _challenger(installation, model, registered, champion)
+    registered.point(dict(zip(ALIASES, (champion, previous, challenger), strict=True)))
+    return registered.changes
 
 
 def _lowest(numbers: Iterable[str]) -> str:
-    """The first of these versions; empty where there is none."""
+    """The lowest of these versions; empty if there is none."""
     return min(numbers, key=int, default="")
 
 
 def _served(entries: Sequence[Entry]) -> tuple[str, str]:
-    """The release that is served, and the one that was before it; empty for the bare base."""
+    """The release that is served, and the one before it; empty for the bare base."""
     champion = served(entries)
     return champion, next((e.release for e in reversed(entries) if e.release != champion), "")
 
 
-def _show(installation: Installation, model: ModelConfig, shelf: RegisteredModel, entry: Entry) -> None:
-    """The version of a release; that of its challenger becomes it."""
-    number = shelf.of_release(entry.release)
-    if "training" not in shelf.tags.get(number, ()):  # never shown, or cut off while it was
+def _show(installation: Installation, model: ModelConfig, registered: RegisteredModel, entry: Entry) -> None:
+    """Create or update the version of a release; its challenger's version is reused."""
+    number = registered.of_release(entry.release)
+    if "training" not in registered.tags.get(number, ()):  # not described yet, or interrupted
         training = _training(installation.store, model.name, entry.evaluation) if entry.evaluation else None
         key = training.key if training else ""
-        number = number or shelf.of_training(key)
+        number = number or registered.of_training(key)
         if not number:
             run = (training.mlflow_run if training else "") or _adoption(installation, model, entry)
-            number = shelf.make(run, {"release": entry.release})
-        shelf.describe(number, {"release": entry.release, "training": key}, entry.reason)
-    shelf.describe(number, _told(entry), entry.reason)
+            number = registered.create(run, {"release": entry.release})
+        registered.describe(number, {"release": entry.release, "training": key}, entry.reason)
+    registered.describe(number, _ledger_tags(entry), entry.reason)
 
 
-def _told(entry: Entry) -> dict[str, str]:
-    """The tags that the ledger gives a version."""
+def _ledger_tags(entry: Entry) -> dict[str, str]:
+    """The tags of a version from the ledger."""
     return {
         "generation": str(entry.generation),
         "dataset": entry.dataset_version,
@@ -153,7 +153,7 @@ def _training(store: Store, model: str, evaluation: str) -> TrainResult:
 
 
 def _adoption(installation: Installation, model: ModelConfig, entry: Entry) -> str:
-    """A run of its own for a LoRA that was trained elsewhere, or while MLflow was away, with its files."""
+    """A run with the files of a LoRA that was trained elsewhere, or while MLflow was not available."""
     parameters = {"release": entry.release, "actor": entry.actor}
     run = runs.open_run(f"{model.name}-adopt", entry.release, f"adopt-{entry.release}", parameters)
     with tempfile.TemporaryDirectory() as folder, suppress(ReleaseWithdrawn):
@@ -163,27 +163,27 @@ def _adoption(installation: Installation, model: ModelConfig, entry: Entry) -> s
     return run
 
 
-def _challenger(installation: Installation, model: ModelConfig, shelf: RegisteredModel, champion: str) -> str:
-    """The version of what was evaluated last, unless that is the champion; empty where there is none."""
+def _challenger(installation: Installation, model: ModelConfig, registered: RegisteredModel, champion: str) -> str:
+    """The version of the last evaluated training, unless it is the champion; empty if there is none."""
     store = installation.store
     try:
         evaluation = get_result(store, model.name, EvaluationResult)
     except ResultMissing:
         return ""
     released = next(
-        (n for n, t in shelf.tags.items() if t.get("training") == evaluation.training and "release" in t), ""
+        (n for n, t in registered.tags.items() if t.get("training") == evaluation.training and "release" in t), ""
     )
     if released:
-        return "" if released == champion or "withdrawn" in shelf.tags[released] else released
+        return "" if released == champion or "withdrawn" in registered.tags[released] else released
     training = get_result(store, model.name, TrainResult, evaluation.training)
     done = find_result(
         store, model.name, PromotionResult, promotion_key(PromoteRequest(), model.preset.gate, evaluation.key)
     )
-    number = shelf.of_training(training.key)
-    if not number and not training.mlflow_run:  # MLflow was away while it was trained
+    number = registered.of_training(training.key)
+    if not number and not training.mlflow_run:  # MLflow was not available during the training
         return ""
-    number = number or shelf.make(training.mlflow_run, {"training": training.key})
+    number = number or registered.create(training.mlflow_run, {"training": training.key})
     verdict = {"verdict": done.decision.verdict} if done else {}
     tags = {"evaluation": evaluation.key, "dataset": training.dataset_version, **verdict}
-    shelf.describe(number, tags, done.decision.reason if done else "evaluated")
+    registered.describe(number, tags, done.decision.reason if done else "evaluated")
     return number

@@ -1,7 +1,7 @@
-"""A model repository on the Hugging Face Hub: what publishing asks of it.
+"""Client of a model repository on the Hugging Face Hub.
 
-Whatever its client raises becomes PublishFailed, told without the token and with no error of the client behind it:
-those hold the request with its headers.
+Errors of huggingface_hub become PublishFailed, without the token and without the original error as cause, which holds
+the request with its headers.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ class Refs:
 
 @dataclass(frozen=True)
 class Remote:
-    """A file as the Hub tells of it: a large one by its sha256, any other by git's name of its content."""
+    """A file on the Hub: a large one by its sha256, any other by its git blob id."""
 
     sha256: str
     oid: str
@@ -62,7 +62,7 @@ class _Organisation(BaseModel):
 
 
 class Who(BaseModel):
-    """Whose token it is, and what it may do."""
+    """The owner of a token and its permissions."""
 
     name: str
     orgs: tuple[_Organisation, ...] = ()
@@ -70,7 +70,7 @@ class Who(BaseModel):
 
     @property
     def role(self) -> str:
-        """What the token may do: read, write, or fineGrained; empty where the Hub does not tell."""
+        """The token's role: read, write, or fineGrained; empty if the Hub does not report it."""
         return self.auth.token.role if self.auth.token else ""
 
     def may(self, permission: str, entities: set[str]) -> bool:
@@ -80,10 +80,10 @@ class Who(BaseModel):
 
 
 class Repository:
-    """A model of the Hub, asked with a token; each method raises PublishFailed."""
+    """A model repository, accessed with a token; each method raises PublishFailed."""
 
     def __init__(self, name: str, token: str, endpoint: str) -> None:
-        from huggingface_hub import HfApi  # noqa: PLC0415  late: only who publishes there needs it
+        from huggingface_hub import HfApi  # noqa: PLC0415  lazy: only publishing to the Hub needs it
         from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
         disable_progress_bars()
@@ -91,68 +91,68 @@ class Repository:
         self._token, self._api = token, HfApi(endpoint=endpoint, token=token)
 
     def who(self) -> Who:
-        """Whose token it is, asked once: the Hub limits this question strictly."""
-        return Who.model_validate(self._ask(lambda: self._api.whoami(cache=True)))
+        """The owner of the token, requested once: the Hub limits the rate of this request."""
+        return Who.model_validate(self._call(lambda: self._api.whoami(cache=True)))
 
     def is_private(self) -> bool:
-        """Whether others cannot see it; status 404 or 401 where there is none."""
-        return bool(self._ask(lambda: self._api.model_info(self.name)).private)
+        """Whether the repository is private; status 404 or 401 if there is none."""
+        return bool(self._call(lambda: self._api.model_info(self.name)).private)
 
     def check_writable(self) -> None:
-        """Raise unless the token may write to it."""
-        self._ask(lambda: self._api.auth_check(self.name, write=True))
+        """Raise unless the token may write to the repository."""
+        self._call(lambda: self._api.auth_check(self.name, write=True))
 
     def create(self, private: bool) -> None:
-        """Make it, unless there is one; public unless asked or unless its owner's default says otherwise."""
-        self._ask(lambda: self._api.create_repo(self.name, private=private or None, exist_ok=True))
+        """Create the repository if it does not exist; public unless `private` or the owner's default is private."""
+        self._call(lambda: self._api.create_repo(self.name, private=private or None, exist_ok=True))
 
     def refs(self) -> Refs:
-        """Where main and the tags are."""
-        found = self._ask(lambda: self._api.list_repo_refs(self.name))
+        """The commits of main and the tags."""
+        found = self._call(lambda: self._api.list_repo_refs(self.name))
         main = next(ref.target_commit for ref in found.branches if ref.name == "main")
         return Refs(main, {ref.name: ref.target_commit for ref in found.tags})
 
     def titles(self) -> list[str]:
-        """Those of the commits of main, newest first."""
-        return [commit.title for commit in self._ask(lambda: self._api.list_repo_commits(self.name))]
+        """The titles of main's commits, newest first."""
+        return [commit.title for commit in self._call(lambda: self._api.list_repo_commits(self.name))]
 
     def tree(self, revision: str) -> dict[str, Remote]:
-        """Every file of a revision but the Hub's own."""
+        """The files of a revision without the Hub's own."""
         from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
 
-        found = self._ask(lambda: list(self._api.list_repo_tree(self.name, revision=revision, recursive=True)))
+        found = self._call(lambda: list(self._api.list_repo_tree(self.name, revision=revision, recursive=True)))
         files = [f for f in found if isinstance(f, RepoFile) and f.path != KEPT]
         return {f.path: Remote(f.lfs.sha256 if f.lfs else "", f.blob_id) for f in files}
 
     def commit(self, title: str, add: Mapping[str, Path | bytes], delete: Iterable[str], parent: str) -> str:
-        """One commit on main, all or nothing; status 412 when main is no longer `parent`."""
+        """One commit on main, all or nothing; status 412 if main is no longer `parent`."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete  # noqa: PLC0415
 
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             *(CommitOperationAdd(path, source) for path, source in add.items()),
             *(CommitOperationDelete(path, is_folder=False) for path in delete),
         ]
-        done = self._ask(
+        done = self._call(
             lambda: self._api.create_commit(self.name, operations, commit_message=title, parent_commit=parent)
         )
         return done.oid
 
     def tag(self, name: str, commit: str) -> None:
-        """Name a commit; status 409 when there is such a tag."""
-        self._ask(lambda: self._api.create_tag(self.name, tag=name, revision=commit))
+        """Tag a commit; status 409 if the tag exists."""
+        self._call(lambda: self._api.create_tag(self.name, tag=name, revision=commit))
 
     def untag(self, name: str) -> None:
         """Remove a tag."""
-        self._ask(lambda: self._api.delete_tag(self.name, tag=name))
+        self._call(lambda: self._api.delete_tag(self.name, tag=name))
 
     def purge(self, shas: frozenset[str]) -> None:
         """Delete large files for good, in every commit; the Hub rewrites history without them."""
-        found = self._ask(lambda: [f for f in self._api.list_lfs_files(self.name) if f.oid in shas])
+        found = self._call(lambda: [f for f in self._api.list_lfs_files(self.name) if f.oid in shas])
         if found:
-            self._ask(lambda: self._api.permanently_delete_lfs_files(self.name, found))
+            self._call(lambda: self._api.permanently_delete_lfs_files(self.name, found))
 
-    def _ask(self, call: Callable[[], T]) -> T:
-        from httpx2 import HTTPError  # noqa: PLC0415  what huggingface_hub asks with
+    def _call(self, call: Callable[[], T]) -> T:
+        from httpx2 import HTTPError  # noqa: PLC0415  the client of huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
         try:
@@ -160,12 +160,12 @@ class Repository:
         except (HTTPError, OSError, ValueError, RuntimeError) as error:
             answers = [e for e in (error, error.__cause__) if isinstance(e, HfHubHTTPError)]
             status = answers[0].response.status_code if answers else 0
-            problem = _told(error, answers[0].server_message if answers else "", status)
+            problem = _message(error, answers[0].server_message if answers else "", status)
         raise PublishFailed(self.url, problem.replace(self._token, "***"), status)
 
 
-def _told(error: Exception, answer: str | None, status: int) -> str:
-    """One line; the client's own messages have many."""
+def _message(error: Exception, answer: str | None, status: int) -> str:
+    """The error in one line."""
     text = " ".join(str(error).split())
     if not status and isinstance(error, ValueError | RuntimeError):
         return text

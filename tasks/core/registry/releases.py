@@ -14,7 +14,7 @@ TOMBSTONE = "withdrawn.json"
 
 
 class ReleaseManifest(Document):
-    """The sha256 of every file of a release, and what it was made from."""
+    """The sha256 of every file of a release, and its origin."""
 
     base_model: str
     dataset: str  # dataset, version and training are empty for an adopted release
@@ -35,7 +35,7 @@ def write_release(store: Store, model: str, folder: Path, about: ReleaseManifest
     Every file is read back and verified before the manifest is written.
 
     Raises:
-        ReleaseCorrupt: the store does not give back what was written.
+        ReleaseCorrupt: a file read back differs from the one written.
     """
     manifest = describe(folder, about)
     put_release(store, model, manifest, lambda name: folder / name)

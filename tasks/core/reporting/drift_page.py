@@ -1,4 +1,4 @@
-"""The page of a drift check: one HTML file that needs nothing beside itself and runs nothing."""
+"""The page of a drift check: one self-contained HTML file without scripts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ def headline(record: DriftRecord) -> str:
 
 
 def sentence(record: DriftRecord, spec: DriftSpec) -> str:
-    """The verdict and the numbers it rests on, as one plain sentence."""
+    """The verdict and its figures, as one sentence."""
     report = record.drift
     if report is None:
         return f"{record.verdict.capitalize().replace('_', ' ')}: {record.says}."
@@ -37,19 +37,19 @@ def sentence(record: DriftRecord, spec: DriftSpec) -> str:
 
 
 def meaning(spec: DriftSpec) -> str:
-    """What the PSI stands for, at both thresholds."""
+    """The meaning of the PSI, at both thresholds."""
     low, high = (f"{new_traffic_share(value, spec.bins):.1%}" for value in (spec.warn_psi, spec.retrain_psi))
     return (
-        f"The PSI compares where the requests of this window lie with where those of the reference lie; 0 is no "
-        f"difference. {spec.warn_psi:g} is what {low} of wholly new requests give, {spec.retrain_psi:g} is what {high} "
-        f"give. A little below 0 is chance. p is how often chance alone gives as much: a warning needs p below "
-        f"{spec.warn_p:g}, a retrain p below {spec.retrain_p:.1g}. Requests that come in bursts or repeat each other "
-        f"tell less than independent ones; the effective number is what they are worth."
+        f"The PSI compares the distribution of this window's requests with that of the reference; 0 is no "
+        f"difference. {spec.warn_psi:g} corresponds to {low} of wholly new requests, {spec.retrain_psi:g} to {high}. "
+        f"A value slightly below 0 is chance. p is the probability of at least this PSI by chance alone: a warning "
+        f"needs p below {spec.warn_p:g}, a retrain p below {spec.retrain_p:.1g}. Requests in bursts or repeats carry "
+        f"less information than independent ones; the effective number accounts for that."
     )
 
 
 def compared(record: DriftRecord) -> str:
-    """What the window was held against."""
+    """The reference that the window was compared with."""
     if record.drift:
         return f"Compared with the frozen reference of generation {record.generation}."
     if record.generation:
@@ -64,9 +64,9 @@ def _reason(report: DriftReport, spec: DriftSpec) -> str:
     if report.verdict == "warn" and report.psi < report.threshold:
         return f"Warning: {value} is over {spec.warn_psi:g} and under the threshold of {report.threshold:g} ({chance})"
     if report.verdict == "warn":
-        return f"Warning: {value} is over the threshold of {report.threshold:g}, but not surely enough ({chance})"
+        return f"Warning: {value} is over the threshold of {report.threshold:g}, but not significantly ({chance})"
     if report.psi >= spec.warn_psi:
-        return f"Stable: {value} is over {spec.warn_psi:g}, but may well be chance ({chance})"
+        return f"Stable: {value} is over {spec.warn_psi:g}, but may be due to chance ({chance})"
     return f"Stable: {value} is under {spec.warn_psi:g} and the threshold of {report.threshold:g} ({chance})"
 
 
@@ -76,7 +76,7 @@ def _counted(report: DriftReport) -> str:
 
 def _new(report: DriftReport) -> str:
     share = report.new_traffic_share
-    return f"about {share:.0%} of the traffic is new" if share >= 0.005 else "none of the traffic is new, to speak of"
+    return f"about {share:.0%} of the traffic is new" if share >= 0.005 else "almost none of the traffic is new"
 
 
 def drift_page(
@@ -89,10 +89,10 @@ def drift_page(
     evidently: str = "",
     decision: str = "",
 ) -> str:
-    """The whole page; `past` may hold the record itself.
+    """The page; `past` may include the record itself.
 
-    `profile` names the reference, `evidently` is the relative address of the report beside it (empty: no link),
-    `decision` what the retrain policy made of the check.
+    `profile` identifies the reference, `evidently` is the relative URL of Evidently's report (empty: no link),
+    `decision` is that of the retrain policy.
     """
     checks = list({r.key: r for r in (*past, record) if r.drift}.values())
     found = record.drift.distribution if record.drift else None

@@ -1,4 +1,4 @@
-"""What a check leaves for people and machines: report.html, Evidently's page, MLflow's metrics, Prometheus' text."""
+"""The outputs of a check: report.html, Evidently's page, MLflow's metrics, Prometheus' text."""
 
 from collections import Counter
 
@@ -14,13 +14,13 @@ from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store.documents import Document, read_document, render
 
 COMPONENTS = 5
-MOST_FITTED = 5000  # rows by which the components are found
+MOST_FITTED = 5000  # rows that the components are fitted on
 MOST_PAST = 200  # checks in the plot, the newest
 
 
 def write_pages(check: DriftCheck, record: DriftRecord, decision: RetrainDecision) -> list[str]:
-    """Write report.html, and evidently.html where the specification asks for it; their keys."""
-    from tasks.core.reporting.drift_page import drift_page  # noqa: PLC0415  late: matplotlib takes a second
+    """Write report.html, and evidently.html if the specification requests it; returns their keys."""
+    from tasks.core.reporting.drift_page import drift_page  # noqa: PLC0415  lazy: importing matplotlib takes a second
 
     folder = record.key.rpartition("/")[0]
     recent = _recent(check, record)
@@ -45,16 +45,16 @@ def write_pages(check: DriftCheck, record: DriftRecord, decision: RetrainDecisio
 
 
 def drawings(check: DriftCheck, record: DriftRecord) -> dict[str, tuple[str, bytes]]:
-    """The plots of a check: for each its description and its PNG."""
+    """The plots of a check, each with its description and its PNG."""
     if record.drift is None or record.drift.distribution is None:
         return {}
-    from tasks.core.reporting import plots  # noqa: PLC0415  late: matplotlib takes a second
+    from tasks.core.reporting import plots  # noqa: PLC0415  lazy: importing matplotlib takes a second
 
     past = _until(record, _recent(check, record))
     found = {
         "drift-history": ("PSI of each check over time", plots.history_plot(past, check.spec.drift)),
         "drift-scores": (
-            "How unlike the reference the requests are",
+            "Scores of the requests against the reference",
             plots.distribution_plot(record.drift.distribution),
         ),
     }
@@ -64,18 +64,18 @@ def drawings(check: DriftCheck, record: DriftRecord) -> dict[str, tuple[str, byt
 
 
 def recent_key(model: str) -> str:
-    """Where the newest checks lie, for the plot of the next one."""
+    """Key of the newest checks, for the plot of the next one."""
     return f"drift/{model}/recent.json"
 
 
 class Recent(Document):
-    """The newest checks for the plot, without what it doesn't show: one object where two hundred would be read."""
+    """The newest checks with the plotted fields only, so that a plot reads one object instead of two hundred."""
 
     checks: tuple[DriftRecord, ...]
 
 
 def _recent(check: DriftCheck, record: DriftRecord) -> list[DriftRecord]:
-    """The newest checks, this one among them, oldest first."""
+    """The newest checks including this one, oldest first."""
     model = check.model.name
     try:
         known = read_document(check.store, Recent, recent_key(model)).checks
@@ -95,19 +95,19 @@ def _light(record: DriftRecord) -> DriftRecord:
 
 
 def wants_evidently(when: str, verdict: str, news: bool) -> bool:
-    """Whether Evidently's page is written: it costs seconds and 4 MB, so by default when a drift begins or is acted on.
+    """Whether Evidently's page is written: it takes seconds and 4 MB, so by default on a new drift or a retrain.
 
-    `news` says that the check before had another verdict, or that a retrain starts.
+    `news`: the previous check had another verdict, or a retrain starts.
     """
     return when == "always" or (when == "drift" and verdict in ("warn", "retrain") and news)
 
 
 def _evidently(check: DriftCheck, record: DriftRecord) -> str:
-    """Evidently's page; empty where there is nothing to compare."""
+    """The key of Evidently's page; empty if there is nothing to compare."""
     profile, lines = check.reference[0], check.window.lines
     if profile is None or not profile.texts or not lines:
         return ""
-    from tasks.core.reporting.evidently_page import evidently_page  # noqa: PLC0415  late: Evidently takes seconds
+    from tasks.core.reporting.evidently_page import evidently_page  # noqa: PLC0415  lazy: importing Evidently takes seconds
 
     texts = [line.prompt for line in lines]
     axes = principal_axes(profile)
@@ -122,7 +122,7 @@ def principal_axes(profile: DriftProfile) -> Floats:
 
 
 def write_metrics(check: DriftCheck, record: DriftRecord) -> None:
-    """Write the text that `GET /metrics` of the storefront serves."""
+    """Write the text served by `GET /metrics` of the storefront."""
     model = check.model.name
     outcomes = [d for d in read_decisions(check.store, model, 0) if d.cause == "outcome"]
     counts = Counter(str(decision.outcome) for decision in outcomes)
@@ -136,7 +136,7 @@ def track(check: DriftCheck, record: DriftRecord) -> None:
     """Log the check's figures to MLflow: a run for each reference, a step for each check."""
     if record.drift is None:
         return
-    from tasks.core.tracking import runs  # noqa: PLC0415  late: MLflow takes seconds
+    from tasks.core.tracking import runs  # noqa: PLC0415  lazy: importing MLflow takes seconds
 
     model = check.model.name
     name = f"reference of generation {record.reference_generation}"

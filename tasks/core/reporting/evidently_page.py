@@ -1,6 +1,6 @@
-"""Evidently's report beside ours: lengths and words of the prompts, and single directions of their embeddings.
+"""Evidently's report: lengths and words of the prompts, and single directions of their embeddings.
 
-Only numbers go in, so no stranger's words come out. Its PSI has bins and thresholds of its own, no null distribution,
+Its input is numeric, so it shows no client's text. Its PSI has its own bins and thresholds and no null distribution,
 and decides nothing.
 """
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Columns = dict[str, npt.NDArray[np.float64]]
-MOST = 2000  # rows a side
+MOST = 2000  # rows of reference and window each
 THRESHOLD = 0.2
 SENTENCE = re.compile(r"[.!?\u3002]+(?:\s|$)")
 WORD = re.compile(r"\w+")
@@ -28,9 +28,9 @@ def evidently_page(
     *,
     seed: int = 0,
 ) -> str:
-    """The HTML, a few MB with all its scripts inside; float32 [m, k] and [n, k] belong to the prompts, row by row.
+    """The HTML, a few MB with its scripts inlined; float32 [m, k] and [n, k] are the components of the prompts.
 
-    At most `MOST` rows a side are looked at, a seeded sample. Evidently is imported here: that takes seconds.
+    At most `MOST` rows of each are used, a seeded sample. Importing Evidently here takes seconds.
     """
     rng = np.random.default_rng(seed)
     reference, known = _sample(reference_prompts, reference_components, rng)
@@ -41,7 +41,7 @@ def evidently_page(
 
 def _render(reference: Columns, current: Columns) -> str:
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    import pandas as pd  # noqa: PLC0415  late: seconds
+    import pandas as pd  # noqa: PLC0415  lazy: takes seconds
     from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
     from evidently.presets import DataDriftPreset  # noqa: PLC0415
 
@@ -61,8 +61,8 @@ def _sample(prompts: Sequence[str], components: Floats, rng: np.random.Generator
 def _columns(prompts: list[str], components: Floats, uses: Counter[str], least: int) -> Columns:
     """A column for each descriptor and direction.
 
-    A word is new when fewer than `least` distinct prompts of the reference use it: two for the reference's own prompts,
-    one of which is the prompt itself, and one for the window's.
+    A word is new if fewer than `least` distinct prompts of the reference use it: two for the reference's own prompts,
+    as one is the prompt itself, and one for the window's.
     """
     described: dict[str, Sequence[int] | Floats] = {
         "characters": [len(prompt) for prompt in prompts],

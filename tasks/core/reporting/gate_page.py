@@ -18,13 +18,13 @@ from tasks.core.reporting.gate_text import About, compared, follows, headline, m
 from tasks.core.reporting.rendering import image, render_template
 from tasks.core.tracking import runs
 
-WIDTH, EDGE = 220, 8  # units of the drawing
-REACH = 2.0  # margins to either side
+WIDTH, EDGE = 220, 8  # of the drawing, in its units
+REACH = 2.0  # margins on either side
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where the parts of an interval's drawing lie, in its units; better lies to the right."""
+    """x coordinates of an interval's drawing; better is to the right."""
 
     zero: float
     limit: float
@@ -46,12 +46,12 @@ class CheckRow:
     found: str
     allowed: str
     verdict: str
-    result: str  # names the colour
+    result: str  # CSS class of the colour
     span: Span
 
 
 def gate_markdown(decision: GateDecision, about: About) -> str:
-    """The document for places that show Markdown: Prefect's artifacts, MLflow, a message."""
+    """The document as Markdown, for Prefect's artifacts, MLflow and messages."""
     return render_template(
         "gate.md",
         headline=headline(decision, about),
@@ -66,7 +66,7 @@ def gate_markdown(decision: GateDecision, about: About) -> str:
 
 
 def gate_page(decision: GateDecision, about: About, grids: Mapping[str, bytes]) -> str:
-    """The document as one HTML file; `grids` are pictures as PNG by what they show."""
+    """The document as one HTML file; `grids` are PNGs by title."""
     limits = [check for check in decision.checks if check.low is None]
     refused = [check.says for check in limits] if limits and limits[0].name == "refused" else []
     return render_template(
@@ -88,7 +88,7 @@ def gate_page(decision: GateDecision, about: About, grids: Mapping[str, bytes]) 
 
 
 def _ordered(decision: GateDecision) -> list[Check]:
-    """What decides comes first, then the guards, then the limits."""
+    """The checks of superiority first, then the guards, then the limits."""
     kinds = ("superiority", "guard", "limit")
     return sorted(decision.checks, key=lambda check: kinds.index(check.kind))
 
@@ -118,7 +118,7 @@ def span(check: Check) -> Span:
 
 
 def _place(margins: float) -> float:
-    """Where a difference of so many margins lies; what is out of reach lies at the edge."""
+    """x coordinate of a difference in margins, clipped to the edges."""
     inside = max(-REACH, min(REACH, margins))
     return EDGE + (inside + REACH) / (2 * REACH) * (WIDTH - 2 * EDGE)
 
@@ -127,18 +127,18 @@ TITLES = {"fixed": "The fixed prompts", "drifted": "Prompts of drifted traffic",
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was written, and what a run's page shows of it."""
+class DecisionDocument:
+    """A decision document that was written."""
 
     key: str  # of the page, in the store
     markdown: str
-    grids: dict[str, bytes]  # PNGs by what they show
+    grids: dict[str, bytes]  # PNGs by title
 
 
 def write_document(
     installation: Installation, model: ModelConfig, request: PromoteRequest, result: PromotionResult
-) -> Written:
-    """Keep the page beside the result, and page and JSON with the evaluation in MLflow; repeatable."""
+) -> DecisionDocument:
+    """Store the page beside the result, and log page and JSON to the evaluation's MLflow run; idempotent."""
     evaluation = get_result(installation.store, model.name, EvaluationResult, result.evaluation)
     about = _about(installation, model, request, result, evaluation)
     grids = {
@@ -154,7 +154,7 @@ def write_document(
         path.write_bytes(page)
         runs.log_file(run, path)
     runs.log_document(run, result.model_dump(mode="json"), f"decision-{result.key}.json")
-    return Written(key, gate_markdown(result.decision, about), grids)
+    return DecisionDocument(key, gate_markdown(result.decision, about), grids)
 
 
 def _about(
@@ -188,7 +188,7 @@ def _about(
 
 def _scale(scoring: Scoring) -> str:
     """How the scorer's cosines become scores."""
-    told = [f"{scoring.scale:g} * max(cosine, 0)"]
-    told += [f"the prompt behind {scoring.prefix.strip()!r}"] if scoring.prefix else []
-    told += [f"{scoring.trigger_as!r} for the trigger word"] if scoring.trigger_as else []
-    return ", ".join(told)
+    parts = [f"{scoring.scale:g} * max(cosine, 0)"]
+    parts += [f"the prompt behind {scoring.prefix.strip()!r}"] if scoring.prefix else []
+    parts += [f"{scoring.trigger_as!r} for the trigger word"] if scoring.trigger_as else []
+    return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""The account of a decision for whoever was not there: what was decided on, why, and what follows."""
+"""The text of a gate decision's document: what was compared, the verdict with its reasons, and the next steps."""
 
 from datetime import UTC, datetime
 
@@ -12,56 +12,55 @@ from tasks.core.store.documents import Document
 
 CONFIDENCE = (
     "Both models drew the same prompts from the same seeds. A difference is the challenger's figure less the "
-    "champion's, and the interval behind it is where the true difference lies in {:.0%} of such comparisons: how much "
-    "the prompts disagree makes it wide. The measure that decides must be better over its whole interval. Every other "
-    "one must stay on the right side of its margin over its whole interval: a margin is how much worse is accepted, "
-    "since no measurement is exact. One that could not be told was measured again with other seeds; the deciding "
-    "measure never is, for whoever looks often enough finds a gain by chance."
+    "champion's, followed by its {:.0%} confidence interval, which is wide if the prompts disagree. The primary "
+    "measure must be better over its whole interval. Every other measure must stay within its margin over its whole "
+    "interval: the margin is the loss that is accepted, since no measurement is exact. An undecided one was measured "
+    "again with other seeds; the primary measure never is, since repeated looks would find a gain by chance."
 )
 
 
 class About(Document):
-    """What was decided on, for the document."""
+    """The subject of a decision, for the document."""
 
     model: str
     training: str  # key of the challenger's training
-    release: str = ""  # of the challenger, once it has one
+    release: str = ""  # of the challenger, if it has one
     champion_generation: int | None = 0  # 0: the bare base; None: nothing to compare with
     champion_release: str = ""
     dataset: str
     dataset_version: str
     scorer: str
-    scale: str = ""  # how its cosines become scores
+    scale: str = ""  # formula from cosine to score
     prompt_set: str = ""  # its version
-    prompts: dict[str, int] = Field(default_factory=dict)  # how many of each kind
+    prompts: dict[str, int] = Field(default_factory=dict)  # number of each kind
     seeds: tuple[int, ...] = ()
-    held: int | None = None  # held-out pictures that the style was compared with, as of Evidence
+    held: int | None = None  # held-out pictures for style fidelity, as in Evidence
     confidence: float = 0.95
-    generation: int = 0  # as which the challenger was promoted; 0: it was not
+    generation: int = 0  # of the promoted challenger; 0: not promoted
     actor: str = ""  # a person who overruled the gate
     reason: str = ""  # why
     time: datetime
 
     @property
     def overruled(self) -> bool:
-        """Whether a person decided."""
+        """Whether a person overruled the gate."""
         return bool(self.actor)
 
     @property
     def champion(self) -> str:
-        """What the challenger was compared with."""
+        """Description of the champion."""
         if self.champion_generation is None:
             return "nothing: there is no champion yet"
         return f"generation {self.champion_generation}" if self.champion_generation else "the bare base model"
 
     @property
     def challenger(self) -> str:
-        """By its release, or by its training."""
+        """Description of the challenger by its release, or else its training."""
         return f"release {self.release}" if self.release else f"training {self.training}"
 
 
 def outcome(decision: GateDecision, about: About) -> str:
-    """What became of it, in a word."""
+    """The outcome, in a word."""
     if about.overruled and decision.verdict != "promote":
         return "overruled"
     return decision.verdict
@@ -80,10 +79,10 @@ def headline(decision: GateDecision, about: About) -> str:
 
 
 def sentence(decision: GateDecision, about: About) -> str:
-    """The verdict and what it rests on, as one plain sentence."""
+    """The verdict and its figures, as one sentence."""
     kind, why = outcome(decision, about), _why(decision)
     if kind == "overruled":
-        return f"{about.actor} promoted the challenger ({about.reason}) where the gate would not have: {why}."
+        return f"{about.actor} promoted the challenger ({about.reason}) although the gate would not have: {why}."
     does = {
         "promote": "replaces" if about.generation else "may replace",
         "keep": "does not replace",
@@ -94,20 +93,20 @@ def sentence(decision: GateDecision, about: About) -> str:
 
 
 def deciding(decision: GateDecision) -> list[Check]:
-    """The checks that stand against the challenger; none if it is promoted."""
+    """The checks that the challenger did not pass; none if it is promoted."""
     return [c for c in decision.checks if c.verdict == ("unsure" if decision.verdict == "inconclusive" else "failed")]
 
 
 def _why(decision: GateDecision) -> str:
     if against := deciding(decision):
-        return "; ".join(gate_words.told(check) for check in against)
-    better = "; ".join(gate_words.told(c) for c in decision.checks if c.kind == "superiority")
+        return "; ".join(gate_words.clause(check) for check in against)
+    better = "; ".join(gate_words.clause(c) for c in decision.checks if c.kind == "superiority")
     rest = sum(c.kind != "superiority" for c in decision.checks)
     return f"{better}, and all {rest} other checks are passed" if better else f"all {rest} checks are passed"
 
 
 def compared(decision: GateDecision, about: About) -> dict[str, str]:
-    """What was compared with what, by name."""
+    """The facts of the comparison, by name."""
     prompts = ", ".join(f"{count} {kind}" for kind, count in about.prompts.items())
     version = f" (set {about.prompt_set})" if about.prompt_set else ""
     again = [f"{gate_words.label(c)}: {gate_words.looks(c)}" for c in decision.checks if c.looks > 1]
@@ -129,33 +128,33 @@ def compared(decision: GateDecision, about: About) -> dict[str, str]:
 
 
 def follows(decision: GateDecision, about: About) -> list[str]:
-    """What happens now, and what one can do."""
+    """The next steps."""
     if about.generation:
         before = about.champion_generation or 0
-        back = "" if not before else f" The deployment roll-back brings generation {before} back within seconds."
-        return [f"Generation {about.generation} is the champion: publish-champion makes it the one served.{back}"]
+        back = "" if not before else f" The deployment roll-back restores generation {before} within seconds."
+        return [f"Generation {about.generation} is the champion: publish-champion serves it.{back}"]
     if decision.verdict == "promote":
-        return ["The gate is open, and nothing was promoted yet: promote-champion does it."]
+        return ["The challenger passed the gate and is not promoted yet: run promote-champion."]
     return [
         "Nothing changes for users, and drift alone does not start another training on the same data.",
         *gate_words.advice(deciding(decision)),
-        "A person who knows better can overrule the gate: promote-champion with spec.actor and spec.reason, which the "
-        "ledger keeps.",
+        "A person can overrule the gate: promote-champion with spec.actor and spec.reason, which are recorded in the "
+        "ledger.",
     ]
 
 
 def reading(about: About) -> str:
-    """How an interval is to be read."""
+    """How to read the intervals."""
     return CONFIDENCE.format(about.confidence)
 
 
 def measures(decision: GateDecision) -> dict[str, str]:
-    """What each measure of the checks means, by its name."""
+    """The meaning of each measure of the checks, by its name."""
     seen = {check.measure for check in decision.checks}
     return {gate_words.MEASURES[m]: meaning for m, meaning in gate_words.MEANINGS.items() if m in seen}
 
 
 def moment(time: datetime) -> str:
-    """As people write it."""
+    """A time for readers, in UTC."""
     there = time.astimezone(UTC)
     return f"{there.day} {there:%B %Y, %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""A gate's checks in words: what was looked at, how it is counted, what came of it, and what to do."""
+"""Descriptions of the gate's checks: measure, figure, limit, verdict and advice."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,13 @@ MEASURES: dict[Measure, str] = {
     "render_seconds": "render time",
 }
 MEANINGS: dict[Measure, str] = {
-    "prompt_fidelity": "How well a picture shows what its prompt asks for, as CLIPScore. More is better.",
+    "prompt_fidelity": "How well a picture matches its prompt, as CLIPScore. More is better.",
     "style_fidelity": "How like known pictures of the style the pictures are, by the mean cosine of their embeddings; "
-    "pictures held out of the training, unless it says above that nothing was. More is better.",
+    "pictures held out of the training, unless stated otherwise above. More is better.",
     "diversity": "How much the pictures of one prompt differ: the mean cosine distance. More is better.",
-    "forgetting": "How much of what the base model could do without the trigger word is lost, in CLIPScore. "
-    "Less is better.",
-    "near_copies": "How near a picture comes to the training picture that is most like it: the cosine. Less is better.",
-    "render_seconds": "Seconds that a picture takes, once the model is loaded. Less is better.",
+    "forgetting": "The loss against the base model on prompts without the trigger word, in CLIPScore. Less is better.",
+    "near_copies": "The cosine of a picture to the nearest training picture. Less is better.",
+    "render_seconds": "Seconds per picture, once the model is loaded. Less is better.",
 }
 LIMITS: dict[str, str] = {
     "refused": "refused outright",
@@ -36,27 +35,27 @@ LIMITS: dict[str, str] = {
 }
 LEAST = ("floor", "diversity")  # limits that a figure must reach
 ADVICE: dict[str, str] = {
-    "refused": "Look at the pictures and at the run of the evaluation: it must be repeated.",
-    "floor": "Train longer, or on pictures whose captions say more.",
+    "refused": "Check the pictures and the flow run of the evaluation: it must be repeated.",
+    "floor": "Train longer, or on pictures with more detailed captions.",
     "speed": "Render with fewer steps, or on a faster device.",
     "size": "Train with a lower rank.",
-    "evenness": "Add pictures of the group that fell behind.",
+    "evenness": "Add pictures of the weaker group.",
     "copies": "Train on more pictures, or stop earlier.",
-    "prompt_fidelity better": "There is no gain that this many prompts could tell from chance: train on more pictures "
+    "prompt_fidelity better": "There is no significant gain on this number of prompts: train on more pictures "
     "of what people ask for, or evaluate on more prompts.",
     "style_fidelity better": "The style was not learnt: train longer, or on more pictures of it.",
-    "prompt_fidelity": "The fixed prompts have lost: keep older pictures in the data.",
+    "prompt_fidelity": "Fidelity on the fixed prompts is lower: keep older pictures in the data.",
     "style_fidelity": "The style has faded: train longer, or on fewer other pictures.",
     "diversity": "The pictures of a prompt have become alike: stop earlier, or train on more pictures.",
-    "forgetting": "Train beside class pictures (train.prior), or stop earlier.",
+    "forgetting": "Train with class pictures (train.prior), or stop earlier.",
     "near_copies": "Train on more pictures, or stop earlier.",
-    "render_seconds": "See whether the device was busy with something else, and evaluate again.",
+    "render_seconds": "Check whether the device was busy, and evaluate again.",
 }
-UNSURE = "More prompts, seeds or further looks (gate.max_looks) would tell more about {}."
+UNSURE = "More prompts, seeds or further looks (gate.max_looks) would narrow the interval of {}."
 
 
 def label(check: Check) -> str:
-    """What was looked at."""
+    """The name of the check."""
     if check.kind == "limit" or check.measure is None:
         return LIMITS[check.name]
     fixed = " on the fixed prompts" if check.kind == "guard" and check.measure == "prompt_fidelity" else ""
@@ -64,18 +63,18 @@ def label(check: Check) -> str:
 
 
 def role(check: Check) -> str:
-    """What it is for."""
+    """The role of the check."""
     return {"superiority": "decides: must be better", "guard": "must not get worse", "limit": ""}[check.kind]
 
 
 def figure(check: Check, value: float, signed: bool = False) -> str:
-    """A value of it in its unit, a true minus before it."""
+    """A value in the check's unit, with a typographic minus."""
     plain = f"{value:.0%}" if check.name == "copies" else f"{value:.1f}" if check.name == "size" else f"{value:.3f}"
     return _unit(check, f"+{plain}" if signed and value > 0 else plain)
 
 
 def found(check: Check) -> str:
-    """The figure, with its interval where it has one."""
+    """The figure, with its interval if it has one."""
     if check.name == "refused":
         return check.says
     if check.kind == "limit":
@@ -84,57 +83,57 @@ def found(check: Check) -> str:
 
 
 def interval(check: Check) -> str:
-    """From where to where."""
+    """The ends of the interval."""
     low, high = (figure(check, end or 0.0, signed=True) for end in (check.low, check.high))
     return f"{low} to {high}"
 
 
 def allowed(check: Check) -> str:
-    """What the figure, or the whole interval, must keep."""
+    """The condition on the figure, or on the whole interval."""
     if check.kind == "superiority":
-        return "all of it better than 0"
+        return "whole interval better than 0"
     if check.kind == "guard":
         end = "under" if check.measure in LESS_IS_BETTER else "over"
-        return f"all of it {end} {figure(check, check.limit, signed=True)}"
+        return f"whole interval {end} {figure(check, check.limit, signed=True)}"
     if check.name == "refused":
-        return "nothing of the kind"
+        return "none"
     limit = f"{check.limit:.0%}" if check.name == "copies" else f"{check.limit:g}"
     return f"at {'least' if check.name in LEAST else 'most'} {_unit(check, limit)}"
 
 
 def verdict(check: Check) -> str:
-    """What came of it."""
+    """The verdict in words."""
     if check.kind == "limit":
-        return "kept" if check.passed else "broken"
+        return "passed" if check.passed else "failed"
     if check.kind == "superiority":
         return "better" if check.passed else "not significantly better"
     if check.verdict == "failed":
         return f"still unsure after {looks(check)}" if straddles(check) else "worse than allowed"
-    return "not worse than allowed" if check.passed else "cannot be told yet"
+    return "not worse than allowed" if check.passed else "is undecided yet"
 
 
-def told(check: Check) -> str:
-    """What came of it, as a clause."""
+def clause(check: Check) -> str:
+    """The verdict with its figures, as a clause."""
     if check.kind == "limit":
         return check.says
     if check.kind == "guard" and check.verdict != "passed" and straddles(check):
-        sure = "cannot be told yet" if check.verdict == "unsure" else f"could not be told in {looks(check)}"
+        sure = "is undecided yet" if check.verdict == "unsure" else f"is undecided after {looks(check)}"
         return f"whether {label(check)} is worse than allowed {sure}: {found(check)}"
     return f"{label(check)} is {verdict(check)}: {found(check)}"
 
 
 def straddles(check: Check) -> bool:
-    """Whether the end of what is allowed lies within the interval."""
+    """Whether the limit is within the interval."""
     return check.low is not None and check.high is not None and check.low < check.limit < check.high
 
 
 def looks(check: Check) -> str:
-    """How often it was looked at."""
+    """The number of looks."""
     return f"{check.looks} look{'s' if check.looks > 1 else ''}"
 
 
 def advice(checks: Sequence[Check]) -> list[str]:
-    """What can be done about checks that were not passed, each thing once."""
+    """Advice for checks that were not passed, without repeats."""
     open_ones = [c for c in checks if c.kind == "guard" and straddles(c)]
     tips = [ADVICE.get(c.name) or ADVICE[c.measure or c.name] for c in checks if c not in open_ones]
     more = [UNSURE.format(" and ".join(label(c) for c in open_ones))] if open_ones else []

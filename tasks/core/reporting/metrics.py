@@ -16,22 +16,22 @@ __all__ = ["CONTENT_TYPE", "counter", "gauge", "metrics_key", "prometheus_text"]
 
 VERDICTS = get_args(Verdict)
 M = TypeVar("M", GaugeMetricFamily, CounterMetricFamily)
-Value: TypeAlias = float | Mapping[str, float] | None  # one, or one for each value of a further label
+Value: TypeAlias = float | Mapping[str, float] | None  # one, or one per value of a further label
 
 
 def metrics_key(model: str) -> str:
-    """Where the text of the newest check lies in the store."""
+    """Key of the newest check's text in the store."""
     return f"drift/{model}/metrics.prom"
 
 
 class _Collected(Collector):
-    """Metrics that are there already."""
+    """A collector of given metrics."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
 
     def collect(self) -> Iterable[Metric]:
-        """Those that have a sample."""
+        """The metrics with a sample."""
         return (metric for metric in self._metrics if metric.samples)
 
 
@@ -54,7 +54,7 @@ def _of_check(record: DriftRecord, model: str) -> Iterator[Metric]:
     verdicts = {verdict: float(verdict == record.verdict) for verdict in VERDICTS}
     values: dict[str, tuple[str, Value]] = {
         "window_requests": ("Requests in the window.", record.requests),
-        "largest_session": ("Share of the window that came in one session.", record.largest_session),
+        "largest_session": ("Share of the window's requests in the largest session.", record.largest_session),
         "reference_requests": ("Requests in the reference.", record.reference_requests),
         "generation": ("Generation that was checked, 0 for none.", record.generation),
         "check_timestamp_seconds": ("Time of the check, Unix time.", record.time.timestamp()),

@@ -32,7 +32,7 @@ DOTS = 170  # an inch
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours; those of the page, so that a plot lies on it without a frame."""
+    """Colours that match the page's, so that plots need no frame."""
 
     ground: str
     ink: str
@@ -67,18 +67,18 @@ DARK = Theme(
 class Plot:
     """A plot as data URIs, for a light page and for a dark one."""
 
-    text: str  # what it shows
+    text: str  # alt text
     light: str
     dark: str
 
 
 def plot(text: str, draw: Callable[[Theme], bytes]) -> Plot:
-    """Draw it for both pages."""
+    """Draw a plot for both pages."""
     return Plot(text, image(draw(LIGHT)), image(draw(DARK)))
 
 
 def distribution_plot(found: Distribution, theme: Theme = LIGHT) -> bytes:
-    """How unlike the reference the requests are: the window over the reference, the last decile marked."""
+    """Distribution of the scores of window and reference, with the last decile of the reference marked."""
     figure, axes = _canvas(2.9, theme)
     edges, most = found.edges, max(*found.reference, *found.current)
     axes.stairs(found.reference, edges, fill=True, color=theme.reference, alpha=0.75, label="reference")
@@ -93,7 +93,7 @@ def distribution_plot(found: Distribution, theme: Theme = LIGHT) -> bytes:
 
 
 def history_plot(records: Sequence[DriftRecord], spec: DriftSpec, theme: Theme = LIGHT) -> bytes:
-    """PSI over time of all records that have a report, against the two thresholds; a line a generation."""
+    """PSI over time of all records that have a report, with the two thresholds; one line per generation."""
     figure, axes = _canvas(3.2, theme)
     checked = [(r, r.drift) for r in sorted(records, key=lambda r: r.time) if r.drift]
     low, high = min(0.0, *(d.psi for _, d in checked)), max(1.3 * spec.retrain_psi, *(d.psi for _, d in checked))
@@ -121,7 +121,7 @@ def topics_plot(topics: Sequence[Topic], theme: Theme = LIGHT) -> bytes:
         shares = [t.share_reference if name == "reference" else t.share_current for t in grown]
         bars = axes.barh(rows + offset, shares, 0.24, color=colour, label=name)
         axes.bar_label(bars, [_percent(s) for s in shares], padding=4, color=theme.ink, fontsize=9.5)
-    for row, topic in zip(rows, grown, strict=True):  # strangers' words: "$" is no formula
+    for row, topic in zip(rows, grown, strict=True):  # clients' text: "$" is no formula
         axes.text(0, row - 0.15, _label(topic), color=theme.ink, fontsize=10.5, va="bottom", parse_math=False)
     axes.set(ylim=(len(grown) - 0.45, -0.5), xlim=(0, 1.15 * most), yticks=[], xticks=[])
     axes.spines["bottom"].set_visible(False)
@@ -130,7 +130,7 @@ def topics_plot(topics: Sequence[Topic], theme: Theme = LIGHT) -> bytes:
 
 
 def _tail(axes: Axes, found: Distribution, top: float, theme: Theme) -> None:
-    """Mark what lies beyond nine tenths of the reference, and say how much of the window does."""
+    """Mark the last decile of the reference, with the window's share beyond it."""
     first, last = found.edges[0], found.edges[-1]
     decile = float(np.interp(0.9, np.cumsum([0.0, *found.reference]), found.edges))
     beyond = 1 - float(np.interp(decile, found.edges, np.cumsum([0.0, *found.current])))
@@ -145,7 +145,7 @@ def _days(time: datetime) -> float:
 
 
 def _time_axis(axes: Axes, begin: float, end: float) -> None:
-    """Dates that suit the span, in days: minutes as well as months, UTC."""
+    """Date ticks for a span in days, from minutes to months, UTC."""
     edge = max((end - begin) * 0.03, MINUTE if end > begin else 30 * MINUTE)
     axes.set_xlim(begin - edge, end + edge)
     locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
@@ -161,7 +161,7 @@ def _thresholds(axes: Axes, spec: DriftSpec, theme: Theme) -> None:
 
 
 def _generations(axes: Axes, checked: Sequence[Checked], theme: Theme) -> None:
-    """Where another generation's reference begins; named where there is room."""
+    """Mark the start of each generation's reference; labelled if there is room."""
     left, right = axes.get_xlim()
     begins = [checked[0][0], *(b for (a, _), (b, _) in pairwise(checked) if a.generation != b.generation)]
     free = left
@@ -210,7 +210,7 @@ def _canvas(height: float, theme: Theme) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes, theme: Theme, columns: int) -> None:
-    """Name what is drawn, above it."""
+    """Draw the legend above the axes."""
     place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.2}
     axes.legend(ncols=columns, frameon=False, fontsize=9.5, labelcolor=theme.ink, handlelength=1.2, **place)
 
@@ -225,7 +225,7 @@ def _note(
     before: bool = False,
     along: str = "data",
 ) -> None:
-    """Words beside a place, after it or `before` it; `along` says what its x counts in."""
+    """A text after or `before` a point; `along` is the coordinate system of its x."""
     side, step = ("right", -5) if before else ("left", 5)
     axes.annotate(
         text,

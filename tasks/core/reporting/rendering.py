@@ -13,7 +13,7 @@ LONGEST = 240  # characters of a client's text that are shown
 
 
 def render_template(template: str, **values: Any) -> str:
-    """Render a template; what a `.html` template shows is escaped.
+    """Render a template; values in a `.html` template are escaped.
 
     Raises:
         jinja2.UndefinedError: the template uses a value that was not passed.
@@ -22,12 +22,12 @@ def render_template(template: str, **values: Any) -> str:
 
 
 def image(data: bytes) -> str:
-    """A PNG as a data URI, so that a page needs no file beside itself."""
+    """A PNG as a data URI, so that a page is self-contained."""
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 def plain_markdown(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no line break."""
+    """Text escaped for Markdown: no markup, no HTML, no line break."""
     return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""The retrain policy, a pure function of the situation; and what it decides on a new dataset version."""
+"""The retrain policy, a pure function of the situation, and its decision on a new dataset version."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""A dry run: what another policy, or other thresholds, would have decided at each past drift check.
+"""A dry run: past drift checks decided again with another policy or other thresholds.
 
 Decisions of people and on data are unchanged; only those on drift are replayed. A replayed retrain that was really
 started has its real outcome; any other is assumed to be promoted after its expected time.

@@ -142,13 +142,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("files", "said"), BAD.values(), ids=BAD.keys())
+@pytest.mark.parametrize(("files", "message"), BAD.values(), ids=BAD.keys())
 def test_files_that_are_no_lora_are_rejected(
-    folder: FolderStore, model: ModelConfig, files: dict[str, bytes], said: str
+    folder: FolderStore, model: ModelConfig, files: dict[str, bytes], message: str
 ) -> None:
     for name, data in files.items():
         folder.write(f"adopted/adire/{name}", data)
-    with pytest.raises(AdoptionRefused, match=said):
+    with pytest.raises(AdoptionRefused, match=message):
         adopt(installed(folder), model, REQUEST)
     assert not list(folder.list("models/"))
 

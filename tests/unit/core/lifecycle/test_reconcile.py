@@ -119,13 +119,13 @@ def test_a_place_that_is_down_blocks_nothing_else(
 ) -> None:
     newest = generations(folder, shop, run, "a")[0]
     broken = adire(name=shop.name, publishing={"hub_repo": "cloth/adire", "store": "ftp://nowhere"})
-    with pytest.raises(ReconcileFailed, match=r"2 of what follows.*ftp://nowhere.*; .*there is no token") as caught:
+    with pytest.raises(ReconcileFailed, match=r"2 places could not.*ftp://nowhere.*; .*there is no token") as caught:
         reconcile(installed(folder), broken)
     assert [type(fault) for fault in caught.value.faults] == [PublishRefused, PublishRefused]
     assert "the champion channel points at generation 1" in caught.value.changes
     assert served(folder.url, shop) == (1, newest.release)
     assert aliases(mlflow_home, shop) == {"champion": "a"}
-    with pytest.raises(ReconcileFailed, match="1 of what follows"):
+    with pytest.raises(ReconcileFailed, match="1 places could not be reconciled"):
         reconcile(
             installed(folder),
             adire(name=shop.name, publishing={"store": shop.publishing.store, "hub_repo": "cloth/adire"}),
@@ -207,8 +207,8 @@ def test_two_concurrent_processes_leave_one_version(
     shop: ModelConfig, run: str, mlflow_home: "MlflowClient", tag: str
 ) -> None:
     one, other = RegisteredModel(shop.name), RegisteredModel(shop.name)
-    mine = one.make(run, {tag: "a"})
-    assert other.make(run, {tag: "a"}) == mine, "created before either saw the other's"
+    mine = one.create(run, {tag: "a"})
+    assert other.create(run, {tag: "a"}) == mine, "created before either saw the other's"
     assert other.changes == []
     assert [str(v.version) for v in mlflow_home.search_model_versions(f"name = '{shop.name}'")] == [mine]
 
@@ -216,7 +216,7 @@ def test_two_concurrent_processes_leave_one_version(
 def test_of_two_versions_of_a_release_the_lower_is_used(
     shop: ModelConfig, run: str, mlflow_home: "MlflowClient"
 ) -> None:
-    first = RegisteredModel(shop.name).make(run, {"release": "a"})
+    first = RegisteredModel(shop.name).create(run, {"release": "a"})
     mlflow_home.create_model_version(shop.name, f"runs:/{run}/adapter", run, tags={"release": "a"})
     shelf = RegisteredModel(shop.name)
     shelf.tags = dict(sorted(shelf.tags.items(), reverse=True))

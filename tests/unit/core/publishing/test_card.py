@@ -1,4 +1,4 @@
-"""The model card: by the Hub's rules, true, the same for the same release, and a page that people can read."""
+"""The model card: valid on the Hub, correct, deterministic and readable."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def facts(manifest: ReleaseManifest = MANIFEST, overruled: str = "") -> CardFact
 
 
 def card(folder: Path, what: CardFacts, samples: bool = True) -> ModelCard:
-    """What is written into the folder, as the Hub's library reads it."""
+    """The card in the folder, as the Hub's library reads it."""
     if samples:
         (folder / SAMPLES).write_bytes(b"\x89PNG\0")
     write_card(folder, what)
@@ -140,12 +140,12 @@ def test_the_metrics_are_an_index_of_the_hub_with_intervals(settings: Settings, 
 
 
 @pytest.mark.parametrize("held", [0, 5, None])
-def test_it_is_said_what_was_held_out(settings: Settings, tmp_path: Path, held: int | None) -> None:
+def test_the_card_states_what_was_held_out(settings: Settings, tmp_path: Path, held: int | None) -> None:
     training = trained().model_copy(update={"held": held})
     evaluation = evaluated().model_copy(update={"evidence": Evidence(held=held)})
     decision = decide(evaluation.challenger, evaluation.champion, GateSpec(), evidence=evaluation.evidence)
-    told = facts_of(adire(), MANIFEST, pictures=96, training=training, evaluation=evaluation, decision=decision)
-    text = card(tmp_path, told).text
+    what = facts_of(adire(), MANIFEST, pictures=96, training=training, evaluation=evaluation, decision=decision)
+    text = card(tmp_path, what).text
     assert ("none of them held out of the training" in section(text, "Training data")) == (held == 0)
     assert ("5 of them held out of the training" in section(text, "Training data")) == (held == 5)
     assert ("800, the last" in section(text, "Training")) == (held == 0)
@@ -155,7 +155,7 @@ def test_it_is_said_what_was_held_out(settings: Settings, tmp_path: Path, held: 
     assert against in row
 
 
-def test_read_and_written_again_it_is_the_same(settings: Settings, tmp_path: Path) -> None:
+def test_a_card_is_deterministic(settings: Settings, tmp_path: Path) -> None:
     found = card(tmp_path, facts())
     text = (tmp_path / CARD).read_text()
     assert str(found) == text
@@ -165,7 +165,7 @@ def test_read_and_written_again_it_is_the_same(settings: Settings, tmp_path: Pat
     assert (tmp_path / "again" / CARD).read_text() == text, "a release is named by its content"
 
 
-def test_the_hub_takes_it(
+def test_the_hub_accepts_the_card(
     settings: Settings, tmp_path: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub_server.url)
@@ -182,24 +182,28 @@ def test_the_hub_takes_it(
     assert hub_server.repos["cloth/adire"].files()[CARD] == (tmp_path / CARD).read_bytes()
 
 
-def test_it_tells_how_it_was_made_and_compared(settings: Settings, tmp_path: Path) -> None:
+def test_the_card_describes_training_and_comparison(settings: Settings, tmp_path: Path) -> None:
     text = card(tmp_path, facts()).text
     assert "`stable-diffusion-v1-5/stable-diffusion-v1-5`, revision `abc123`" in section(text, "Base model")
     data = section(text, "Training data")
     assert all(part in data for part in ("`cloth`", "`f00dfeedf00dfeed`", "96 pictures"))
     training = section(text, "Training")
     assert all(row in training for row in ("| rank, alpha | 8, 16 |", "| learning rate | 0.0003, constant |"))
-    told = section(text, "Evaluation")
-    assert "Compared with the bare base model on 11 fixed prompts and 1 that visitors have asked for" in told
-    row = next(line for line in told.splitlines() if "CLIPScore of a picture" in line).replace("\u00a0", " ")
+    evaluation_section = section(text, "Evaluation")
+    assert (
+        "Compared with the bare base model on 11 fixed prompts and 1 that visitors have asked for" in evaluation_section
+    )
+    row = next(line for line in evaluation_section.splitlines() if "CLIPScore of a picture" in line).replace(
+        "\u00a0", " "
+    )
     assert re.search(r"\| 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] \| 0\.\d{3} \| \+0\.300 \[\+0\.300, \+0\.300\] \|", row)
-    assert 'behind "A photo depicts ", with "indigo resist-dyed cloth" for the trigger word' in told
-    assert "The scorer is `ViT-L-14/openai`" in told
+    assert 'behind "A photo depicts ", with "indigo resist-dyed cloth" for the trigger word' in evaluation_section
+    assert "The scorer is `ViT-L-14/openai`" in evaluation_section
     assert "`creativeml-openrail-m`" in section(text, "Licence")
-    assert "Ada asked" not in text, "what visitors have asked for is theirs"
+    assert "Ada asked" not in text, "visitors' prompts are not published"
 
 
-def test_every_check_of_the_gate_is_in_it(settings: Settings, tmp_path: Path) -> None:
+def test_the_card_lists_every_check(settings: Settings, tmp_path: Path) -> None:
     what = facts(overruled="the show opens tonight")
     text = card(tmp_path, what).text
     assert what.evaluated is not None
@@ -238,7 +242,7 @@ def test_an_adopted_adapter_has_a_card_too(settings: Settings, tmp_path: Path, h
     HfApi(endpoint=hub_server.url, token=TOKEN)._validate_yaml(str(found))
 
 
-def test_an_adapter_for_xl_says_so(settings: Settings, tmp_path: Path) -> None:
+def test_an_adapter_for_xl_has_its_tags(settings: Settings, tmp_path: Path) -> None:
     header = json.dumps({"__metadata__": {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}}).encode()
     (tmp_path / "kohya.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     found = card(tmp_path, facts())
@@ -248,7 +252,7 @@ def test_an_adapter_for_xl_says_so(settings: Settings, tmp_path: Path) -> None:
     assert "kohya's format" in found.text
 
 
-def test_the_code_in_it_works(
+def test_the_code_in_the_card_runs(
     settings: Settings, tmp_path: Path, pipelines: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = tmp_path / "adapter"
@@ -265,7 +269,7 @@ def test_the_code_in_it_works(
     assert (tmp_path / "picture.png").is_file()
 
 
-def test_as_a_page_it_has_its_parts_in_order(settings: Settings, tmp_path: Path) -> None:
+def test_the_rendered_card_has_its_sections_in_order(settings: Settings, tmp_path: Path) -> None:
     page = MarkdownIt("gfm-like", {"linkify": False}).render(card(tmp_path, facts()).text)
     titles = re.findall(r"<h[12]>(.+?)</h[12]>", page)
     rest = ["How to use it", "Base model", "Training data", "Training", "Evaluation", "Limitations", "Licence"]

@@ -1,4 +1,4 @@
-"""Publishing to the Hub: by its real client, to a server that speaks its protocol."""
+"""Publishing to the Hub, with its real client and a test server of its protocol."""
 
 import hashlib
 import logging
@@ -74,7 +74,7 @@ def repo_of(server: HubServer) -> Repo:
     return server.repos[REPO]
 
 
-def test_main_holds_exactly_the_release_in_one_commit_with_its_tag(
+def test_main_has_exactly_the_release_in_one_commit_with_its_tag(
     hub_server: HubServer, hub: Hub, tmp_path: Path
 ) -> None:
     first = Release(tmp_path, "first", 1)
@@ -86,9 +86,7 @@ def test_main_holds_exactly_the_release_in_one_commit_with_its_tag(
     assert not repo.private
 
 
-def test_files_of_the_release_before_are_gone_from_main_and_stay_under_its_tag(
-    hub_server: HubServer, hub: Hub, tmp_path: Path
-) -> None:
+def test_files_of_the_previous_release_stay_under_its_tag_only(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
     (first.folder / "old.txt").write_bytes(b"old")
     first.manifest.files["old.txt"] = hashlib.sha256(b"old").hexdigest()
@@ -114,7 +112,7 @@ def test_the_second_time_nothing_is_sent(hub_server: HubServer, hub: Hub, tmp_pa
     assert hub_server.asked == ["info", "auth_check", "refs", "tree"]
     hub_server.forget()
     assert first.publish(hub) == commit
-    assert hub_server.asked == ["refs", "tree"], "that it may be published to is known"
+    assert hub_server.asked == ["refs", "tree"], "access was checked before"
 
 
 def test_a_failing_commit_leaves_main_as_it_was_and_the_next_try_completes(
@@ -140,7 +138,9 @@ def test_a_failing_upload_leaves_main_as_it_was(hub_server: HubServer, hub: Hub,
     assert repo_of(hub_server).files() == {}
 
 
-def test_cut_off_between_commit_and_tag_only_the_tag_is_added(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_after_an_interruption_before_the_tag_only_the_tag_is_added(
+    hub_server: HubServer, hub: Hub, tmp_path: Path
+) -> None:
     first = Release(tmp_path, "first", 1)
     hub_server.faults["tag"] = [500]
     with pytest.raises(PublishFailed, match="500"):
@@ -154,7 +154,7 @@ def test_cut_off_between_commit_and_tag_only_the_tag_is_added(hub_server: HubSer
 
 
 @pytest.mark.parametrize(("lost", "left"), [("create", None), ("commit", ["tag"]), ("tag", [])])
-def test_a_lost_answer_is_no_second_commit(
+def test_a_lost_response_makes_no_second_commit(
     hub_server: HubServer, hub: Hub, tmp_path: Path, lost: str, left: list[str] | None
 ) -> None:
     first = Release(tmp_path, "first", 1)
@@ -169,7 +169,7 @@ def test_a_lost_answer_is_no_second_commit(
     assert len(repo.log("main")) == 2
 
 
-def test_a_commit_that_comes_between_is_not_overwritten_unseen(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_a_concurrent_commit_is_not_overwritten(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first = Release(tmp_path, "first", 1)
     hub_server.repos[REPO] = repo = Repo()
     hub_server.meanwhile = [lambda: repo.edit("NOTES.md", b"by hand")]
@@ -180,7 +180,7 @@ def test_a_commit_that_comes_between_is_not_overwritten_unseen(hub_server: HubSe
     assert hub_server.writes.count("lfs_upload") == 2
 
 
-def test_others_that_are_always_faster_end_it(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_repeated_conflicts_fail(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     hub_server.repos[REPO] = repo = Repo()
     hub_server.meanwhile = [lambda: repo.edit("NOTES.md", os.urandom(8)) for _ in range(TRIES)]
     with pytest.raises(PublishFailed, match="412"):
@@ -198,12 +198,12 @@ def test_an_older_generation_never_replaces_a_newer_one(hub_server: HubServer, h
             second.publish(hub)
 
     hub_server.meanwhile = [overtaken]
-    assert first.publish(hub) == repo.main, "the newer one's, which is not even tagged yet"
+    assert first.publish(hub) == repo.main, "the newer one's, which is not tagged yet"
     assert repo.files() == second.files
     assert repo.tags == {}
 
 
-def test_a_tag_at_something_else_is_an_error_before_anything_is_sent(
+def test_a_tag_at_another_commit_is_an_error_before_anything_is_sent(
     hub_server: HubServer, hub: Hub, tmp_path: Path
 ) -> None:
     hub_server.repos[REPO] = repo = Repo()
@@ -213,7 +213,7 @@ def test_a_tag_at_something_else_is_an_error_before_anything_is_sent(
     assert hub_server.writes == []
 
 
-def test_two_that_publish_the_same_generation_agree(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_concurrent_publications_of_one_generation_agree(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first = Release(tmp_path, "first", 1)
     hub_server.repos[REPO] = repo = Repo()
     other: list[str] = []
@@ -222,7 +222,7 @@ def test_two_that_publish_the_same_generation_agree(hub_server: HubServer, hub: 
     assert [c.title for c in repo.log("main")][1:] == ["initial commit"]
 
 
-def test_what_somebody_changed_on_main_is_put_right(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_manual_changes_on_main_are_reverted(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first = Release(tmp_path, "first", 1)
     tagged = first.publish(hub)
     repo = repo_of(hub_server)
@@ -237,20 +237,20 @@ def test_what_somebody_changed_on_main_is_put_right(hub_server: HubServer, hub: 
 
 
 @pytest.mark.parametrize("name", ["README.md", WEIGHTS])
-def test_a_file_that_is_not_what_was_sent_is_found_by_reading_back(
+def test_a_corrupted_upload_is_detected_by_reading_back(
     hub_server: HubServer, hub: Hub, tmp_path: Path, name: str
 ) -> None:
     first = Release(tmp_path, "first", 1)
     hub_server.damage[name] = b"tampered\0with"
     with pytest.raises(PublishFailed, match=f"read back, {name} of commit"):
         first.publish(hub)
-    assert repo_of(hub_server).tags == {}, "not told to be a generation"
+    assert repo_of(hub_server).tags == {}, "not tagged as a generation"
     hub_server.damage.clear()
     first.publish(hub)
     assert repo_of(hub_server).files() == first.files
 
 
-def test_a_file_that_was_changed_here_is_not_published(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_a_changed_local_file_is_not_published(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first = Release(tmp_path, "first", 1)
     (first.folder / WEIGHTS).write_bytes(b"other")
     with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
@@ -273,21 +273,21 @@ def test_a_roll_back_is_one_commit_with_nothing_uploaded(hub_server: HubServer, 
     assert repo.head.title.endswith("(generation 1 again)")
 
 
-# who may
+# permissions
 
 
 @pytest.mark.parametrize(
     ("account", "reason"),
     [
         (Account("ada", role="read", orgs={"cloth": "write"}), "may only read"),
-        (Account("eve"), "eve, whose token it is, is no member of cloth"),
+        (Account("eve"), "eve, the owner of the token, is no member of cloth"),
         (Account("ada", orgs={"cloth": "read"}), "may only read in cloth"),
         (Account("ada", "fineGrained", {"cloth": "write"}, {"cloth": ("repo.content.read",)}), "fine-grained token"),
         (Account("ada", "fineGrained", {"cloth": "write"}, {"cloth/other": ("repo.write",)}), "fine-grained token"),
     ],
 )
 @pytest.mark.parametrize("there", [True, False])
-def test_a_token_that_may_not_write_is_refused_before_anything_is_sent(
+def test_a_token_without_write_access_is_rejected_before_anything_is_sent(
     hub_server: HubServer, hub: Hub, tmp_path: Path, account: Account, reason: str, there: bool
 ) -> None:
     hub_server.accounts[TOKEN] = account
@@ -299,14 +299,14 @@ def test_a_token_that_may_not_write_is_refused_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("scope", [REPO, "cloth"])
-def test_a_fine_grained_token_for_the_owner_or_the_model_will_do(
+def test_a_fine_grained_token_for_the_owner_or_the_model_is_accepted(
     hub_server: HubServer, hub: Hub, tmp_path: Path, scope: str
 ) -> None:
     hub_server.accounts[TOKEN] = Account("ada", "fineGrained", {"cloth": "contributor"}, {scope: ("repo.write",)})
     assert Release(tmp_path, "first", 1).publish(hub) == repo_of(hub_server).main
 
 
-def test_a_member_without_the_right_to_this_model_is_refused(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_a_member_without_access_to_the_model_is_rejected(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     hub_server.accounts[TOKEN] = Account("ada", orgs={"cloth": "contributor"})
     hub_server.repos[REPO] = Repo()
     with pytest.raises(PublishRefused, match="the token may not write there"):
@@ -314,31 +314,31 @@ def test_a_member_without_the_right_to_this_model_is_refused(hub_server: HubServ
     assert hub_server.writes == []
 
 
-def test_an_unknown_token_is_refused(hub_server: HubServer, tmp_path: Path) -> None:
-    with pytest.raises(PublishRefused, match=r"does not know the token \(401\)"):
+def test_an_unknown_token_is_rejected(hub_server: HubServer, tmp_path: Path) -> None:
+    with pytest.raises(PublishRefused, match=r"rejected the token \(401\)"):
         Release(tmp_path, "first", 1).publish(Hub(REPO, "hf_revoked", endpoint=hub_server.url))
     assert hub_server.asked == ["whoami"]
 
 
-def test_a_missing_token_is_refused_without_a_request(hub_server: HubServer, settings: Settings) -> None:
+def test_a_missing_token_is_rejected_without_a_request(hub_server: HubServer, settings: Settings) -> None:
     with pytest.raises(PublishRefused, match="there is no token; set DYEWORKS_HUB_TOKEN, HF_TOKEN"):
         open_hub(settings, PUBLISHING)
     assert hub_server.asked == []
 
 
 @pytest.mark.parametrize("name", ["adire", "a/b/c", "cloth/adire--style", "cloth/-adire", "cloth/a dire", "cloth/"])
-def test_a_name_that_the_hub_cannot_have_is_refused(name: str) -> None:
+def test_an_invalid_name_is_rejected(name: str) -> None:
     with pytest.raises(PublishRefused, match=r"publishing\.hub_repo of the model"):
         Hub(name, TOKEN)
 
 
-def test_no_network_is_told(hub_server: HubServer, tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_reported(hub_server: HubServer, tmp_path: Path) -> None:
     hub_server.stop()
     with pytest.raises(PublishRefused, match=r"did not answer.*check the network and HF_ENDPOINT"):
         Release(tmp_path, "first", 1).publish(Hub(REPO, TOKEN, endpoint=hub_server.url))
 
 
-def test_a_private_model_is_made_private_and_read_with_the_token_alone(hub_server: HubServer, tmp_path: Path) -> None:
+def test_a_private_model_is_created_private_and_needs_the_token(hub_server: HubServer, tmp_path: Path) -> None:
     hub = Hub(REPO, TOKEN, private=True, endpoint=hub_server.url)
     first = Release(tmp_path, "first", 1)
     commit = first.publish(hub)
@@ -348,14 +348,14 @@ def test_a_private_model_is_made_private_and_read_with_the_token_alone(hub_serve
     assert first.publish(hub) == commit
 
 
-def test_what_is_to_be_private_is_not_published_to_a_public_model(hub_server: HubServer, tmp_path: Path) -> None:
+def test_a_private_model_is_not_published_to_a_public_repository(hub_server: HubServer, tmp_path: Path) -> None:
     hub_server.repos[REPO] = Repo()
     with pytest.raises(PublishRefused, match="it is public and publishing"):
         Release(tmp_path, "first", 1).publish(Hub(REPO, TOKEN, private=True, endpoint=hub_server.url))
     assert hub_server.writes == []
 
 
-def test_a_card_that_the_hub_refuses_is_told_before_anything_is_uploaded(
+def test_an_invalid_card_is_reported_before_anything_is_uploaded(
     hub_server: HubServer, hub: Hub, tmp_path: Path
 ) -> None:
     first = Release(tmp_path, "first", 1)
@@ -370,35 +370,35 @@ def test_a_card_that_the_hub_refuses_is_told_before_anything_is_uploaded(
 # the token is a secret
 
 
-def everything_told(error: BaseException) -> str:
-    """The messages of an error and of all that stand behind it, whether they are shown or not."""
+def all_messages(error: BaseException) -> str:
+    """The messages of an error and of all its causes and contexts, suppressed ones too."""
     behind = [e for e in (error.__cause__, error.__context__) if e]
-    return "".join([str(error), repr(error), *traceback.format_exception(error), *map(everything_told, behind)])
+    return "".join([str(error), repr(error), *traceback.format_exception(error), *map(all_messages, behind)])
 
 
 @pytest.mark.parametrize("fails", ["whoami", "info", "auth_check", "preupload", "lfs_upload", "commit", "tag", "tree"])
-def test_the_token_is_never_told(
+def test_no_message_contains_the_token(
     hub_server: HubServer, hub: Hub, tmp_path: Path, caplog: pytest.LogCaptureFixture, fails: str
 ) -> None:
     hub_server.repos[REPO] = Repo()
-    hub_server.faults[fails] = [403, 403]  # the server's message holds the token
+    hub_server.faults[fails] = [403, 403]  # the server's message contains the token
     caplog.set_level(logging.DEBUG)
     for name in ("huggingface_hub", "httpx2", "httpcore2"):
         caplog.set_level(logging.DEBUG, logger=name)
     with pytest.raises((PublishFailed, PublishRefused)) as caught:
         Release(tmp_path, "first", 1).publish(hub)
-    told = everything_told(caught.value)
-    assert "failed on demand, Bearer" in told
-    assert TOKEN not in told
+    messages = all_messages(caught.value)
+    assert "failed on demand, Bearer" in messages
+    assert TOKEN not in messages
     assert TOKEN not in caplog.text
     assert TOKEN not in repr(hub)
 
 
 @pytest.mark.parametrize("token", [f"{TOKEN} {TOKEN}", f"{TOKEN}\n{TOKEN}", f"{TOKEN}é"])
-def test_a_token_that_no_header_can_hold_is_refused_untold(token: str) -> None:
-    with pytest.raises(PublishRefused, match="a strange character") as caught:
+def test_a_token_that_no_header_can_hold_is_rejected_without_showing_it(token: str) -> None:
+    with pytest.raises(PublishRefused, match="an invalid character") as caught:
         Hub(REPO, token)
-    assert TOKEN not in everything_told(caught.value)
+    assert TOKEN not in all_messages(caught.value)
 
 
 # the settings
@@ -419,11 +419,11 @@ def test_the_settings_name_the_model_and_the_token(
     assert open_hub(Settings(), PUBLISHING).check()
 
 
-# taken back
+# withdrawals
 
 
 @pytest.mark.parametrize("delete", [False, True])
-def test_a_withdrawn_release_is_out_of_main_and_of_the_tags(
+def test_a_withdrawn_release_is_removed_from_main_and_the_tags(
     hub_server: HubServer, hub: Hub, tmp_path: Path, delete: bool
 ) -> None:
     first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
@@ -452,7 +452,7 @@ def test_a_withdrawn_release_is_out_of_main_and_of_the_tags(
     assert first.publish(hub) == repo.tags["generation-1"]
 
 
-def test_withdrawn_after_a_newer_generation_main_stays(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
+def test_withdrawing_an_older_release_leaves_main_unchanged(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first, second = Release(tmp_path, "first", 1), Release(tmp_path, "second", 2)
     first.publish(hub)
     main = second.publish(hub)
@@ -460,14 +460,12 @@ def test_withdrawn_after_a_newer_generation_main_stays(hub_server: HubServer, hu
     assert (repo_of(hub_server).main, set(repo_of(hub_server).tags)) == (main, {"generation-2"})
 
 
-def test_there_is_nothing_to_withdraw_where_nothing_was_published(
-    hub_server: HubServer, hub: Hub, tmp_path: Path
-) -> None:
+def test_withdrawing_an_unpublished_release_changes_nothing(hub_server: HubServer, hub: Hub, tmp_path: Path) -> None:
     first = Release(tmp_path, "first", 1)
     hub.withdraw(first.entry.release, first.manifest, [1], "a picture had to go", delete=True)
     assert hub_server.writes == []
 
 
-def test_a_token_of_which_the_hub_tells_no_role_is_left_to_the_hub() -> None:
+def test_a_token_without_a_reported_role_is_not_rejected_early() -> None:
     who = Who.model_validate({"name": "ada", "auth": {"type": "oauth", "accessToken": None}})
     assert (who.role, who.may("repo.write", {"ada"})) == ("", False)

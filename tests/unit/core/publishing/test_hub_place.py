@@ -1,4 +1,4 @@
-"""The Hub as one of the places that a generation is published to, on a server that speaks its protocol."""
+"""The Hub as one of the places that a generation is published to, with a test server of its protocol."""
 
 from pathlib import Path
 
@@ -27,13 +27,13 @@ REPO = "cloth/adire"
 
 @pytest.fixture
 def shop(hub_server: HubServer, monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
-    """Settings that publish to the Hub too."""
+    """A model that is published to the Hub too."""
     monkeypatch.setenv("DYEWORKS_HUB_TOKEN", TOKEN)
     return adire(publishing={"hub_repo": REPO})
 
 
 def put_out(folder: FolderStore, shop: ModelConfig, training: str) -> dict[str, str]:
-    """Promote and publish a training; the places where it then is."""
+    """Promote and publish a training; returns its places."""
     request = PromoteRequest(evaluation=evaluated(folder, training, len(history(folder, shop.name))))
     return publish(
         installed(folder), shop, PublishRequest(generation=promote(installed(folder), shop, request).generation)
@@ -71,7 +71,7 @@ def test_a_roll_back_is_on_the_hub_without_an_upload(
     assert "lfs_upload" not in hub_server.asked
 
 
-def test_without_a_token_it_is_served_and_nothing_is_uploaded(
+def test_without_a_token_a_generation_is_served_but_not_uploaded(
     folder: FolderStore, shop: ModelConfig, hub_server: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DYEWORKS_HUB_TOKEN")
@@ -83,7 +83,9 @@ def test_without_a_token_it_is_served_and_nothing_is_uploaded(
     assert hub_server.asked == []
 
 
-def test_what_is_withdrawn_is_taken_off_the_hub(folder: FolderStore, shop: ModelConfig, hub_server: HubServer) -> None:
+def test_a_withdrawn_release_is_removed_from_the_hub(
+    folder: FolderStore, shop: ModelConfig, hub_server: HubServer
+) -> None:
     put_out(folder, shop, "a")
     withdraw(
         installed(folder), shop, WithdrawRequest(generation=1, reason="a picture was removed", delete_weights=True)
@@ -95,14 +97,14 @@ def test_what_is_withdrawn_is_taken_off_the_hub(folder: FolderStore, shop: Model
 
 
 @pytest.mark.usefixtures("mlflow_home")
-def test_reconcile_brings_the_hub_to_the_ledger(
+def test_reconcile_updates_the_hub_from_the_ledger(
     folder: FolderStore, shop: ModelConfig, hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MLflow's artifacts
     promote(installed(folder), shop, PromoteRequest(evaluation=evaluated(folder, "a", 0)))
-    assert any("published to" in said for said in reconcile(installed(folder), shop))
+    assert any("published to" in change for change in reconcile(installed(folder), shop))
     assert repo_of(hub_server).files()[WEIGHTS] == b"a"
     hub_server.forget()
     assert reconcile(installed(folder), shop) == ()
     assert not hub_server.writes
-    assert hub_server.asked.count("whoami") == hub_server.asked.count("auth_check") == 1, "limited strictly"
+    assert hub_server.asked.count("whoami") == hub_server.asked.count("auth_check") == 1, "rate limited"

@@ -1,4 +1,4 @@
-"""Publishing to a second store: complete or not at all, nothing twice, large files in parts."""
+"""Publishing to a second store: atomic, idempotent, with multipart uploads."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture
 def url(bucket: str) -> str:
-    """A place of one's own on the server."""
+    """A new prefix on the server."""
     return f"s3://{bucket}/{uuid4().hex}"
 
 
@@ -50,19 +50,19 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def counted(url: str, part_bytes: int = 64 * MIB) -> tuple[S3Store, "Counter[str]"]:
-    """A store, and how often each operation was asked of its server."""
+    """A store, and the number of requests by operation."""
     client, asked = connect(), Counter[str]()
     client.meta.events.register("before-call.s3", lambda model, **_: asked.update([model.name]))
     return S3Store(url, client, part_bytes), asked
 
 
 def generation(store: Store, model: ModelConfig, training: str = "a") -> str:
-    """Promote it; its release."""
+    """Promote a training; returns its release."""
     request = PromoteRequest(evaluation=evaluated(store, training, len(history(store, model.name))))
     return promote(installed(store), model, request).release
 
 
-def test_what_is_published_is_complete_and_the_channel_points_at_it(
+def test_a_published_release_is_complete_and_the_channel_points_at_it(
     folder: FolderStore, model: ModelConfig, target: str, tmp_path: Path
 ) -> None:
     shop = adire(publishing={"store": target})
@@ -86,10 +86,10 @@ def test_the_second_time_nothing_is_uploaded(folder: FolderStore, model: ModelCo
     assert asked["PutObject"] == 4, "card, weights, manifest, channel"
     asked.clear()
     publish_to_store(folder, target, model.name, entry)
-    assert set(asked) == {"GetObject"}, "it is read back, and that is all"
+    assert set(asked) == {"GetObject"}, "it is only read back"
 
 
-def test_what_was_tampered_with_is_found_by_readers_and_mended_by_publishing(
+def test_a_changed_file_is_detected_by_readers_and_repaired_by_publishing(
     folder: FolderStore, model: ModelConfig, target: str, tmp_path: Path
 ) -> None:
     release = generation(folder, model)
@@ -103,13 +103,13 @@ def test_what_was_tampered_with_is_found_by_readers_and_mended_by_publishing(
     fetch_release(public, model.name, release, tmp_path / "fetched")
 
 
-def test_what_is_damaged_at_the_source_is_not_published(folder: FolderStore, model: ModelConfig, target: str) -> None:
+def test_a_damaged_release_is_not_published(folder: FolderStore, model: ModelConfig, target: str) -> None:
     release = generation(folder, model)
     folder.write(prefix(model.name, release) + WEIGHTS, b"tampered")
     public = open_store(target)
     with pytest.raises(ReleaseCorrupt, match=WEIGHTS):
         publish_to_store(folder, public, model.name, history(folder, model.name)[0])
-    assert not public.exists(prefix(model.name, release) + "manifest.json"), "it is no release there"
+    assert not public.exists(prefix(model.name, release) + "manifest.json"), "it is not a complete release there"
 
 
 def test_an_older_generation_never_flips_it_back(folder: FolderStore, model: ModelConfig, target: str) -> None:
@@ -121,7 +121,7 @@ def test_an_older_generation_never_flips_it_back(folder: FolderStore, model: Mod
     assert publish_to_store(folder, public, model.name, first).generation == 2
 
 
-def test_a_place_that_cannot_be_used_gets_nothing_and_does_not_keep_the_champion_waiting(
+def test_an_unusable_place_gets_nothing_and_does_not_delay_the_champion(
     folder: FolderStore, model: ModelConfig, bucket: str, tmp_path: Path
 ) -> None:
     release = generation(folder, model)
@@ -135,13 +135,13 @@ def test_a_place_that_cannot_be_used_gets_nothing_and_does_not_keep_the_champion
     assert channel.release == release
 
 
-def test_a_store_that_may_not_be_written_is_told_before_anything_is_uploaded(url: str) -> None:
+def test_a_read_only_store_is_reported_before_anything_is_uploaded(url: str) -> None:
     with pytest.raises(StoreUnusable, match="may not be written"):
         require_conditions(S3Store(url, answering(connect(), b"AccessDenied", 403)))
 
 
 def answering(client: Any, code: bytes, status: int) -> Any:
-    """The client of a server that answers so to every write."""
+    """The client of a server with this response to every write."""
     body = b"<Error><Code>" + code + b"</Code><Message>no</Message></Error>"
 
     def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
@@ -158,25 +158,27 @@ class Raw(BytesIO):
         yield self.read()
 
 
-@pytest.mark.parametrize(("header", "said"), [("If-None-Match", "ignores If-None-Match"), ("If-Match", "ignores If-M")])
-def test_a_store_that_ignores_conditions_is_refused(
-    folder: FolderStore, model: ModelConfig, url: str, header: str, said: str
+@pytest.mark.parametrize(
+    ("header", "message"), [("If-None-Match", "ignores If-None-Match"), ("If-Match", "ignores If-M")]
+)
+def test_a_store_that_ignores_conditions_is_rejected(
+    folder: FolderStore, model: ModelConfig, url: str, header: str, message: str
 ) -> None:
     client = connect()
     client.meta.events.register("before-sign.s3", lambda request, **_: request.headers.__delitem__(header))
     lax = S3Store(url, client)
-    with pytest.raises(StoreUnusable, match=f"{said}.*take a store that keeps them"):
+    with pytest.raises(StoreUnusable, match=f"{message}.*take a store that keeps them"):
         promote(installed(lax), model, PromoteRequest(evaluation=evaluated(lax, "a", 0)))
     assert not list(lax.list("models/"))
-    assert not list(lax.list("probes/")), "the probe takes its object away"
+    assert not list(lax.list("probes/")), "the probe deletes its object"
 
 
-def test_a_store_that_knows_no_conditions_is_refused(url: str) -> None:
+def test_a_store_without_conditional_writes_is_rejected(url: str) -> None:
     with pytest.raises(StoreUnusable, match="knows no conditional writes"):
         require_conditions(S3Store(url, answering(connect(), b"NotImplemented", 501)))
 
 
-def test_a_good_store_is_tried_once(url: str) -> None:
+def test_a_usable_store_is_probed_once(url: str) -> None:
     store, asked = counted(url)
     require_conditions(store)
     assert asked["PutObject"] == 4
@@ -206,7 +208,7 @@ def refuse_part(store: S3Store, number: int) -> None:
     client.meta.events.register("before-send.s3.UploadPart", answer)
 
 
-def test_a_large_file_is_sent_in_parts(url: str, large: Path, tmp_path: Path) -> None:
+def test_a_large_file_is_uploaded_in_parts(url: str, large: Path, tmp_path: Path) -> None:
     store, asked = counted(url, 5 * MIB)
     store.put_file("a/large", large)
     assert (asked["UploadPart"], asked["CreateMultipartUpload"], asked["PutObject"]) == (3, 1, 0)
@@ -214,7 +216,7 @@ def test_a_large_file_is_sent_in_parts(url: str, large: Path, tmp_path: Path) ->
     assert (tmp_path / "back").read_bytes() == large.read_bytes()
 
 
-def test_an_upload_that_failed_leaves_nothing_and_is_made_whole_by_the_next(url: str, large: Path) -> None:
+def test_a_failed_upload_leaves_nothing_and_the_next_completes_it(url: str, large: Path) -> None:
     store, asked = counted(url, 5 * MIB)
     refuse_part(store, 2)
     with pytest.raises(S3UploadFailedError, match=r"large.*AccessDenied"):

@@ -1,4 +1,4 @@
-"""What a drift check shows to people: the plots, the page, Evidently's page."""
+"""The plots and the page of a drift check, and Evidently's page."""
 
 import io
 import re
@@ -129,7 +129,7 @@ def test_the_distribution_shows_window_and_reference(theme: Theme) -> None:
 def test_the_history_marks_every_verdict(step: timedelta) -> None:
     data = history_plot(past(12, step), SPEC)
     assert {rgb(LIGHT.verdicts[v]) for v in ("stable", "warn", "retrain")} <= colours(data)
-    assert data == history_plot(past(12, step)[::-1], SPEC), "in the order of time, whatever the order given"
+    assert data == history_plot(past(12, step)[::-1], SPEC), "sorted by time"
 
 
 def test_a_history_of_one_check_and_of_a_month_of_them() -> None:
@@ -137,7 +137,7 @@ def test_a_history_of_one_check_and_of_a_month_of_them() -> None:
         assert rgb(LIGHT.verdicts["stable"]) in colours(history_plot(checks, SPEC))
 
 
-def test_topics_are_drawn_whatever_strangers_wrote(recwarn: pytest.WarningsRecorder) -> None:
+def test_topics_are_drawn_for_any_text_of_clients(recwarn: pytest.WarningsRecorder) -> None:
     data = topics_plot(TOPICS)
     assert {rgb(LIGHT.window), rgb(LIGHT.reference)} <= colours(data)
     assert data == topics_plot(TOPICS[::-1])
@@ -149,18 +149,18 @@ def test_topics_are_drawn_whatever_strangers_wrote(recwarn: pytest.WarningsRecor
     [
         (report(0.243, "retrain"), "Retrain: PSI 0.243 is at or over the threshold of 0.2 (p 2.5e-06), over 1,188"),
         (report(0.13, "warn", 0.0001), "Warning: PSI 0.130 is over 0.1 and under the threshold of 0.2 (p 0.0001)"),
-        (report(0.25, "warn", 0.0005), "Warning: PSI 0.250 is over the threshold of 0.2, but not surely enough"),
-        (report(0.12, "stable", 0.02), "Stable: PSI 0.120 is over 0.1, but may well be chance (p 0.02)"),
-        (report(-0.01, "stable", 0.7), "none of the traffic is new, to speak of."),
+        (report(0.25, "warn", 0.0005), "Warning: PSI 0.250 is over the threshold of 0.2, but not significantly"),
+        (report(0.12, "stable", 0.02), "Stable: PSI 0.120 is over 0.1, but may be due to chance (p 0.02)"),
+        (report(-0.01, "stable", 0.7), "almost none of the traffic is new."),
         (report(0.9, "insufficient_data", n=140), "140 requests, worth 100 independent ones, and 200 independent"),
         (None, "Provisional: 812 requests of 2000."),
     ],
 )
-def test_the_sentence_says_what_was_decided_and_why(drift: DriftReport | None, words: str) -> None:
+def test_the_sentence_gives_verdict_and_reason(drift: DriftReport | None, words: str) -> None:
     assert words in sentence(record(drift, says="812 requests of 2000"), SPEC)
 
 
-def test_the_page_tells_all_and_runs_nothing() -> None:
+def test_the_page_is_complete_and_has_no_scripts() -> None:
     newest = record(report(0.243, "retrain"), BEGIN + timedelta(days=30), 2)
     checks = [*past(12, timedelta(days=2)), newest]
     page = drift_page(newest, checks, SPEC, model="<adire>", profile="000002-<x>", evidently="evidently.html")
@@ -174,7 +174,7 @@ def test_the_page_tells_all_and_runs_nothing() -> None:
     assert read.links == ["evidently.html"]
     for words in (ATTACK, "no picture comes near: photograph this", "12.5%", "18.6%", "generation 2", "moons & stars"):
         assert words in read.text
-    assert read.text.index("Retrain: PSI 0.243") < read.text.index("What has grown")
+    assert read.text.index("Retrain: PSI 0.243") < read.text.index("Topics that grew")
 
 
 @pytest.mark.parametrize(("drift", "generation"), [(None, 0), (None, 3), (report(0.9, "insufficient_data", n=140), 3)])
@@ -189,7 +189,7 @@ def test_the_page_of_an_undecided_check(drift: DriftReport | None, generation: i
 @pytest.mark.browser
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    file, said = tmp_path / "report.html", list[str]()
+    file, logged = tmp_path / "report.html", list[str]()
     newest = record(report(0.243, "retrain"))
     file.write_text(drift_page(newest, [], SPEC, model="adire", evidently="evidently.html"))
     with sync_playwright() as driver:
@@ -197,14 +197,14 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-sync"]
         )
         page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
-        page.on("console", lambda message: said.append(message.text))
-        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("request", lambda request: logged.append(request.url) if request.url.startswith("http") else None)
         page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") == 400, "nothing sticks out on a phone"
+        assert page.evaluate("document.documentElement.scrollWidth") == 400, "no overflow on a phone"
         assert page.evaluate("[...document.images].every(i => i.naturalWidth > 800 && i.clientWidth > 300)")
         assert page.locator("h1").inner_text() == "People ask for something new"
         browser.close()
-    assert said == []
+    assert logged == []
 
 
 def test_evidently_counts_words_and_directions_without_the_words() -> None:

@@ -1,4 +1,4 @@
-"""What a check leaves: pages, plots, and figures for Prometheus and MLflow."""
+"""The outputs of a check: pages, plots, and metrics for Prometheus and MLflow."""
 
 import io
 import shutil
@@ -95,7 +95,7 @@ def decided(record: DriftRecord) -> RetrainDecision:
         ("always", {"insufficient_data", "provisional", "stable", "warn", "retrain"}),
     ],
 )
-def test_evidently_is_asked_for_by_verdict(when: str, verdicts: set[str]) -> None:
+def test_evidently_is_requested_by_verdict(when: str, verdicts: set[str]) -> None:
     known = ("insufficient_data", "provisional", "stable", "warn", "retrain")
     assert {verdict for verdict in known if wants_evidently(when, verdict, True)} == verdicts
     assert {verdict for verdict in known if wants_evidently(when, verdict, False)} == (
@@ -115,7 +115,7 @@ def test_every_check_has_a_page_with_its_decision(at: Open, checks: list[DriftRe
     assert all(topic.medoids[0] in page for topic in record.topics)
 
 
-def test_a_drift_has_evidentlys_page_beside_it(shop: FolderStore, at: Open, checks: list[DriftRecord]) -> None:
+def test_a_drift_has_a_page_of_evidently(shop: FolderStore, at: Open, checks: list[DriftRecord]) -> None:
     record = checks[2]
     monitor = at(record, "drift")
     keys = write_pages(monitor, record, decided(record))
@@ -126,7 +126,7 @@ def test_a_drift_has_evidentlys_page_beside_it(shop: FolderStore, at: Open, chec
 
 
 @pytest.mark.parametrize(("when", "number"), [("drift", 1), ("always", 0)])
-def test_without_need_or_comparison_there_is_no_page_of_evidently(
+def test_no_page_of_evidently_unless_requested_and_comparable(
     shop: FolderStore, at: Open, checks: list[DriftRecord], when: str, number: int
 ) -> None:
     shop.delete(f"models/{MODEL}/promotions/000001.json")
@@ -134,7 +134,7 @@ def test_without_need_or_comparison_there_is_no_page_of_evidently(
     assert len(write_pages(at(record, when), record, decided(record))) == 1
 
 
-def test_pages_can_be_written_again(at: Open, checks: list[DriftRecord]) -> None:
+def test_writing_pages_is_idempotent(at: Open, checks: list[DriftRecord]) -> None:
     first = write_pages(at(checks[1]), checks[1], decided(checks[1]))
     page = at(checks[0]).store.read(first[0])
     assert write_pages(at(checks[1]), checks[1], decided(checks[1])) == first
@@ -149,7 +149,7 @@ def test_a_drift_is_drawn(at: Open, checks: list[DriftRecord]) -> None:
         assert Image.open(io.BytesIO(picture)).format == "PNG"
 
 
-def test_a_calm_check_has_no_topics_to_draw(at: Open, checks: list[DriftRecord]) -> None:
+def test_a_stable_check_has_no_topics_to_draw(at: Open, checks: list[DriftRecord]) -> None:
     assert set(drawings(at(checks[1]), checks[1])) == {"drift-history", "drift-scores"}
     assert drawings(at(checks[0]), checks[0]) == {}
 
@@ -160,10 +160,10 @@ def test_a_history_ends_with_its_own_check(at: Open, checks: list[DriftRecord]) 
     assert drawings(at(checks[1]), checks[1])["drift-history"] == before
 
 
-def test_metrics_tell_the_check_and_what_retrains_cost(at: Open, checks: list[DriftRecord]) -> None:
+def test_metrics_hold_the_check_and_the_cost_of_retrains(at: Open, checks: list[DriftRecord]) -> None:
     for name, outcome, hours in (("a", "promote", 0.5), ("b", "keep", 0.25), ("c", "keep", 0.25)):
-        told = make_decision("outcome", ago(5000), ("none", "ended"), name)
-        changed = told.model_copy(update={"outcome": outcome, "gpu_hours": hours})
+        ended = make_decision("outcome", ago(5000), ("none", "ended"), name)
+        changed = ended.model_copy(update={"outcome": outcome, "gpu_hours": hours})
         record_decision(at(checks[0]).store, MODEL, changed)
     record_decision(at(checks[0]).store, MODEL, decided(checks[2]))
     write_metrics(at(checks[2]), checks[2])
@@ -183,7 +183,7 @@ def test_metrics_of_a_check_without_a_reference_have_no_psi(at: Open, checks: li
     assert "dyeworks_drift_window_requests" in text
 
 
-def test_the_figures_of_checks_are_in_mlflow(
+def test_checks_are_logged_to_mlflow(
     at: Open, checks: list[DriftRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

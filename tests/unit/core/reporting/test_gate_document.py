@@ -11,7 +11,7 @@ from tasks.core.config.requests import PromoteRequest
 from tasks.core.lifecycle.promote import promote
 from tasks.core.models.images import png
 from tasks.core.registry.results import EvaluationResult, get_result, save_result
-from tasks.core.reporting.gate_page import Written, write_document
+from tasks.core.reporting.gate_page import DecisionDocument, write_document
 from tasks.core.store import FolderStore
 from tests.adire import NAME, installed
 from tests.candidates import evaluated
@@ -28,7 +28,7 @@ def shop(
     return model
 
 
-def decided(folder: FolderStore, shop: ModelConfig, request: PromoteRequest) -> Written:
+def decided(folder: FolderStore, shop: ModelConfig, request: PromoteRequest) -> DecisionDocument:
     """The document of a promotion whose evaluation has a grid."""
     evaluation = get_result(folder, NAME, EvaluationResult, request.evaluation)
     folder.write("grid.png", png(Image.new("RGB", (8, 8), "blue")))
@@ -56,7 +56,7 @@ def test_a_promotion_is_explained_in_the_store_and_in_mlflow(
     assert names == {f"decision-{stem}.html", f"decision-{stem}.json"}
 
 
-def test_a_person_s_word_is_in_it(folder: FolderStore, shop: ModelConfig) -> None:
+def test_the_document_names_the_person_who_overruled(folder: FolderStore, shop: ModelConfig) -> None:
     evaluation = evaluated(folder, "a", 0, better=-0.2)
     person = PromoteRequest(evaluation=evaluation, actor="ada", reason="the show <opens> tonight")
     page = folder.read(decided(folder, shop, person).key).decode()

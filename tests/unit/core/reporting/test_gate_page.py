@@ -1,4 +1,4 @@
-"""The decision document: whoever was not there finds the verdict, every check and what follows, and no script."""
+"""The decision document: verdict, every check, next steps, and no script."""
 
 import base64
 import io
@@ -60,7 +60,7 @@ class Reader(HTMLParser):
 
 
 def made(gain: float = 0.05, looks: int = 0, evidence: Evidence = Evidence(), **worse: float) -> GateDecision:
-    """A gate over 24 prompts, its guards worse by so many margins."""
+    """A decision over 24 prompts, its guards worse by these numbers of margins."""
     shifts: dict[Measure, float] = {"diversity": worse.get("diversity", 0.0), "forgetting": worse.get("forgetting", 0)}
     pair = Pair(World(prompts=24, gain=gain, worse=shifts), np.random.default_rng(4))
     challenger, champion = pair.scores()
@@ -74,18 +74,18 @@ def both(decision: GateDecision, about: About = ABOUT) -> tuple[str, str]:
     return Reader(gate_page(decision, about, {})).text, gate_markdown(decision, about).replace("\\", "")
 
 
-def test_a_promotion_is_told_with_what_it_rests_on() -> None:
+def test_a_promotion_is_explained_with_its_figures() -> None:
     decision, about = made(), ABOUT.model_copy(update={"generation": 4, "release": "0f3b5c7d"})
     assert decision.verdict == "promote"
     for text in both(decision, about):
         assert "Promoted as generation 4" in text
         assert re.search(r"The challenger replaces generation 3: prompt fidelity is better: \+0\.0\d\d \(\+0\.", text)
         assert "and all 7 other checks are passed" in text
-        for told in ("release 0f3b5c7d", "generation 3, release 9a8b7c6d", "version 77aa01bc of cloth", "12 fixed"):
-            assert told in text
+        for fact in ("release 0f3b5c7d", "generation 3, release 9a8b7c6d", "version 77aa01bc of cloth", "12 fixed"):
+            assert fact in text
         assert "3 for each prompt, the same for both" in text
         assert "1 March 2026, 08:05 UTC" in text
-        assert "roll-back brings generation 3 back" in text
+        assert "roll-back restores generation 3" in text
 
 
 def test_every_check_is_in_the_tables_with_figure_interval_and_margin() -> None:
@@ -94,16 +94,16 @@ def test_every_check_is_in_the_tables_with_figure_interval_and_margin() -> None:
     for check in decision.checks:
         ends = [check.value] if check.low is None else [check.value, check.low, check.high or 0, check.limit]
         for value in ends:
-            told = f"{abs(value):.3f}" if check.kind != "superiority" or value else "0"
-            assert told in page
-            assert told in text
+            figure = f"{abs(value):.3f}" if check.kind != "superiority" or value else "0"
+            assert figure in page
+            assert figure in text
     assert page.count("not worse than allowed") == 4
     assert text.count("not worse than allowed") == 4
     drawings = gate_page(decision, ABOUT, {}).count("<svg ")
     assert drawings == 6
 
 
-def test_a_refusal_says_why_and_what_can_be_done() -> None:
+def test_a_rejection_gives_reasons_and_advice() -> None:
     for text in both(made(gain=0.0, diversity=3.0)):
         assert "Generation 3 stays" in text
         assert "The challenger does not replace generation 3: prompt fidelity is not significantly better" in text
@@ -115,23 +115,23 @@ def test_a_refusal_says_why_and_what_can_be_done() -> None:
         assert "the style has faded" not in text.lower()
 
 
-def test_an_unsure_guard_is_told_before_and_after_its_looks() -> None:
+def test_an_undecided_guard_is_reported_before_and_after_its_looks() -> None:
     before, after = made(diversity=1.0), made(diversity=1.0, looks=2)
     assert (before.verdict, after.verdict) == ("inconclusive", "keep")
     for text in both(before):
         assert "Generation 3 stays for now" in text
-        assert "whether diversity is worse than allowed cannot be told yet" in text
+        assert "whether diversity is worse than allowed is undecided yet" in text
     for text in both(after):
-        assert "could not be told in 3 looks" in text
+        assert "is undecided after 3 looks" in text
         assert "diversity: 3 looks" in text
-        assert "would tell more about diversity" in text
+        assert "would narrow the interval of diversity" in text
 
 
 def test_a_person_who_overruled_is_named() -> None:
     about = ABOUT.model_copy(update={"generation": 4, "actor": "ada", "reason": "the autumn show"})
     for text in both(made(gain=0.0), about):
         assert "Promoted as generation 4, by ada against the gate" in text
-        assert "ada promoted the challenger (the autumn show) where the gate would not have" in text
+        assert "ada promoted the challenger (the autumn show) although the gate would not have" in text
         assert "ada: the autumn show" in text
     for text in both(made(), about):
         assert "against the gate" not in text, "the gate agreed"
@@ -153,19 +153,19 @@ def test_a_first_model(generation: int | None, bare: bool, words: str) -> None:
         assert "roll-back" not in text
 
 
-def test_what_was_refused_outright_is_all_there_is() -> None:
+def test_a_refusal_replaces_the_other_checks() -> None:
     for text in both(made(evidence=Evidence(refusals=("the picture of 'rings', seed 3, is black",)))):
         assert "The challenger does not replace generation 3: the picture of 'rings', seed 3, is black." in text
         assert "it must be repeated" in text
         assert "1.000" not in text
-        assert "margin" not in text.split("Refused outright")[-1].split("How to read")[0]
+        assert "margin" not in text.split("Rejected for a fault")[-1].split("How to read")[0]
 
 
 @pytest.mark.parametrize(
     ("held", "row"),
     [(0, "training pictures: nothing was held out"), (7, "7 held-out pictures"), (None, "not recorded")],
 )
-def test_it_is_said_whether_the_style_is_that_of_held_out_pictures(held: int | None, row: str) -> None:
+def test_the_document_states_what_style_was_compared_with(held: int | None, row: str) -> None:
     decision = made(evidence=Evidence(held=held))
     for text in both(decision, ABOUT.model_copy(update={"held": held})):
         assert row in text
@@ -174,7 +174,7 @@ def test_it_is_said_whether_the_style_is_that_of_held_out_pictures(held: int | N
     assert "Nothing was held out" not in decision.reason
 
 
-def test_strangers_words_stay_words() -> None:
+def test_clients_text_is_escaped() -> None:
     evidence = Evidence(groups={ATTACK: ("prompt 1",), "b": ("prompt 2",)}, drifted=())
     update = {"actor": ATTACK, "reason": ATTACK, "model": ATTACK, "scorer": ATTACK, "prompts": {ATTACK: 3}}
     about, decision = ABOUT.model_copy(update=update | {"generation": 4}), made(evidence=evidence, gain=0.0)
@@ -190,7 +190,7 @@ def test_strangers_words_stay_words() -> None:
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")} == {3, 5}
 
 
-def test_pictures_are_inside_with_their_titles() -> None:
+def test_pictures_are_embedded_with_their_titles() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4), "navy").save(buffer, "PNG")
     grids = {"the fixed prompts": buffer.getvalue(), "the drifted prompts": buffer.getvalue()}
@@ -200,7 +200,7 @@ def test_pictures_are_inside_with_their_titles() -> None:
     assert "the drifted prompts" in read.text
 
 
-def test_better_lies_to_the_right_whichever_way_a_measure_counts() -> None:
+def test_better_is_to_the_right_for_every_measure() -> None:
     def dot(measure: Measure, value: float, limit: float) -> float:
         check = Check(
             name=f"{measure} kept",
@@ -219,28 +219,28 @@ def test_better_lies_to_the_right_whichever_way_a_measure_counts() -> None:
     middle = dot("diversity", 0.0, -0.05)
     assert dot("diversity", 0.02, -0.05) > middle > dot("diversity", -0.02, -0.05)
     assert dot("forgetting", 0.02, 0.05) < middle < dot("forgetting", -0.02, 0.05)
-    assert dot("diversity", -9.0, -0.05) == 8, "what is out of reach stays inside"
+    assert dot("diversity", -9.0, -0.05) == 8, "clipped to the edge"
 
 
-def test_what_it_is_about_is_a_document() -> None:
+def test_about_round_trips_as_a_document() -> None:
     assert About.model_validate_json(ABOUT.model_dump_json()) == ABOUT
 
 
 @pytest.mark.browser
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    file, said = tmp_path / "decision.html", list[str]()
+    file, logged = tmp_path / "decision.html", list[str]()
     file.write_text(gate_page(made(diversity=3.0), ABOUT, {}))
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-sync"]
         )
         page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
-        page.on("console", lambda message: said.append(message.text))
-        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.on("console", lambda message: logged.append(message.text))
+        page.on("request", lambda request: logged.append(request.url) if request.url.startswith("http") else None)
         page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") == 400, "nothing sticks out on a phone"
+        assert page.evaluate("document.documentElement.scrollWidth") == 400, "no overflow on a phone"
         assert page.evaluate("[...document.querySelectorAll('svg')].every(s => s.clientWidth > 200)")
         assert page.locator("h1").inner_text() == "Generation 3 stays"
         browser.close()
-    assert said == []
+    assert logged == []

@@ -1,4 +1,4 @@
-"""The metrics of a drift check, as Prometheus reads them."""
+"""The metrics of a drift check, parsed by Prometheus' client."""
 
 import re
 
@@ -32,7 +32,7 @@ def test_prometheus_reads_the_metrics() -> None:
     assert text.endswith("\n")
 
 
-def test_what_is_unknown_has_no_sample() -> None:
+def test_unknown_values_have_no_sample() -> None:
     odd = 'a"b\\c\nd'
     odd_metric = gauge("dyeworks_odd", "Odd\n\\one.", odd, float("nan"))
     text = prometheus_text(record(None), odd, more=[odd_metric]).decode()

@@ -80,7 +80,7 @@ class World:
         words: tuple[tuple[float, Action], ...] = ((self.chances.pause, "pause"), (self.chances.resume, "resume"))
         for chance, word in words:
             if self._happens(chance):
-                self.history.append(make_decision("operator", self.now, (word, "ada: said so"), word))
+                self.history.append(make_decision("operator", self.now, (word, "ada: by hand"), word))
         if self._happens(self.chances.roll_back):
             self._enter("roll_back")
 
