@@ -68,7 +68,8 @@ def test_a_window_of_few_sessions_reports_why_it_decides_nothing(
     write_lines(folder, MODEL, from_backends(300, NEW_TASTE, (23.9, 0), backends))
     record = check(folder, settings, clip)
     assert (record.verdict, record.largest_session) == ("insufficient_data", 1 / backends)
-    advice = f"{share} of the requests came in one session, and at most 20 of a session are counted: {300 - 20 * backends} of"
+    advice = f"{share} of the requests came in one session, and at most 20 of a session are counted: "
+    advice += f"{300 - 20 * backends} of 300 requests are not"
     assert advice in record.says
     assert "it must send `session` with each request" in record.says
     page = drift_page(record, [], DRIFT, model=MODEL)
