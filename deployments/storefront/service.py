@@ -11,10 +11,10 @@ from functools import partial
 
 from PIL import Image
 
+from deployments.storefront.batch_writer import LogWriter
 from deployments.storefront.engine import Engine, RenderedPicture
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
-from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.requests import RenderRequest
 from deployments.storefront.sessions import Sessions, client_key
 from deployments.storefront.watchdog import RollbackWatchdog

@@ -17,7 +17,7 @@ from tasks.core.outbox import flush, is_known, is_waiting
 from tasks.core.outbox import queue as put_into_outbox
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.serving.rollback_test import judge
+from tasks.core.serving.rollback_votes import judge
 from tasks.core.store import Store
 from tasks.core.traffic.feedback import Vote, in_order, read_votes
 from tasks.core.traffic.hourly import HOUR

@@ -15,7 +15,7 @@ from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.lifecycle.withdraw import delete_weights, finish_records
 from tasks.core.outbox import queue, send_all
 from tasks.core.publishing import mlflow_registry
-from tasks.core.publishing.places import PublishingPlace, place_factories
+from tasks.core.publishing.targets import PublishingPlace, place_factories
 from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import verify_release

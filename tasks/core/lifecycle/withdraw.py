@@ -9,14 +9,14 @@ from tasks.core.errors import DyeworksError, ObjectMissing, ReleaseUnknown, Sett
 from tasks.core.installation import Installation
 from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.publishing.places import PublishingPlace, place_factories
+from tasks.core.publishing.targets import PublishingPlace, place_factories
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.registry.releases import delete_files, made_from, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal, deletions, find_withdrawal, record_withdrawal, request_deletion
 from tasks.core.store import delete_prefix
+from tasks.core.store.conditional_writes import require_conditions
 from tasks.core.store.documents import Document
-from tasks.core.store.probe import require_conditions
 
 
 class Withdrawn(Document):

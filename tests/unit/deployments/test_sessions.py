@@ -9,7 +9,7 @@ from deployments.storefront.feedback import MAX_VOTES, Feedback, ServedPicture
 from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, client_key
 from tasks.core.config.presets import GuardSpec
 from tasks.core.errors import SettingError
-from tasks.core.serving.rollback_test import judge, tally
+from tasks.core.serving.rollback_votes import judge, tally
 from tasks.core.traffic.feedback import Vote
 
 HERE = "192.0.2.7"

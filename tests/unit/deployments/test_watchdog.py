@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.storefront.batch_writer import LogWriter
 from deployments.storefront.errors import PictureUnknown
 from deployments.storefront.feedback import Feedback, ServedPicture
-from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
 from tasks.core.config.presets import GuardSpec, Preset

@@ -15,7 +15,7 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import delete_files, prefix, put_release, release_manifest, sha256_of
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal, refuse_withdrawn
 from tasks.core.store import Store, open_store
-from tasks.core.store.probe import require_conditions
+from tasks.core.store.conditional_writes import require_conditions
 
 
 def publish_to_store(source: Store, target: Store, model: str, entry: Entry) -> Channel:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tasks.core.config.presets import GuardSpec
-from tasks.core.serving.rollback_test import Tally, binomial_tail, fisher_tail, judge, tally
+from tasks.core.serving.rollback_votes import Tally, binomial_tail, fisher_tail, judge, tally
 from tasks.core.traffic.feedback import Vote
 
 SPEC = GuardSpec()
