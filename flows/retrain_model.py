@@ -1,4 +1,4 @@
-"""Retrain: from a cause to a served model, each stage as a run of its own deployment."""
+"""Retrain: from a trigger to a published model, each stage as a run of its own deployment."""
 
 from prefect import State, flow
 

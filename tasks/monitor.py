@@ -66,7 +66,7 @@ def embed_prompts(texts: list[str], model: ModelConfig) -> int:
 
 @task(timeout_seconds=LONG, cache_policy=NO_CACHE)
 def check_drift(check: DriftCheck) -> DriftRecord:
-    """Compare the last window of the prompt log with the reference in force."""
+    """Compare the last window of the prompt log with the active reference."""
     record = check.run()
     get_run_logger().info("drift of %s: %s: %s", record.model, record.verdict, record.says)
     if record.unreadable:

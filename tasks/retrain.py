@@ -1,4 +1,4 @@
-"""The parent run of a retrain: the requests of its stages."""
+"""The parent run of a retrain: builds the request of each stage and runs it."""
 
 from prefect import get_run_logger, task
 
@@ -8,7 +8,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.data.dataset import load_manifest
 from tasks.core.errors import ReleaseWithdrawn, StageFailed
-from tasks.core.evaluation.plan import plan_evaluation, won_with
+from tasks.core.evaluation.plan import plan_evaluation, winning_evaluation
 from tasks.core.gate.checks import refused
 from tasks.core.gate.decide import GateDecision
 from tasks.core.installation import open_installation
@@ -35,7 +35,7 @@ def is_done(request: RetrainRequest) -> bool:
 
 @task(timeout_seconds=SHORT)
 def request_training(request: RetrainRequest) -> TrainRequest:
-    """The newest dataset version, weighted by the demand that the drift report found; resolved, with its key."""
+    """The training on the newest dataset version, weighted by the report's drifted prompts; resolved, with its key."""
     training = training_of(request)
     plan = plan_training(*open_model(training.model), training)
     get_run_logger().info("retrain (%s): dataset version %s, training %s", request.cause, plan.version, plan.key)
@@ -93,7 +93,7 @@ def _rejected(model: str, reason: str) -> PromotionResult:
 def evaluate_stage(request: RetrainRequest, training: TrainRequest, key: str) -> str:
     """Run the evaluation, also on the drifted prompts; returns its key. A promoted training is not evaluated again."""
     installation, model = open_model(request.model)
-    if won := won_with(installation, model, key):
+    if won := winning_evaluation(installation, model, key):
         return won
     evaluation = EvaluateRequest(
         model=model.name,

@@ -63,7 +63,7 @@ def list_models() -> None:
 
 @app.command("show")
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Show the configuration in force, as a file to apply.
+    """Show the current configuration, as a file to apply.
 
     Preset and overrides are resolved into whole specifications.
     """

@@ -122,7 +122,7 @@ class Storefront:
 
     async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
         """Render and log a request; returns its id and the picture."""
-        return await self.service.draw(request, host)
+        return await self.service.render(request, host)
 
     def trigger(self) -> str:
         """The model's trigger word; empty until the store is open."""

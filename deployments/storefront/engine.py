@@ -83,7 +83,7 @@ class Engine:
         self.thread.join(timeout=60)
 
     @property
-    def unready(self) -> str:
+    def not_ready(self) -> str:
         """Why nothing can be rendered now; empty when the engine is ready."""
         if self.ended:
             return "the rendering engine has stopped; see its log"
@@ -95,7 +95,7 @@ class Engine:
 
     def submit(self, prompt: str, seed: int, steps: int) -> "Future[RenderedPicture]":
         """Queue a request; cancelling its future removes it. Raises RenderUnavailable."""
-        if reason := self.unready:
+        if reason := self.not_ready:
             raise RenderUnavailable(reason)
         job = Job(prompt, seed, steps)
         try:
@@ -141,7 +141,7 @@ class Engine:
             while True:
                 job = self.jobs.get_nowait()
                 if job.done.set_running_or_notify_cancel():
-                    job.done.set_exception(RenderUnavailable(self.unready))
+                    job.done.set_exception(RenderUnavailable(self.not_ready))
 
     def _follow(self) -> None:
         """Poll the channel; while the store cannot be read, continue with the served release."""

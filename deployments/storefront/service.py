@@ -59,7 +59,7 @@ class StorefrontService:
         logging.shutdown()
         os._exit(1)
 
-    async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
+    async def render(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
         """Render a request of an address and log it; returns its id and the picture. Raises RenderUnavailable."""
         start = time.perf_counter()
         seed = request.seed if request.seed is not None else random.randrange(2**32)
@@ -99,7 +99,7 @@ class StorefrontService:
 
     def health(self) -> dict[str, object]:
         """The served release and its problems; raises RenderUnavailable if nothing can be rendered."""
-        if reason := self.engine.unready:
+        if reason := self.engine.not_ready:
             raise RenderUnavailable(reason)
         follower = self.engine.follower
         problem = follower.problem or self.watchdog.problem or self.engine.store_problem

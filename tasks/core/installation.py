@@ -17,7 +17,7 @@ class Installation:
     store: Store
 
     def model(self, name: str = "") -> ModelConfig:
-        """The configuration in force of a model, of the only one where none is named.
+        """The current configuration of a model, of the only one where none is named.
 
         Raises:
             ModelUnknown: there is no such model, or none is named and there is not just one.
@@ -30,7 +30,7 @@ class Installation:
         return configuration(self.store, names[0]).config
 
     def models(self) -> list[ModelConfig]:
-        """The configurations in force of all models, by name."""
+        """The current configurations of all models, by name."""
         return [configuration(self.store, name).config for name in model_names(self.store)]
 
     def subscribers(self, dataset: str) -> list[ModelConfig]:

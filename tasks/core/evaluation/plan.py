@@ -103,7 +103,7 @@ def ask(model: ModelConfig, spec: EvaluationSpec) -> dict[str, Prompts]:
     return asked
 
 
-def won_with(installation: Installation, model: ModelConfig, training: str) -> str:
+def winning_evaluation(installation: Installation, model: ModelConfig, training: str) -> str:
     """The evaluation by which this training became the champion that it still is; empty when it did not.
 
     A retrain that crashed after its promotion resumes from it: compared with itself the LoRA would not be promoted.

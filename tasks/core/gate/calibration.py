@@ -37,7 +37,7 @@ class Noise(Document):
         return self.low <= 0 <= self.high
 
     @property
-    def suffices(self) -> bool:
+    def has_enough_traffic(self) -> bool:
         """Whether the margin in force is as wide as this noise needs."""
         return self.margin >= ERRORS * self.error
 
@@ -45,7 +45,7 @@ class Noise(Document):
     def says(self) -> str:
         """One sentence."""
         unit = " of its mean" if self.measure == "render_seconds" else ""
-        margin = "suffices" if self.suffices else f"is too small, {_up(self.proposed):g} is not"
+        margin = "has_enough_traffic" if self.has_enough_traffic else f"is too small, {_up(self.proposed):g} is not"
         differ = "" if self.includes_zero else "; the two runs differ, which happens by chance in one of 20"
         return (
             f"{self.measure} differs by {self.difference:+.4f}{unit} [{self.low:+.4f}, {self.high:+.4f}] over "
@@ -59,9 +59,9 @@ class Calibration(Document):
     noises: tuple[Noise, ...]
 
     @property
-    def suffices(self) -> bool:
+    def has_enough_traffic(self) -> bool:
         """Whether all margins in force suffice."""
-        return all(noise.suffices for noise in self.noises)
+        return all(noise.has_enough_traffic for noise in self.noises)
 
     def as_yaml(self) -> str:
         """The lines for `gate:` of a preset, each margin rounded up."""

@@ -90,7 +90,7 @@ def promote(installation: Installation, model: ModelConfig, request: PromoteRequ
     decision, entry = gate(evaluation, spec), None
     if decision.verdict == "promote" or request.actor:
         try:
-            entry = _enter(installation, model, evaluation, decision, request)
+            entry = _record_promotion(installation, model, evaluation, decision, request)
         except (ReleaseWithdrawn, ReleaseAbandoned) as refusal:
             if request.actor:
                 raise
@@ -119,7 +119,7 @@ def _refused(decision: GateDecision, reason: str) -> GateDecision:
     return decision.model_copy(update={"verdict": "keep", "reason": reason, "checks": checks})
 
 
-def _enter(
+def _record_promotion(
     installation: Installation,
     model: ModelConfig,
     evaluation: EvaluationResult,

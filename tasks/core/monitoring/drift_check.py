@@ -1,4 +1,4 @@
-"""A check of the monitor: the last window of the prompt log against the reference in force."""
+"""A check of the monitor: the last window of the prompt log against the active reference."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,11 +23,11 @@ from tasks.core.monitoring.reference import (
     fit,
     freeze,
     generation_in_force,
+    has_enough_traffic,
     load_profile,
     reference_begin,
     reference_lines,
     session_groups,
-    suffices,
 )
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.store.documents import render
@@ -61,7 +61,7 @@ class Finding:
 
 
 class DriftCheck:
-    """One check of a model: its window, which ends now or at `end`, and the reference in force are read once."""
+    """One check of a model: its window, which ends now or at `end`, and the active reference are read once."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class DriftCheck:
 
     @cached_property
     def reference(self) -> tuple[DriftProfile | None, bool]:
-        """The reference in force, or None, and whether it is frozen, which it is once it has enough traffic."""
+        """The active reference, or None, and whether it is frozen, which it is once it has enough traffic."""
         window = self.window
         if not window.entries:
             return None, False
@@ -101,7 +101,7 @@ class DriftCheck:
             return load_profile(self.store, record), True
         lines = self._reference_lines
         profile = fit(lines, self.cache, self.clip.encode_texts, self.spec)
-        if profile is None or not suffices(profile, lines, self.spec):
+        if profile is None or not has_enough_traffic(profile, lines, self.spec):
             return profile, False
         return freeze(self.store, self.model.name, profile, self.generation, (lines[0].time, window.start))[0], True
 
@@ -177,7 +177,7 @@ class DriftCheck:
         verdict = found.report.verdict if found.report else "provisional"
         is_open = bool(entries) and verdict in {"insufficient_data", "provisional"}
         advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
-        says = _says(window, found, self.spec)
+        says = _summary(window, found, self.spec)
         return DriftRecord(
             key=f"drift/{self.model.name}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
             model=self.model.name,
@@ -200,9 +200,9 @@ class DriftCheck:
         )
 
 
-def _says(window: Window, found: Finding, spec: MonitorSpec) -> str:
+def _summary(window: Window, found: Finding, spec: MonitorSpec) -> str:
     if not window.entries:
-        return "no model has been promoted yet: there is nothing to drift from"
+        return "no model has been promoted yet: there is no reference to compare with"
     report = found.report
     rows = found.profile.card.rows_a + found.profile.card.rows_b if found.profile else 0
     if report is None or report.verdict == "provisional":

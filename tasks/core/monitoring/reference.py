@@ -62,7 +62,7 @@ def reference_records(store: Store, model: str) -> list[ReferenceRecord]:
 
 
 def read_pin(store: Store, model: str) -> Pin | None:
-    """The pin in force."""
+    """The active pin."""
     try:
         pin = read_document(store, Pin, f"{_prefix(model)}pin.json")
     except ObjectMissing:
@@ -79,7 +79,7 @@ def pin_profile(store: Store, model: str, generation: int, actor: str, reason: s
 
 
 def generation_in_force(store: Store, model: str, entries: list[Entry]) -> int:
-    """The generation whose reference is in force: the pinned one, or the champion's."""
+    """The generation whose reference is active: the pinned one, or the champion's."""
     pin = read_pin(store, model)
     return pin.generation if pin else profile_generation(entries)
 
@@ -107,7 +107,7 @@ def load_profile(store: Store, record: ReferenceRecord) -> DriftProfile:
     return profile
 
 
-def suffices(profile: DriftProfile, lines: list[PromptLine], spec: MonitorSpec) -> bool:
+def has_enough_traffic(profile: DriftProfile, lines: list[PromptLine], spec: MonitorSpec) -> bool:
     """Whether a reference may be frozen: enough requests, over enough time."""
     span = lines[-1].time - lines[0].time
     return not profile.card.provisional and span >= timedelta(hours=spec.reference_hours)
@@ -149,7 +149,7 @@ def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: Mo
 def freeze(
     store: Store, model: str, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
 ) -> tuple[DriftProfile, ReferenceRecord]:
-    """Store a profile for good; if another monitor was first, its profile is in force."""
+    """Store a profile for good; if another monitor was first, its profile is the active one."""
     arrays = f"{_prefix(model)}arrays/{generation:06d}-{profile.digest}.safetensors"
     with tempfile.TemporaryDirectory() as place:
         profile.save(Path(place) / "profile.safetensors")
@@ -181,7 +181,7 @@ def refit(
     encode: Encode,
     entries: list[Entry],
 ) -> ReferenceRecord:
-    """Embed the reference in force again with the encoder of the cache, over the same period.
+    """Embed the active reference again with the encoder of the cache, over the same period.
 
     Raises:
         ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder.

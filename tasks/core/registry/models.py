@@ -36,7 +36,7 @@ def configurations(store: Store, model: str) -> list[AppliedConfig]:
 
 
 def configuration(store: Store, model: str) -> AppliedConfig:
-    """The configuration in force; raises ModelUnknown."""
+    """The current configuration; raises ModelUnknown."""
     keys = list(store.list(_prefix(model))) if model else []
     if not keys:
         raise ModelUnknown(model, model_names(store))
@@ -44,7 +44,7 @@ def configuration(store: Store, model: str) -> AppliedConfig:
 
 
 def apply_config(store: Store, config: ModelConfig) -> AppliedConfig:
-    """Put a configuration in force; no change if it is already."""
+    """Put a current configuration; no change if it is already."""
     while True:
         keys = list(store.list(_prefix(config.name)))
         newest = read_document(store, AppliedConfig, keys[-1]) if keys else None

@@ -107,7 +107,7 @@ def test_engine_ends_if_the_base_model_cannot_be_loaded(folder: FolderStore, tmp
     engine = Engine(home(folder), adire(base=str(tmp_path / "none")), 3, ignore, died.set)
     engine.start()
     assert died.wait(60)
-    assert "has stopped" in engine.unready
+    assert "has stopped" in engine.not_ready
 
 
 def test_stopped_engine_does_not_call_died(local: ModelConfig, folder: FolderStore) -> None:

@@ -399,7 +399,7 @@ def test_start_without_a_store_does_not_serve_the_bare_base(
         with pytest.raises(RenderUnavailable, match="the store cannot be read"):
             engine.submit("rings", 1, 2)
         back()
-        wait_until(lambda: not engine.unready)
+        wait_until(lambda: not engine.not_ready)
         assert engine.submit("rings", 1, 2).result(60).release == release
         unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
         wait_until(lambda: bool(engine.store_problem))

@@ -57,10 +57,10 @@ def test_render_seconds_are_shares_of_their_mean() -> None:
 def test_margins_in_force_are_compared_with_the_noise() -> None:
     tight = GateSpec(resamples=2000, margins=Margins(diversity=0.004))
     found = propose(*runs(), tight)
-    assert [noise.measure for noise in found.noises if not noise.suffices] == ["diversity"]
-    assert (found.suffices, propose(*runs(), SPEC).suffices) == (False, True)
+    assert [noise.measure for noise in found.noises if not noise.has_enough_traffic] == ["diversity"]
+    assert (found.has_enough_traffic, propose(*runs(), SPEC).has_enough_traffic) == (False, True)
     assert "the margin of 0.004 is too small" in of(found, "diversity").says
-    assert of(found, "forgetting").says.endswith("the margin of 0.05 suffices")
+    assert of(found, "forgetting").says.endswith("the margin of 0.05 has_enough_traffic")
 
 
 def test_runs_that_differ_are_reported() -> None:
@@ -77,7 +77,7 @@ def test_the_yaml_lines_fit_into_a_preset() -> None:
     for noise in found.noises:
         margin = getattr(preset.gate.margins, noise.measure)
         assert noise.proposed - 1e-9 <= margin < noise.proposed + 0.001
-    assert propose(*runs(), preset.gate).suffices
+    assert propose(*runs(), preset.gate).has_enough_traffic
 
 
 def test_a_calibration_round_trips_as_a_document() -> None:

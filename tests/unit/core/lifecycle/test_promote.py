@@ -9,7 +9,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import GateSpec
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, RollBackRequest, WithdrawRequest
 from tasks.core.errors import PlanMismatch, PromotionLost, ReleaseCorrupt, ReleaseWithdrawn, SettingError
-from tasks.core.evaluation.plan import plan_evaluation, won_with
+from tasks.core.evaluation.plan import plan_evaluation, winning_evaluation
 from tasks.core.gate.evidence import ExtraSeeds
 from tasks.core.gate.statistics import Values
 from tasks.core.lifecycle.promote import promote
@@ -87,13 +87,13 @@ def test_a_promotion_interrupted_after_its_entry_is_the_same_generation(
 
 
 def test_an_interrupted_retrain_finds_its_promotion(folder: FolderStore, model: ModelConfig) -> None:
-    assert won_with(installed(folder), model, "a") == ""
+    assert winning_evaluation(installed(folder), model, "a") == ""
     evaluation = evaluated(folder, "a", 0)
     promote(installed(folder), model, PromoteRequest(evaluation=evaluation))
-    assert won_with(installed(folder), model, "a") == evaluation
-    assert won_with(installed(folder), model, "b") == ""
+    assert winning_evaluation(installed(folder), model, "a") == evaluation
+    assert winning_evaluation(installed(folder), model, "b") == ""
     promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
-    assert won_with(installed(folder), model, "a") == "", "it is no longer the champion"
+    assert winning_evaluation(installed(folder), model, "a") == "", "it is no longer the champion"
 
 
 def test_a_promotion_is_lost_if_the_champion_changed_since_the_evaluation(

@@ -10,7 +10,7 @@ from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
 from tasks.core.data.dataset import ingest
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
-from tasks.core.evaluation.plan import won_with
+from tasks.core.evaluation.plan import winning_evaluation
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.reconcile import _channel
@@ -45,7 +45,7 @@ def test_a_roll_back_is_a_new_generation(folder: FolderStore, model: ModelConfig
     assert (entry.abandons, entry.dataset_version) == (second.release, version)
     assert (entry.actor, entry.reason) == ("ada", "too blue")
     assert profile_generation([first, second, entry]) == 1
-    assert won_with(installed(folder), model, "a") == "", "a roll-back is no promotion"
+    assert winning_evaluation(installed(folder), model, "a") == "", "a roll-back is no promotion"
 
 
 def test_a_roll_back_needs_no_dataset(folder: FolderStore, model: ModelConfig) -> None:
