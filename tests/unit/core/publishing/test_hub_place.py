@@ -19,10 +19,8 @@ from tasks.core.registry.ledger import history
 from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 from tests.candidates import evaluated
-from tests.hub_repos import Repo
+from tests.hub_releases import REPO, repo_of
 from tests.hub_server import TOKEN, HubServer
-
-REPO = "cloth/adire"
 
 
 @pytest.fixture
@@ -38,10 +36,6 @@ def put_out(folder: FolderStore, shop: ModelConfig, training: str) -> dict[str, 
     return publish(
         installed(folder), shop, PublishRequest(generation=promote(installed(folder), shop, request).generation)
     ).places
-
-
-def repo_of(hub_server: HubServer) -> Repo:
-    return hub_server.repos[REPO]
 
 
 def test_a_published_generation_is_on_the_hub_with_its_card(
