@@ -20,7 +20,7 @@ from tasks.core.registry.ledger import history
 from tasks.core.traffic.history import import_history, read_history
 
 app = typer.Typer(no_args_is_help=True, help="References of the drift monitor; import of prompts.")
-Generation = Annotated[int, typer.Argument(metavar="GENERATION")]
+Generation = Annotated[int, typer.Argument(metavar="GENERATION", min=1)]
 
 
 @app.command("references")

@@ -26,7 +26,7 @@ def apply(files: Files) -> None:
 
     Every version is stored; an unchanged configuration has no effect.
     """
-    models = [read_model(file) for file in expanded(files)]
+    models = read_models(files)
     store = open_installation().store
     for model in models:
         print(applied(store, model))
@@ -38,13 +38,13 @@ def check(files: Files) -> None:
 
     All faults of all files are listed.
     """
-    faults = 0
+    faults, seen = 0, dict[str, Path]()
     for file in expanded(files):
         try:
-            print(f"{file}: model {read_model(file).name} is valid")
-        except DyeworksError as error:
+            print(f"{file}: model {_read_new(file, seen).name} is valid")
+        except (DyeworksError, OSError) as error:
             faults += 1
-            print(f"dyeworks: {error}", file=sys.stderr)
+            print(f"dyeworks: {' '.join(str(error).split())}", file=sys.stderr)
     if faults:
         raise typer.Exit(1)
 
@@ -92,6 +92,19 @@ def expanded(files: list[Path]) -> list[Path]:
             raise SettingError(str(path), "contains no YAML file")
         found += inside
     return found
+
+
+def read_models(files: list[Path]) -> list[ModelConfig]:
+    """The models of the files, and of those in folders; raises SettingError, also for two files of one model."""
+    seen = dict[str, Path]()
+    return [_read_new(file, seen) for file in expanded(files)]
+
+
+def _read_new(file: Path, seen: dict[str, Path]) -> ModelConfig:
+    model = read_model(file)
+    if (other := seen.setdefault(model.name, file)) != file:
+        raise SettingError(str(file), f"is of model {model.name}, as {other} is; keep one of the two")
+    return model
 
 
 def applied(store: Store, model: ModelConfig) -> str:

@@ -23,12 +23,15 @@ from tasks.core.retraining.replay import ReplayedCheck, fired
 from tasks.core.retraining.replay import replay as replay_checks
 
 THRESHOLDS = {"warn_psi", "retrain_psi", "warn_p", "retrain_p", "min_effective"}
+MOST_DAYS = 100_000  # before the first of all checks, and still a date
 ROW = "{:<17}{:<18}{:>7}  {:<10}{:<10}{}"
 
 
 def replay(
     policy_file: Annotated[str, typer.Option("--policy", metavar="FILE", help="Preset with another policy.")] = "",
-    days: Annotated[float | None, typer.Option("--days", help="Only checks of the last N days.")] = None,
+    days: Annotated[
+        float | None, typer.Option("--days", min=0, max=MOST_DAYS, help="Only checks of the last N days.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Include checks without a decision.")] = False,
     as_json: AsJson = False,
     model: Model = "",

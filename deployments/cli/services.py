@@ -87,7 +87,7 @@ def down(home: Home = HOME) -> None:
 def serve(
     service: Annotated[Service, typer.Argument()],
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="Port to listen at.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at.")] = 8000,
     model: Model = "",
 ) -> None:
     """Run the storefront or the webhook as a public process.
@@ -107,12 +107,11 @@ def bootstrap(models: Applied = None) -> None:
     Creates work pools, limits, automations and variables; run it before `prefect deploy --all`. It is idempotent.
     """
     from deployments.bootstrap import bootstrap as create
-    from deployments.cli.models import applied, expanded
-    from tasks.core.config.model import read_model
+    from deployments.cli.models import applied, read_models
     from tasks.core.installation import open_installation
 
     store = open_installation().store
-    for model in [read_model(file) for file in (expanded([models]) if models else ())]:
+    for model in read_models([models]) if models else ():
         print(applied(store, model))
     print("\n".join(create()) or "nothing to change")
 

@@ -1,14 +1,19 @@
 """What all run specifications share."""
 
+from collections import Counter
 from difflib import get_close_matches
+from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.core.errors import SettingError
 
 
 class Spec(BaseModel):
-    """A frozen specification that refuses unknown keys."""
+    """A frozen specification that refuses unknown keys, and numbers that JSON has no word for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def flat(spec: BaseModel) -> dict[str, str]:
@@ -39,6 +44,29 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
             message = f"unknown key{f', did you mean {near[0]!r}?' if near else ''}"
         faults.append(f"{place}: {message}")
     return "; ".join(faults)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [key for key, count in keys.items() if count > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, object]:
+    """The mapping in a YAML file; raises SettingError."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
+    except OSError as error:
+        raise SettingError(str(path), f"cannot be read: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date, a number, or no UTF-8
+        raise SettingError(str(path), f"is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise SettingError(str(path), "is no mapping of names to values")
+    return values
 
 
 def _fields(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

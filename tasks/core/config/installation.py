@@ -38,7 +38,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
 
-    store: str = Field("build/store", description="Folder or s3://bucket/prefix that holds all data and models.")
+    store: str = Field(
+        "build/store", min_length=1, description="Folder or s3://bucket/prefix that holds all data and models."
+    )
     device: str = Field("", description="Torch device; empty means cuda where there is one, else cpu.")
     cache: Path = Field(Path("build/cache"), description="Local folder for what can be computed again.")
     dask: str = Field("", description="Address of a Dask scheduler that embeds large windows; empty: this machine.")

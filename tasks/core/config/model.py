@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from tasks.core.config.base import Spec, explain
-from tasks.core.config.presets import Preset, load_preset, preset_values, read_yaml
+from tasks.core.config.base import Spec, explain, read_yaml
+from tasks.core.config.presets import Preset, load_preset, preset_values
 from tasks.core.errors import SettingError
 
 EMBEDDED = "embedded"

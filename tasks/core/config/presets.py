@@ -6,10 +6,9 @@ Unknown keys are rejected with the nearest valid one, and all errors of a file a
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from tasks.core.config.base import Spec, explain
+from tasks.core.config.base import Spec, explain, read_yaml
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.prompts import FULL, Prompts, load_prompts
 from tasks.core.config.training import TrainSpec
@@ -162,16 +161,3 @@ def preset_values(name: str) -> dict[str, object]:
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise SettingError("preset", f"no preset {name!r}; take one of {known}, or the path of a .yaml file")
     return read_yaml(path)
-
-
-def read_yaml(path: Path) -> dict[str, object]:
-    """The mapping in a YAML file; raises SettingError."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise SettingError(str(path), f"cannot be read: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(str(path), f"is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise SettingError(str(path), "is no mapping of names to values")
-    return values

@@ -11,10 +11,9 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from tasks.core.config.base import Spec, explain
+from tasks.core.config.base import Spec, explain, read_yaml
 from tasks.core.errors import SettingError
 
 FOLDER = Path(__file__).parent / "presets" / "prompts"
@@ -71,12 +70,9 @@ def load_prompts(name: str) -> PromptSet:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise SettingError("prompts", f"no prompt set {name!r}; take one of {known}, or the path of a .yaml file")
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        return PromptSet.model_validate({"version": path.stem} | read if isinstance(read, dict) else read)
+        return PromptSet.model_validate({"version": path.stem} | read_yaml(path))
     except ValidationError as error:
         raise SettingError(str(path), explain(error, PromptSet)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingError(str(path), f"is not YAML: {error}") from error
 
 
 def _resolve(value: object) -> object:

@@ -87,7 +87,7 @@ def facts_of(
     """
     local = not is_hub_name(manifest.base_model)
     name, _, revision = manifest.base_model.partition("@")
-    sample = training.spec.sample_prompt.format(trigger=model.trigger) if training else ""
+    sample = training.spec.sample_prompt.replace("{trigger}", model.trigger) if training else ""
     evaluated = _evaluated(model, evaluation, decision, spec, overruled) if evaluation and decision else None
     return CardFacts(
         model=model.name,

@@ -26,27 +26,32 @@ def _prefix(model: str) -> str:
 
 def model_names(store: Store) -> list[str]:
     """The models that have a configuration, sorted."""
-    keys = (key.split("/") for key in store.list(FOLDER))
+    keys = (key.split("/") for key in store.list(FOLDER) if key.endswith(".json"))
     return sorted({key[1] for key in keys if key[2:3] == ["config"]})
+
+
+def _keys(store: Store, model: str) -> list[str]:
+    """Those of a model's configurations, oldest first; other files beside them are not read."""
+    return [key for key in store.list(_prefix(model)) if key.endswith(".json")]
 
 
 def configurations(store: Store, model: str) -> list[AppliedConfig]:
     """All configurations of a model, oldest first."""
-    return [read_document(store, AppliedConfig, key) for key in store.list(_prefix(model))]
+    return [read_document(store, AppliedConfig, key) for key in _keys(store, model)]
 
 
 def configuration(store: Store, model: str) -> AppliedConfig:
     """The current configuration; raises ModelUnknown."""
-    keys = list(store.list(_prefix(model))) if model else []
+    keys = _keys(store, model) if model else []
     if not keys:
         raise ModelUnknown(model, model_names(store))
     return read_document(store, AppliedConfig, keys[-1])
 
 
 def apply_config(store: Store, config: ModelConfig) -> AppliedConfig:
-    """Put a current configuration; no change if it is already."""
+    """Make a configuration the current one; no change if it is already."""
     while True:
-        keys = list(store.list(_prefix(config.name)))
+        keys = _keys(store, config.name)
         newest = read_document(store, AppliedConfig, keys[-1]) if keys else None
         if newest and newest.config == config:
             return newest

@@ -1,6 +1,7 @@
 """Pages and Markdown from the templates beside this module, by Jinja2."""
 
 import base64
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,16 @@ def plain_markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|#!~])", r"\\\1", " ".join(text.split()))
 
 
+def fence(text: str) -> str:
+    """A fence of code that nothing in the text closes."""
+    return "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+
+
+def quoted(text: str) -> str:
+    """The text as a string of Python, or of JSON, on one line."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def shortened(text: str) -> str:
     """At most LONGEST characters of a text."""
     return text if len(text) <= LONGEST else text[:LONGEST] + "\N{HORIZONTAL ELLIPSIS}"
@@ -46,5 +57,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"shortened": shortened, "plain": plain_markdown}
+    made.filters |= {"shortened": shortened, "plain": plain_markdown, "fence": fence, "quoted": quoted}
     return made

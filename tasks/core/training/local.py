@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import mlflow
 
-from tasks.core.config.base import differences
+from tasks.core.config.base import differences, read_yaml
 from tasks.core.config.installation import Settings, read_settings
 from tasks.core.config.model import ModelConfig, read_model
-from tasks.core.config.presets import load_preset, read_yaml
+from tasks.core.config.presets import load_preset
 from tasks.core.config.requests import TrainRequest
 from tasks.core.data.dataset import ingest, remarks
 from tasks.core.data.file_kinds import sort_uploads

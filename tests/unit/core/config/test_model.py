@@ -85,7 +85,6 @@ def test_all_faults_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
         ("serving: {steps: 0}", "serving.steps: Input should be greater than or equal to 1"),
         ("serving: {steps: 101}", "serving.steps: Input should be less than or equal to 100"),
         ("datasets: wax", "datasets: Input should be a valid tuple"),
-        ("trigger: ''", "trigger: String should have at least 1 character"),
         (
             "overrides: {train: {learning_rat: 1}}",
             "preset.train.learning_rat: unknown key, did you mean 'learning_rate",
@@ -111,7 +110,39 @@ def test_a_name_is_safe_in_keys_and_addresses(name: str, tmp_path: Path) -> None
         read_model(written(tmp_path, f"name: '{name}'\ntrigger: batik_style\nclass_noun: cloth\n"))
 
 
+def test_a_trigger_word_has_letters(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="trigger: String should have at least 1 character"):
+        read_model(written(tmp_path, "{name: batik, trigger: '', class_noun: wax-dyed cloth}"))
+
+
 def test_a_whole_preset_may_be_given() -> None:
     own = Preset(train=load_preset("founding").train)
     assert adire(preset=own).preset == own
     assert adire(preset=own.model_dump()).preset == own
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("name: batik\nname: ikat", "the key 'name' is there twice"),
+        ("overrides: {train: {steps: 5, steps: 9}}", "the key 'steps' is there twice"),
+        ("licence: 2020-99-99", "month must be in 1..12"),
+        ("licence: " + "[" * 3000, "maximum recursion depth"),
+    ],
+)
+def test_yaml_that_cannot_be_meant_is_refused(text: str, fault: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        read_model(written(tmp_path, text))
+    assert "is not YAML: " in str(caught.value)
+    assert fault in str(caught.value)
+
+
+def test_what_is_merged_from_an_anchor_may_be_changed(tmp_path: Path) -> None:
+    text = LEAST + ", overrides: {train: &t {steps: 5}, evaluation: {<<: {steps: 3}, steps: 4}}}"
+    assert read_model(written(tmp_path, text)).preset.evaluation.steps == 4
+
+
+@pytest.mark.parametrize("number", [".inf", ".nan"])
+def test_a_number_that_json_has_no_word_for_is_refused(number: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"serving\.guidance: Input should be a finite number"):
+        read_model(written(tmp_path, f"{LEAST}, serving: {{guidance: {number}}}}}"))

@@ -92,7 +92,7 @@ def test_all_faults_of_a_set_are_told_at_once(tmp_path: Path) -> None:
     assert all(part in str(caught.value) for part in ("mine.yaml", "'rings' needs", "'a' is there", "word 'x'"))
 
 
-@pytest.mark.parametrize(("text", "told"), [("trigger: [", "is not YAML"), ("- a", "valid dictionary")])
+@pytest.mark.parametrize(("text", "told"), [("trigger: [", "is not YAML"), ("- a", "is no mapping")])
 def test_a_file_that_is_no_set_is_a_wrong_setting(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(SettingError, match=told):

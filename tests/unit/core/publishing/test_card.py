@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -278,3 +279,25 @@ def test_the_rendered_card_has_its_sections_in_order(settings: Settings, tmp_pat
     assert '<img src="samples.png" alt="Sample pictures of this adapter" />' in page
     assert "|" not in re.sub(r"<pre>.*?</pre>", "", page, flags=re.S), "every table is one"
     assert PROMPTS[10].replace('"', "&quot;") in page
+
+
+def test_braces_of_a_sample_prompt_are_text(settings: Settings, tmp_path: Path) -> None:
+    spec = trained().spec.model_copy(update={"sample_prompt": "{large} rings } in {trigger}"})
+    made = facts_of(adire(), MANIFEST, training=trained().model_copy(update={"spec": spec}))
+    assert made.prompts == ("{large} rings } in adire_style",)
+
+
+def test_words_of_people_are_no_markup(settings: Settings, tmp_path: Path) -> None:
+    attack = "<img src=x onerror=alert(1)>\n\n# Deleted\n\n| a |"
+    prompts = ("```\n~~~~\n# a", *PROMPTS[1:11])
+    what = facts(overruled=attack)
+    assert what.evaluated
+    told = replace(what.evaluated, prompts=prompts)
+    text = card(tmp_path, replace(what, class_noun=attack, prompts=prompts, evaluated=told)).text
+    shown = MarkdownIt("commonmark").render(text)
+    assert "<img src=x" not in shown
+    assert shown.count("<h1>") == 1
+    assert "# Deleted" not in [line.strip() for line in text.splitlines()]
+    code = re.search(r"```+python\n(.*?)\n```", text, re.DOTALL)
+    assert code
+    compile(code[1], "card", "exec")

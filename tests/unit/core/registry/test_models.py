@@ -50,3 +50,13 @@ def test_concurrent_applications_get_different_numbers(folder: FolderStore) -> N
     assert sorted(numbers) == list(range(1, WRITERS + 1))
     kept = {c.number: c.config.serving.steps for c in configurations(folder, "adire")}
     assert kept == dict(zip(numbers, range(1, WRITERS + 1), strict=True))
+
+
+def test_other_files_beside_the_configurations_are_not_read(folder: FolderStore) -> None:
+    first = apply_config(folder, adire())
+    for name in (".DS_Store", "notes.txt"):
+        folder.write(f"models/adire/config/{name}", b"")
+        folder.write(f"models/ikat/config/{name}", b"")
+    assert model_names(folder) == ["adire"]
+    assert configurations(folder, "adire") == [first]
+    assert apply_config(folder, adire()) == first

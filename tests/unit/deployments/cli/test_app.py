@@ -175,3 +175,25 @@ def test_failed_service_start_is_reported_with_the_end_of_its_log(tmp_path: Path
     assert first.startswith("dyeworks: ")
     assert last.startswith(f"dyeworks: {tmp_path / 'none.yaml'}: cannot be read")
     assert not (tmp_path / "home/pids.json").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(["replay", "--days", days] for days in ("inf", "nan", "-1", "1e9")),
+        *(["drift", command, "0"] for command in ("show", "pin")),
+        ["serve", "webhook", "--port", "65536"],
+    ],
+    ids=" ".join,
+)
+def test_a_number_out_of_range_is_wrong_usage(line: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(line) == 2
+    assert "Invalid value" in capsys.readouterr().err
+
+
+def test_a_store_of_no_name_is_not_this_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYEWORKS_STORE", "")
+    assert run(["models", "list"]) == 1
+    assert capsys.readouterr().err.startswith("dyeworks: settings: store: ")

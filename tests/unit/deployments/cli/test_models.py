@@ -97,3 +97,25 @@ def test_folder_without_yaml_files_is_rejected(tmp_path: Path, capsys: pytest.Ca
 
 def test_list_without_models_prints_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert output(capsys, "list") == "no model was applied yet: dyeworks models apply FILE\n"
+
+
+@pytest.mark.parametrize("command", ["apply", "check"])
+def test_two_files_of_one_model_are_refused(
+    command: str, tmp_path: Path, folder: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path)
+    (tmp_path / "other.yaml").write_bytes(file.read_bytes())
+    assert run(["models", command, str(tmp_path)]) == 1
+    fault = f"dyeworks: {tmp_path / 'other.yaml'}: is of model indigo, as {file} is; keep one of the two\n"
+    assert capsys.readouterr().err == fault
+    assert model_names(folder) == []
+
+
+def test_a_fault_is_one_line_and_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text("a: [\nb: {\n")
+    written(tmp_path, "b", preset="x" * 300)
+    written(tmp_path, "c")
+    assert run(["models", "check", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert [line.startswith("dyeworks: ") for line in shown.err.splitlines()] == [True, True]
+    assert shown.out == f"{tmp_path / 'c.yaml'}: model c is valid\n"
