@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.core.errors import SettingError
 
+MOST_BYTES = 2**20  # of a YAML file
+
 
 class Spec(BaseModel):
     """A frozen specification that refuses unknown keys, and numbers that JSON has no word for."""
@@ -59,6 +61,10 @@ class _Loader(yaml.SafeLoader):
 def read_yaml(path: Path) -> dict[str, object]:
     """The mapping in a YAML file; raises SettingError."""
     try:
+        if path.exists() and not path.is_file():
+            raise SettingError(str(path), "is not a file")
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise SettingError(str(path), f"has {size:,} bytes, more than {MOST_BYTES:,}")
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except OSError as error:
         raise SettingError(str(path), f"cannot be read: {error}") from error

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from tasks.core.config.base import Spec, explain, read_yaml
 from tasks.core.config.presets import Preset, load_preset, preset_values
@@ -11,6 +11,16 @@ from tasks.core.errors import SettingError
 
 EMBEDDED = "embedded"
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
+
+
+def _line(text: str) -> str:
+    """Require one line of text: it stands in prompts, in pages and in the model card."""
+    if not text.strip() or not text.isprintable() or "`" in text:
+        raise ValueError("must be one line that is not blank, without control characters and backticks")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_line)]
 
 
 class ServingSpec(Spec):
@@ -44,9 +54,9 @@ class ModelConfig(Spec):
         EMBEDDED,
         description="Scorer, prompt encoder: embedded, open_clip's MODEL/TAG, hf-hub:NAME or local-dir:PATH.",
     )
-    trigger: str = Field(min_length=1, description="Trigger word of the style.")
-    class_noun: str = Field(
-        min_length=1, description="Stands for the trigger where the scorer is a public CLIP, which does not know it."
+    trigger: Line = Field(description="Trigger word of the style.")
+    class_noun: Line = Field(
+        description="Stands for the trigger where the scorer is a public CLIP, which does not know it."
     )
     preset: Preset = Field(
         default_factory=lambda: load_preset(EMBEDDED),
@@ -54,7 +64,9 @@ class ModelConfig(Spec):
     )
     serving: ServingSpec = Field(ServingSpec(), description="How the storefront renders.")
     publishing: PublishingSpec = Field(PublishingSpec(), description="Where releases are published to.")
-    licence: str = Field("creativeml-openrail-m", description="Licence of the adapters, as the Hub names it.")
+    licence: str = Field(
+        "creativeml-openrail-m", pattern=r"^[\w.+-]+$", description="Licence of the adapters, as the Hub names it."
+    )
     notify_block: str = Field("", description="Prefect notification block, TYPE/NAME, that decisions are sent to.")
 
     @model_validator(mode="before")
@@ -80,6 +92,13 @@ class ModelConfig(Spec):
         except SettingError as error:
             raise ValueError(str(error).removeprefix("preset: ")) from error
         return _merged(preset, overrides) if isinstance(preset, dict) else preset
+
+    @field_validator("datasets")
+    @classmethod
+    def _different(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) < len(names):
+            raise ValueError("a dataset is there twice")
+        return names
 
     @property
     def dataset(self) -> str:

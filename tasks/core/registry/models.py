@@ -5,8 +5,9 @@ from datetime import datetime
 
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import ModelUnknown, ObjectExists
+from tasks.core.errors import DocumentInvalid, ModelUnknown, ObjectExists
 from tasks.core.store import Store
+from tasks.core.store.base import is_key
 from tasks.core.store.documents import Document, read_document, render
 
 FOLDER = "models/"
@@ -41,11 +42,14 @@ def configurations(store: Store, model: str) -> list[AppliedConfig]:
 
 
 def configuration(store: Store, model: str) -> AppliedConfig:
-    """The current configuration; raises ModelUnknown."""
-    keys = _keys(store, model) if model else []
+    """The current configuration; raises ModelUnknown, or DocumentInvalid where it is of another model."""
+    keys = _keys(store, model) if is_key(model) else []
     if not keys:
         raise ModelUnknown(model, model_names(store))
-    return read_document(store, AppliedConfig, keys[-1])
+    found = read_document(store, AppliedConfig, keys[-1])
+    if found.config.name != model:
+        raise DocumentInvalid(keys[-1], f"it is of model {found.config.name!r}")
+    return found
 
 
 def apply_config(store: Store, config: ModelConfig) -> AppliedConfig:

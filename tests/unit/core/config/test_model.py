@@ -1,5 +1,6 @@
 """A model's file: what it may leave out, what it resolves to, and that all of its faults are reported at once."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ def test_all_faults_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
         ("serving: {steps: 0}", "serving.steps: Input should be greater than or equal to 1"),
         ("serving: {steps: 101}", "serving.steps: Input should be less than or equal to 100"),
         ("datasets: wax", "datasets: Input should be a valid tuple"),
+        ("datasets: [wax, wax]", "datasets: a dataset is there twice"),
+        ("licence: ''", "licence: String should match pattern"),
         (
             "overrides: {train: {learning_rat: 1}}",
             "preset.train.learning_rat: unknown key, did you mean 'learning_rate",
@@ -110,9 +113,19 @@ def test_a_name_is_safe_in_keys_and_addresses(name: str, tmp_path: Path) -> None
         read_model(written(tmp_path, f"name: '{name}'\ntrigger: batik_style\nclass_noun: cloth\n"))
 
 
-def test_a_trigger_word_has_letters(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="trigger: String should have at least 1 character"):
-        read_model(written(tmp_path, "{name: batik, trigger: '', class_noun: wax-dyed cloth}"))
+@pytest.mark.parametrize("text", ["''", "'  '", '"a\\nb"', "'a ` b'", '"a\\u202eb"', '"\\x07"'])
+def test_trigger_and_class_noun_are_one_printable_line(text: str, tmp_path: Path) -> None:
+    for trigger, noun, field in ((text, "cloth", "trigger"), ("batik_style", text, "class_noun")):
+        with pytest.raises(SettingError, match=f"{field}: must be one line that is not blank"):
+            read_model(written(tmp_path, f"{{name: batik, trigger: {trigger}, class_noun: {noun}}}"))
+
+
+def test_a_file_must_be_a_file_of_moderate_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingError, match="pipe: is not a file"):
+        read_model(tmp_path / "pipe")
+    with pytest.raises(SettingError, match="more than 1,048,576"):
+        read_model(written(tmp_path, "#" * (2**20 + 1)))
 
 
 def test_a_whole_preset_may_be_given() -> None:

@@ -5,7 +5,7 @@ from threading import Barrier
 
 import pytest
 
-from tasks.core.errors import ModelUnknown
+from tasks.core.errors import DocumentInvalid, ModelUnknown
 from tasks.core.registry.models import apply_config, configuration, configurations, model_names
 from tasks.core.store import FolderStore
 from tests.adire import adire
@@ -36,6 +36,16 @@ def test_a_model_needs_a_configuration(folder: FolderStore) -> None:
         configuration(folder, "ikat")
     with pytest.raises(ModelUnknown, match="name a model"):
         configuration(folder, "")
+    for name in ("../batik", "bat\nik", "batik/config"):
+        with pytest.raises(ModelUnknown, match="there are adire, batik"):
+            configuration(folder, name)
+
+
+def test_a_configuration_of_another_model_is_refused(folder: FolderStore) -> None:
+    apply_config(folder, adire())
+    folder.write("models/batik/config/000001.json", folder.read("models/adire/config/000001.json"))
+    with pytest.raises(DocumentInvalid, match="it is of model 'adire'"):
+        configuration(folder, "batik")
 
 
 def test_concurrent_applications_get_different_numbers(folder: FolderStore) -> None:
