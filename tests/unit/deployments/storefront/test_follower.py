@@ -1,4 +1,4 @@
-"""What the storefront serves, on a real tiny pipeline: what does not load or render is rejected and reported once."""
+"""The served release, on a real tiny pipeline: one that fails to load or render is rejected and reported once."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the storefront serves when renders fail: whether the release, the machine or its memory is at fault."""
+"""The served release when renders fail: whether the release, the machine or its memory is at fault."""
 
 from collections.abc import Callable
 from typing import NoReturn
