@@ -14,7 +14,7 @@ from tasks.core.data.dataset import newest_version
 from tasks.core.installation import open_installation
 from tasks.core.lifecycle.announcements import decision_events
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry import ledger

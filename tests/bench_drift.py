@@ -8,7 +8,7 @@ import numpy as np
 
 from tasks.core.config.drift import DEFAULT_SPEC
 from tasks.core.drift import DriftProfile, DriftReport, DriftSpec, check, fit_profile
-from tasks.core.drift.score import share_to_psi
+from tasks.core.drift.psi import share_to_psi
 from tests.bench_table import Row, Table
 from tests.worlds import Floats, Ints, World
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from evidently.legacy.metrics.data_drift import embedding_drift_methods as evidently
 
-from tasks.core.drift.score import psi
+from tasks.core.drift.psi import psi
 from tests.bench_drift import Bench, generator
 from tests.bench_table import Row, Table
 from tests.worlds import Floats, World

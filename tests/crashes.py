@@ -27,7 +27,7 @@ from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release
 from tasks.core.store import Store, open_store
-from tasks.core.store.probe import require_conditions
+from tasks.core.store.conditional_writes import require_conditions
 from tests.adire import NAME, adire, installed
 from tests.candidates import QUICK, evaluated
 

@@ -11,10 +11,10 @@ from functools import partial
 
 from PIL import Image
 
+from deployments.storefront.batch_writer import LogWriter
 from deployments.storefront.engine import Engine, RenderedPicture
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
-from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.requests import RenderRequest
 from deployments.storefront.sessions import Sessions, client_key
 from deployments.storefront.watchdog import RollbackWatchdog
@@ -33,7 +33,7 @@ class StorefrontService:
 
     def __init__(self, installation: Installation, model: ModelConfig, sessions: Sessions) -> None:
         self.store, self.settings, self.model = installation.store, installation.settings, model
-        self.sessions, spec = sessions, model.preset.guard
+        self.sessions, spec = sessions, model.preset.rollback
         self.watchdog = RollbackWatchdog(self.store, model)
         self.engine = Engine(installation, model, spec.failures, self.watchdog.report, self.exit)
         write_prompts, write_feedback = (partial(f, self.store, model.name) for f in (write_lines, write_votes))

@@ -17,7 +17,7 @@ from tasks.core.outbox import flush, is_known, is_waiting
 from tasks.core.outbox import queue as put_into_outbox
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.serving.rollback_test import judge
+from tasks.core.serving.rollback_votes import judge
 from tasks.core.store import Store
 from tasks.core.traffic.feedback import Vote, in_order, read_votes
 from tasks.core.traffic.hourly import HOUR
@@ -31,7 +31,7 @@ class RollbackWatchdog:
     """Holds the votes on the served generation and on the previous release."""
 
     def __init__(self, store: Store, model: ModelConfig) -> None:
-        self.store, self.model, self.spec = store, model.name, model.preset.guard
+        self.store, self.model, self.spec = store, model.name, model.preset.rollback
         self.incoming: queue.Queue[Vote] = queue.Queue(maxsize=MOST)
         self.reports: queue.SimpleQueue[Unhealthy] = queue.SimpleQueue()
         self.votes: list[Vote] = []
@@ -43,7 +43,7 @@ class RollbackWatchdog:
         self.queued: dict[int, Event] = {}  # by generation: events in the outbox, or sent
         self.warned = ""
         self.stopping, self.wake = threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self._work, name="guard", daemon=True)
+        self.thread = threading.Thread(target=self._work, name="rollback-watchdog", daemon=True)
 
     def start(self) -> None:
         """Start the watchdog's thread."""

@@ -14,7 +14,7 @@ from deployments.cli.app import app
 from tasks.core.config.base import flat
 from tasks.core.config.installation import MOVED, ROOT, Settings
 from tasks.core.config.model import ModelConfig, read_model
-from tasks.core.config.presets import GateSpec, GuardSpec, PolicySpec
+from tasks.core.config.presets import GateSpec, PolicySpec, RollbackSpec
 from tasks.core.config.training import ComputeSpec
 
 
@@ -80,7 +80,7 @@ def test_every_documented_command_exists() -> None:
         (PolicySpec, "The retrain policy"),
         (ComputeSpec, "Training by hand"),
         (GateSpec, "The gate"),
-        (GuardSpec, "The storefront's guards"),
+        (RollbackSpec, "Automatic roll-back"),
     ],
 )
 def test_a_specification_is_documented_with_its_defaults(spec: type[BaseModel], title: str) -> None:

@@ -121,7 +121,7 @@ class MonitorSpec(Spec):
     drift: DriftSpec = DriftSpec()
 
 
-class GuardSpec(Spec):
+class RollbackSpec(Spec):
     """When the storefront asks for a roll-back of what it serves."""
 
     alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance that one liked as much is ever taken back for votes.")
@@ -144,7 +144,7 @@ class Preset(Spec):
     gate: GateSpec = GateSpec()
     policy: PolicySpec = PolicySpec()
     monitor: MonitorSpec = MonitorSpec()
-    guard: GuardSpec = GuardSpec()
+    rollback: RollbackSpec = RollbackSpec()
 
 
 def load_preset(name: str) -> Preset:

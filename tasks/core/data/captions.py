@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from tasks.core.data.caption_tables import CaptionLine, clean, decode_text, hides_characters, path_of, read_table
+from tasks.core.data.file_kinds import TEXTS, Uploads, suffix_of
 from tasks.core.data.remarks import remark, shown
-from tasks.core.data.uploads import TEXTS, Uploads, suffix_of
 from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectTooLarge, ObjectUnreadable, PictureRefused
 from tasks.core.store import Store
 

@@ -12,9 +12,9 @@ from PIL import Image
 from tasks.core import clock
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.captions import Captions
-from tasks.core.data.pictures import SUFFIXES, decode, examine
+from tasks.core.data.file_kinds import sort_uploads
+from tasks.core.data.picture_validation import SUFFIXES, decode, examine
 from tasks.core.data.remarks import grouped, remark, shown
-from tasks.core.data.uploads import sort_uploads
 from tasks.core.errors import (
     DatasetUnusable,
     ObjectExists,

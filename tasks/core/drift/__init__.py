@@ -5,13 +5,13 @@ Why it is built this way: DESIGN.md, "The drift detector".
 """
 
 from tasks.core.config.drift import DriftSpec
-from tasks.core.drift.check import Distribution, DriftReport, Verdict, check
+from tasks.core.drift.detector import Distribution, DriftReport, Verdict, check
 from tasks.core.drift.explain import Explanation, Topic, explain
 from tasks.core.drift.fit import fit_profile
-from tasks.core.drift.null import NullTable, null_statistics
+from tasks.core.drift.null_distribution import NullTable, null_statistics
 from tasks.core.drift.profile import DriftProfile
-from tasks.core.drift.score import new_traffic_share
-from tasks.core.drift.state import WindowState
+from tasks.core.drift.psi import new_traffic_share
+from tasks.core.drift.window_state import WindowState
 
 __all__ = [
     "Distribution",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from tasks.core.drift.check import Scan, scan
+from tasks.core.drift.detector import Scan, scan
 from tasks.core.drift.errors import BadEmbeddings
 from tasks.core.drift.features import kmeans, nearest
 from tasks.core.drift.profile import DriftProfile

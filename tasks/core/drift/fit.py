@@ -12,6 +12,7 @@ from tasks.core.drift.errors import BadEmbeddings, ReferenceTooSmall
 from tasks.core.drift.features import FeatureMap, Placed, fit_features
 from tasks.core.drift.groups import Seen, grouped
 from tasks.core.drift.profile import DriftProfile, ProfileCard
+from tasks.core.drift.psi import pooled_counts
 from tasks.core.drift.rows import (
     Floats,
     Ints,
@@ -24,7 +25,6 @@ from tasks.core.drift.rows import (
     row_hashes,
     unit_rows,
 )
-from tasks.core.drift.score import pooled_counts
 
 logger = logging.getLogger(__name__)
 FEWEST = 200  # rows of a reference

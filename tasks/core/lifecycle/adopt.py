@@ -17,8 +17,8 @@ from tasks.core.publishing.card_facts import facts_of
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, describe, put_release
 from tasks.core.store import Store
+from tasks.core.store.conditional_writes import require_conditions
 from tasks.core.store.documents import digest
-from tasks.core.store.probe import require_conditions
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
 ADOPTED = "adopted"  # its adapter name in the test render

@@ -37,8 +37,8 @@ from tasks.core.registry.results import (
 )
 from tasks.core.registry.withdrawals import refuse_training
 from tasks.core.store import Store, download_folder
+from tasks.core.store.conditional_writes import require_conditions
 from tasks.core.store.documents import digest
-from tasks.core.store.probe import require_conditions
 
 
 def require_eligible(store: Store, model: str, entries: Sequence[Entry], training: str, asked: bool) -> None:

@@ -5,12 +5,12 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PublishRequest
 from tasks.core.errors import ResultMissing
 from tasks.core.installation import Installation
-from tasks.core.publishing.places import publish_elsewhere
+from tasks.core.publishing.targets import publish_elsewhere
 from tasks.core.registry.channel import Channel, flip
 from tasks.core.registry.ledger import Entry, history
 from tasks.core.registry.releases import verify_release
 from tasks.core.registry.results import PublishResult, publication_key, save_result
-from tasks.core.store.probe import require_conditions
+from tasks.core.store.conditional_writes import require_conditions
 
 
 def serve(installation: Installation, model: ModelConfig, request: PublishRequest) -> tuple[Entry, Channel]:

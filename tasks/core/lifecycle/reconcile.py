@@ -15,7 +15,7 @@ from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.lifecycle.withdraw import delete_weights, finish_records
 from tasks.core.outbox import queue, send_all
 from tasks.core.publishing import mlflow_registry
-from tasks.core.publishing.places import PublishingPlace, place_factories
+from tasks.core.publishing.targets import PublishingTarget, target_factories
 from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
 from tasks.core.registry.releases import verify_release
@@ -44,7 +44,7 @@ def reconcile(installation: Installation, model: ModelConfig) -> tuple[str, ...]
 
 def _projections(installation: Installation, model: ModelConfig) -> list[Projection]:
     """Each runs independently, and so does each place: one that is down does not block others."""
-    places = [partial(_place, open_place) for open_place in place_factories(installation, model)]
+    places = [partial(_place, open_place) for open_place in target_factories(installation, model)]
     return [_no_withdrawn_champion, _channel, _events, _weights, *places, _registry]
 
 
@@ -87,7 +87,7 @@ def _weights(installation: Installation, model: ModelConfig) -> Iterator[str]:
             yield f"release {withdrawal.release} was withdrawn: {gone} objects deleted"
 
 
-def _place(open_place: Callable[[], PublishingPlace], installation: Installation, model: ModelConfig) -> Iterator[str]:
+def _place(open_place: Callable[[], PublishingTarget], installation: Installation, model: ModelConfig) -> Iterator[str]:
     """Another place, with its marks of withdrawn releases."""
     entry = champion(installation.store, model.name)
     if entry is None:

@@ -21,7 +21,7 @@ from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import made_from, verify_release
 from tasks.core.registry.withdrawals import find_withdrawal, withdrawals
 from tasks.core.store import Store
-from tasks.core.store.probe import require_conditions
+from tasks.core.store.conditional_writes import require_conditions
 
 UNREADABLE = (ObjectMissing, ReleaseCorrupt, DocumentInvalid)  # a release that is incomplete or damaged
 

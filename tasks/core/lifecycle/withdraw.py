@@ -9,14 +9,14 @@ from tasks.core.errors import DyeworksError, ObjectMissing, ReleaseUnknown, Sett
 from tasks.core.installation import Installation
 from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.publishing.places import PublishingPlace, place_factories
+from tasks.core.publishing.targets import PublishingTarget, target_factories
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.registry.releases import delete_files, made_from, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal, deletions, find_withdrawal, record_withdrawal, request_deletion
 from tasks.core.store import delete_prefix
+from tasks.core.store.conditional_writes import require_conditions
 from tasks.core.store.documents import Document
-from tasks.core.store.probe import require_conditions
 
 
 class Withdrawn(Document):
@@ -45,7 +45,7 @@ def withdraw(installation: Installation, model: ModelConfig, request: WithdrawRe
     if entry:
         flip(installation.store, model.name, entry)
     pending = list[str]()
-    for open_place in place_factories(installation, model):
+    for open_place in target_factories(installation, model):
         try:
             _withdraw_at(open_place(), entry, recorded, request.delete_weights)
         except (DyeworksError, OSError) as error:
@@ -56,7 +56,7 @@ def withdraw(installation: Installation, model: ModelConfig, request: WithdrawRe
     return Withdrawn(withdrawal=withdrawal, pending=tuple(pending))
 
 
-def _withdraw_at(place: PublishingPlace, entry: ledger.Entry | None, recorded: list[Withdrawal], delete: bool) -> None:
+def _withdraw_at(place: PublishingTarget, entry: ledger.Entry | None, recorded: list[Withdrawal], delete: bool) -> None:
     if entry and not place.serves(entry):
         place.publish(entry)
     for withdrawal in recorded:

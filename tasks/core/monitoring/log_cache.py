@@ -10,7 +10,7 @@ from functools import cached_property
 from tasks.core.drift import DriftProfile, WindowState
 from tasks.core.drift.errors import StateUnusable
 from tasks.core.drift.rows import Floats, Ints, fold_of
-from tasks.core.drift.state import placed_state
+from tasks.core.drift.window_state import placed_state
 from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest, parse

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from tasks.core.drift.check import DriftReport
+from tasks.core.drift.detector import DriftReport
 from tasks.core.drift.explain import Topic
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, read_document

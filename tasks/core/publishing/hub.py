@@ -182,7 +182,7 @@ def _notice(release: str, reason: str) -> bytes:
     return f"---\ntags:\n- withdrawn\n---\n\n# Withdrawn\n\n{text}\n\nPlease do not use copies of it.\n".encode()
 
 
-class HubPlace:
+class HubTarget:
     """The Hub repository in the settings; raises PublishRefused unless it can be published to."""
 
     def __init__(self, installation: Installation, model: ModelConfig) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tasks.core.config.drift import DriftSpec
-from tasks.core.drift.check import DriftReport
-from tasks.core.drift.score import new_traffic_share
+from tasks.core.drift.detector import DriftReport
+from tasks.core.drift.psi import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.plots import distribution_plot, history_plot, plot, topics_plot
 from tasks.core.reporting.rendering import render_template

@@ -7,7 +7,7 @@ import numpy as np
 from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
 from tasks.core.errors import DocumentInvalid, ObjectMissing
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.reporting.metrics import counter, metrics_key, prometheus_text
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions

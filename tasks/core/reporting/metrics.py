@@ -9,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from tasks.core.drift.check import Verdict
+from tasks.core.drift.detector import Verdict
 from tasks.core.monitoring.records import DriftRecord
 
 __all__ = ["CONTENT_TYPE", "counter", "gauge", "metrics_key", "prometheus_text"]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tasks.core.config.drift import DriftSpec
-from tasks.core.drift.check import Distribution, DriftReport
+from tasks.core.drift.detector import Distribution, DriftReport
 from tasks.core.drift.explain import Topic
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.rendering import image

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.presets import PolicySpec
-from tasks.core.drift.check import verdict_of
+from tasks.core.drift.detector import verdict_of
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import Entry
 from tasks.core.retraining import policy

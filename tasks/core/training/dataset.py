@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Item, decoded
-from tasks.core.data.pictures import square
+from tasks.core.data.picture_validation import square
 from tasks.core.models.families import Family, Texts
 from tasks.core.store import Store
 from tasks.core.training.latent_cache import Tensors, name_of, shelve

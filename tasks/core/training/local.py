@@ -14,9 +14,9 @@ from tasks.core.config.model import ModelConfig, read_model
 from tasks.core.config.presets import load_preset, read_yaml
 from tasks.core.config.requests import TrainRequest
 from tasks.core.data.dataset import ingest, remarks
-from tasks.core.data.pictures import SUFFIXES
+from tasks.core.data.file_kinds import sort_uploads
+from tasks.core.data.picture_validation import SUFFIXES
 from tasks.core.data.remarks import grouped
-from tasks.core.data.uploads import sort_uploads
 from tasks.core.errors import SettingError, Terminated
 from tasks.core.installation import Installation
 from tasks.core.registry.results import TrainResult

@@ -12,7 +12,7 @@ from deployments.demo.report import write_report
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.presets import EvaluationSpec
 from tasks.core.config.training import TrainSpec
-from tasks.core.drift.check import DriftReport, Verdict
+from tasks.core.drift.detector import DriftReport, Verdict
 from tasks.core.gate.statistics import MEASURES, Scores
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import Entry, append

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.pictures import decode, examine
+from tasks.core.data.picture_validation import decode, examine
 from tests.odd_pictures import (
     ADOBE_RGB,
     DISPLAY_P3,

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.metadata import of_exif
-from tasks.core.data.pictures import decode, examine
+from tasks.core.data.picture_validation import decode, examine
 from tasks.core.errors import PictureRefused
 from tests.odd_pictures import (
     DISPLAY_P3,

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.perceptual_hash import distances, distinct, hashes
-from tasks.core.data.pictures import examine
+from tasks.core.data.picture_validation import examine
 from tasks.core.errors import PictureRefused
 from tests.odd_pictures import encoded
 

@@ -8,7 +8,7 @@ import pytest
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core.config.installation import Settings
 from tasks.core.installation import Installation
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_report import write_pages
 from tasks.core.retraining.decisions import make_decision

@@ -12,7 +12,7 @@ from tasks.core.drift.errors import ProfileUnusable, ReferenceTooSmall
 from tasks.core.errors import ProfileMissing, ReferenceForeign
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.reference import (
     ReferenceRecord,

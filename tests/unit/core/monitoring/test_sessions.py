@@ -8,7 +8,7 @@ from infra.base.visitors import FIRST_TASTE, NEW_TASTE, log_lines
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.installation import Installation
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.explanation import largest_share, session_advice
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_page import drift_page

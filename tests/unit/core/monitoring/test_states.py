@@ -9,7 +9,7 @@ import pytest
 from tasks.core.drift import DriftProfile, DriftSpec, WindowState, check, fit_profile
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.rows import Floats, fold_of
-from tasks.core.drift.state import placed_state
+from tasks.core.drift.window_state import placed_state
 from tasks.core.monitoring.log_cache import Hour, window_state
 from tasks.core.monitoring.reference import session_groups
 from tasks.core.traffic.prompt_log import PromptLine

@@ -18,12 +18,12 @@ from tasks.core.errors import ObjectExists, PublishRefused, ReleaseCorrupt, Stor
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.publishing.places import publish_to_store
+from tasks.core.publishing.targets import publish_to_store
 from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release, prefix
 from tasks.core.store import FolderStore, S3Store, Store, open_store
-from tasks.core.store.probe import require_conditions
+from tasks.core.store.conditional_writes import require_conditions
 from tests.adire import adire, installed
 from tests.candidates import evaluated
 from tests.s3_server import connect, s3_server

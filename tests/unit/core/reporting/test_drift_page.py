@@ -13,9 +13,9 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tasks.core.config.drift import DriftSpec
-from tasks.core.drift.check import Distribution, DriftReport, Verdict
+from tasks.core.drift.detector import Distribution, DriftReport, Verdict
 from tasks.core.drift.explain import Topic
-from tasks.core.drift.score import new_traffic_share
+from tasks.core.drift.psi import new_traffic_share
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_page import drift_page, sentence
 from tasks.core.reporting.evidently_page import MOST, evidently_page

@@ -14,7 +14,7 @@ from infra.base.visitors import FIRST_TASTE, NEW_TASTE
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.installation import Installation
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.reporting.drift_report import (
     COMPONENTS,

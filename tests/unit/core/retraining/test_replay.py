@@ -6,7 +6,7 @@ import pytest
 
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.presets import PolicySpec
-from tasks.core.drift.check import DriftReport
+from tasks.core.drift.detector import DriftReport
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import Entry
 from tasks.core.retraining.decisions import RetrainDecision, make_decision

@@ -11,7 +11,7 @@ from tasks.core.config.installation import Settings
 from tasks.core.errors import HistoryUnusable
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.monitoring.reference import reference_records
 from tasks.core.store import FolderStore

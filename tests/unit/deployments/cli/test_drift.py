@@ -11,7 +11,7 @@ from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.presets import Preset
 from tasks.core.installation import Installation
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.reference import read_pin, reference_records
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore

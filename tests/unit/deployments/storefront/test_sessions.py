@@ -7,9 +7,9 @@ import pytest
 from deployments.storefront.errors import VotesExhausted
 from deployments.storefront.feedback import MAX_VOTES, Feedback, ServedPicture
 from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, client_key
-from tasks.core.config.presets import GuardSpec
+from tasks.core.config.presets import RollbackSpec
 from tasks.core.errors import SettingError
-from tasks.core.serving.rollback_test import judge, tally
+from tasks.core.serving.rollback_votes import judge, tally
 from tasks.core.traffic.feedback import Vote
 
 HERE = "192.0.2.7"
@@ -100,8 +100,8 @@ def voted(count: int, voter: str, liked: bool = False, generation: int = 2) -> l
 
 def test_votes_of_one_address_count_as_one_voter() -> None:
     before = voted(50, "", liked=True, generation=1)
-    assert judge(voted(200, "one address"), before, GuardSpec()) is None
-    many = judge(voted(200, ""), before, GuardSpec())
+    assert judge(voted(200, "one address"), before, RollbackSpec()) is None
+    many = judge(voted(200, ""), before, RollbackSpec())
     assert many is not None
     assert many.worse
     assert (tally(voted(200, "one address")).sessions, tally(voted(200, "")).sessions) == (1, 200)

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.storefront.batch_writer import LogWriter
 from deployments.storefront.errors import PictureUnknown
 from deployments.storefront.feedback import Feedback, ServedPicture
-from deployments.storefront.log_writer import LogWriter
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
-from tasks.core.config.presets import GuardSpec, Preset
+from tasks.core.config.presets import Preset, RollbackSpec
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
@@ -20,7 +20,7 @@ from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_vote
 from tests.adire import adire
 from tests.events_server import EventsServer
 
-MODEL, SPEC = "adire", GuardSpec(check_seconds=0.05)
+MODEL, SPEC = "adire", RollbackSpec(check_seconds=0.05)
 BAD = Unhealthy(generation=2, release="release-2", kind="health", reason="it draws black")
 
 
@@ -54,7 +54,7 @@ def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: in
 
 
 def watchdog_of(store: FolderStore) -> RollbackWatchdog:
-    return RollbackWatchdog(store, adire(preset=Preset(guard=SPEC)))
+    return RollbackWatchdog(store, adire(preset=Preset(rollback=SPEC)))
 
 
 def check(watchdog: RollbackWatchdog) -> None:

@@ -7,11 +7,11 @@ from math import comb
 import numpy as np
 import pytest
 
-from tasks.core.config.presets import GuardSpec
-from tasks.core.serving.rollback_test import Tally, binomial_tail, fisher_tail, judge, tally
+from tasks.core.config.presets import RollbackSpec
+from tasks.core.serving.rollback_votes import Tally, binomial_tail, fisher_tail, judge, tally
 from tasks.core.traffic.feedback import Vote
 
-SPEC = GuardSpec()
+SPEC = RollbackSpec()
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LIVES = 1500
 LONGEST = 800  # sessions of a life: six looks
@@ -121,7 +121,7 @@ def test_votes_on_the_one_before_that_come_late_do_not_count() -> None:
 
 
 def test_a_rise_that_is_small_is_not_worth_it() -> None:
-    strict = GuardSpec(min_rise=0.4)
+    strict = RollbackSpec(min_rise=0.4)
     served, before = votes(100, 50), votes(400, 80, 1)[:400]
     found, firm = judge(served, before, SPEC), judge(served, before, strict)
     assert found is not None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tasks.core.data.pictures import SUFFIXES
+from tasks.core.data.picture_validation import SUFFIXES
 from tasks.core.data.remarks import counted, remark, shown
 
 TEXTS = (".txt", ".caption")  # endings of a file with the caption of one picture

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.rows import Doubles, Floats, Ints
-from tasks.core.drift.state import WindowState, placed_state
+from tasks.core.drift.window_state import WindowState, placed_state
 
 JITTER = 1e-3
 

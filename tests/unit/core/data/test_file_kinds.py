@@ -9,8 +9,8 @@ import pytest
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import ingest, remarks
+from tasks.core.data.file_kinds import sort_uploads
 from tasks.core.data.remarks import grouped, shown
-from tasks.core.data.uploads import sort_uploads
 from tasks.core.errors import DatasetUnusable
 from tasks.core.store import FolderStore, S3Store, Store
 from tests.odd_pictures import encoded, noise

@@ -10,7 +10,7 @@ reached, whenever it is taken, so that a repeated test, or one after a restart, 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from tasks.core.config.presets import GuardSpec
+from tasks.core.config.presets import RollbackSpec
 from tasks.core.store.documents import Document
 from tasks.core.traffic.feedback import Vote, last_words
 
@@ -41,7 +41,7 @@ class VoteTest(Document):
         return f"{text}, {old or f'{self.usual:.0%} are taken as usual'} (look {self.number}, p = {self.p:.2g})"
 
 
-def judge(served: Sequence[Vote], before: Sequence[Vote], spec: GuardSpec) -> VoteTest | None:
+def judge(served: Sequence[Vote], before: Sequence[Vote], spec: RollbackSpec) -> VoteTest | None:
     """The look at which a generation is found worse than the one before, else the last; None before the first.
 
     Args:
@@ -76,7 +76,7 @@ def _looks(votes: Sequence[Vote], wanted: int) -> Iterator[Sequence[Vote]]:
             wanted *= 2
 
 
-def _look(number: int, served: Tally, before: Tally | None, spec: GuardSpec) -> VoteTest:
+def _look(number: int, served: Tally, before: Tally | None, spec: RollbackSpec) -> VoteTest:
     usual = before.disliked / before.sessions if before else spec.usual_dislikes
     p = fisher_tail(served, before) if before else binomial_tail(served, usual)
     level = spec.alpha / 2**number

@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import numpy as np
 
+from tasks.core.drift.psi import psi
 from tasks.core.drift.rows import Doubles, Floats, Ints
-from tasks.core.drift.score import psi
 
 PER_OCTAVE = 12
 GRID = np.unique(np.round(2.0 ** (np.arange(31 * PER_OCTAVE) / PER_OCTAVE)).astype(np.int64))

@@ -13,8 +13,9 @@ from tasks.core.config.drift import DriftSpec
 from tasks.core.drift.errors import BadEmbeddings, EncoderMismatch, NullMismatch
 from tasks.core.drift.features import Placed
 from tasks.core.drift.groups import grouped
-from tasks.core.drift.null import NullTable, null_statistics, on_grid
+from tasks.core.drift.null_distribution import NullTable, null_statistics, on_grid
 from tasks.core.drift.profile import DriftProfile
+from tasks.core.drift.psi import Ruler, make_ruler, measure, new_traffic_share, psi
 from tasks.core.drift.rows import (
     Doubles,
     Floats,
@@ -28,8 +29,7 @@ from tasks.core.drift.rows import (
     matrix,
     row_hashes,
 )
-from tasks.core.drift.score import Ruler, make_ruler, measure, new_traffic_share, psi
-from tasks.core.drift.state import WindowState, placed_state
+from tasks.core.drift.window_state import WindowState, placed_state
 
 Verdict = Literal["insufficient_data", "provisional", "stable", "warn", "retrain"]
 EDGES = np.linspace(-4, 6, 41)  # of the plot, in the reference's deviations

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.core.drift import new_traffic_share
-from tasks.core.drift.score import psi, share_to_psi
+from tasks.core.drift.psi import psi, share_to_psi
 
 
 def test_the_psi_of_even_counts_is_zero() -> None:

@@ -9,13 +9,13 @@ from typing import Protocol
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import PublishRefused, ReleaseCorrupt, StoreUnusable
 from tasks.core.installation import Installation
-from tasks.core.publishing.hub import HubPlace
+from tasks.core.publishing.hub import HubTarget
 from tasks.core.registry.channel import Channel, flip, points_at, read_channel
 from tasks.core.registry.ledger import Entry
 from tasks.core.registry.releases import delete_files, prefix, put_release, release_manifest, sha256_of
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal, refuse_withdrawn
 from tasks.core.store import Store, open_store
-from tasks.core.store.probe import require_conditions
+from tasks.core.store.conditional_writes import require_conditions
 
 
 def publish_to_store(source: Store, target: Store, model: str, entry: Entry) -> Channel:
@@ -45,7 +45,7 @@ def _copy_release(source: Store, target: Store, model: str, release: str) -> Non
         put_release(target, model, manifest, fetch)
 
 
-class StorePlace:
+class StoreTarget:
     """A store as a place to publish to."""
 
     def __init__(self, source: Store, url: str, model: str) -> None:
@@ -71,7 +71,7 @@ class StorePlace:
             delete_files(self.target, self.model, withdrawal)
 
 
-class PublishingPlace(Protocol):
+class PublishingTarget(Protocol):
     """A place to publish to. Its constructor raises PublishRefused if it cannot be used."""
 
     name: str
@@ -86,19 +86,19 @@ class PublishingPlace(Protocol):
         """Mark a release as withdrawn there, and delete its files if `delete`."""
 
 
-def place_factories(installation: Installation, model: ModelConfig) -> list[Callable[[], PublishingPlace]]:
+def target_factories(installation: Installation, model: ModelConfig) -> list[Callable[[], PublishingTarget]]:
     """A constructor of each place, so that each can be opened independently; each raises PublishRefused."""
-    found: list[Callable[[], PublishingPlace]] = []
+    found: list[Callable[[], PublishingTarget]] = []
     if model.publishing.store:
-        found.append(partial(StorePlace, installation.store, model.publishing.store, model.name))
+        found.append(partial(StoreTarget, installation.store, model.publishing.store, model.name))
     if model.publishing.hub_repo:
-        found.append(partial(HubPlace, installation, model))
+        found.append(partial(HubTarget, installation, model))
     return found
 
 
-def open_places(installation: Installation, model: ModelConfig) -> list[PublishingPlace]:
+def open_places(installation: Installation, model: ModelConfig) -> list[PublishingTarget]:
     """All places, each checked before anything is sent to any; raises PublishRefused."""
-    return [open_place() for open_place in place_factories(installation, model)]
+    return [open_place() for open_place in target_factories(installation, model)]
 
 
 def publish_elsewhere(installation: Installation, model: ModelConfig, entry: Entry) -> dict[str, str]:

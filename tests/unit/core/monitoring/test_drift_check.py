@@ -10,7 +10,7 @@ from tasks.core.config.installation import Settings
 from tasks.core.config.presets import MonitorSpec
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.check import DriftCheck
+from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.store import FolderStore
 from tasks.core.traffic.prompt_log import write_lines

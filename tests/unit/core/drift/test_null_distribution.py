@@ -8,7 +8,7 @@ import pytest
 
 from tasks.core.drift import DriftProfile, check
 from tasks.core.drift.errors import NullMismatch
-from tasks.core.drift.null import linear_contrast, null_statistics, on_grid, shared_variance
+from tasks.core.drift.null_distribution import linear_contrast, null_statistics, on_grid, shared_variance
 from tests.unit.core.drift.kinds import ENCODER, SPEC, Checker, World
 
 

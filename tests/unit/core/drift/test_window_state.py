@@ -8,7 +8,7 @@ import pytest
 from tasks.core.drift import DriftProfile, WindowState, check
 from tasks.core.drift.errors import StateUnusable
 from tasks.core.drift.rows import fold_of
-from tasks.core.drift.state import placed_state
+from tasks.core.drift.window_state import placed_state
 from tests.unit.core.drift.kinds import ENCODER, Checker, World
 
 
