@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from deployments.exposure import ExposureGuard
 from deployments.storefront.engine import RenderedPicture
 from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
-from deployments.storefront.page import CSS, build_page, is_overloaded
+from deployments.storefront.page import CSS, build_page, is_overloaded, set_trigger
 from deployments.storefront.request_filter import RequestFilter, problems
 from deployments.storefront.requests import FeedbackRequest, RenderRequest
 from deployments.storefront.service import StorefrontService, encode
@@ -48,6 +48,9 @@ class Storefront:
         self.opened: StorefrontService | None = None
         self.closing = threading.Event()
         self.scrapes = threading.BoundedSemaphore(SCRAPES)
+        self.page = build_page(
+            settings.render_batch, self.draw, lambda picture: encode(picture.image, "WEBP"), self.vote
+        )
 
     @property
     def service(self) -> StorefrontService:
@@ -77,6 +80,7 @@ class Storefront:
                 self.closing.wait(self.settings.poll_seconds)
             else:
                 service.start()
+                set_trigger(self.page, service.model.trigger)
                 self.opened = service
                 return
 
@@ -124,10 +128,6 @@ class Storefront:
         """Render and log a request; returns its id and the picture."""
         return await self.service.render(request, host)
 
-    def trigger(self) -> str:
-        """The model's trigger word; empty until the store is open."""
-        return self.opened.model.trigger if self.opened else ""
-
     def vote(self, request_id: str, liked: bool) -> Vote:
         """Record a vote; raises PictureUnknown and VotesExhausted."""
         return self.service.feedback.vote(request_id, liked)
@@ -159,17 +159,11 @@ def create_app(settings: Settings, model: str = "") -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(PictureUnknown, _rejected_vote)
     app.add_exception_handler(VotesExhausted, _rejected_vote)
-    page = build_page(
-        storefront.trigger,
-        settings.render_batch,
-        storefront.draw,
-        lambda picture: encode(picture.image, "WEBP"),
-        storefront.vote,
-    )
+    page = storefront.page
     app.add_middleware(
         RequestFilter,
         proxied=bool(settings.proxies),
-        inputs=[len(function.inputs) for function in page.fns.values()],
+        functions=len(page.fns),
         overloaded=lambda session: is_overloaded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)

@@ -17,7 +17,6 @@ from deployments.storefront.requests import LONGEST, RenderRequest
 Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, RenderedPicture]]]  # request, host -> request id, picture
 Encode = Callable[[RenderedPicture], Awaitable[bytes]]  # WebP
 VoteOn = Callable[[str, bool], object]  # request id, liked
-Trigger = Callable[[], str]  # the model's trigger word; empty until the store is open
 QUIET = {"print_exception": False}  # errors of visitors are not logged
 SIDE = 512  # pixels on the page
 SESSIONS = WAITING + 100  # maximum number of sessions whose state and unread events Gradio holds
@@ -26,12 +25,8 @@ CSS = f"""#votes, #says, #thanks, #picture {{ width: 100%; max-width: {SIDE}px; 
 #picture {{ aspect-ratio: 1; }} #picture img {{ width: 100%; }} #identity {{ display: none; }}"""
 
 
-def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
+def build_page(batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
     """The page; `draw` and `vote` are shared with the API. Two batches of requests run concurrently."""
-
-    async def greet() -> tuple[str, str]:
-        word = trigger()
-        return _heading(word), f"large rings in {word}" if word else ""
 
     async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
         render_request = _request(prompt or "", request.session_hash or "")
@@ -59,7 +54,7 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         return submit
 
     with gr.Blocks(title="dyeworks") as page:
-        heading = gr.Markdown(_heading(""))
+        gr.Markdown("# dyeworks\nDescribe a cloth to draw.", elem_id="heading")
         prompt = gr.Textbox(label="Prompt", elem_id="prompt")
         button = gr.Button("Draw", variant="primary", elem_id="draw")
         picture = gr.HTML(elem_id="picture")
@@ -71,13 +66,22 @@ def build_page(trigger: Trigger, batch: int, draw: Draw, encode: Encode, vote: V
         gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
         like.click(vote_handler(True), identity, [thanks, like, dislike])
         dislike.click(vote_handler(False), identity, [thanks, like, dislike])
-        page.load(greet, None, [heading, prompt])
     return _bounded(page, batch)
 
 
-def _heading(trigger: str) -> str:
-    style = f" Include `{trigger}` for the house style." if trigger else ""
-    return f"# dyeworks\nDescribe a cloth to draw.{style}"
+def set_trigger(page: gr.Blocks, trigger: str) -> None:
+    """Fill in the heading and a first prompt, for visitors who load the page from now on.
+
+    They are part of the page, since an event on load would wait in Gradio's queue and overwrite what a visitor types.
+    """
+    values = {
+        "heading": f"# dyeworks\nDescribe a cloth to draw. Include `{trigger}` for the house style.",
+        "prompt": f"large rings in {trigger}",
+    }
+    for component in page.blocks.values():
+        if component.elem_id in values:
+            component.value = values[component.elem_id]
+    page.config = page.get_config_file()
 
 
 def _request(prompt: str, session: str) -> RenderRequest:

@@ -31,9 +31,9 @@ Number = Annotated[int, Field(ge=0, le=10_000)]
 
 
 class Join(BaseModel):
-    """A call of one of the page's functions, by its number, with one text or none."""
+    """A call of one of the page's functions, by its number, with one text."""
 
-    data: list[Annotated[str, Field(max_length=10_000)] | None] = Field(max_length=1)
+    data: list[Annotated[str, Field(max_length=10_000)] | None] = Field(min_length=1, max_length=1)
     fn_index: Number
     session_hash: Session
     trigger_id: Number | None = None
@@ -50,12 +50,12 @@ class Cancel(BaseModel):
 class RequestFilter:
     """ASGI middleware that rejects invalid requests.
 
-    `inputs` are the numbers of inputs of the page's functions; `overloaded` returns whether a session has too many
-    unread events.
+    `functions` is the number of functions of the page; `overloaded` returns whether a session has too many unread
+    events.
     """
 
-    def __init__(self, app: ASGIApp, proxied: bool, inputs: Sequence[int], overloaded: Callable[[str], bool]) -> None:
-        self.app, self.proxied, self.inputs, self.overloaded = app, proxied, inputs, overloaded
+    def __init__(self, app: ASGIApp, proxied: bool, functions: int, overloaded: Callable[[str], bool]) -> None:
+        self.app, self.proxied, self.functions, self.overloaded = app, proxied, functions, overloaded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its whole body, or respond with a 4xx."""
@@ -103,10 +103,8 @@ class RequestFilter:
             posted = kind.model_validate_json(body)
         except ValidationError as error:
             raise HTTPException(422, problems(error.errors())) from error
-        if posted.fn_index >= len(self.inputs):
+        if posted.fn_index >= self.functions:
             raise HTTPException(422, "the page has no such function")
-        if isinstance(posted, Join) and len(posted.data) != self.inputs[posted.fn_index]:
-            raise HTTPException(422, "the function of the page takes a different number of values")
         if isinstance(posted, Join) and self.overloaded(posted.session_hash):
             raise HTTPException(429, "this session has too many unread responses; reload the page")
         return posted.model_dump_json().encode()

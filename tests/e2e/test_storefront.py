@@ -138,6 +138,7 @@ def test_a_visitor_draws_a_cloth_in_the_browser(shop: Stack, tmp_path: Path) -> 
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page()
         page.goto(shop.url("storefront"))
+        assert page.locator("#prompt textarea").input_value() == "large rings in adire_style"
         page.locator("#prompt textarea").fill("large dots in adire_style")
         page.locator("#draw").click()
         page.locator("#says", has_text="Drawn by the bare base model").wait_for(timeout=60_000)

@@ -158,6 +158,18 @@ def on_page(client: TestClient, text: str, session: str, function: int = 0) -> d
     return wait_answer(client, session)
 
 
+def test_page_is_served_with_its_heading_and_first_prompt(shop: TestClient) -> None:
+    """No event on load fills them in: it would wait in the queue and overwrite what a visitor types."""
+    config = shop.get("/shop/config").json()
+    values = [component["props"].get("value") for component in config["components"]]
+    assert [value for value in values if "adire_style" in str(value)] == [
+        "# dyeworks\nDescribe a cloth to draw. Include `adire_style` for the house style.",
+        "large rings in adire_style",
+    ]
+    targets = [target for function in config["dependencies"] for target in function["targets"]]
+    assert {event for _, event in targets} == {"click", "submit"}
+
+
 def test_page_renders_and_records_a_vote(shop: TestClient) -> None:
     picture, says, identity, *_ = on_page(shop, "rings", "visitor")["data"]
     assert Image.open(io.BytesIO(b64decode(picture.partition("base64,")[2].partition('"')[0]))).size == (64, 64)

@@ -1,0 +1,74 @@
+"""A follower of releases of a real tiny pipeline."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+
+from deployments.storefront.follower import Follower
+from tasks.core.config.model import ModelConfig
+from tasks.core.events import Unhealthy
+from tasks.core.models.families import family_of
+from tasks.core.models.pipeline import load_pipeline
+from tasks.core.models.rendering import Renderer
+from tasks.core.registry.channel import flip
+from tasks.core.registry.ledger import Entry, append, history
+from tasks.core.store import FolderStore
+from tests.adire import adire
+from tests.unit.deployments.storefront.releases import MODEL, home, released
+
+
+@pytest.fixture(scope="module")
+def local(pipelines: dict[str, Path]) -> ModelConfig:
+    return adire(base=str(pipelines["sd15"]), serving={"steps": 2})
+
+
+@pytest.fixture(scope="module")
+def adapter(local: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a LoRA with a visible effect."""
+    folder = tmp_path_factory.mktemp("adapter")
+    family = family_of(load_pipeline(local.base, "cpu"))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        family.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v", "conv1"]))
+        for parameter in family.pipe.unet.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.2)
+    family.save(folder)
+    return folder
+
+
+@pytest.fixture
+def reports() -> list[Unhealthy]:
+    return []
+
+
+@pytest.fixture
+def follower(local: ModelConfig, folder: FolderStore, reports: list[Unhealthy]) -> Follower:
+    return Follower(home(folder), local, Renderer(local.base, "cpu"), 3, reports.append)
+
+
+@pytest.fixture
+def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[..., str]:
+    """Promote and publish a release of some scale, or one by name."""
+
+    def put(scale: float = 1.0, release: str | None = None) -> str:
+        generation = len(history(folder, MODEL)) + 1
+        name = released(folder, adapter, tmp_path / f"made-{generation}", scale) if release is None else release
+        entry = Entry(
+            generation=generation,
+            action="promote",
+            release=name,
+            dataset_version="v",
+            actor="gate",
+            reason="better",
+            time=datetime(2026, 1, generation, tzinfo=UTC),
+        )
+        append(folder, MODEL, entry)
+        flip(folder, MODEL, entry)
+        return name
+
+    return put
