@@ -133,7 +133,10 @@ class Stack:
             self.run(*_tool("dyeworks"), "models", "apply", str(self.models))
 
     def crash_orphans(self) -> None:
-        """Mark runs whose processes were killed as Crashed; no process of this home is left to do so."""
+        """Mark runs whose processes were killed as Crashed; no process of this home is left to do so.
+
+        Forced: otherwise Prefect lets a run in Cancelling become only Cancelled, and it would hold its slot forever.
+        """
         from prefect.client.orchestration import SyncPrefectClient  # noqa: PLC0415  late: it takes a second
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType  # noqa: PLC0415
         from prefect.client.schemas.objects import State, StateType  # noqa: PLC0415

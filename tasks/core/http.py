@@ -11,7 +11,6 @@ import httpx
 TRIES = 7
 FIRST_WAIT = 0.2  # seconds, doubled each time; each wait is between half of that and the whole
 SECONDS = 20.0  # for all tries and waits of a request
-LOCAL_SECONDS = 180.0  # the same, for a server on a machine that is busy with trainings
 BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 

@@ -56,7 +56,7 @@ class Store(Protocol):
         """Remove the object, if there is one."""
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write a file of any size as the object, over any other."""
+        """Write a file of any size as the object, over any other; one that was interrupted is sent again as a whole."""
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object, of any size, into a file; raise ObjectMissing."""

@@ -13,13 +13,14 @@ import httpx
 
 from deployments.stack import Stack
 from tasks.core.config.installation import ROOT
-from tasks.core.http import LOCAL_SECONDS, RetryTransport
+from tasks.core.http import RetryTransport
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tests.adire import adire
 
 T = TypeVar("T")
 DYEWORKS = str(Path(sys.executable).with_name("dyeworks"))
+BUSY_SECONDS = 180.0  # for all tries of a request: the machine is busy with trainings
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -38,7 +39,7 @@ class Server:
         self.stack.start_server()
         self.stack.start_worker()
         self.client = httpx.Client(
-            base_url=f"{self.stack.url('server')}/api", timeout=60, transport=RetryTransport(seconds=LOCAL_SECONDS)
+            base_url=f"{self.stack.url('server')}/api", timeout=60, transport=RetryTransport(seconds=BUSY_SECONDS)
         )
 
     def until(self, what: Callable[[], T], that: str) -> T:
