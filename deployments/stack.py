@@ -121,7 +121,7 @@ class Stack:
         self.start_storefront()
         self.start_server()
         if self.unclean:
-            self.crash_orphans()
+            self.end_orphans()
             self.run(*_tool("dyeworks"), "outbox", "resend")
         self.start_worker()
         self.wait("webhook", "/health")
@@ -132,21 +132,26 @@ class Stack:
         if self.models:
             self.run(*_tool("dyeworks"), "models", "apply", str(self.models))
 
-    def crash_orphans(self) -> None:
+    def end_orphans(self) -> None:
         """Mark runs whose processes were killed as Crashed; no process of this home is left to do so.
 
-        Forced: otherwise Prefect lets a run in Cancelling become only Cancelled, and it would hold its slot forever.
+        A run that was being cancelled is marked as Cancelled: what crashed is restarted by its automation.
         """
         from prefect.client.orchestration import SyncPrefectClient  # noqa: PLC0415  late: it takes a second
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType  # noqa: PLC0415
         from prefect.client.schemas.objects import State, StateType  # noqa: PLC0415
-        from prefect.states import Crashed  # noqa: PLC0415
 
-        types = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
+        ends = {
+            StateType.PENDING: StateType.CRASHED,
+            StateType.RUNNING: StateType.CRASHED,
+            StateType.CANCELLING: StateType.CANCELLED,
+        }
+        types = FlowRunFilterStateType(any_=list(ends))
         with SyncPrefectClient(f"{self.url('server')}/api") as client:
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=types))):
-                crashed: State[None] = Crashed(message="its process did not exist when the services started")
-                client.set_flow_run_state(run.id, crashed, force=True)
+                if run.state_type:
+                    message = "its process did not exist when the services started"
+                    client.set_flow_run_state(run.id, State[None](type=ends[run.state_type], message=message))
 
     def start_server(self) -> None:
         """Start the Prefect server, and register every deployment."""

@@ -44,16 +44,24 @@ def moved(client: SyncPrefectClient, run: UUID, *states: State[None]) -> StateTy
     return client.read_flow_run(run).state_type
 
 
-@pytest.mark.parametrize("left", [(Pending(),), (Pending(), Running()), (Pending(), Running(), Cancelling())])
-def test_a_run_without_a_process_is_crashed_and_its_slot_is_free(
-    client: SyncPrefectClient, stack: Stack, left: tuple[State[None], ...]
+@pytest.mark.parametrize(
+    ("left", "end"),
+    [
+        ((Pending(),), StateType.CRASHED),
+        ((Pending(), Running()), StateType.CRASHED),
+        ((Pending(), Running(), Cancelling()), StateType.CANCELLED),  # not Crashed, which automations restart
+    ],
+)
+def test_a_run_without_a_process_is_ended_and_its_slot_is_free(
+    client: SyncPrefectClient, stack: Stack, left: tuple[State[None], ...], end: StateType
 ) -> None:
     deployment = client.create_deployment(client.create_flow(idle), f"left-{len(left)}", concurrency_limit=1)
     orphan, waits = (client.create_flow_run_from_deployment(deployment).id for _ in range(2))
     assert moved(client, orphan, *left) is left[-1].type
     assert moved(client, waits, Pending()) is StateType.SCHEDULED
-    stack.crash_orphans()
-    assert client.read_flow_run(orphan).state_type is StateType.CRASHED
+    stack.end_orphans()
+    ended = client.read_flow_run(orphan)
+    assert (ended.state_type, ended.state_name) == (end, end.value.capitalize()), "automations go by the name"
     assert moved(client, waits, Pending()) is StateType.PENDING
 
 
@@ -61,6 +69,6 @@ def test_a_run_that_has_ended_or_is_scheduled_stays_as_it_is(client: SyncPrefect
     deployment = client.create_deployment(client.create_flow(idle), "others")
     done, scheduled = (client.create_flow_run_from_deployment(deployment).id for _ in range(2))
     assert moved(client, done, Pending(), Running(), Completed()) is StateType.COMPLETED
-    stack.crash_orphans()
+    stack.end_orphans()
     assert client.read_flow_run(done).state_type is StateType.COMPLETED
     assert client.read_flow_run(scheduled).state_type is StateType.SCHEDULED
