@@ -12,7 +12,7 @@ log = logging.getLogger("dyeworks.storefront")
 WAITING = 20_000  # maximum number of buffered lines; the newest are kept: about 20 MB
 
 
-class LogWriter(Generic[L]):
+class BatchWriter(Generic[L]):
     """Lines are buffered until they are stored; if there are too many, the oldest are dropped."""
 
     def __init__(self, name: str, write: Callable[[list[L]], None], seconds: float, waiting: int = WAITING) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 
 from PIL import Image
 
-from deployments.storefront.batch_writer import LogWriter
+from deployments.storefront.batch_writer import BatchWriter
 from deployments.storefront.engine import Engine, RenderedPicture
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
@@ -37,8 +37,8 @@ class StorefrontService:
         self.watchdog = RollbackWatchdog(self.store, model)
         self.engine = Engine(installation, model, spec.failures, self.watchdog.report, self.exit)
         write_prompts, write_feedback = (partial(f, self.store, model.name) for f in (write_lines, write_votes))
-        self.prompts = LogWriter[PromptLine]("prompt log", write_prompts, self.settings.log_seconds)
-        self.votes = LogWriter[Vote]("feedback", write_feedback, self.settings.log_seconds)
+        self.prompts = BatchWriter[PromptLine]("prompt log", write_prompts, self.settings.log_seconds)
+        self.votes = BatchWriter[Vote]("feedback", write_feedback, self.settings.log_seconds)
         self.feedback = Feedback(model.name, spec.remembered, self.votes.add, self.watchdog.add)
 
     def start(self) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from deployments.storefront.batch_writer import LogWriter
+from deployments.storefront.batch_writer import BatchWriter
 from deployments.storefront.errors import PictureUnknown
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.watchdog import RollbackWatchdog
@@ -203,7 +203,7 @@ def test_unreadable_votes_do_not_delay_reports_of_the_engine(two: FolderStore, e
 
 def test_vote_counts_for_the_session_of_the_picture(folder: FolderStore) -> None:
     taken: list[Vote] = []
-    writer = LogWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
+    writer = BatchWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
     feedback = Feedback("adire", 2, taken.append, writer.add)
     feedback.remember("a", ServedPicture("release-1", 1, "ada"))
     before = datetime.now(UTC)
@@ -240,7 +240,7 @@ def test_log_lines_are_retried_after_a_store_error(folder: FolderStore) -> None:
             raise answer
         written.append(votes)
 
-    writer = LogWriter[Vote]("feedback", write, 0.01)
+    writer = BatchWriter[Vote]("feedback", write, 0.01)
     cast(writer.add, 1, 3, 0)
     writer.start()
     deadline = time.monotonic() + 30
@@ -262,7 +262,7 @@ def test_oldest_buffered_lines_are_dropped(caplog: pytest.LogCaptureFixture) -> 
 
     more: list[Vote] = []
     cast(more.append, 3, 1, 0)
-    writer = LogWriter[Vote]("feedback", write, 60, waiting=4)
+    writer = BatchWriter[Vote]("feedback", write, 60, waiting=4)
     cast(writer.add, 2, 10, 0)
     for _ in range(2):
         writer._write()
