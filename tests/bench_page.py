@@ -7,6 +7,9 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from deployments.stack import Stack
+from tasks.core.registry.models import apply_config
+from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.bench_table import Row, row
 from tests.page_client import visit
 
@@ -19,6 +22,7 @@ def page(runs: int = 9) -> list[Row]:
 
     with TemporaryDirectory() as folder, httpx.Client(timeout=120) as client, ThreadPoolExecutor(VISITORS) as pool:
         stack = Stack(Path(folder))
+        apply_config(FolderStore(Path(folder) / "store"), adire())
         try:
             stack.start_storefront()
             stack.wait("storefront", "/health")

@@ -77,6 +77,12 @@ def wait_for(what: Callable[[], bool], that: str) -> None:
         time.sleep(0.1)
 
 
+def line_of(shop: Stack, request_id: str) -> dict[str, Any]:
+    """The line of a request in the prompt log, which is written by a timer of its own, before or after the votes."""
+    wait_for(lambda: any(line["request_id"] == request_id for line in logged(shop)), "the prompt is logged")
+    return next(line for line in logged(shop) if line["request_id"] == request_id)
+
+
 def ask(shop: Stack, session: str = "ada") -> httpx.Response:
     body = {"prompt": "rings", "seed": 5, "session": session}
     return httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=60)
@@ -113,7 +119,7 @@ def test_vote_is_logged_with_the_session_and_without_the_prompt(shop: Stack) -> 
     wait_for(lambda: len(logged(shop, "feedback")) >= 2, "the votes are logged")
     votes = logged(shop, "feedback")
     assert [(v["request_id"], v["liked"]) for v in votes] == [(vote["request_id"], v) for v in (False, True)]
-    asked = next(line for line in logged(shop) if line["request_id"] == vote["request_id"])
+    asked = line_of(shop, vote["request_id"])
     assert {v["session"] for v in votes} == {asked["session"]}
     assert "rings" not in json.dumps(votes)
     unknown = httpx.post(url, json=vote | {"request_id": "another's"}, timeout=30)
@@ -151,7 +157,9 @@ def test_a_visitor_draws_a_cloth_in_the_browser(shop: Stack, tmp_path: Path) -> 
         assert shown.bounding_box() is not None
         browser.close()
     wait_for(lambda: len(logged(shop, "feedback")) > before, "the vote is logged")
-    vote, line = logged(shop, "feedback")[-1], logged(shop)[-1]
+    vote = logged(shop, "feedback")[-1]
+    line_of(shop, vote["request_id"])
+    line = logged(shop)[-1]
     assert (vote["liked"], vote["request_id"]) == (False, line["request_id"])
 
 
