@@ -22,7 +22,7 @@ def failed(decision: GateDecision) -> set[str]:
     return {check.name for check in decision.checks if not check.passed}
 
 
-FORGOT = ("on prompts without the trigger the CLIPScore lies under that of the bare base", "forgetting +0.9")
+FORGOT = ("on prompts without the trigger the CLIPScore is below that of the bare base", "forgetting +0.9")
 FAULTS = [
     ("copies", {"refused"}, {"refused"}, "are copies of training pictures"),
     (
