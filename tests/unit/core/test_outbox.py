@@ -195,7 +195,7 @@ def test_one_that_is_never_taken_is_put_aside_with_the_reason_by_a_server_that_t
     (aside,) = [json.loads(folder.read(key)) for key in folder.list("refused/")]
     assert aside["event"]["id"] == uploaded("bad").id
     assert "500" in aside["reason"]
-    assert "put aside" in caplog.text
+    assert "moved to refused" in caplog.text
 
 
 def test_one_that_is_refused_is_not_put_aside_early_nor_begun_anew_when_it_is_queued_again(
