@@ -144,12 +144,16 @@ def test_light_commands_import_no_heavy_packages(line: list[str], tmp_path: Path
 def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     prompts = tmp_path / "history.jsonl"
     os.mkfifo(prompts)
-    command = [DYEWORKS, "drift", "import", str(prompts)]
+    # what a shell starts in the background ignores the signal, and so do its children
+    command = ["env", "--default-signal=INT", DYEWORKS, "drift", "import", str(prompts)]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         writer = prompts.open("w")  # opened as soon as the command reads
         process.send_signal(signal.SIGINT)
-        _, output = process.communicate(timeout=60)
-        writer.close()
+        try:
+            _, output = process.communicate(timeout=60)
+        finally:
+            process.kill()
+            writer.close()
     assert (process.returncode, output) == (130, "")
 
 
