@@ -21,7 +21,7 @@ def calibrate(request: CalibrateRequest) -> Calibration:
     with gpu_slot():
         first, second = calibration_scores(installation, model, request, Clip(model, installation.settings.device))
     found = propose(first, second, request.gate or model.preset.gate)
-    place = f"calibrations/{model.name}/{clock.now():%Y%m%dT%H%M%S}.json"
+    place = f"models/{model.name}/calibrations/{clock.now():%Y%m%dT%H%M%S}.json"
     installation.store.write(place, render(found))
     for noise in found.noises:
         get_run_logger().info("%s; mean %.3f", noise.says, noise.level)

@@ -34,7 +34,7 @@ def scores(fidelity: float) -> Scores:
 
 def trained(store: Store, key: str, run: str = "run", model: str = NAME) -> None:
     """A training and its adapter."""
-    adapter = f"checkpoints/{key}/adapter/"
+    adapter = f"models/adire/checkpoints/{key}/adapter/"
     store.write(adapter + WEIGHTS, key.encode())
     result = TrainResult(
         key=key,

@@ -17,7 +17,7 @@ from tasks.core.models.clip import Clip
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry import ledger
 from tasks.core.registry.releases import ReleaseManifest, write_release
-from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
+from tasks.core.registry.results import EvaluationResult, TrainResult, checkpoint_folder, save_result
 from tasks.core.store import FolderStore
 from tasks.core.training.dataset import load_pictures
 from tests.adire import installed
@@ -55,15 +55,20 @@ class Shop:
 
     def train(self, kind: str) -> str:
         """A training whose adapter paints like this."""
-        self.store.write(f"checkpoints/{kind}/adapter/{WEIGHTS}", kind.encode())
+        adapter = f"{checkpoint_folder(self.model.name, kind)}/adapter/"
+        self.store.write(adapter + WEIGHTS, kind.encode())
         fields = {
             "key": kind,
-            "model": "adire",
+            "model": self.model.name,
             "finished": clock.now(),
             "dataset": "adire",
             "dataset_version": self.manifest.version,
         }
-        fields |= {"spec": TrainSpec(resolution=64), "mlflow_run": "", "adapter": f"checkpoints/{kind}/adapter/"}
+        fields |= {
+            "spec": TrainSpec(resolution=64),
+            "mlflow_run": "",
+            "adapter": adapter,
+        }
         fields |= {"loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
         save_result(self.store, TrainResult.model_validate(fields))
         return kind

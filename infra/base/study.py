@@ -90,7 +90,9 @@ class Study:
     def scores(self, adapter: Path | None) -> dict[str, float]:
         """Mean CLIPScore of each set of prompts, and the seconds of a picture; None is the bare base."""
         spec, size = self.preset.evaluation, self.preset.train.resolution
-        cache = RenderCache(FolderStore(self.place / "renders"), way_of(self.model.base, "", spec, size))
+        cache = RenderCache(
+            FolderStore(self.place / "renders"), self.model.name, way_of(self.model.base, "", spec, size)
+        )
         session, model = (
             RenderSession(cache, lambda: Renderer(self.model.base)),
             EvaluatedModel.of(adapter) if adapter else EvaluatedModel(),

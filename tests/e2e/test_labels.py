@@ -75,7 +75,7 @@ def test_stage_with_another_plan_than_its_parent_fails_before_training(
     state = newest().state
     assert state is not None
     assert (state.is_failed(), "train-lora was planned as 3f2ac0ffee" in (state.message or "")) == (True, True)
-    assert list(folder.list("checkpoints/")) == []
+    assert list(folder.list("models/adire/checkpoints/")) == []
 
 
 def test_request_without_a_model_fails_with_the_list_of_models(applied: ModelConfig, folder: FolderStore) -> None:

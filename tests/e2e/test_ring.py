@@ -48,7 +48,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a demo that was killed twice and then completed."""
     folder = tmp_path_factory.mktemp("ring")
     try:
-        kill_when(folder, "checkpoints/*/step-*/checkpoint.json")
+        kill_when(folder, "models/*/checkpoints/*/step-*/checkpoint.json")
         kill_when(folder, "models/adire/promotions/000001.json")  # in the ledger, and not yet published
         done = subprocess.run(
             command(folder), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False
@@ -94,7 +94,7 @@ def test_new_pictures_alone_start_no_retrain(ring: Path) -> None:
 
 @pytest.mark.e2e
 def test_drift_is_explained_in_page_and_json(ring: Path) -> None:
-    drift = ring / "home/store/drift/adire"
+    drift = ring / "home/store/models/adire/drift"
     # The end of the demo may interrupt a check, so the newest record may have no page yet.
     pages = {p.parent: p.read_text() for p in drift.glob("reports/*/report.html")}
     ((folder, page),) = [(f, text) for f, text in pages.items() if "Decision: retrain" in text]

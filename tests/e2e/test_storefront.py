@@ -130,8 +130,8 @@ def test_vote_is_logged_with_the_session_and_without_the_prompt(shop: Stack) -> 
 def test_prometheus_reads_the_last_check(shop: Stack) -> None:
     url = f"{shop.url('storefront')}/metrics"
     assert httpx.get(url, timeout=30).status_code == 404
-    (shop.home / "store/drift/adire").mkdir(parents=True, exist_ok=True)
-    (shop.home / "store/drift/adire/metrics.prom").write_text('dyeworks_drift_psi{model="adire"} 0.1\n')
+    (shop.home / "store/models/adire/drift").mkdir(parents=True, exist_ok=True)
+    (shop.home / "store/models/adire/drift/metrics.prom").write_text('dyeworks_drift_psi{model="adire"} 0.1\n')
     answer = httpx.get(url, timeout=30)
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert answer.text == 'dyeworks_drift_psi{model="adire"} 0.1\n'

@@ -26,7 +26,7 @@ from tasks.core.evaluation.plan import plan_evaluation
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.registry.ledger import history
-from tasks.core.registry.results import PromotionResult
+from tasks.core.registry.results import PromotionResult, checkpoint_folder
 from tasks.core.retraining import policy
 from tasks.core.retraining.decisions import make_decision, read_decisions, record_decision
 from tasks.core.store import FolderStore
@@ -58,7 +58,9 @@ def test_failure_is_recorded_once_with_its_costs(
     draw_uploads(tmp_path / "store/uploads" / model.dataset, 4, FIRST_TASTE, seed=1)
     ingest(folder, model.dataset, IngestSpec())
     key = plan_training(installed(folder), model, TrainRequest()).key
-    save_checkpoint(folder, key, Checkpoint(step=50, seconds=1800), {"weight": torch.zeros(2)})
+    save_checkpoint(
+        folder, checkpoint_folder("adire", key), Checkpoint(step=50, seconds=1800), {"weight": torch.zeros(2)}
+    )
     fail(failure, "first")
     fail(failure, "second")
     ends = read_decisions(folder, model.name)
@@ -192,7 +194,7 @@ def test_failed_stage_is_not_retried_without_a_new_champion(
     folder: FolderStore, model: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StageFailed, match="train"):
-        competing(folder, model, monkeypatch, lambda: folder.delete("results/train/mine.json"))
+        competing(folder, model, monkeypatch, lambda: folder.delete("models/adire/results/train/mine.json"))
 
 
 def test_withdrawn_training_is_rejected_without_an_evaluation(

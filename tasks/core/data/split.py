@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from tasks.core.data.dataset import Item, Manifest, decoded, load_manifest, manifest_key
+from tasks.core.data.dataset import Item, Manifest, decoded
 from tasks.core.data.perceptual_hash import Codes, codes_of, hashes, named, near
 from tasks.core.data.remarks import remark
 from tasks.core.errors import DatasetUnusable, ObjectMissing, StoreConflict
-from tasks.core.registry.results import TrainResult
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, parse, read_documents, render
+from tasks.core.store.documents import Document, digest, parse, render
 
 FEWEST = 4  # held-out pictures: fewer are no sample
 SHARE = 10  # one in so many pictures is held out
@@ -88,8 +87,6 @@ def _recorded(store: Store, manifest: Manifest) -> Sides:
     hashed: dict[str, str] = {}
     while True:
         sides, tag = _read(store, key)
-        if tag is None:
-            sides = _inherited(store, manifest.dataset)
         new = [item for item in manifest.items if item.sha256 not in sides]
         if tag is not None and not new:
             return sides
@@ -153,25 +150,3 @@ def _pick(codes: Codes, free: Flags, most: int, room: int) -> list[int]:
             there &= ~around
             room -= int(around.sum())
     return picked
-
-
-def _inherited(store: Store, dataset: str) -> Sides:
-    """The sides of pictures that were trained on before sides were recorded.
-
-    Then about a tenth by content was held out, of a version with fewer than four such ones nothing.
-    """
-    items: dict[str, Item] = {}
-    trained: set[str] = set()
-    for result in read_documents(store, TrainResult, "results/train/"):
-        if result.dataset == dataset and store.exists(manifest_key(dataset, result.dataset_version)):
-            found = {item.sha256: item for item in load_manifest(store, dataset, result.dataset_version).items}
-            held = {sha256 for sha256 in found if int(sha256[:8], 16) % SHARE == 0}
-            items |= found
-            trained |= found.keys() - held if len(held) >= FEWEST else found.keys()
-    hashed = _hashed(store, dataset, (item for item in items.values() if store.exists(f"blobs/{item.sha256}")))
-    train = {sha256: code for sha256, code in hashed.items() if sha256 in trained}
-    rest = {sha256: code for sha256, code in hashed.items() if sha256 not in trained}
-    copies = near(codes_of(rest.values()), codes_of(train.values()), NEAR) > 0
-    seen = {sha256 for sha256, copied in zip(rest, copies, strict=True) if copied}
-    held_out = {sha256: code for sha256, code in rest.items() if sha256 not in seen}
-    return Sides(train={sha256: code for sha256, code in hashed.items() if sha256 not in held_out}, held=held_out)

@@ -41,7 +41,9 @@ def calibration_scores(
         originals = find_references(
             installation.store, load_manifest(installation.store, dataset, version), side, spec, clip
         )
-        cache = RenderCache(installation.store, way_of(model.base, installation.settings.device, spec, side))
+        cache = RenderCache(
+            installation.store, model.name, way_of(model.base, installation.settings.device, spec, side)
+        )
         measurer = Measurer(
             RenderSession(cache, lambda: make(model.base, installation.settings.device)),
             clip,

@@ -16,6 +16,7 @@ from tasks.core.errors import ObjectMissing
 from tasks.core.models.device import pick_device, pick_dtype
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.models.images import NAN
+from tasks.core.registry.results import render_folder
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest
 
@@ -70,26 +71,26 @@ def way_of(base: str, device_name: str, spec: EvaluationSpec, size: int) -> Way:
 
 
 class RenderCache:
-    """The rendered pictures of one way of rendering."""
+    """The rendered pictures of one model and one way of rendering."""
 
-    def __init__(self, store: Store, way: Way) -> None:
-        self.store, self.way = store, way
+    def __init__(self, store: Store, model: str, way: Way) -> None:
+        self.store, self.model, self.way = store, model, way
 
-    def key(self, model: str, prompt: str) -> str:
-        """Key of a model's pictures of a prompt; `model` is the sha256 of its weights, or `base`."""
-        return f"renders/{model[:16]}/{digest(self.way)}/{digest(prompt)}.png"
+    def key(self, weights: str, prompt: str) -> str:
+        """Key of the pictures of a prompt; `weights` is the sha256 of an adapter's weights, or `base`."""
+        return f"{render_folder(self.model, weights)}{digest(self.way)}/{digest(prompt)}.png"
 
-    def read(self, model: str, prompt: str) -> Shots:
+    def read(self, weights: str, prompt: str) -> Shots:
         """The stored renders; none where the object is damaged."""
         try:
-            return _unpack(self.store.read(self.key(model, prompt)))
+            return _unpack(self.store.read(self.key(weights, prompt)))
         except ObjectMissing:
             return {}
 
-    def add(self, model: str, prompt: str, shots: Shots) -> None:
+    def add(self, weights: str, prompt: str, shots: Shots) -> None:
         """Store further pictures; of two concurrent writers one may lose its own, which are then rendered again."""
-        both = self.read(model, prompt) | shots
-        self.store.write(self.key(model, prompt), _pack(both))
+        both = self.read(weights, prompt) | shots
+        self.store.write(self.key(weights, prompt), _pack(both))
 
 
 def _pack(shots: Shots) -> bytes:

@@ -28,7 +28,15 @@ from tasks.core.models.images import png
 from tasks.core.models.rendering import Renderer, Renders
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.releases import fetch_release
-from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result, save_result, summary
+from tasks.core.registry.results import (
+    EvaluationResult,
+    TrainResult,
+    find_result,
+    get_result,
+    result_folder,
+    save_result,
+    summary,
+)
 from tasks.core.store import Store, download_folder
 from tasks.core.store.documents import read_document
 from tasks.core.tracking import runs
@@ -73,8 +81,9 @@ def save_evaluation(
     samples: Image.Image,
 ) -> EvaluationResult:
     """Write everything, the result itself last; it is returned with the keys of its pictures."""
-    places = {kind: f"results/evaluate/{result.key}-{kind}.png" for kind in grids}
-    shown = f"results/evaluate/{result.key}-samples.png"
+    beside = f"{result_folder(model.name, EvaluationResult)}{result.key}"
+    places = {kind: f"{beside}-{kind}.png" for kind in grids}
+    shown = f"{beside}-samples.png"
     result = result.model_copy(update={"grids": places, "pictures": places["fixed"], "samples": shown})
     installation.store.write(shown, png(samples))
     for kind, grid in grids.items():
@@ -128,7 +137,7 @@ def evaluate(
         training.spec.resolution,
     )
     originals = find_references(installation.store, manifest, side, plan.spec, clip)
-    cache = RenderCache(installation.store, way_of(base, device, plan.spec, side))
+    cache = RenderCache(installation.store, model.name, way_of(base, device, plan.spec, side))
     measurer = Measurer(RenderSession(cache, lambda: make(base, device)), clip, originals, plan.spec.copy_bits)
     with tempfile.TemporaryDirectory() as place:
         pair = _fetch(installation, model, plan, training, Path(place))

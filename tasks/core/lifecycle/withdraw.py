@@ -13,6 +13,7 @@ from tasks.core.publishing.targets import PublishingTarget, target_factories
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
 from tasks.core.registry.releases import delete_files, made_from, release_manifest
+from tasks.core.registry.results import checkpoint_folder, render_folder
 from tasks.core.registry.withdrawals import Withdrawal, deletions, find_withdrawal, record_withdrawal, request_deletion
 from tasks.core.store import delete_prefix
 from tasks.core.store.conditional_writes import require_conditions
@@ -92,9 +93,11 @@ def delete_weights(installation: Installation, model: ModelConfig, withdrawal: W
     gone = delete_files(installation.store, model.name, withdrawal)
     with suppress(ObjectMissing):  # without the manifest its renders are unknown
         weights = release_manifest(installation.store, model.name, withdrawal.release).files[WEIGHTS]
-        gone += delete_prefix(installation.store, f"renders/{weights[:16]}")
+        gone += delete_prefix(installation.store, render_folder(model.name, weights))
     return gone + (
-        delete_prefix(installation.store, f"checkpoints/{withdrawal.training}") if withdrawal.training else 0
+        delete_prefix(installation.store, checkpoint_folder(model.name, withdrawal.training))
+        if withdrawal.training
+        else 0
     )
 
 

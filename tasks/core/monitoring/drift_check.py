@@ -179,7 +179,7 @@ class DriftCheck:
         advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
         says = _summary(window, found, self.spec)
         return DriftRecord(
-            key=f"drift/{self.model.name}/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
+            key=f"models/{self.model.name}/drift/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
             model=self.model.name,
             time=window.end,
             start=window.start,

@@ -66,7 +66,7 @@ def newest_lines(store: Store, model: str, start: datetime, end: datetime, most:
 
 def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> HourFile:
     """The hour's lines; those missing from the hour's file are read from the log."""
-    place = f"drift/{model}/hours/{hour:%Y-%m-%dT%H}.json.gz"
+    place = f"models/{model}/drift/hours/{hour:%Y-%m-%dT%H}.json.gz"
     held = _cached_hour(store, place)
     names = {key.rpartition("/")[2]: key for key in keys}
     if not set(held.sources) <= set(names):  # something was deleted from the log: it must be deleted here too
@@ -104,7 +104,7 @@ def forget_hours(store: Store, model: str, before: datetime) -> None:
 
 
 def _drop(store: Store, model: str, unwanted: Callable[[str], bool]) -> None:
-    prefix = f"drift/{model}/hours/"
+    prefix = f"models/{model}/drift/hours/"
     for key in list(store.list(prefix)):
         if unwanted(key.removeprefix(prefix)):
             store.delete(key)
@@ -117,7 +117,7 @@ def window_state(
 
     States of whole hours are stored; those outside the window or of another profile are deleted.
     """
-    prefix = f"drift/{model}/states/"
+    prefix = f"models/{model}/drift/states/"
     empty = WindowState.empty(profile.features, profile.card.spec.folds)
     total, place, used = empty, 0, set()
     for hour in hours:

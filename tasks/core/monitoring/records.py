@@ -33,6 +33,6 @@ class DriftRecord(Document):
 
 def read_records(store: Store, model: str, newest: int | None = None) -> list[DriftRecord]:
     """All checks or the newest, oldest first; their keys are in the order of time."""
-    keys = [key for key in store.list(f"drift/{model}/reports/") if key.endswith("/report.json")]
+    keys = [key for key in store.list(f"models/{model}/drift/reports/") if key.endswith("/report.json")]
     chosen = keys if newest is None else keys[-newest:]
     return sorted((read_document(store, DriftRecord, key) for key in chosen), key=lambda r: r.time)

@@ -48,7 +48,7 @@ class Pin(Document):
 
 
 def _prefix(model: str) -> str:
-    return f"drift/{model}/profiles/"
+    return f"models/{model}/drift/profiles/"
 
 
 def _name(encoder: str) -> str:

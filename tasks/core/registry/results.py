@@ -1,5 +1,6 @@
 """Results of the stages, stored under a hash of their inputs, so that equal inputs find their result."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TypeVar
 
@@ -14,14 +15,14 @@ from tasks.core.gate.evidence import Evidence, ExtraSeeds
 from tasks.core.gate.statistics import Scores
 from tasks.core.models.clip import Scoring
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, parse, read_documents, render
+from tasks.core.store.documents import Document, digest, read_document, read_documents, render
 
 
 class Result(Document):
     """Fields of all results."""
 
     key: str
-    model: str = ""  # empty in results from before they named it
+    model: str
     finished: datetime
 
 
@@ -103,33 +104,62 @@ STAGES: dict[type[Result], str] = {
 }
 
 
-def _place(kind: type[Result], key: str) -> str:
-    return f"results/{STAGES[kind]}/{key}.json"
+class Latest(Document):
+    """Points at the newest result of a stage."""
+
+    key: str
+
+
+def result_folder(model: str, kind: type[Result]) -> str:
+    """Prefix of a stage's results, and of what belongs to them."""
+    return f"models/{model}/results/{STAGES[kind]}/"
+
+
+def checkpoint_folder(model: str, training: str) -> str:
+    """Folder of a training's checkpoints and adapter."""
+    return f"models/{model}/checkpoints/{training}"
+
+
+def render_folder(model: str, weights: str) -> str:
+    """Prefix of all pictures of an adapter of a model; `weights` is the sha256 of its weights, or `base`."""
+    return f"models/{model}/renders/{weights[:16]}/"
+
+
+def _place(model: str, kind: type[Result], key: str) -> str:
+    return f"{result_folder(model, kind)}{key}.json"
+
+
+def _pointer(model: str, kind: type[Result]) -> str:
+    return f"{result_folder(model, kind)}latest"
 
 
 def save_result(store: Store, result: Result) -> None:
-    """Store a result under its key."""
-    store.write(_place(type(result), result.key), render(result))
+    """Store a result under its key, and point at it as the newest of its stage."""
+    model, kind = result.model, type(result)
+    store.write(_place(model, kind, result.key), render(result))
+    store.write(_pointer(model, kind), render(Latest(key=result.key)))
+
+
+def read_results(store: Store, model: str, kind: type[R]) -> Iterator[R]:
+    """All results of a stage, in the order of their keys."""
+    return read_documents(store, kind, result_folder(model, kind))
 
 
 def find_result(store: Store, model: str, kind: type[R], key: str) -> R | None:
     """The result of this key of a model, if the stage has completed."""
     try:
-        return parse(kind, store.read(_place(kind, key)), _place(kind, key))
+        return read_document(store, kind, _place(model, kind, key))
     except ObjectMissing:
         return None
 
 
 def get_result(store: Store, model: str, kind: type[R], key: str = "") -> R:
     """The result of this key of a model, its newest one if empty; raises ResultMissing."""
-    if key:
-        found = find_result(store, model, kind, key)
-    else:
-        mine = (r for r in read_documents(store, kind, f"results/{STAGES[kind]}/") if r.model == model)
-        found = max(mine, key=lambda r: r.finished, default=None)
-    if found is None:
-        raise ResultMissing(STAGES[kind], key)
-    return found
+    try:
+        key = key or read_document(store, Latest, _pointer(model, kind)).key
+        return read_document(store, kind, _place(model, kind, key))
+    except ObjectMissing as error:
+        raise ResultMissing(STAGES[kind], key) from error
 
 
 def publication_key(model: str, generation: int) -> str:

@@ -65,7 +65,7 @@ def drawings(check: DriftCheck, record: DriftRecord) -> dict[str, tuple[str, byt
 
 def recent_key(model: str) -> str:
     """Key of the newest checks, for the plot of the next one."""
-    return f"drift/{model}/recent.json"
+    return f"models/{model}/drift/recent.json"
 
 
 class Recent(Document):

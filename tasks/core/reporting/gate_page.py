@@ -12,7 +12,7 @@ from tasks.core.gate.decide import GateDecision
 from tasks.core.gate.statistics import LESS_IS_BETTER
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Scoring
-from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, get_result
+from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, get_result, result_folder
 from tasks.core.reporting import gate_words
 from tasks.core.reporting.gate_text import About, compared, follows, headline, measures, outcome, reading, sentence
 from tasks.core.reporting.rendering import image, render_template
@@ -146,7 +146,7 @@ def write_document(
         for kind, k in evaluation.grids.items()
     }
     page = gate_page(result.decision, about, grids).encode()
-    key = f"results/promote/{result.key}.html"
+    key = f"{result_folder(model.name, PromotionResult)}{result.key}.html"
     installation.store.write(key, page)
     run = runs.open_run(f"{model.name}-evaluate", evaluation.key, evaluation.key, {})
     with tempfile.TemporaryDirectory() as place:

@@ -21,7 +21,7 @@ Value: TypeAlias = float | Mapping[str, float] | None  # one, or one per value o
 
 def metrics_key(model: str) -> str:
     """Key of the newest check's text in the store."""
-    return f"drift/{model}/metrics.prom"
+    return f"models/{model}/drift/metrics.prom"
 
 
 class _Collected(Collector):

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from tasks.core.registry.results import EvaluationResult, TrainResult, find_result
+from tasks.core.registry.results import EvaluationResult, TrainResult, checkpoint_folder, find_result, read_results
 from tasks.core.retraining.decisions import RetrainDecision
 from tasks.core.store import Store
-from tasks.core.store.documents import read_documents
 from tasks.core.training.checkpoints import device_seconds
 
 
@@ -15,8 +14,8 @@ def costs_of(store: Store, model: str, training: str, history: Sequence[RetrainD
     An interrupted training counts up to its newest checkpoint.
     """
     trained = find_result(store, model, TrainResult, training)
-    seconds = {training: trained.seconds if trained else device_seconds(store, training)}
-    for result in read_documents(store, EvaluationResult, "results/evaluate/"):
+    seconds = {training: trained.seconds if trained else device_seconds(store, checkpoint_folder(model, training))}
+    for result in read_results(store, model, EvaluationResult):
         if result.training == training:
             seconds[result.key] = result.seconds
     new = {key: value / 3600 - _reported(key, history) for key, value in seconds.items()}

@@ -36,59 +36,55 @@ class Checkpoint(Document):
     validations: tuple[Validated, ...] = ()
 
 
-def _folder(run: str) -> str:
-    return f"checkpoints/{run}/"
-
-
-def save_checkpoint(store: Store, run: str, mark: Checkpoint, tensors: dict[str, Tensor], keep: int = 2) -> None:
+def save_checkpoint(store: Store, folder: str, mark: Checkpoint, tensors: dict[str, Tensor], keep: int = 2) -> None:
     """Write the state, then its mark, then remove all but the newest."""
     data = save(tensors)
-    store.write(f"{_folder(run)}step-{mark.step:06d}/state.safetensors", data)
+    store.write(f"{folder}/step-{mark.step:06d}/state.safetensors", data)
     whole = mark.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
-    store.write(_mark(run, mark.step), render(whole))
-    for old in _steps(store, run)[:-keep]:
-        remove(store, run, old)
+    store.write(_mark(folder, mark.step), render(whole))
+    for old in _steps(store, folder)[:-keep]:
+        remove(store, folder, old)
 
 
-def _mark(run: str, step: int) -> str:
-    return f"{_folder(run)}step-{step:06d}/checkpoint.json"
+def _mark(folder: str, step: int) -> str:
+    return f"{folder}/step-{step:06d}/checkpoint.json"
 
 
-def _steps(store: Store, run: str) -> list[int]:
-    found = (re.search(r"/step-(\d+)/checkpoint\.json$", key) for key in store.list(_folder(run)))
+def _steps(store: Store, folder: str) -> list[int]:
+    found = (re.search(r"/step-(\d+)/checkpoint\.json$", key) for key in store.list(f"{folder}/"))
     return sorted(int(m[1]) for m in found if m)
 
 
-def remove(store: Store, run: str, step: int) -> None:
+def remove(store: Store, folder: str, step: int) -> None:
     """Remove a checkpoint, its mark first."""
     for name in ("checkpoint.json", "state.safetensors"):
-        store.delete(f"{_folder(run)}step-{step:06d}/{name}")
+        store.delete(f"{folder}/step-{step:06d}/{name}")
 
 
-def _marks(store: Store, run: str) -> Iterator[Checkpoint]:
+def _marks(store: Store, folder: str) -> Iterator[Checkpoint]:
     """The marks that can be read, newest first."""
-    for step in reversed(_steps(store, run)):
+    for step in reversed(_steps(store, folder)):
         try:
-            yield read_document(store, Checkpoint, _mark(run, step))
+            yield read_document(store, Checkpoint, _mark(folder, step))
         except (DocumentInvalid, ObjectMissing):
             continue
 
 
-def device_seconds(store: Store, run: str) -> float:
+def device_seconds(store: Store, folder: str) -> float:
     """Device time up to the newest checkpoint; 0 when there is none."""
-    return next((mark.seconds for mark in _marks(store, run)), 0.0)
+    return next((mark.seconds for mark in _marks(store, folder)), 0.0)
 
 
-def newest_step(store: Store, run: str) -> int:
+def newest_step(store: Store, folder: str) -> int:
     """The step of the newest checkpoint; 0 when there is none."""
-    return next((mark.step for mark in _marks(store, run)), 0)
+    return next((mark.step for mark in _marks(store, folder)), 0)
 
 
-def newest_checkpoint(store: Store, run: str) -> tuple[Checkpoint, dict[str, Tensor]] | None:
+def newest_checkpoint(store: Store, folder: str) -> tuple[Checkpoint, dict[str, Tensor]] | None:
     """The newest valid mark and its state; damaged ones are skipped."""
-    for mark in _marks(store, run):
+    for mark in _marks(store, folder):
         try:
-            data = store.read(f"{_folder(run)}step-{mark.step:06d}/state.safetensors")
+            data = store.read(f"{folder}/step-{mark.step:06d}/state.safetensors")
         except ObjectMissing:
             continue
         if hashlib.sha256(data).hexdigest() == mark.sha256:
@@ -96,10 +92,10 @@ def newest_checkpoint(store: Store, run: str) -> tuple[Checkpoint, dict[str, Ten
     return None
 
 
-def check_spec(run: str, mark: Checkpoint, spec: TrainSpec) -> None:
+def check_spec(folder: str, mark: Checkpoint, spec: TrainSpec) -> None:
     """Raise CheckpointForeign when the checkpoint belongs to another specification."""
     if mark.spec and (found := differences(mark.spec.identity(), spec.identity())):
-        raise CheckpointForeign(run, found)
+        raise CheckpointForeign(folder, found)
 
 
 Entry: TypeAlias = "dict[str, Tensor | int | float | Entry]"

@@ -17,6 +17,7 @@ from tasks.core.models.clip import Clip
 from tasks.core.models.device import pick_device
 from tasks.core.models.identity import pinned
 from tasks.core.models.pipeline import load_pipeline
+from tasks.core.registry.results import checkpoint_folder
 from tasks.core.training.dataset import Lesson, stored
 from tasks.core.training.distributed import Ranks
 from tasks.core.training.learner import AUTOCAST, check_processes
@@ -38,7 +39,7 @@ def fit(
     trainer = Trainer(pipe, lesson, plan.spec, settings.cache, model.trigger, meter, ranks)
     for line in cut_captions(trainer.pipe.tokenizer, manifest.items):
         observer.note(line)
-    trainer.run(installation.store, plan.key, observer)
+    trainer.run(installation.store, checkpoint_folder(plan.model, plan.key), observer)
     if ranks.rank == 0:
         trainer.save(folder)
     return trainer.figures() | {"seconds": meter.seconds()}

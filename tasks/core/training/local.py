@@ -19,7 +19,7 @@ from tasks.core.data.picture_validation import SUFFIXES
 from tasks.core.data.remarks import grouped
 from tasks.core.errors import SettingError, Terminated
 from tasks.core.installation import Installation
-from tasks.core.registry.results import TrainResult
+from tasks.core.registry.results import TrainResult, checkpoint_folder
 from tasks.core.store import FolderStore, Store, delete_prefix, download_folder, is_key, walk
 from tasks.core.store.documents import parse, render
 from tasks.core.training.checkpoints import newest_step
@@ -61,7 +61,7 @@ def _train(installation: Installation, model: ModelConfig, plan: TrainPlan, out:
         with progress(plan.spec.steps, out / "samples") as shown:
             return train(installation, model, plan, shown)
     except Terminated as error:
-        raise Terminated(newest_step(installation.store, plan.key)) from error
+        raise Terminated(newest_step(installation.store, checkpoint_folder(plan.model, plan.key))) from error
 
 
 def prepare(installation: Installation, model: ModelConfig, data: Path, out: Path) -> TrainPlan:

@@ -12,7 +12,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.data.dataset import Manifest, load_manifest, manifest_key
 from tasks.core.data.split import split
 from tasks.core.installation import Installation
-from tasks.core.registry.results import TrainResult, find_result, save_result
+from tasks.core.registry.results import TrainResult, checkpoint_folder, find_result, save_result
 from tasks.core.store import upload_folder
 from tasks.core.tracking import runs
 from tasks.core.tracking.runs import provenance
@@ -46,7 +46,7 @@ def train(installation: Installation, model: ModelConfig, plan: TrainPlan, obser
     course = _Course(observer, tracker)
     for line in split(installation.store, manifest).remarks():
         course.note(line)
-    prefix = f"checkpoints/{plan.key}/adapter/"
+    prefix = f"{checkpoint_folder(plan.model, plan.key)}/adapter/"
     with tempfile.TemporaryDirectory() as folder:
         adapter = Path(folder) / "adapter"
         adapter.mkdir()

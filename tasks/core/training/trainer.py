@@ -115,17 +115,17 @@ class Trainer:
         self.history: list[Validated] = []
         self.best: dict[str, Tensor] = {}
 
-    def run(self, store: Store, key: str, observer: Observer) -> None:
+    def run(self, store: Store, folder: str, observer: Observer) -> None:
         """Train to the last step, from the newest checkpoint if there is one; the best LoRA is then in place.
 
         Raises:
             Terminated: SIGTERM was received; there is a checkpoint of the last step.
             TrainingDiverged: the loss is not finite any more, or the LoRA cannot be rendered with.
-            CheckpointForeign: the checkpoints under this key are of another specification.
+            CheckpointForeign: the checkpoints in this folder are of another specification.
         """
         if enlarged := self.material.enlarged():
             observer.note(enlarged)
-        step = self._restore(store, key, observer)
+        step = self._restore(store, folder, observer)
         stop = False
         with termination() as term:
             while not (stop or self._over(step)):
@@ -133,7 +133,7 @@ class Trainer:
                 stop = self._advance(step, term, observer)
                 last = stop or self._over(step)
                 if last or step % self.spec.checkpoint_every == 0:
-                    self._keep(store, key, step)
+                    self._keep(store, folder, step)
                 if not last and step % self.spec.sample_every == 0:
                     self._show(step, observer)
         if stop:
@@ -176,7 +176,7 @@ class Trainer:
             if last and any(NAN in picture.info for picture in pictures):
                 raise TrainingDiverged(step, "the sample pictures are not a number")
 
-    def _keep(self, store: Store, key: str, step: int) -> None:
+    def _keep(self, store: Store, folder: str, step: int) -> None:
         if self.ranks.rank:
             return
         mark = Checkpoint(
@@ -187,14 +187,14 @@ class Trainer:
             validations=tuple(self.history),
         )
         best = {BEST + name: tensor for name, tensor in self.best.items()}
-        save_checkpoint(store, key, mark, self.learner.state() | best, self.spec.keep_checkpoints)
+        save_checkpoint(store, folder, mark, self.learner.state() | best, self.spec.keep_checkpoints)
 
-    def _restore(self, store: Store, key: str, observer: Observer) -> int:
-        found = newest_checkpoint(store, key)
+    def _restore(self, store: Store, folder: str, observer: Observer) -> int:
+        found = newest_checkpoint(store, folder)
         if not found:
             return 0
         mark, tensors = found
-        check_spec(key, mark, self.spec)
+        check_spec(folder, mark, self.spec)
         self.learner.micro = self.learner.micro or int(mark.environment.get("micro_batch", 0))
         self.meter.before = mark.seconds
         self.learner.restore(tensors)

@@ -75,7 +75,7 @@ def test_the_monitor_without_a_champion_is_provisional(server: Server) -> None:
     state, _ = server.finish("monitor-drift", {})
     assert state == "COMPLETED"
     assert server.label("monitor-drift") == ("monitor-drift adire", ["model:adire"])
-    (report,) = (server.store / "drift/adire/reports").glob("*/report.json")
+    (report,) = (server.store / "models/adire/drift/reports").glob("*/report.json")
     assert json.loads(report.read_text())["verdict"] == "provisional"
 
 
@@ -119,7 +119,7 @@ def test_notification_block_reports_a_champion_that_stays(server: Server) -> Non
     assert "was not measured" in notification["text"]
     assert f"Run: {server.stack.url('server')}/flow-runs/flow-run/" in notification["text"]
     assert "s3cr3t" not in message
-    (page,) = (server.store / "results/promote").glob("*.html")
+    (page,) = (server.store / "models/adire/results/promote").glob("*.html")
     assert "The bare base stays" in page.read_text()
 
 

@@ -66,7 +66,7 @@ def test_training_of_a_lost_host_resumes_elsewhere(
     often = LORA | {"seed": 4, "checkpoint_every": 10}
     parameters: dict[str, object] = {"spec": {"dataset": dataset, "train": often}}
     run = str(server.create("train-lora", parameters).raise_for_status().json()["id"])
-    checkpoints = "checkpoints/*/step-*/checkpoint.json"
+    checkpoints = "models/*/checkpoints/*/step-*/checkpoint.json"
     before = set(server.store.glob(checkpoints))
     server.until(lambda: set(server.store.glob(checkpoints)) - before, "a checkpoint")
     server.stack.processes["worker-gpu"].kill()

@@ -119,7 +119,7 @@ def checked(store: FolderStore, days: int, psi: float, verdict: Verdict) -> None
         histogram=[0.1] * 10,
     )
     record = DriftRecord(
-        key=f"drift/{NAME}/reports/{time:%Y%m%dT%H%M%S}/report.json",
+        key=f"models/{NAME}/drift/reports/{time:%Y%m%dT%H%M%S}/report.json",
         time=time,
         start=time - timedelta(days=1),
         end=time,

@@ -123,15 +123,15 @@ def test_a_training_that_was_withdrawn_is_not_planned(shop: Shop, tmp_path: Path
 def test_a_training_whose_adapter_was_deleted_counts_as_none(shop: Shop) -> None:
     shop.train("good")
     plan, painter = shop.plan("good"), shop.painter()
-    delete_prefix(shop.store, "checkpoints/good")
+    delete_prefix(shop.store, "models/adire/checkpoints/good")
     with pytest.raises(ResultMissing, match="'train' under key good"):
         shop.evaluate(plan, painter)
     assert painter.painted == []
 
 
 def test_grids_and_figures_are_kept_for_people_and_machines(shop: Shop, mlflow_home: MlflowClient) -> None:
+    shop.model = adire(name="shown", datasets=["adire"])
     shop.train("good")
-    shop.model = adire(name="shown")
     result = shop.evaluate(shop.plan("good", drifted=DRIFTED))
     assert set(result.grids) == {"fixed", "drifted", "general"}
     assert result.pictures == result.grids["fixed"]

@@ -35,7 +35,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def test_kept_pictures_come_back_as_they_were(folder: FolderStore) -> None:
-    cache, broken = RenderCache(folder, WAY), Image.new("RGB", (64, 64))
+    cache, broken = RenderCache(folder, "adire", WAY), Image.new("RGB", (64, 64))
     broken.info[NAN] = True
     cache.add("m", "rings", {1: (picture(1), 0.5)})
     cache.add("m", "rings", {2: (picture(2), 0.25), 3: (broken, 0.1)})
@@ -43,14 +43,14 @@ def test_kept_pictures_come_back_as_they_were(folder: FolderStore) -> None:
     assert {seed: seconds for seed, (_, seconds) in found.items()} == {1: 0.5, 2: 0.25, 3: 0.1}
     assert all(found[seed][0].tobytes() == picture(seed).tobytes() for seed in (1, 2))
     assert [image_fault(found[seed][0]) for seed in (1, 2, 3)] == ["", "", "not a number"]
-    assert len(list(folder.list("renders/"))) == 1, "one object for all seeds"
+    assert len(list(folder.list("models/adire/renders/"))) == 1, "one object for all seeds"
     assert cache.read("m", "dots") == cache.read("other", "rings") == {}
 
 
 @pytest.mark.parametrize("change", [{"steps": 3}, {"guidance": 3.0}, {"size": 128}, {"device": "H200"}, {"base": "c"}])
 def test_another_way_of_rendering_finds_nothing(folder: FolderStore, change: dict[str, object]) -> None:
-    RenderCache(folder, WAY).add("m", "rings", {1: (picture(1), 0.5)})
-    assert RenderCache(folder, WAY.model_copy(update=change)).read("m", "rings") == {}
+    RenderCache(folder, "adire", WAY).add("m", "rings", {1: (picture(1), 0.5)})
+    assert RenderCache(folder, "adire", WAY.model_copy(update=change)).read("m", "rings") == {}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_another_way_of_rendering_finds_nothing(folder: FolderStore, change: dic
     ],
 )
 def test_a_damaged_object_is_as_none(folder: FolderStore, damage: Callable[[bytes], bytes]) -> None:
-    cache = RenderCache(folder, WAY)
+    cache = RenderCache(folder, "adire", WAY)
     cache.add("m", "rings", {1: (picture(1), 0.5)})
     key = cache.key("m", "rings")
     folder.write(key, damage(folder.read(key)))
@@ -75,7 +75,7 @@ def test_a_damaged_object_is_as_none(folder: FolderStore, damage: Callable[[byte
 
 
 def test_a_strip_can_be_looked_at(folder: FolderStore) -> None:
-    cache = RenderCache(folder, WAY)
+    cache = RenderCache(folder, "adire", WAY)
     cache.add("m", "rings", {1: (picture(1), 0.5), 2: (picture(2), 0.5)})
     with Image.open(io.BytesIO(folder.read(cache.key("m", "rings")))) as strip:
         assert strip.size == (128, 64)
@@ -83,7 +83,7 @@ def test_a_strip_can_be_looked_at(folder: FolderStore) -> None:
 
 def test_real_renders_are_made_once(pipelines: dict[str, Path], folder: FolderStore) -> None:
     base = str(pipelines["sd15"])
-    cache = RenderCache(folder, way_of(base, "cpu", SPEC, 64))
+    cache = RenderCache(folder, "adire", way_of(base, "cpu", SPEC, 64))
     prompts, seeds = ["large rings", "small dots"], [1, 2]
     first = list(RenderSession(cache, lambda: Renderer(base, "cpu")).draw(EvaluatedModel(), prompts, seeds))
     images, _ = Renderer(base, "cpu").render(prompts, [1, 1], 2, 2.0, 64)
@@ -107,15 +107,15 @@ def test_an_adapter_that_is_not_a_number_is_not_evaluated(
     module, nan = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", float("nan")
     halves = {"lora_A": torch.full((2, 64), nan), "lora_B": torch.ones(64, 2)}
     save_file({f"unet.{module}.{half}.weight": tensor for half, tensor in halves.items()}, place / WEIGHTS)
-    studio = RenderSession(RenderCache(folder, way_of(base, "cpu", SPEC, 64)), lambda: Renderer(base, "cpu"))
+    studio = RenderSession(RenderCache(folder, "adire", way_of(base, "cpu", SPEC, 64)), lambda: Renderer(base, "cpu"))
     with pytest.raises(ModelUnusable, match="that are no finite numbers"):
         list(studio.draw(EvaluatedModel.of(place), ["rings"], [1]))
-    assert not list(folder.list("renders/"))
+    assert not list(folder.list("models/adire/renders/"))
 
 
 def test_two_evaluations_at_once_draw_the_same(folder: FolderStore) -> None:
     def draw(_: int) -> list[bytes]:
-        studio = RenderSession(RenderCache(folder, WAY), lambda: Painter({}))
+        studio = RenderSession(RenderCache(folder, "adire", WAY), lambda: Painter({}))
         return [p.tobytes() for d in studio.draw(EvaluatedModel(), prompts, [1, 2, 3]) for p in d.pictures]
 
     prompts = [f"{size} {motif} in adire_style" for size in SIZES for motif in MOTIFS[:4]]
@@ -123,7 +123,7 @@ def test_two_evaluations_at_once_draw_the_same(folder: FolderStore) -> None:
         first, second = pool.map(draw, range(2))
     assert first == second
     for prompt in prompts:
-        assert set(RenderCache(folder, WAY).read("base", prompt)) == {1, 2, 3}
+        assert set(RenderCache(folder, "adire", WAY).read("base", prompt)) == {1, 2, 3}
 
 
 def test_what_a_model_does_not_finish_is_black_and_marked(pipelines: dict[str, Path]) -> None:

@@ -80,7 +80,7 @@ def test_a_promotion_interrupted_after_its_entry_is_the_same_generation(
     request = PromoteRequest(evaluation=evaluated(folder, "a", 0))
     first = promote(installed(folder), model, request)
     promote(installed(folder), model, PromoteRequest(evaluation=evaluated(folder, "b", 1)))
-    folder.delete(f"results/promote/{promotion_key(request, adire().preset.gate, request.evaluation)}.json")
+    folder.delete(f"models/adire/results/promote/{first.key}.json")
     again = promote(installed(folder), model, request)
     assert (again.generation, again.release) == (1, first.release)
     assert len(history(folder, model.name)) == 2
@@ -124,7 +124,10 @@ def test_a_damaged_release_is_written_again(folder: FolderStore, model: ModelCon
     first = promote(installed(folder), model, request)
     release = prefix(model.name, first.release)
     folder.write(release + WEIGHTS, b"tampered")
-    for key in ("models/adire/promotions/000001.json", f"results/promote/{first.key}.json"):  # as if killed before
+    for key in (
+        "models/adire/promotions/000001.json",
+        f"models/adire/results/promote/{first.key}.json",
+    ):  # as if killed before
         folder.delete(key)
     assert promote(installed(folder), model, request).release == first.release
     fetch_release(folder, model.name, first.release, tmp_path / "fetched")
@@ -159,7 +162,7 @@ def test_a_rolled_back_lora_is_not_promoted_automatically(folder: FolderStore, m
 def test_a_rolled_back_lora_with_another_card_is_recognised(folder: FolderStore, model: ModelConfig) -> None:
     generations(folder, model, "a", "b")
     roll_back(installed(folder), model, RollBackRequest(reason="too blue"))
-    folder.write("checkpoints/b/adapter/card.md", b"# another card")
+    folder.write("models/adire/checkpoints/b/adapter/card.md", b"# another card")
     assert not promote(installed(folder), model, PromoteRequest(evaluation=measured(folder, "b", 3))).generation
 
 

@@ -113,7 +113,7 @@ def test_under_the_bare_base_only_new_data_starts_a_retrain(folder: FolderStore,
 
 def test_weights_are_deleted_at_all_places_and_a_tombstone_stays(folder: FolderStore, shop: ModelConfig) -> None:
     release = generations(folder, shop, "ab")[1]
-    folder.write("checkpoints/b/step-000100/state.safetensors", b"b")
+    folder.write("models/adire/checkpoints/b/step-000100/state.safetensors", b"b")
     request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
     assert withdraw(installed(folder), shop, request) == withdraw(installed(folder), shop, request), (
         "it can be done again"
@@ -124,7 +124,9 @@ def test_weights_are_deleted_at_all_places_and_a_tombstone_stays(folder: FolderS
         assert left == ["manifest.json", "withdrawn.json"]
         assert WHY in open_store(url).read(place + "withdrawn.json").decode()
         assert open_store(url).exists(prefix(shop.name, history(folder, shop.name)[0].release) + WEIGHTS)
-    assert list(folder.list("checkpoints/")) == ["checkpoints/a/adapter/pytorch_lora_weights.safetensors"]
+    assert list(folder.list("models/adire/checkpoints/")) == [
+        "models/adire/checkpoints/a/adapter/pytorch_lora_weights.safetensors"
+    ]
 
 
 def test_the_weights_can_be_deleted_later(folder: FolderStore, model: ModelConfig) -> None:
@@ -206,7 +208,7 @@ def test_an_interrupted_deletion_is_finished_by_reconcile(
     first, second = generations(folder, shop, "ab")
     for training in "ab":
         trained(folder, training, run)
-    folder.write(f"renders/{hashlib.sha256(b'b').hexdigest()[:16]}/way/picture.webp", b"b")
+    folder.write(f"models/adire/renders/{hashlib.sha256(b'b').hexdigest()[:16]}/way/picture.webp", b"b")
     request = WithdrawRequest(generation=2, actor="ada", reason=WHY, delete_weights=True)
     with pytest.raises(Killed):
         withdraw(installed(Dying(tmp_path / "store", lives)), shop, request)
@@ -215,7 +217,7 @@ def test_an_interrupted_deletion_is_finished_by_reconcile(
         place = prefix(shop.name, second)
         assert served(url, shop.name) == (3, first)
         assert {key.removeprefix(place) for key in open_store(url).list(place)} == {"manifest.json", "withdrawn.json"}
-    assert list(folder.list("renders/")) == list(folder.list("checkpoints/b/")) == []
+    assert list(folder.list("models/adire/renders/")) == list(folder.list("models/adire/checkpoints/b/")) == []
     assert reconcile(installed(folder), shop) == (), "the second time there is nothing to do"
 
 

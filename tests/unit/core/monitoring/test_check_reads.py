@@ -58,10 +58,10 @@ def test_a_check_lists_the_hours_and_reads_the_reference_once(
     assert (record.verdict, record.drift) == ("retrain", first.drift)
     days = [f"prompts/{MODEL}/dt={ago(hours):%Y-%m-%d}/" for hours in (24, 0, -24)]
     assert times(shop.lists, f"prompts/{MODEL}/") == dict.fromkeys(days, 1), "the days that a window may meet"
-    hours = times(shop.reads, f"drift/{MODEL}/hours/")
+    hours = times(shop.reads, f"models/{MODEL}/drift/hours/")
     assert len(hours) == len(check.window.hours) >= 20
     assert set(hours.values()) == {1}
-    assert list(times(shop.reads, f"drift/{MODEL}/profiles/arrays/").values()) == [1]
+    assert list(times(shop.reads, f"models/{MODEL}/drift/profiles/arrays/").values()) == [1]
 
 
 def test_the_check_that_freezes_the_reference_reads_its_log_once(
@@ -73,7 +73,9 @@ def test_the_check_that_freezes_the_reference_reads_its_log_once(
     listed = times(shop.lists, f"prompts/{MODEL}/")
     assert listed.pop(f"prompts/{MODEL}/") == 1, "the reference's hours: the log has no earliest day"
     assert (len(listed), set(listed.values())) == (3, {1}), "the window's days"
-    read = times(shop.reads, f"drift/{MODEL}/hours/", f"prompts/{MODEL}/", f"drift/{MODEL}/profiles/pin.json")
+    read = times(
+        shop.reads, f"models/{MODEL}/drift/hours/", f"prompts/{MODEL}/", f"models/{MODEL}/drift/profiles/pin.json"
+    )
     assert len(read) > 2 * len(check.window.hours)
     assert set(read.values()) == {1}
-    assert not times(shop.reads, f"drift/{MODEL}/profiles/arrays/"), "what was just fitted is at hand"
+    assert not times(shop.reads, f"models/{MODEL}/drift/profiles/arrays/"), "what was just fitted is at hand"

@@ -37,7 +37,7 @@ def check(store: FolderStore, settings: Settings, clip: Clip) -> DriftRecord:
 
 
 def profiles(store: FolderStore) -> dict[str, bytes]:
-    return {key: store.read(key) for key in store.list("drift/adire/profiles/frozen/")}
+    return {key: store.read(key) for key in store.list("models/adire/drift/profiles/frozen/")}
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.shop import MODEL, NOW, CountingStore, ago, line
 from tests.unit.core.store.test_store import bucket, client
 
 __all__ = ["bucket", "client"]
-LOG, FILES = f"prompts/{MODEL}/", f"drift/{MODEL}/hours/"
+LOG, FILES = f"prompts/{MODEL}/", f"models/{MODEL}/drift/hours/"
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_a_provisional_reference_is_not_frozen(folder: FolderStore, settings: Se
     visit(folder, 200, NEW_TASTE, (23.9, 0), seed=2)
     record = run(folder, settings, clip)
     assert (record.verdict, record.reference_requests) == ("provisional", 500)
-    assert list(folder.list(f"drift/{MODEL}/profiles/")) == []
+    assert list(folder.list(f"models/{MODEL}/drift/profiles/")) == []
     visit(folder, 800, FIRST_TASTE, (240, 24.1), seed=3)
     assert run(folder, settings, clip).verdict == "retrain"
     assert [frozen.generation for frozen in reference_records(folder, MODEL)] == [1]

@@ -18,7 +18,7 @@ from tests.worlds import World
 
 D = 16
 START = NOW.replace(minute=0) - timedelta(hours=12)
-STATES = f"drift/{MODEL}/states/"
+STATES = f"models/{MODEL}/drift/states/"
 SPEC = DriftSpec(clusters=8, draws=20_000, min_reference=1000)
 WORLD = World(D, kinds=8, seed=1)
 

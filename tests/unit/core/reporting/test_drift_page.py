@@ -59,7 +59,7 @@ def report(value: float, verdict: Verdict, p: float = 2.5e-6, n: int = 1188) -> 
 
 def record(drift: DriftReport | None, time: datetime = BEGIN, generation: int = 1, says: str = "") -> DriftRecord:
     return DriftRecord(
-        key=f"drift/adire/reports/{time:%Y%m%dT%H%M%S}/report.json",
+        key=f"models/adire/drift/reports/{time:%Y%m%dT%H%M%S}/report.json",
         time=time,
         start=time - timedelta(days=1),
         end=time,

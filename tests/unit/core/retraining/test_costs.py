@@ -7,7 +7,7 @@ import torch
 
 from tasks.core.config.presets import EvaluationSpec
 from tasks.core.config.training import TrainSpec
-from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
+from tasks.core.registry.results import EvaluationResult, TrainResult, checkpoint_folder, save_result
 from tasks.core.retraining.costs import costs_of
 from tasks.core.retraining.decisions import RetrainDecision, make_decision
 from tasks.core.store import FolderStore
@@ -67,8 +67,8 @@ def test_no_hour_is_counted_twice(folder: FolderStore) -> None:
 
 def test_an_interrupted_training_counts_to_its_checkpoint(folder: FolderStore) -> None:
     assert costs_of(folder, NAME, "a", []) == {}
-    save_checkpoint(folder, "a", Checkpoint(step=50, seconds=900), STATE)
-    save_checkpoint(folder, "a", Checkpoint(step=100, seconds=1800), STATE)
+    save_checkpoint(folder, checkpoint_folder("adire", "a"), Checkpoint(step=50, seconds=900), STATE)
+    save_checkpoint(folder, checkpoint_folder("adire", "a"), Checkpoint(step=100, seconds=1800), STATE)
     assert costs_of(folder, NAME, "a", []) == {"a": 0.5}
 
 
@@ -77,10 +77,10 @@ def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> Non
     save_checkpoint(folder, "run", Checkpoint(step=50, seconds=12.5), STATE)
     save_checkpoint(folder, "run", Checkpoint(step=100, seconds=25.0), STATE)
     assert device_seconds(folder, "run") == 25.0
-    folder.write("checkpoints/run/step-000100/checkpoint.json", b"{")
+    folder.write("run/step-000100/checkpoint.json", b"{")
     assert device_seconds(folder, "run") == 12.5, "a damaged marker is skipped"
 
 
 def test_what_was_stored_before_seconds_were_recorded_is_read(folder: FolderStore) -> None:
-    folder.write("checkpoints/run/step-000050/checkpoint.json", b'{"schema_version": 1, "step": 50, "sha256": "x"}')
-    assert read_document(folder, Checkpoint, "checkpoints/run/step-000050/checkpoint.json").seconds == 0.0
+    folder.write("run/step-000050/checkpoint.json", b'{"schema_version": 1, "step": 50, "sha256": "x"}')
+    assert read_document(folder, Checkpoint, "run/step-000050/checkpoint.json").seconds == 0.0

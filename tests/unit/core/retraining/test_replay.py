@@ -36,7 +36,7 @@ def seen(hour: float, psi: float | None, n: float = 500, verdict: str = "") -> D
     }
     drift |= {"verdict": "stable" if judged == "provisional" else judged, "new_traffic_share": 0.1, "histogram": []}
     return DriftRecord(
-        key=f"drift/adire/reports/{hour}/report.json",
+        key=f"models/adire/drift/reports/{hour}/report.json",
         time=at(hour),
         start=at(hour - 24),
         end=at(hour),

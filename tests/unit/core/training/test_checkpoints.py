@@ -6,7 +6,7 @@ from torch import Tensor
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
 
-RUN = "checkpoints/run/"
+RUN = "run/"
 
 
 def tensors(step: int) -> dict[str, Tensor]:
