@@ -1,22 +1,35 @@
 """Context shared by the tasks: the installation of this process, the model, events and the Hub's token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar, cast
 
-from prefect import get_run_logger
+from prefect import State, get_run_logger
 from prefect.blocks.system import Secret
 from pydantic import SecretStr
 
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import SettingError
+from tasks.core.config.requests import ModelRequest
+from tasks.core.errors import DyeworksError, ModelUnknown, SettingError
 from tasks.core.events import Event
 from tasks.core.installation import Installation, open_installation
 from tasks.core.outbox import queue, send_all
+from tasks.core.registry.models import model_names
 from tasks.core.store import Store
 
+
+class ModelsFailed(DyeworksError):
+    """A run over all models failed for some of them; the others are done."""
+
+    def __init__(self, failed: dict[str, str]) -> None:
+        faults = "; ".join(f"model {name}: {fault}" for name, fault in failed.items())
+        super().__init__(f"failed for {len(failed)} of the models, done for the others: {faults}")
+        self.failed = failed
+
+
 T = TypeVar("T")
+R = TypeVar("R", bound=ModelRequest)
 
 
 def open_model(name: str = "") -> tuple[Installation, ModelConfig]:
@@ -27,6 +40,23 @@ def open_model(name: str = "") -> tuple[Installation, ModelConfig]:
     """
     installation = open_installation()
     return installation, installation.model(name)
+
+
+def one_a_model(request: R) -> list[R]:
+    """The request for the model that it names, or one for each model; raises ModelUnknown where there is none."""
+    installation = open_installation()
+    names = [request.model] if request.model else model_names(installation.store)
+    if not names:
+        raise ModelUnknown("", names)
+    return [request.model_copy(update={"model": name}) for name in names]
+
+
+def require_all(states: Mapping[str, State[None]]) -> None:
+    """Raise ModelsFailed if the run of a model did not complete."""
+    if failed := {
+        name: state.message or state.name or "" for name, state in states.items() if not state.is_completed()
+    }:
+        raise ModelsFailed(failed)
 
 
 def artifact_key(model: str, what: str) -> str:

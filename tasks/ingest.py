@@ -10,8 +10,7 @@ from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
 from tasks.core.errors import DatasetUnusable
 from tasks.core.installation import Installation, open_installation
 from tasks.core.lifecycle.announcements import decision_events
-from tasks.core.retraining.decisions import record_decision
-from tasks.core.retraining.policy import decide_on_new_data
+from tasks.core.retraining.causes import decide_on_data
 from tasks.timeouts import LONG, SHORT
 
 MOST_ROWS = 200  # of an artifact
@@ -66,10 +65,9 @@ def reconsider_datasets(request: MonitorRequest) -> None:
 
 
 def _announce(installation: Installation, model: ModelConfig, manifest: Manifest, again: bool) -> None:
-    decision = decide_on_new_data(installation.store, model, manifest, again)
+    decision = decide_on_data(installation.store, model, manifest, again)
     if decision is None:
         get_run_logger().info("model %s: no new decision about version %s", model.name, manifest.version)
         return
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
-    record_decision(installation.store, model.name, decision)
     announce(installation.store, *decision_events(model.name, decision))

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
@@ -10,18 +11,19 @@ from prefect.cache_policies import NO_CACHE
 from tasks.context import announce, artifact_key, open_model
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import MonitorRequest
-from tasks.core.data.dataset import newest_version
 from tasks.core.installation import open_installation
 from tasks.core.lifecycle.announcements import decision_events
 from tasks.core.models.clip import Clip
 from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.embeddings import EmbeddingCache
 from tasks.core.monitoring.records import DriftRecord
-from tasks.core.registry import ledger
 from tasks.core.reporting.drift_report import drawings, track, write_metrics, write_pages
-from tasks.core.retraining import policy
-from tasks.core.retraining.decisions import RetrainDecision, read_decisions, record_decision
+from tasks.core.retraining.causes import decide_on_drift
+from tasks.core.retraining.decisions import RetrainDecision
 from tasks.timeouts import LONG, SHORT
+
+if TYPE_CHECKING:
+    from tasks.core.models.encoder import Encoder
 
 BATCH = 1024  # prompts that one mapped task embeds
 
@@ -33,10 +35,18 @@ def flush_outbox() -> None:
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
+def _encoder(scorer: str, device: str) -> "Encoder":
+    """One for each scorer and process, whatever the number of models: loading takes seconds."""
+    from tasks.core.models.encoder import Encoder  # noqa: PLC0415  late: a check with nothing to do does not import torch
+
+    return Encoder(scorer, device)
+
+
+@lru_cache(maxsize=64)
 def _clip(model: ModelConfig, device: str) -> Clip:
-    """One instance for each model and process: loading takes seconds."""
-    return Clip(model, device)
+    """One for each model and process: the fingerprint of its scorer is that of a file."""
+    return Clip(model, device, _encoder)
 
 
 @task(timeout_seconds=LONG, cache_policy=NO_CACHE)
@@ -92,28 +102,9 @@ def report_drift(check: DriftCheck, record: DriftRecord, decision: RetrainDecisi
 
 @task(timeout_seconds=SHORT)
 def decide_retrain(record: DriftRecord, request: MonitorRequest) -> RetrainDecision:
-    """Decide by the policy, store the decision, and emit its event."""
+    """Decide by the policy, and emit the event of a decision."""
     installation, model = open_model(record.model)
-    store, spec = installation.store, request.policy or model.preset.policy
-    situation = policy.Situation(
-        now=record.time,
-        history=tuple(read_decisions(store, model.name, policy.REMEMBERED)),
-        ledger=tuple(ledger.history(store, model.name)),
-        dataset_version=newest_version(store, model.dataset),
-    )
-    action, reason = policy.on_drift(record.verdict, situation, spec)
-    decision = policy.make_retrain_decision(
-        "drift",
-        (action, f"{reason}; {record.says}"),
-        situation,
-        spec,
-        record.key,
-        generation=record.generation,
-        psi=record.drift.psi if record.drift else None,
-        verdict=record.verdict,
-        report=record.key,
-    )
-    get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
-    record_decision(store, model.name, decision)
-    announce(store, *decision_events(model.name, decision))
+    decision = decide_on_drift(installation.store, model, record, request.policy or model.preset.policy)
+    get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
+    announce(installation.store, *decision_events(model.name, decision))
     return decision

@@ -1,7 +1,7 @@
 """Outcomes of retrains: recorded by the run itself, or by reconcile for a run that ended without one."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from prefect import Flow, State, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -17,87 +17,117 @@ from tasks.core import clock
 from tasks.core.config.requests import ReconcileRequest, RetrainRequest, TrainRequest
 from tasks.core.errors import DyeworksError, StageCancelled
 from tasks.core.registry.results import PromotionResult
-from tasks.core.retraining.decisions import Outcome, RetrainDecision, make_decision, read_decisions, record_decision
+from tasks.core.retraining.decisions import (
+    Outcome,
+    RetrainDecision,
+    make_decision,
+    open_retrain,
+    read_decisions,
+    subject_of,
+)
+from tasks.core.retraining.leases import close_dead, end_retrain
+from tasks.core.store import Store
 from tasks.timeouts import SHORT
 
 NEWEST = 200  # runs that are searched for those of a decision
 GRACE = timedelta(minutes=10)  # within which a crashed run is restarted
 
 
+class Ending(NamedTuple):
+    """How a retrain ended."""
+
+    outcome: Outcome
+    reason: str
+    generation: int = 0
+
+
 @task(timeout_seconds=SHORT)
 def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, promotion: PromotionResult) -> None:
     """Record the outcome and the costs of the retrain with this training's key: the policy uses both."""
+    installation, model = open_model(request.model)
     verdict, reason = promotion.decision.verdict, promotion.decision.reason
-    outcome: Outcome = "promote" if verdict == "promote" else "keep"
-    decision = _record(request, outcome, reason, training.version, promotion.generation, key)
-    text = f"**{verdict}** (started by {request.cause}, {decision.gpu_hours:.2g} GPU-hours): {reason}"
+    ending = Ending("promote" if verdict == "promote" else "keep", reason, promotion.generation)
+    decision = _append(installation.store, model.name, request.decision, ending, training, key)
+    hours = decision.gpu_hours if decision else 0.0
+    text = f"**{verdict}** (started by {request.cause}, {hours:.2g} GPU-hours): {reason}"
     create_markdown_artifact(text, key=artifact_key(training.model, "retrain"), description="How the retrain ended")
 
 
 def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Record that a retrain failed, so that it no longer counts as in flight."""
-    request = _request(flow_run)
-    _record(request, "failed", state.message or "no message", "", 0, _training_key(request))
-
-
-def _training_key(request: RetrainRequest) -> str:
-    """The key of its training; empty when it cannot be resolved, which may be why the retrain failed."""
-    from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile need not load torch
-    from tasks.retrain import training_of  # noqa: PLC0415
-
-    try:
-        return plan_training(*open_model(request.model), training_of(request)).key
-    except DyeworksError:
-        return ""
-
-
-def _record(
-    request: RetrainRequest, outcome: Outcome, reason: str, version: str, generation: int, training: str
-) -> RetrainDecision:
-    from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile need not load torch
-
-    installation, model = open_model(request.model)
-    store = installation.store
-    costs = costs_of(store, model.name, training, read_decisions(store, model.name)) if training else {}
-    decision = make_decision(
-        "outcome",
-        clock.now(),
-        ("none", reason),
-        request.decision,
-        dataset_version=version,
-        generation=generation,
-        outcome_of=request.decision,
-        outcome=outcome,
-        costs=costs,
-        gpu_hours=sum(costs.values()),
-    )
-    record_decision(store, model.name, decision)
-    return decision
+    """Record that a retrain failed, so that it is not in flight any more."""
+    _end(flow_run, Ending("failed", state.message or "no message"))
 
 
 def record_cancellation(request: RetrainRequest, stopped: StageCancelled) -> State[None]:
     """Record that a retrain was cancelled; returns its final state, which no automation restarts."""
-    _record(request, "cancelled", str(stopped), "", 0, _training_key(request))
+    installation, model = open_model(request.model)
+    ending = Ending("cancelled", str(stopped))
+    _append(installation.store, model.name, request.decision, ending, *_training(request))
     return Cancelled(message=str(stopped))
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=SHORT)
 def close_retrains(request: ReconcileRequest) -> None:
-    """Record the outcome of retrains whose run ended without one: cancelled, or crashed and not restarted."""
+    """Record the outcome of a retrain whose run ended without one: cancelled, or crashed and not restarted."""
     installation, model = open_model(request.model)
-    runs = _runs() if (pending := list(_without_outcome(read_decisions(installation.store, model.name)))) else []
-    for decision in pending:
-        own_runs = [run for run in runs if _request(run).decision == decision.id]
-        if own_runs and (found := _ended(own_runs)):
-            outcome, reason = found
-            request_of_run = _request(own_runs[0])
-            _record(request_of_run, outcome, reason, "", 0, _training_key(request_of_run))
-            get_run_logger().warning("retrain %s: %s (%s)", decision.id, outcome, reason)
+    current = open_retrain(read_decisions(installation.store, model.name))
+    own_runs = [run for run in _runs() if _is_of(run, current)] if current else []
+    if own_runs and (ending := _ended(own_runs)):
+        _end(own_runs[0], ending)
+        get_run_logger().warning("retrain %s: %s (%s)", current and current.id, ending.outcome, ending.reason)
+    elif lost := close_dead(installation.store, model.name, model.preset.policy):
+        get_run_logger().warning("retrain %s: %s (%s)", lost.outcome_of, lost.outcome, lost.reason)
 
 
-def _without_outcome(history: list[RetrainDecision]) -> Iterator[RetrainDecision]:
-    ended = {decision.outcome_of for decision in history}
-    yield from (d for d in history if d.action == "retrain" and d.id not in ended)
+def _end(run: FlowRun, ending: Ending) -> None:
+    """Append the outcome of the retrain of a run, if the run has one without an outcome."""
+    request = _request(run)
+    installation, model = open_model(request.model)
+    current = open_retrain(read_decisions(installation.store, model.name))
+    if current and _is_of(run, current):
+        _append(installation.store, model.name, current.id, ending, *_training(request))
+
+
+def _is_of(run: FlowRun, decision: RetrainDecision) -> bool:
+    """Whether a run is of the retrain: it was sent its id, or it is the one that a person started."""
+    request = _request(run)
+    by_hand = subject_of("manual", request.run or str(run.id))
+    return decision.id == request.decision or (not request.decision and decision.subject == by_hand)
+
+
+def _training(request: RetrainRequest) -> tuple[TrainRequest | None, str]:
+    """The training and its key; (None, "") when it cannot be resolved, which may be why the retrain failed."""
+    from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile need not load torch
+    from tasks.retrain import training_of  # noqa: PLC0415
+
+    try:
+        training = training_of(request)
+        return training, plan_training(*open_model(request.model), training).key
+    except DyeworksError:
+        return None, ""
+
+
+def _append(
+    store: Store, model: str, retrain: str, ending: Ending, training: TrainRequest | None, key: str
+) -> RetrainDecision | None:
+    """Append the outcome with its costs, unless there is one; None where there is no such retrain."""
+    from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile need not load torch
+
+    costs = costs_of(store, model, key, read_decisions(store, model)) if key else {}
+    outcome = make_decision(
+        "outcome",
+        clock.now(),
+        ("none", ending.reason),
+        retrain,
+        dataset=training.dataset if training else "",
+        dataset_version=training.version if training else "",
+        generation=ending.generation,
+        outcome_of=retrain,
+        outcome=ending.outcome,
+        costs=costs,
+        gpu_hours=sum(costs.values()),
+    )
+    return end_retrain(store, model, outcome)
 
 
 def _runs() -> list[FlowRun]:
@@ -116,13 +146,13 @@ def _request(run: FlowRun) -> RetrainRequest:
         return RetrainRequest()
 
 
-def _ended(runs: list[FlowRun]) -> tuple[Outcome, str] | None:
-    """The outcome implied by the runs of a decision, newest first; None while one may still record its own."""
+def _ended(runs: list[FlowRun]) -> Ending | None:
+    """The ending implied by the runs of a decision, newest first; None while one may still record its own."""
     states = [run.state for run in runs]
     newest = states[0]
     if newest is None or not all(state and state.is_final() for state in states) or newest.is_completed():
         return None
     if newest.is_crashed() and newest.timestamp + GRACE > datetime.now(UTC):
         return None
-    outcome: Outcome = "cancelled" if newest.is_cancelled() else "failed"
-    return outcome, newest.message or f"its run is {newest.name} and is not restarted"
+    reason = newest.message or f"its run is {newest.name} and is not restarted"
+    return Ending("cancelled" if newest.is_cancelled() else "failed", reason)

@@ -16,21 +16,13 @@ from tasks.core.models.identity import base_fingerprint, is_hub_name
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import history
 from tasks.core.registry.results import PromotionResult, get_result, promotion_key, publication_key
-from tasks.core.retraining.decisions import read_decisions
+from tasks.core.retraining.leases import renew
 from tasks.core.store.documents import read_document
 from tasks.core.training.plan import plan_training
 from tasks.stages import run_stage
 from tasks.timeouts import SHORT
 
 ROUNDS = 3  # maximum number of champions that a challenger is compared with
-
-
-@task(timeout_seconds=SHORT)
-def is_done(request: RetrainRequest) -> bool:
-    """Whether the decision behind this run already has an outcome, as when its event was delivered twice."""
-    installation, model = open_model(request.model)
-    ended = {d.outcome_of for d in read_decisions(installation.store, model.name)}
-    return bool(request.decision) and request.decision in ended
 
 
 @task(timeout_seconds=SHORT)
@@ -68,10 +60,14 @@ def evaluate_and_promote(request: RetrainRequest, training: TrainRequest, key: s
     """Run evaluation and gate; repeated against the new champion if it changed in the meantime.
 
     A withdrawn training is rejected without an evaluation.
+
+    Raises:
+        LeaseLost: the retrain was taken for dead meanwhile, and another may have started.
     """
     installation, model = open_model(request.model)
     for _ in range(ROUNDS):
         entries = history(installation.store, model.name)
+        renew(installation.store, model.name, request.decision)
         try:
             return promote_stage(model, evaluate_stage(request, training, key))
         except ReleaseWithdrawn as withdrawn:

@@ -21,16 +21,16 @@ OWN, FAILURES = 4, 2  # new attempts of one retrain that may fail or crash, and 
 def run_stage(name: str, spec: ModelRequest, key: str) -> None:
     """Run a stage's deployment to its end.
 
-    The idempotency key is the stage's key and the number of the attempt: a running attempt is joined, the result of a
-    completed one is used, and after a failed or crashed one the next is started. If the run is cancelled now, the
-    retrain ends; after one that was cancelled in an earlier retrain the next is started.
+    The idempotency key is model, stage, the stage's key and the number of the attempt: a running attempt is joined, the
+    result of a completed one is used, and after a failed or crashed one the next is started. If the run is cancelled
+    now, the retrain ends; after one that was cancelled in an earlier retrain the next is started.
 
     Raises:
         StageFailed: too many new attempts did not complete.
         StageCancelled: the stage was cancelled.
     """
     logger = get_run_logger()
-    attempts = [f"{name}-{key}-{number}" for number in range(1, MOST + 1)]
+    attempts = [f"{spec.model}-{name}-{key}-{number}" for number in range(1, MOST + 1)]
     existing, failed = _existing(attempts), list[bool]()
     message, run_id = "all attempts are used up", ""
     for number, attempt in enumerate(attempts, 1):

@@ -13,8 +13,8 @@ from tasks.timeouts import SHORT
 def steer(request: SteerRequest) -> RetrainDecision:
     """Record the request among the decisions."""
     installation, model = open_model(request.model)
-    reason = f"{request.actor}: {request.reason}"
-    decision = make_decision("operator", clock.now(), (request.action, reason), request.action)
-    record_decision(installation.store, model.name, decision)
+    reason, now = f"{request.actor}: {request.reason}", clock.now()
+    decision = make_decision("operator", now, (request.action, reason), now.isoformat())
+    decision = record_decision(installation.store, model.name, decision)
     get_run_logger().info("%s by %s: %s", request.action, request.actor, request.reason)
     return decision

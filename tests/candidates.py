@@ -9,7 +9,7 @@ from tasks.core.config.training import TrainSpec
 from tasks.core.gate.evidence import Evidence
 from tasks.core.gate.statistics import Scores, Values
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
+from tasks.core.registry.results import EvaluationResult, TrainResult, checkpoint_folder, save_result
 from tasks.core.store import Store
 from tests.adire import NAME
 
@@ -34,7 +34,7 @@ def scores(fidelity: float) -> Scores:
 
 def trained(store: Store, key: str, run: str = "run", model: str = NAME) -> None:
     """A training and its adapter."""
-    adapter = f"models/adire/checkpoints/{key}/adapter/"
+    adapter = f"{checkpoint_folder(model, key)}/adapter/"
     store.write(adapter + WEIGHTS, key.encode())
     result = TrainResult(
         key=key,

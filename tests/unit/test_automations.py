@@ -3,6 +3,7 @@
 import copy
 from types import SimpleNamespace
 from typing import Any, Literal
+from uuid import UUID
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from tasks.core.config.requests import RetrainRequest, RollBackRequest, TrainReq
 from tasks.core.events import Unhealthy, make_event
 from tasks.promote import append_roll_back, resolve_roll_back
 
+RUN = UUID(int=7)
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 
 
@@ -39,7 +41,7 @@ def rendered(name: str, context: dict[str, Any]) -> dict[str, Any]:
 
 def restarted(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """The `spec` of the run that an automation starts after a run with these parameters has crashed."""
-    return rendered(name, {"flow_run": SimpleNamespace(parameters=parameters)})
+    return rendered(name, {"flow_run": SimpleNamespace(id=RUN, parameters=parameters)})
 
 
 def test_crashed_training_is_restarted_with_its_parameters() -> None:
@@ -67,11 +69,18 @@ def test_restarts_of_a_training_are_limited_and_need_valid_parameters(parameters
 
 def test_crashed_retrain_is_restarted_with_the_next_attempt() -> None:
     name, asked = "a crashed retrain is started again", {"cause": "drift", "decision": "d1", "report": "r1"}
-    asked |= {"model": "adire", "dataset": "cloth"}
+    asked |= {"model": "adire", "dataset": "cloth", "run": "by ada"}
     assert asked.keys() == RetrainRequest.model_fields.keys() - {"attempt"}
     second = restarted(name, {"spec": asked})
     assert RetrainRequest.model_validate(second) == RetrainRequest.model_validate(asked | {"attempt": 2})
     assert restarted(name, {"spec": second})["attempt"] == 3
+
+
+def test_crashed_retrain_of_a_person_is_restarted_as_the_same_retrain() -> None:
+    name = "a crashed retrain is started again"
+    first = restarted(name, {"spec": {"cause": "manual"}})
+    assert first["run"] == str(RUN)
+    assert restarted(name, {"spec": first | {"run": "an earlier one"}})["run"] == "an earlier one"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.registry.ledger import history
 from tasks.core.registry.results import PromotionResult, checkpoint_folder
 from tasks.core.retraining import policy
-from tasks.core.retraining.decisions import make_decision, read_decisions, record_decision
+from tasks.core.retraining.decisions import make_decision, open_retrain, read_decisions, record_decision
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, save_checkpoint
 from tasks.core.training.plan import plan_training
@@ -47,6 +47,11 @@ def failure() -> State[object]:
     return Failed(message="stage train-lora did not complete")
 
 
+def started(store: FolderStore, model: ModelConfig, about: str) -> str:
+    """The id of a new decision to retrain."""
+    return record_decision(store, model.name, make_decision("drift", datetime.now(UTC), ("retrain", about), about)).id
+
+
 def fail(state: State[object], decision: str) -> None:
     run = FlowRun(flow_id=uuid4(), parameters={"spec": {"cause": "drift", "decision": decision}})
     record_failure(cast(Flow[..., object], retrain_model), run, state)
@@ -61,17 +66,21 @@ def test_failure_is_recorded_once_with_its_costs(
     save_checkpoint(
         folder, checkpoint_folder("adire", key), Checkpoint(step=50, seconds=1800), {"weight": torch.zeros(2)}
     )
-    fail(failure, "first")
-    fail(failure, "second")
-    ends = read_decisions(folder, model.name)
-    assert [(d.outcome, d.outcome_of, d.gpu_hours) for d in ends] == [("failed", "first", 0.5), ("failed", "second", 0)]
+    first = started(folder, model, "first")
+    fail(failure, first)
+    fail(failure, first)
+    second = started(folder, model, "second")
+    fail(failure, second)
+    fail(failure, "unknown")
+    ends = [d for d in read_decisions(folder, model.name) if d.cause == "outcome"]
+    assert [(d.outcome, d.outcome_of, d.gpu_hours) for d in ends] == [("failed", first, 0.5), ("failed", second, 0)]
     assert ends[0].costs == {key: 0.5}
     assert ends[0].reason == "stage train-lora did not complete"
 
 
 def test_failure_without_a_dataset_is_recorded(folder: FolderStore, model: ModelConfig, failure: State[object]) -> None:
-    fail(failure, "first")
-    (end,) = read_decisions(folder, model.name)
+    fail(failure, started(folder, model, "first"))
+    _, end = read_decisions(folder, model.name)
     assert (end.outcome, end.gpu_hours) == ("failed", 0.0)
 
 
@@ -113,7 +122,7 @@ def test_cancelled_retrain_starts_the_cooldown(folder: FolderStore, model: Model
     history = tuple(read_decisions(folder, model.name))
     assert (history[-1].outcome, history[-1].outcome_of) == ("cancelled", retrain_.id)
     situation = policy.Situation(now=now + timedelta(hours=1), history=history, ledger=(), dataset_version="v1")
-    assert policy.in_flight(situation, PolicySpec()) is None
+    assert open_retrain(history) is None
     action, reason = policy.on_drift("retrain", situation, PolicySpec(hits=1, of=1))
     assert (action, reason.split(" less")[0]) == ("declined", "cool-down: a retrain was cancelled")
 
@@ -157,7 +166,8 @@ def competing(
     stages = Stages(store, model, meanwhile, early)
     monkeypatch.setattr(retrain, "run_stage", stages.run)
     with disable_run_logger():
-        return stages, retrain.evaluate_and_promote(RetrainRequest(), TrainRequest(), "mine")
+        request = RetrainRequest(decision=started(store, model, "mine"))
+        return stages, retrain.evaluate_and_promote(request, TrainRequest(), "mine")
 
 
 def crowned(store: FolderStore, model: ModelConfig) -> None:

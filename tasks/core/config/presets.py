@@ -95,7 +95,7 @@ class PolicySpec(Spec):
     )
     weekly_gpu_hours: float = Field(3.5, ge=0, description="Device-hours that retrains may take in seven days.")
     expected_gpu_hours: float = Field(0.5, gt=0, description="Cost of a retrain while none has ended yet.")
-    stale_hours: float = Field(24.0, gt=0, description="Hours after which a retrain without an outcome counts as lost.")
+    stale_hours: float = Field(24.0, gt=0, description="Hours after which a retrain that has not started is lost.")
     min_new_pictures: int = Field(64, ge=1, description="New pictures that start a retrain by themselves.")
 
     @model_validator(mode="after")

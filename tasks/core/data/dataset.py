@@ -234,10 +234,12 @@ def _publish(store: Store, dataset: str, items: tuple[Item, ...]) -> Manifest:
 
 
 def pictures_since(store: Store, manifest: Manifest, version: str) -> int:
-    """How many pictures of `manifest` an older version (none if empty) does not have."""
-    if not version:
-        return len(manifest.items)
-    old = {item.sha256 for item in load_manifest(store, manifest.dataset, version).items}
+    """How many pictures of `manifest` an older version of its dataset (empty, or deleted: none) does not have."""
+    try:
+        items = load_manifest(store, manifest.dataset, version).items if version else ()
+    except DatasetUnusable:
+        items = ()
+    old = {item.sha256 for item in items}
     return sum(item.sha256 not in old for item in manifest.items)
 
 

@@ -49,6 +49,7 @@ def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest)
         generation=1,
         action="adopt",
         release=digest(manifest),
+        dataset=model.dataset,
         dataset_version=newest_version(installation.store, model.dataset),
         actor=request.actor,
         reason=request.reason,

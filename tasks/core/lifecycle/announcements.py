@@ -29,14 +29,14 @@ def decision_events(model: str, decision: RetrainDecision) -> Iterator[Event]:
             decision=decision.id,
         )
         labels: dict[str, str] = {"dyeworks.action": decision.action}
-        yield make_event("dyeworks.dataset.ready", model, ready, labels, key=decision.id)
+        yield make_event("dyeworks.dataset.ready", model, ready, labels, key=f"{model}-{decision.id}")
     if decision.cause == "drift" and decision.action == "retrain":
         psi = decision.psi or 0.0
         drift = DriftDetected(reason=decision.reason, psi=psi, report=decision.report, decision=decision.id)
-        yield make_event("dyeworks.drift.detected", model, drift, key=decision.id)
+        yield make_event("dyeworks.drift.detected", model, drift, key=f"{model}-{decision.id}")
     if decision.cause in ("data", "drift") and decision.action == "declined":
         declined = Declined(reason=decision.reason, decision=decision.id)
-        yield make_event("dyeworks.retrain.declined", model, declined, key=decision.id)
+        yield make_event("dyeworks.retrain.declined", model, declined, key=f"{model}-{decision.id}")
 
 
 def promotion_event(model: str, generation: int, release: str, reason: str) -> Event:
@@ -60,7 +60,7 @@ def lost_events(store: Store, model: str) -> list[Event]:
 
 def _expected(store: Store, model: str) -> Iterator[Event]:
     entries = history(store, model)
-    made = read_decisions(store, model, checks=OLD // timedelta(minutes=10))
+    made = read_decisions(store, model)
     ended = {decision.outcome_of for decision in made}
     for decision in made:
         if _is_recent(decision.time) and decision.id not in ended:

@@ -25,7 +25,7 @@ from tasks.core.publishing.card import SAMPLES, write_card
 from tasks.core.publishing.card_facts import facts_of
 from tasks.core.registry import ledger
 from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import ReleaseManifest, made_from, write_release
+from tasks.core.registry.releases import ReleaseManifest, write_release
 from tasks.core.registry.results import (
     EvaluationResult,
     PromotionResult,
@@ -51,18 +51,16 @@ def require_eligible(store: Store, model: str, entries: Sequence[Entry], trainin
         ReleaseAbandoned: it was rolled back, and no person requested it.
     """
     refuse_training(store, model, training)
-    if not asked and (entry := _abandoned_by(store, model, entries, training)):
+    if not asked and (entry := _abandoned_by(entries, training)):
         raise ReleaseAbandoned(entry.abandons, entry.generation)
 
 
-def _abandoned_by(store: Store, model: str, entries: Sequence[Entry], training: str) -> Entry | None:
+def _abandoned_by(entries: Sequence[Entry], training: str) -> Entry | None:
     """The roll-back that abandoned this LoRA, unless it was restored since."""
-    known = {r: made_from(store, model, r) for r in {e.abandons for e in entries if e.abandons}}
-    mine = {release for release, origin in known.items() if origin == training}
-    for entry in reversed(entries if mine else ()):
-        if entry.abandons in mine:
+    for entry in reversed(entries):
+        if training and ledger.training_of(entries, entry.abandons) == training:
             return entry
-        if entry.release and made_from(store, model, entry.release) == training:
+        if entry.training == training:
             return None
     return None
 
@@ -139,6 +137,8 @@ def _record_promotion(
         generation=generation,
         action="promote",
         release=_release(installation, model, training, evaluation, decision, request),
+        training=training.key,
+        dataset=training.dataset,
         dataset_version=training.dataset_version,
         evaluation=evaluation.key,
         traffic_from=evaluation.traffic_from,

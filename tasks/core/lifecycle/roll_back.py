@@ -18,7 +18,7 @@ from tasks.core.errors import (
 from tasks.core.installation import Installation
 from tasks.core.registry import ledger
 from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import made_from, verify_release
+from tasks.core.registry.releases import verify_release
 from tasks.core.registry.withdrawals import find_withdrawal, withdrawals
 from tasks.core.store import Store
 from tasks.core.store.conditional_writes import require_conditions
@@ -65,9 +65,7 @@ def roll_back(installation: Installation, model: ModelConfig, request: RollBackR
         verify_release(installation.store, model.name, chosen.release)
     if request.generation and current.restores == profile_of(chosen):
         return current
-    entry = roll_back_entry(
-        chosen, entries, newest_version(installation.store, model.dataset), (request.actor, request.reason)
-    )
+    entry = roll_back_entry(chosen, entries, _newest(installation.store, model), (request.actor, request.reason))
     return ledger.append(installation.store, model.name, entry)
 
 
@@ -91,38 +89,43 @@ def previous(store: Store, model: str, entries: Sequence[Entry]) -> Entry | None
     """
     withdrawn = {withdrawal.release for withdrawal in withdrawals(store, model)}
     bad = withdrawn | {entries[-1].release} | {e.abandons for e in entries if ledger.is_abandoned(entries, e.abandons)}
-    trainings = {_training(store, model, release) for release in bad} - {""}
+    trainings = {ledger.training_of(entries, release) for release in bad} - {""}
     older = [e for e in entries if e.generation < ledger.profile_generation(entries)]
-    good = (e for e in reversed(older) if e.release not in bad)
-    return next((e for e in good if _servable(store, model, e.release, trainings)), None)
+    good = (e for e in reversed(older) if e.release not in bad and e.training not in trainings)
+    return next((e for e in good if _servable(store, model, e.release)), None)
 
 
-def _training(store: Store, model: str, release: str) -> str:
-    """The training of a release; empty if its manifest cannot be read."""
-    with suppress(*UNREADABLE):
-        return made_from(store, model, release)
-    return ""
-
-
-def _servable(store: Store, model: str, release: str, without: set[str]) -> bool:
-    """Whether a release is intact and of none of these trainings; always true of the bare base."""
+def _servable(store: Store, model: str, release: str) -> bool:
+    """Whether a release is intact; always true of the bare base."""
     try:
-        return not release or (
-            made_from(store, model, release) not in without and bool(verify_release(store, model, release))
-        )
+        return not release or bool(verify_release(store, model, release))
     except (*UNREADABLE, ReleaseWithdrawn):
         return False
 
 
-def roll_back_entry(chosen: Entry | None, entries: Sequence[Entry], version: str, cause: tuple[str, str]) -> Entry:
-    """The ledger entry of a roll-back to `chosen`, None: to the bare base; `cause` is (actor, reason)."""
+def _newest(store: Store, model: ModelConfig) -> tuple[str, str]:
+    """The dataset of a model's automatic retrains, and its newest version."""
+    return model.dataset, newest_version(store, model.dataset)
+
+
+def roll_back_entry(
+    chosen: Entry | None, entries: Sequence[Entry], data: tuple[str, str], cause: tuple[str, str]
+) -> Entry:
+    """The ledger entry of a roll-back to `chosen`, None: to the bare base.
+
+    Args:
+        data: dataset and version; newer data ends the hold.
+        cause: actor and reason.
+    """
     current, now = entries[-1], clock.now()
     release = chosen.release if chosen else ""
     return Entry(
         generation=current.generation + 1,
         action="roll_back",
         release=release,
-        dataset_version=version,
+        training=chosen.training if chosen else "",
+        dataset=data[0],
+        dataset_version=data[1],
         evaluation=chosen.evaluation if chosen else "",
         restores=profile_of(chosen) if chosen else 0,
         abandons=current.release if current.release != release else "",
@@ -146,7 +149,7 @@ def roll_back_withdrawn(installation: Installation, model: ModelConfig) -> Entry
     ):
         cause = (taken.actor, f"release {taken.release} was withdrawn: {taken.reason}")
         chosen = previous(installation.store, model.name, entries)
-        entry = roll_back_entry(chosen, entries, newest_version(installation.store, model.dataset), cause)
+        entry = roll_back_entry(chosen, entries, _newest(installation.store, model), cause)
         with suppress(PromotionLost):
             done = ledger.append(installation.store, model.name, entry)
     return done

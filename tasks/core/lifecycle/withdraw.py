@@ -12,7 +12,7 @@ from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.targets import PublishingTarget, target_factories
 from tasks.core.registry import ledger
 from tasks.core.registry.channel import flip
-from tasks.core.registry.releases import delete_files, made_from, release_manifest
+from tasks.core.registry.releases import delete_files, release_manifest
 from tasks.core.registry.results import checkpoint_folder, render_folder
 from tasks.core.registry.withdrawals import Withdrawal, deletions, find_withdrawal, record_withdrawal, request_deletion
 from tasks.core.store import delete_prefix
@@ -84,7 +84,7 @@ def _record(installation: Installation, model: ModelConfig, named: Withdrawal, d
 def _of_same_lora(installation: Installation, model: ModelConfig, first: Withdrawal) -> list[Withdrawal]:
     """The requested withdrawal, and those of other releases of the same LoRA in the ledger."""
     entries = ledger.history(installation.store, model.name) if first.training else []
-    releases = {e.release for e in entries if made_from(installation.store, model.name, e.release) == first.training}
+    releases = {entry.release for entry in entries if entry.training == first.training}
     return [first.model_copy(update={"release": release}) for release in sorted(releases | {first.release})]
 
 

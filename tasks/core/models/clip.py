@@ -12,7 +12,11 @@ from tasks.core.models.identity import LOCAL, scorer_fingerprint
 from tasks.core.store.documents import Document
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tasks.core.models.encoder import Encoder
+
+    Load = Callable[[str, str], Encoder]
 
 Embeddings = npt.NDArray[np.float32]
 SCALE = 2.5  # of CLIPScore, Hessel et al. 2021, https://arxiv.org/abs/2104.08718
@@ -37,8 +41,9 @@ class Clip:
         ModelUnusable: at the first use, open_clip cannot load the scorer of the model.
     """
 
-    def __init__(self, model: ModelConfig, device: str = "") -> None:
-        self.model, self.device = model, device
+    def __init__(self, model: ModelConfig, device: str = "", load: "Load | None" = None) -> None:
+        """`load` opens the encoder of a scorer on a device, at its first use; by default a new one is loaded."""
+        self.model, self.device, self.load = model, device, load
         self.hash = scorer_fingerprint(model.scorer)
         self.scoring = _scoring(model, self.hash)
 
@@ -47,7 +52,7 @@ class Clip:
         """The loaded model."""
         from tasks.core.models.encoder import Encoder  # noqa: PLC0415  late: a check with nothing to do stays cheap
 
-        return Encoder(self.model.scorer, self.device)
+        return (self.load or Encoder)(self.model.scorer, self.device)
 
     def encode_texts(self, texts: list[str]) -> Embeddings:
         """L2-normalised float32 [n, d]; equal texts are embedded once."""

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
-from weakref import WeakKeyDictionary
 
-from tasks.core.errors import ObjectExists, PromotionLost
+from tasks.core.errors import PromotionLost
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, read_document, render
+from tasks.core.store.documents import Document
+from tasks.core.store.journal import Journal
 
 
 class Entry(Document):
@@ -17,7 +17,9 @@ class Entry(Document):
     model: str = ""  # set when it is appended
     action: Literal["promote", "adopt", "roll_back"]
     release: str  # empty: the bare base
-    dataset_version: str
+    training: str = ""  # of the release; empty for the bare base and an adopted release
+    dataset: str = ""
+    dataset_version: str  # of the training; of a roll-back: the newest one, beyond which data is new
     evaluation: str = ""  # of a promotion
     restores: int = 0  # the generation that a roll-back restores
     abandons: str = ""  # the release that a roll-back abandons
@@ -27,48 +29,36 @@ class Entry(Document):
     time: datetime
 
 
-_read: WeakKeyDictionary[Store, dict[str, Entry]] = WeakKeyDictionary()  # entries are immutable: each is read once
-
-
-def _prefix(model: str) -> str:
-    return f"models/{model}/promotions/"
+def _journal(store: Store, model: str) -> Journal[Entry]:
+    return Journal(store, f"models/{model}/promotions/", Entry)
 
 
 def history(store: Store, model: str) -> list[Entry]:
     """All generations, oldest first."""
-    return [_entry(store, key) for key in _keys(store, model)]
+    return _journal(store, model).read()
 
 
 def champion(store: Store, model: str) -> Entry | None:
     """The newest generation, or None."""
-    keys = _keys(store, model)
-    return _entry(store, keys[-1]) if keys else None
-
-
-def _keys(store: Store, model: str) -> list[str]:
-    return [key for key in store.list(_prefix(model)) if key.endswith(".json")]
-
-
-def _entry(store: Store, key: str) -> Entry:
-    known = _read.setdefault(store, {})
-    if key not in known:
-        known[key] = read_document(store, Entry, key)
-    return known[key]
+    return _journal(store, model).newest()
 
 
 def append(store: Store, model: str, entry: Entry) -> Entry:
     """Add the next generation, and return it as it was stored; raises PromotionLost if another run was first."""
     named = entry.model_copy(update={"model": model})
-    try:
-        store.create(f"{_prefix(model)}{entry.generation:06d}.json", render(named))
-    except ObjectExists as error:
-        raise PromotionLost(entry.generation) from error
+    if not _journal(store, model).append(entry.generation, named):
+        raise PromotionLost(entry.generation)
     return named
 
 
 def served(entries: Sequence[Entry]) -> str:
     """The release that is served after these generations; empty: the bare base."""
     return entries[-1].release if entries else ""
+
+
+def training_of(entries: Sequence[Entry], release: str) -> str:
+    """The training of a release of the ledger; one LoRA with two cards is two releases. Empty: it is of none."""
+    return next((entry.training for entry in reversed(entries) if release and entry.release == release), "")
 
 
 def profile_generation(entries: Sequence[Entry]) -> int:

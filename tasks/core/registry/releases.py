@@ -87,11 +87,6 @@ def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:
     return manifest
 
 
-def made_from(store: Store, model: str, release: str) -> str:
-    """The training of a release (one LoRA with two cards is two releases); empty for an adopted one."""
-    return release_manifest(store, model, release).training if release else ""
-
-
 def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
     """Read every file back; raises ReleaseWithdrawn, ObjectMissing, or ReleaseCorrupt if one was changed."""
     refuse_withdrawn(store, model, release)

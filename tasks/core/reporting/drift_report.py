@@ -124,7 +124,7 @@ def principal_axes(profile: DriftProfile) -> Floats:
 def write_metrics(check: DriftCheck, record: DriftRecord) -> None:
     """Write the text served by `GET /metrics` of the storefront."""
     model = check.model.name
-    outcomes = [d for d in read_decisions(check.store, model, 0) if d.cause == "outcome"]
+    outcomes = [d for d in read_decisions(check.store, model) if d.cause == "outcome"]
     counts = Counter(str(decision.outcome) for decision in outcomes)
     ended = counter("dyeworks_retrains", "Retrains by outcome.", model, counts, "outcome")
     hours = sum(d.gpu_hours for d in outcomes)

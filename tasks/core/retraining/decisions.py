@@ -1,16 +1,22 @@
-"""Decisions on retrains: their fields, how one is made, and where they are stored."""
+"""The ledger of decisions on retrains: append-only, one writer for each number.
 
+A rule decides on all decisions so far and is applied again whenever another process was first. So "one retrain in
+flight", the weekly budget and a pause hold whatever monitor, ingest and people do at the same moment.
+"""
+
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack, cast
+from uuid import uuid4
 
 from pydantic import Field
 
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, read_document, render
+from tasks.core.store.documents import Document, digest
+from tasks.core.store.journal import Journal
 
 Action = Literal["retrain", "none", "declined", "pause", "resume"]
 Cause = Literal["drift", "data", "manual", "outcome", "operator"]
-IDLE = (["drift", "none"], ["drift", "declined"])  # cause and action of a check that started nothing, in its name
 Outcome = Literal["", "promote", "keep", "failed", "cancelled"]
 
 
@@ -18,7 +24,9 @@ class RetrainDecision(Document):
     """A decision to retrain or not, the outcome of a retrain, or an operator's action."""
 
     id: str
-    model: str = Field("", description="The model decided on; set when it is recorded.")
+    subject: str = Field("", description="What it decides on; nothing is decided on twice.")
+    writer: str = Field("", description="Set when it is appended: no two documents of the ledger are the same.")
+    model: str = Field("", description="The model decided on; set when it is appended.")
     time: datetime
     cause: Cause
     action: Action
@@ -59,32 +67,54 @@ class Details(TypedDict, total=False):
 def make_decision(
     cause: Cause, time: datetime, ruling: tuple[Action, str], about: str, **details: Unpack[Details]
 ) -> RetrainDecision:
-    """A decision at a time; its id is formed from the time and `about`."""
+    """A decision; subject and id are formed from the cause and `about`."""
     action, reason = ruling
-    name = decision_id(cause, action, time, about)
-    return RetrainDecision(id=name, time=time, cause=cause, action=action, reason=reason, **details)
+    subject = subject_of(cause, about)
+    name = f"{cause}-{action}-{subject[:8]}"
+    return RetrainDecision(id=name, subject=subject, time=time, cause=cause, action=action, reason=reason, **details)
 
 
-def decision_id(cause: Cause, action: Action, time: datetime, *parts: str) -> str:
-    """A decision's id: time, cause, action, and a hash of its subject."""
-    return f"{time:%Y%m%dT%H%M%S}-{cause}-{action}-{digest(cause, time.isoformat(), *parts)[:8]}"
+def subject_of(cause: Cause, about: str) -> str:
+    """The subject of a decision: a check, a dataset version, a retrain that ended, a run."""
+    return digest(cause, about)
+
+
+def _journal(store: Store, model: str) -> Journal[RetrainDecision]:
+    return Journal(store, f"models/{model}/decisions/", RetrainDecision)
+
+
+def read_decisions(store: Store, model: str) -> list[RetrainDecision]:
+    """All decisions, oldest first."""
+    return _journal(store, model).read()
+
+
+Rule = Callable[[list[RetrainDecision]], RetrainDecision | None]
+
+
+def decide(store: Store, model: str, subject: str, rule: Rule) -> RetrainDecision | None:
+    """Append the decision that a rule makes of all decisions so far.
+
+    Returns:
+        The decision as it was appended; that of an earlier call on the same subject; None where the rule makes none.
+    """
+    journal = _journal(store, model)
+    while True:
+        made = journal.read()
+        if known := next((decision for decision in made if decision.subject == subject), None):
+            return known
+        if (decision := rule(made)) is None:
+            return None
+        named = decision.model_copy(update={"model": model, "subject": subject, "writer": uuid4().hex})
+        if journal.append(len(made) + 1, named):
+            return named
 
 
 def record_decision(store: Store, model: str, decision: RetrainDecision) -> RetrainDecision:
-    """Store a decision, and return the stored one; idempotent."""
-    named = decision.model_copy(update={"model": model})
-    store.write(f"decisions/{model}/{decision.id}.json", render(named))
-    return named
+    """Append a decision that depends on no other, such as an operator's; returns it as it was appended."""
+    return cast(RetrainDecision, decide(store, model, decision.subject or decision.id, lambda _: decision))
 
 
-def read_decisions(store: Store, model: str, checks: int | None = None) -> list[RetrainDecision]:
-    """All decisions, oldest first; with `checks` only the newest of the drift checks that started nothing.
-
-    An hourly monitor makes thousands of these a year. All others are always read: retrains, outcomes and operators'
-    actions count at any age.
-    """
-    prefix = f"decisions/{model}/"
-    keys = [key for key in store.list(prefix) if key.endswith(".json")]
-    idle = [key for key in keys if key.removeprefix(prefix).split("-")[1:3] in IDLE]
-    left = set() if checks is None else set(idle[: max(len(idle) - checks, 0)])
-    return sorted((read_document(store, RetrainDecision, key) for key in keys if key not in left), key=lambda d: d.time)
+def open_retrain(history: Sequence[RetrainDecision]) -> RetrainDecision | None:
+    """The retrain that has no outcome: it is in flight, or its run has died (see `leases`)."""
+    ended = {decision.outcome_of for decision in history}
+    return next((d for d in reversed(history) if d.action == "retrain" and d.id not in ended), None)

@@ -1,4 +1,4 @@
-"""The retrain policy, a pure function of the situation, and its decision on a new dataset version."""
+"""The retrain policy: a pure function of the situation."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,20 +6,22 @@ from typing import Unpack
 
 from pydantic import Field
 
-from tasks.core import clock
-from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import PolicySpec
-from tasks.core.data.dataset import Manifest, pictures_since
-from tasks.core.registry import ledger
 from tasks.core.registry.ledger import Entry
-from tasks.core.retraining.decisions import Action, Cause, Details, RetrainDecision, make_decision, read_decisions
-from tasks.core.store import Store
+from tasks.core.retraining.decisions import Action, Cause, Details, RetrainDecision, make_decision, open_retrain
 from tasks.core.store.documents import Document
 
 RECENT = 5  # retrains whose mean cost is expected of the next
 WEEK = timedelta(days=7)
-REMEMBERED = 60  # drift checks that started nothing; older ones are ignored
 ROUNDING = 1e-9
+
+
+class PastCheck(Document):
+    """An earlier drift check."""
+
+    time: datetime
+    verdict: str
+    generation: int
 
 
 class Situation(Document):
@@ -28,7 +30,15 @@ class Situation(Document):
     now: datetime
     history: tuple[RetrainDecision, ...] = Field(description="Earlier decisions, oldest first.")
     ledger: tuple[Entry, ...] = Field(description="All generations, oldest first.")
-    dataset_version: str
+    checks: tuple[PastCheck, ...] = Field((), description="Earlier drift checks, oldest first.")
+    dataset: str = Field("", description="The dataset that a retrain would train on.")
+    dataset_version: str = Field(description="Its newest version.")
+
+    @property
+    def trained(self) -> bool:
+        """Whether the newest generation knows this version: its own, or that at the time of a roll-back."""
+        last = self.ledger[-1]
+        return (last.dataset, last.dataset_version) == (self.dataset, self.dataset_version)
 
 
 def make_retrain_decision(
@@ -42,6 +52,7 @@ def make_retrain_decision(
     """The decision of a ruling in a situation, with the expected cost of its retrain."""
     action, reason = ruling
     found: Details = {
+        "dataset": situation.dataset,
         "dataset_version": situation.dataset_version,
         "generation": situation.ledger[-1].generation if situation.ledger else 0,
         "expected_gpu_hours": 0.0 if action == "none" else expected_hours(situation.history, spec),
@@ -58,8 +69,7 @@ def on_data(new_pictures: int, situation: Situation, spec: PolicySpec) -> tuple[
         return "declined", blocked
     if not situation.ledger:
         return "retrain", "there is no champion yet"
-    last = situation.ledger[-1]
-    if not last.release and situation.dataset_version != last.dataset_version:
+    if not situation.ledger[-1].release and not situation.trained:
         return "retrain", "the bare base is served"
     if new_pictures < spec.min_new_pictures:
         return "declined", f"{new_pictures} new pictures, {spec.min_new_pictures} are needed for an automatic retrain"
@@ -77,7 +87,7 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
         return "declined", cooling
     if blocked := _blocked(situation, spec, held=True):
         return "declined", blocked
-    if any(d.outcome == "keep" and d.dataset_version == situation.dataset_version for d in situation.history):
+    if any(d.outcome == "keep" and _same_data(d, situation) for d in situation.history):
         return (
             "declined",
             f"the gate kept the champion against dataset version {situation.dataset_version}; upload data",
@@ -85,12 +95,16 @@ def on_drift(verdict: str, situation: Situation, spec: PolicySpec) -> tuple[Acti
     return "retrain", "drift over the threshold"
 
 
-def _recent(situation: Situation, spec: PolicySpec) -> list[RetrainDecision]:
+def _same_data(decision: RetrainDecision, situation: Situation) -> bool:
+    return (decision.dataset, decision.dataset_version) == (situation.dataset, situation.dataset_version)
+
+
+def _recent(situation: Situation, spec: PolicySpec) -> list[PastCheck]:
     """The last `of` - 1 checks against the same reference: apart from each other, and no older than a week."""
     generation = situation.ledger[-1].generation if situation.ledger else 0
-    found: list[RetrainDecision] = []
+    found: list[PastCheck] = []
     later = situation.now
-    for check in reversed([d for d in situation.history if d.cause == "drift" and d.generation == generation]):
+    for check in reversed([check for check in situation.checks if check.generation == generation]):
         if len(found) < spec.of - 1 and later - check.time >= timedelta(minutes=spec.spacing_minutes):
             found.append(check)
             later = check.time
@@ -106,7 +120,7 @@ def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:
         return (
             f"hold: generation {last.generation} is a roll-back; new data or steer-retraining with resume releases it"
         )
-    if running := in_flight(situation, spec):
+    if running := open_retrain(situation.history):
         return f"retrain {running.id} is in flight"
     if spent := _overspent(situation, spec):
         return spent
@@ -154,39 +168,6 @@ def spent_hours(situation: Situation, spec: PolicySpec) -> float:
 def _hold(situation: Situation, word: RetrainDecision | None) -> Entry | None:
     """The roll-back whose hold neither new data nor an operator has released."""
     last = situation.ledger[-1] if situation.ledger else None
-    if last is None or last.action != "roll_back" or situation.dataset_version != last.dataset_version:
+    if last is None or last.action != "roll_back" or not situation.trained:
         return None
     return None if word and word.time > last.time else last
-
-
-def in_flight(situation: Situation, spec: PolicySpec) -> RetrainDecision | None:
-    """The retrain without an outcome that is not yet stale."""
-    ended = {d.outcome_of for d in situation.history}
-    young = situation.now - timedelta(hours=spec.stale_hours)
-    return next((d for d in reversed(_retrains(situation)) if d.id not in ended and d.time > young), None)
-
-
-def _retrains(situation: Situation) -> list[RetrainDecision]:
-    return [d for d in situation.history if d.action == "retrain"]
-
-
-def decide_on_new_data(
-    store: Store, model: ModelConfig, manifest: Manifest, again: bool = False
-) -> RetrainDecision | None:
-    """The decision; None if the version was decided on before.
-
-    With `again`, a declined version is decided on again, and returned only if it now starts a retrain.
-    """
-    entries = tuple(ledger.history(store, model.name))
-    now, spec = clock.now(), model.preset.policy
-    history = tuple(read_decisions(store, model.name, REMEMBERED))
-    before = [d for d in history if d.cause == "data" and d.dataset_version == manifest.version]
-    if before and (not again or before[-1].action == "retrain"):
-        return None
-    situation = Situation(now=now, history=history, ledger=entries, dataset_version=manifest.version)
-    new = pictures_since(store, manifest, entries[-1].dataset_version if entries else "")
-    ruling = on_data(new, situation, spec)
-    if again and ruling[0] != "retrain":
-        return None
-    about = manifest.version
-    return make_retrain_decision("data", ruling, situation, spec, about, dataset=manifest.dataset, new_pictures=new)

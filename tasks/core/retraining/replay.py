@@ -18,6 +18,8 @@ from tasks.core.retraining import policy
 from tasks.core.retraining.decisions import RetrainDecision, make_decision
 from tasks.core.store.documents import Document
 
+MOST_CHECKS = 1000  # that a policy can look back on
+
 
 class ReplayedCheck(Document):
     """A check's replayed decision, beside the original one."""
@@ -68,7 +70,7 @@ class _Past:
         others = [d for d in history if d.id not in replayed and d.outcome_of not in replayed]
         self.others = sorted(others, key=lambda d: d.time)
         self.retrains: list[RetrainDecision] = []  # replayed, with their outcomes
-        self.checks: deque[RetrainDecision] = deque(maxlen=spec.of)  # without a retrain
+        self.checks: deque[policy.PastCheck] = deque(maxlen=MOST_CHECKS)
 
     def decide(self, record: DriftRecord, verdict: str) -> ReplayedCheck:
         then, situation = self.then.get(record.key), self._situation(record)
@@ -82,8 +84,8 @@ class _Past:
             verdict=verdict,
             report=record.key,
         )
+        self.checks.append(policy.PastCheck(time=record.time, verdict=verdict, generation=decision.generation))
         if decision.action != "retrain":
-            self.checks.append(decision)
             return ReplayedCheck(then=then, now=decision)
         outcome = (then and self.outcomes.get(then.id)) or _assume(decision)
         self.retrains += [decision, outcome.model_copy(update={"outcome_of": decision.id})]
@@ -92,13 +94,18 @@ class _Past:
     def _situation(self, record: DriftRecord) -> policy.Situation:
         time = record.time
         others = self.others[: bisect_left(self.others, time, key=lambda d: d.time)]
-        made = [d for d in (*self.retrains, *self.checks) if d.time < time]
+        made = [d for d in self.retrains if d.time < time]
         history = tuple(sorted((*others, *made), key=lambda d: d.time))
         entries = sorted((e for e in self._ledger() if e.time < time), key=lambda e: e.time)
-        then = self.then.get(record.key)
-        versions = [d.dataset_version for d in history if d.dataset_version]
-        version = then.dataset_version if then else next(reversed(versions), "")
-        return policy.Situation(now=time, history=history, ledger=tuple(entries), dataset_version=version)
+        newest = self.then.get(record.key) or next((d for d in reversed(history) if d.dataset_version), None)
+        return policy.Situation(
+            now=time,
+            history=history,
+            ledger=tuple(entries),
+            checks=tuple(self.checks),
+            dataset=newest.dataset if newest else "",
+            dataset_version=newest.dataset_version if newest else "",
+        )
 
     def _ledger(self) -> list[Entry]:
         """The generations of people and of data, and those of replayed retrains."""
@@ -114,6 +121,7 @@ def _assume(decision: RetrainDecision) -> RetrainDecision:
         decision.time + timedelta(hours=hours),
         ("none", "assumed"),
         decision.id,
+        dataset=decision.dataset,
         dataset_version=decision.dataset_version,
         generation=decision.generation + 1,
         outcome_of=decision.id,
@@ -128,6 +136,7 @@ def _entry(outcome: RetrainDecision) -> Entry:
         generation=outcome.generation,
         action="promote",
         release="",
+        dataset=outcome.dataset,
         dataset_version=outcome.dataset_version,
         evaluation="",
         actor="dry run",

@@ -5,7 +5,7 @@ from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import load_manifest
 from tasks.core.data.split import split
-from tasks.core.errors import PlanMismatch
+from tasks.core.errors import DatasetUnusable, PlanMismatch
 from tasks.core.installation import Installation
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.store.documents import Document, digest
@@ -31,10 +31,13 @@ def plan_training(installation: Installation, model: ModelConfig, request: Train
     """Resolve the defaults of a request. The held-out pictures are recorded here, before any training starts.
 
     Raises:
-        DatasetUnusable: there is no version, or no picture, to train on.
+        DatasetUnusable: the model does not subscribe to the dataset, or it has no such version or no picture.
         PlanMismatch: the parent planned another training.
     """
-    manifest = load_manifest(installation.store, request.dataset or model.dataset, request.version)
+    dataset = request.dataset or model.dataset
+    if dataset not in model.datasets:
+        raise DatasetUnusable(dataset, f"model {model.name!r} subscribes to {', '.join(model.datasets)} alone")
+    manifest = load_manifest(installation.store, dataset, request.version)
     spec = request.train or model.preset.train
     base, parts = request.base or base_fingerprint(model.base), split(installation.store, manifest)
     key = digest(manifest.version, parts.digest, spec.identity(), base, VERSION, *request.demand)

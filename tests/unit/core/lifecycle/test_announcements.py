@@ -29,10 +29,12 @@ def later(monkeypatch: pytest.MonkeyPatch, by: timedelta) -> None:
 def decided(
     store: FolderStore, model: ModelConfig, cause: Cause, action: Action, ago: timedelta = SOON, ended: bool = False
 ) -> RetrainDecision:
-    decision = make_decision(cause, clock.now() - ago, (action, "because"), "v1", dataset="cloth", dataset_version="v1")
-    record_decision(store, model.name, decision)
+    time = clock.now() - ago
+    made = make_decision(cause, time, (action, "because"), str(time), dataset="cloth", dataset_version="v1")
+    decision = record_decision(store, model.name, made)
     if ended:
-        end = make_decision("outcome", clock.now(), ("none", "won"), "v1", outcome_of=decision.id, outcome="promote")
+        about = {"outcome_of": decision.id, "outcome": "promote"}
+        end = make_decision("outcome", clock.now(), ("none", "won"), decision.id).model_copy(update=about)
         record_decision(store, model.name, end)
     return decision
 

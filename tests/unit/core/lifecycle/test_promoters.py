@@ -57,10 +57,12 @@ def test_one_wins_each_round(
     run = mlflow_home.create_run(home).info.run_id
     names = [[f"{i}-{turn}" for i in range(COUNT)] for turn in range(2)]  # so none is compared with itself
     for name in (name for turn in names for name in turn):
-        trained(store, name, run)
+        trained(store, name, run, model.name)
     winners = []
     for number in range(ROUNDS):
-        keys = [measured(store, name, number, name=f"{number:03}-{name}") for name in names[number % 2]]
+        keys = [
+            measured(store, name, number, name=f"{number:03}-{name}", model=model.name) for name in names[number % 2]
+        ]
         got = promoters.race(url, model.name, keys)
         assert sorted(got) == [0] * (COUNT - 1) + [number + 1], "one has won, the others raised PromotionLost"
         winners.append(keys[got.index(number + 1)])

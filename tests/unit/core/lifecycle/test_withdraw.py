@@ -104,7 +104,7 @@ def test_under_the_bare_base_only_new_data_starts_a_retrain(folder: FolderStore,
     ledger, later = tuple(history(folder, model.name)), clock.now() + timedelta(hours=48)
 
     def situation(version: str) -> policy.Situation:
-        return policy.Situation(now=later, history=(), ledger=ledger, dataset_version=version)
+        return policy.Situation(now=later, history=(), ledger=ledger, dataset=model.dataset, dataset_version=version)
 
     assert policy.on_data(1, situation("v2"), PolicySpec())[0] == "retrain"
     assert policy.on_data(1, situation(ledger[-1].dataset_version), PolicySpec())[0] == "declined"

@@ -9,8 +9,8 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import Manifest, ingest
+from tasks.core.retraining.causes import decide_on_data
 from tasks.core.retraining.decisions import Action, RetrainDecision, record_decision
-from tasks.core.retraining.policy import decide_on_new_data
 from tasks.core.store import FolderStore
 from tests.adire import adire
 
@@ -33,23 +33,21 @@ def record(store: FolderStore, model: ModelConfig, action: Action, hour: int) ->
 
 
 def test_the_first_version_starts_a_retrain_once(folder: FolderStore, model: ModelConfig, manifest: Manifest) -> None:
-    decision = decide_on_new_data(folder, model, manifest)
+    decision = decide_on_data(folder, model, manifest)
     assert decision
     assert (decision.action, decision.new_pictures, decision.dataset) == ("retrain", 4, model.dataset)
-    record_decision(folder, model.name, decision)
-    assert decide_on_new_data(folder, model, manifest) is None
-    assert decide_on_new_data(folder, model, manifest, again=True) is None
+    assert decide_on_data(folder, model, manifest) is None
+    assert decide_on_data(folder, model, manifest, again=True) is None
 
 
 def test_a_declined_version_is_decided_on_again(folder: FolderStore, model: ModelConfig, manifest: Manifest) -> None:
     record(folder, model, "pause", 1)
-    found = decide_on_new_data(folder, model, manifest)
+    found = decide_on_data(folder, model, manifest)
     assert found
     assert found.action == "declined"
-    record_decision(folder, model.name, found)
-    assert decide_on_new_data(folder, model, manifest) is None, "it was reported once"
-    assert decide_on_new_data(folder, model, manifest, again=True) is None, "it still has to wait"
+    assert decide_on_data(folder, model, manifest) is None, "it was reported once"
+    assert decide_on_data(folder, model, manifest, again=True) is None, "it still has to wait"
     record(folder, model, "resume", 2)
-    after = decide_on_new_data(folder, model, manifest, again=True)
+    after = decide_on_data(folder, model, manifest, again=True)
     assert after
     assert after.action == "retrain"

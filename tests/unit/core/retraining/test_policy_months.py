@@ -9,8 +9,8 @@ import pytest
 
 from tasks.core.config.presets import PolicySpec
 from tasks.core.registry.ledger import Entry
-from tasks.core.retraining.decisions import Action, Cause, Outcome, RetrainDecision, make_decision
-from tasks.core.retraining.policy import Situation, make_retrain_decision, on_data, on_drift
+from tasks.core.retraining.decisions import Action, Cause, Outcome, RetrainDecision, make_decision, open_retrain
+from tasks.core.retraining.policy import PastCheck, Situation, make_retrain_decision, on_data, on_drift
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -47,6 +47,7 @@ class World:
     ledger: list[Entry] = field(default_factory=list)
     ends: dict[datetime, RetrainDecision] = field(default_factory=dict)  # of the retrains that run
     seen: list[tuple[Situation, RetrainDecision]] = field(default_factory=list)
+    checks: list[PastCheck] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -57,6 +58,7 @@ class World:
             self.now += HOUR
             if running := self.ends.pop(self.now, None):
                 self._end(running)
+            self._close_dead()
             self._people()
             if self._happens(self.chances.upload):
                 self.version += 1
@@ -73,14 +75,26 @@ class World:
 
     def _situation(self) -> Situation:
         return Situation(
-            now=self.now, history=tuple(self.history), ledger=tuple(self.ledger), dataset_version=f"v{self.version}"
+            now=self.now,
+            history=tuple(self.history),
+            ledger=tuple(self.ledger),
+            checks=tuple(self.checks[-60:]),
+            dataset_version=f"v{self.version}",
         )
+
+    def _close_dead(self) -> None:
+        """What `leases.close_dead` does with a retrain that was never heard of again."""
+        lost = open_retrain(self.history)
+        if lost and lost not in self.ends.values() and self.now - lost.time >= self.spec.stale_hours * HOUR:
+            cost = {"outcome_of": lost.id, "outcome": "failed", "gpu_hours": lost.expected_gpu_hours}
+            made = make_decision("outcome", self.now, ("none", "it has died"), lost.id)
+            self.history.append(made.model_copy(update=cost))
 
     def _people(self) -> None:
         words: tuple[tuple[float, Action], ...] = ((self.chances.pause, "pause"), (self.chances.resume, "resume"))
         for chance, word in words:
             if self._happens(chance):
-                self.history.append(make_decision("operator", self.now, (word, "ada: by hand"), word))
+                self.history.append(make_decision("operator", self.now, (word, "ada: by hand"), str(self.now)))
         if self._happens(self.chances.roll_back):
             self._enter("roll_back")
 
@@ -88,6 +102,8 @@ class World:
         situation = self._situation()
         decision = make_retrain_decision(cause, ruling, situation, self.spec, f"{cause}-{self.now}", verdict=verdict)
         self.history.append(decision)
+        if cause == "drift":
+            self.checks.append(PastCheck(time=self.now, verdict=verdict, generation=decision.generation))
         self.seen.append((situation, decision))
         if decision.action == "retrain" and not self._happens(self.chances.lost):
             end = self.now + self.random.randint(1, 3) * HOUR
@@ -148,8 +164,7 @@ def test_the_simulation_covers_every_reason(months: World) -> None:
 
 def test_at_most_one_retrain_is_in_flight(months: World) -> None:
     ends = {d.outcome_of: d.time for d in months.history if d.outcome}
-    stale = timedelta(hours=months.spec.stale_hours)
-    runs = [(d.time, ends.get(d.id, d.time + stale)) for _, d in started(months)]
+    runs = [(d.time, ends.get(d.id, months.now)) for _, d in started(months)]
     assert all(end <= start for (_, end), (start, _) in pairwise(runs))
 
 
