@@ -72,7 +72,7 @@ def test_drift_retrains_the_model(ring: Path) -> None:
 
 @pytest.mark.e2e
 def test_killed_training_resumes_from_its_checkpoint(ring: Path) -> None:
-    results = [json.loads(p.read_text()) for p in (ring / "home/store/results/train").glob("*.json")]
+    results = [json.loads(p.read_text()) for p in (ring / "home/store/models/adire/results/train").glob("*.json")]
     assert sorted(r["resumed_from"] > 0 for r in results) == [False, True]
 
 
@@ -85,7 +85,7 @@ def test_invalid_uploads_are_quarantined(ring: Path) -> None:
 
 @pytest.mark.e2e
 def test_new_pictures_alone_start_no_retrain(ring: Path) -> None:
-    decisions = [json.loads(p.read_text()) for p in sorted((ring / "home/store/decisions/adire").glob("*.json"))]
+    decisions = [json.loads(p.read_text()) for p in sorted((ring / "home/store/models/adire/decisions").glob("*.json"))]
     actions = [d["action"] for d in decisions if d["cause"] == "data"]
     assert actions == ["retrain", "declined"]
     outcomes = [d["outcome"] for d in decisions if d["cause"] == "outcome"]

@@ -8,7 +8,10 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import ingest
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.e2e.deployments.server import Server
+
+MODEL = adire(datasets=["adire", "cloth"], notify_block="custom-webhook/team")
 
 
 @pytest.fixture(scope="package")
@@ -16,7 +19,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("deployments")
     started: list[Server] = []
     try:
-        started.append(Server(home))
+        started.append(Server(home, [MODEL]))
         yield started[0]
     finally:
         for one in started:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -13,10 +13,10 @@ import httpx
 
 from deployments.stack import Stack
 from tasks.core.config.installation import ROOT
+from tasks.core.config.model import ModelConfig
 from tasks.core.http import RetryTransport
 from tasks.core.registry.models import apply_config
-from tasks.core.store import FolderStore
-from tests.adire import adire
+from tasks.core.store import open_store
 
 T = TypeVar("T")
 DYEWORKS = str(Path(sys.executable).with_name("dyeworks"))
@@ -25,17 +25,18 @@ TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
 class Server:
-    """A server with all deployments and workers, and an empty store."""
+    """A server with all deployments and workers, and a store with these models alone."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, models: Sequence[ModelConfig], store: str = "") -> None:
         extra = {
             "DYEWORKS_MONITOR_CRON": "0 0 1 1 *",
             "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",
         }
-        self.stack = Stack(home, extra)
+        self.stack = Stack(home, extra | ({"DYEWORKS_STORE": store} if store else {}))
         self.store = home / "store"
         self.environment = self.stack.environment  # before a test changes the environment
-        apply_config(FolderStore(self.store), adire(notify_block="custom-webhook/team"))
+        for model in models:
+            apply_config(open_store(store or str(self.store)), model)
         self.stack.start_server()
         self.stack.start_worker()
         self.client = httpx.Client(
@@ -73,7 +74,7 @@ class Server:
 
     def resumed_from(self, seed: int) -> int:
         """The step from which the training with this seed last resumed."""
-        results = [json.loads(p.read_text()) for p in (self.store / "results").rglob("*.json")]
+        results = [json.loads(p.read_text()) for p in (self.store / "models/adire/results").rglob("*.json")]
         (found,) = [int(r["resumed_from"]) for r in results if r.get("spec", {}).get("seed") == seed]
         return found
 
@@ -117,7 +118,7 @@ class Server:
 
     def outcomes(self) -> dict[str, str]:
         """The outcomes of retrains by decision."""
-        places = (self.store / "decisions/adire").glob("*.json")
+        places = (self.store / "models/adire/decisions").glob("*.json")
         ends = [d for d in (json.loads(p.read_text()) for p in places) if d["cause"] == "outcome"]
         return {d["outcome_of"]: d["outcome"] for d in ends}
 

@@ -60,11 +60,11 @@ def test_training_without_data_fails_and_its_run_is_labelled_by_model(server: Se
 
 
 def test_empty_and_corrupt_uploads_are_reported(server: Server) -> None:
-    state, message = server.finish("ingest-upload", {})
+    state, message = server.finish("ingest-upload", {"spec": {"dataset": "adire"}})
     assert state == "FAILED"
     assert "uploads/adire/ holds no picture" in message
     server.upload("broken.png", b"not a picture")
-    state, message = server.finish("ingest-upload", {})
+    state, message = server.finish("ingest-upload", {"spec": {"dataset": "adire"}})
     assert state == "FAILED"
     assert "none of its 1 pictures can be used" in message
     refusals = list((server.store / "quarantine/adire").glob("*.json"))
@@ -82,7 +82,7 @@ def test_the_monitor_without_a_champion_is_provisional(server: Server) -> None:
 def test_an_operator_pauses_retraining(server: Server) -> None:
     state, message = server.finish("steer-retraining", {"spec": {"action": "pause", "reason": "the show opens"}})
     assert state == "COMPLETED", message
-    decisions = [json.loads(p.read_text()) for p in (server.store / "decisions/adire").glob("*.json")]
+    decisions = [json.loads(p.read_text()) for p in (server.store / "models/adire/decisions").glob("*.json")]
     assert [(d["action"], d["reason"]) for d in decisions if d["cause"] == "operator"] == [
         ("pause", "operator: the show opens")
     ]
