@@ -72,4 +72,4 @@ def _announce(installation: Installation, model: ModelConfig, manifest: Manifest
         return
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
     record_decision(installation.store, model.name, decision)
-    announce(installation.store, *decision_events(model.name, decision))
+    announce(installation, *decision_events(model.name, decision))

@@ -29,7 +29,7 @@ BATCH = 1024  # prompts that one mapped task embeds
 @task(timeout_seconds=SHORT)
 def flush_outbox() -> None:
     """Send the pending events of earlier runs; a failed delivery does not stop the check."""
-    if sent := announce(open_installation().store):
+    if sent := announce(open_installation()):
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
@@ -115,5 +115,5 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> RetrainDecis
     )
     get_run_logger().info("decision %s: %s (%s)", decision.id, action, decision.reason)
     record_decision(store, model.name, decision)
-    announce(store, *decision_events(model.name, decision))
+    announce(installation, *decision_events(model.name, decision))
     return decision

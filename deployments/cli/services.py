@@ -127,9 +127,9 @@ def resend(
     from tasks.core.installation import open_installation
     from tasks.core.outbox import replay, send_all
 
-    store = open_installation().store
-    replay(store, count)
-    for fault in send_all(store).faults.values():
+    installation = open_installation()
+    replay(installation.store, installation.server, count)
+    for fault in send_all(installation.store, installation.server).faults.values():
         print(f"dyeworks: {fault}", file=sys.stderr)
 
 

@@ -17,7 +17,7 @@ from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.store import FolderStore
 from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_votes
-from tests.adire import adire
+from tests.adire import adire, installed
 from tests.events_server import EventsServer
 
 MODEL, SPEC = "adire", RollbackSpec(check_seconds=0.05)
@@ -54,7 +54,7 @@ def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: in
 
 
 def watchdog_of(store: FolderStore) -> RollbackWatchdog:
-    return RollbackWatchdog(store, adire(preset=Preset(rollback=SPEC)))
+    return RollbackWatchdog(installed(store), adire(preset=Preset(rollback=SPEC)))
 
 
 def check(watchdog: RollbackWatchdog) -> None:
@@ -170,10 +170,8 @@ def test_report_of_the_engine_is_sent_once_by_the_thread(two: FolderStore, event
     assert len(list(two.list("events/"))) == 1
 
 
-def test_event_stays_in_the_outbox_until_a_server_is_available(
-    two: FolderStore, events: EventsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PREFECT_API_URL")
+def test_event_stays_in_the_outbox_until_a_server_is_available(two: FolderStore, events: EventsServer) -> None:
+    events.status = 502
     first = watchdog_of(two)
     first.report(BAD)
     check(first)
@@ -182,7 +180,7 @@ def test_event_stays_in_the_outbox_until_a_server_is_available(
     second.report(BAD.model_copy(update={"reason": "again"}))
     check(second)
     assert len(list(two.list("outbox/"))) == 1
-    monkeypatch.setenv("PREFECT_API_URL", events.url)
+    events.status = 204
     check(second)
     assert list(two.list("outbox/")) == []
     assert [e["payload"]["reason"] for e in events.events] == ["it draws black"]
