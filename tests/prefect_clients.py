@@ -34,7 +34,7 @@ def of_prefect(folder: Path) -> dict[str, Any]:
         del os.environ[name]
     os.environ |= {"HOME": str(folder)} | json.loads((folder / "environment.json").read_text())
     os.chdir(folder)
-    sources.DEFAULT_PREFECT_HOME = folder / ".prefect"
+    setattr(sources, "DEFAULT_PREFECT_HOME", folder / ".prefect")  # noqa: B010
     try:
         setattr(context, "GLOBAL_SETTINGS_CONTEXT", None)  # noqa: B010  as when Prefect is imported
         context.refresh_global_settings_context()

@@ -184,12 +184,8 @@ class ServerConnection:
     def __init__(self, settings: ServerSettings, credentials: str) -> None:
         self.credentials = credentials  # the setting that they come from, and where it is set
         verify = settings.ssl_context()
-        try:
-            self.client = httpx.Client(
-                base_url=settings.url, headers=settings.headers(), verify=verify, follow_redirects=True
-            )
-        except httpx.InvalidURL:  # its message could show a password
-            raise SettingError("PREFECT_API_URL", "it is no valid URL") from None
+        url = _url(settings.url)
+        self.client = httpx.Client(base_url=url, headers=settings.headers(), verify=verify, follow_redirects=True)
 
     def __enter__(self) -> "ServerConnection":
         self.client.__enter__()
@@ -225,6 +221,16 @@ class ServerConnection:
             return ""
         none = "set PREFECT_API_KEY for Prefect Cloud, PREFECT_API_AUTH_STRING for a server with a password"
         return f"; check {self.credentials}" if self.credentials else f"; no credentials were sent: {none}"
+
+
+def _url(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:  # its message could show a password
+        url = httpx.URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise SettingError("PREFECT_API_URL", "it is no valid URL, such as https://prefect.example.org/api")
+    return url
 
 
 def _parsed(found: Mapping[str, Source]) -> ServerSettings:

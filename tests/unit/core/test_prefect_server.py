@@ -5,7 +5,9 @@ import json
 import ssl
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from ipaddress import ip_address
@@ -20,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tasks.core import http
-from tasks.core.config.installation import ROOT, read_prefect_environment
+from tasks.core.config.installation import ROOT
 from tasks.core.errors import EventUndelivered, SettingError
 from tasks.core.events import Event, Uploaded, make_event
-from tasks.core.installation import Installation, open_installation
-from tasks.core.outbox import emit, flush, replay, send_all
+from tasks.core.installation import open_installation
+from tasks.core.outbox import emit, flush, replay
 from tasks.core.prefect_server import PrefectServer
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
@@ -165,3 +167,216 @@ def test_it_is_what_prefects_own_client_uses(
         return
     with server.connect() as connection:
         assert used(connection.client) == expected
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
+
+
+BEARER, BASIC = "Bearer pnu_secret", f"Basic {base64.b64encode(b'admin:hunter2').decode()}"
+
+
+def uploaded() -> Event:
+    return make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="2 objects were uploaded", dataset="cloth"))
+
+
+def undelivered(store: FolderStore, server: PrefectServer) -> str:
+    """The message of an event that stays queued; nothing that is written or logged about it shows a secret."""
+    before = len(list(store.list("outbox/")))
+    with pytest.raises(EventUndelivered) as caught:
+        emit(store, server, uploaded())
+    assert len(list(store.list("outbox/"))) == before + 1
+    stored = "".join(store.read(key).decode() for key in store.list("outbox/"))
+    trace = "".join(traceback.format_exception(caught.value))
+    assert not any(secret in text for secret in SECRETS for text in (repr(server), trace, stored))
+    return str(caught.value)
+
+
+def test_key_of_the_environment_is_sent(events: EventsServer, folder: FolderStore) -> None:
+    events.authorization = BEARER
+    emit(folder, PrefectServer({"PREFECT_API_URL": events.url, **KEY}), uploaded())
+    assert (len(events.events), events.headers[0]["X-PREFECT-API-VERSION"]) == (1, "0.8.4")
+
+
+def test_key_of_the_active_profile_is_sent_by_an_opened_installation(
+    events: EventsServer, folder: FolderStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    events.authorization = BEARER
+    monkeypatch.delenv("PREFECT_API_URL")
+    (tmp_path / "profiles.toml").write_text(PROFILES.replace(URL, events.url))
+    opened = open_installation()
+    emit(opened.store, opened.server, uploaded())
+    replay(opened.store, opened.server, 1)
+    assert len(events.events) == 2
+
+
+def test_auth_string_is_sent(events: EventsServer, folder: FolderStore) -> None:
+    events.authorization = BASIC
+    environment = {"PREFECT_API_URL": events.url, "PREFECT_API_AUTH_STRING": "admin:hunter2"}
+    emit(folder, PrefectServer(environment), uploaded())
+    assert len(events.events) == 1
+
+
+def test_custom_headers_are_sent(events: EventsServer, folder: FolderStore) -> None:
+    events.authorization = "Token of a proxy"
+    headers = '{"X-Tenant": "cloth", "Authorization": "Token of a proxy"}'
+    environment = {"PREFECT_API_URL": events.url, "PREFECT_CLIENT_CUSTOM_HEADERS": headers, **KEY}
+    emit(folder, PrefectServer(environment), uploaded())
+    assert events.headers[0]["X-Tenant"] == "cloth"
+
+
+def test_rejected_credentials_leave_the_event_queued_and_are_named(
+    events: EventsServer, folder: FolderStore, tmp_path: Path
+) -> None:
+    events.authorization = "Bearer another"
+    environment = {"PREFECT_API_URL": events.url}
+    message = undelivered(folder, PrefectServer(environment | KEY))
+    assert "the answer was 401: ; check PREFECT_API_KEY of the environment" in message
+    message = undelivered(folder, PrefectServer(environment | {"PREFECT_API_AUTH_STRING": "admin:hunter2"}))
+    assert "check PREFECT_API_AUTH_STRING of the environment" in message
+    message = undelivered(
+        folder, PrefectServer(environment | {"PREFECT_CLIENT_CUSTOM_HEADERS": '{"authorization": "hunter2"}'} | KEY)
+    )
+    assert "check PREFECT_CLIENT_CUSTOM_HEADERS of the environment" in message
+    message = undelivered(folder, PrefectServer(environment))
+    assert "no credentials were sent: set PREFECT_API_KEY for Prefect Cloud, PREFECT_API_AUTH_STRING for" in message
+    path = tmp_path / "profiles.toml"
+    path.write_text(PROFILES.replace(URL, events.url))
+    message = undelivered(folder, PrefectServer({"PREFECT_PROFILES_PATH": str(path)}))
+    assert f"check PREFECT_API_KEY of profile 'cloud' of {path}" in message
+    events.authorization = BEARER
+    assert flush(folder, PrefectServer(environment | KEY)) == 5, "nothing was lost"
+
+
+@pytest.mark.parametrize(
+    ("environment", "files", "message"),
+    [
+        ({}, {}, "PREFECT_API_URL: not set, neither in the environment nor in profile 'ephemeral' of Prefect"),
+        (
+            {"PREFECT_PROFILE": "dye"},
+            {".prefect/profiles.toml": PROFILES},
+            "PREFECT_API_URL: not set, neither in the environment nor in profile 'dye' of ",
+        ),
+        (
+            {"PREFECT_API_URL": URL, **KEY},
+            {".prefect/profiles.toml": "[profiles"},
+            "profiles.toml: cannot be read (Expected ']' at the end of a table declaration",
+        ),
+        (
+            {"PREFECT_API_URL": URL, "PREFECT_CLIENT_CUSTOM_HEADERS": "X-Key: hunter2"},
+            {},
+            "PREFECT_CLIENT_CUSTOM_HEADERS: cannot be used (the environment): no JSON object of names and values",
+        ),
+        (
+            {"PREFECT_API_URL": URL, "PREFECT_CLIENT_CUSTOM_HEADERS": '{"X-Key": "hunter2\\n"}'},
+            {},
+            "PREFECT_CLIENT_CUSTOM_HEADERS: cannot be used (the environment: X-Key): no HTTP header can carry it",
+        ),
+        (
+            {"PREFECT_API_URL": URL, "PREFECT_CLIENT_CUSTOM_HEADERS": '{"X Key": "hunter2"}'},
+            {},
+            "PREFECT_CLIENT_CUSTOM_HEADERS: cannot be used (the environment): it has a name that no HTTP header can",
+        ),
+        (
+            {"PREFECT_API_URL": URL, "PREFECT_API_KEY": "pnu_secret\n"},
+            {},
+            "PREFECT_API_KEY: cannot be used (the environment): no HTTP header can carry it: it has a line break",
+        ),
+        (
+            {},
+            {".prefect/profiles.toml": PROFILES.replace('"pnu_secret"', "1")},
+            "PREFECT_API_KEY: cannot be used (profile 'cloud' of ",
+        ),
+        (
+            {"PREFECT_API_URL": URL, "PREFECT_API_SSL_CERT_FILE": "/nowhere.pem"},
+            {},
+            "PREFECT_API_SSL_CERT_FILE: /nowhere.pem is no readable file of certificates (No such file or directory)",
+        ),
+        ({"PREFECT_API_URL": "http://admin:hunter2@host:port/api"}, {}, "PREFECT_API_URL: it is no valid URL"),
+        ({"PREFECT_API_URL": "prefect.example.org/api"}, {}, "PREFECT_API_URL: it is no valid URL"),
+    ],
+)
+def test_faulty_setting_is_named_and_the_event_stays_queued(
+    environment: dict[str, str], files: Files, message: str, folder: FolderStore, tmp_path: Path
+) -> None:
+    assert message in undelivered(folder, laid_out(tmp_path / "home", environment, files))
+
+
+def test_a_server_that_wants_a_csrf_token_gets_it(events: EventsServer, folder: FolderStore) -> None:
+    events.csrf_token = "token"
+    emit(folder, events.prefect, uploaded())
+    emit(folder, events.prefect, uploaded())
+    assert len(events.events) == 2
+
+
+def test_the_proxy_of_the_environment_is_used(
+    events: EventsServer, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", events.address)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    emit(folder, PrefectServer({"PREFECT_API_URL": "http://prefect.invalid/api"}), uploaded())
+    assert events.paths == ["http://prefect.invalid/api/events"]
+
+
+@pytest.fixture
+def redirecting(events: EventsServer) -> Iterator[LocalServer]:
+    """A server that redirects what is below /moved and /seen to the events server, the latter as a GET."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(308 if self.path.startswith("/moved") else 303)
+            self.send_header("Location", f"{events.url}/events")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Log nothing."""
+
+    server = LocalServer(Handler)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_redirect_is_followed_only_as_a_post(
+    redirecting: LocalServer, events: EventsServer, folder: FolderStore
+) -> None:
+    emit(folder, PrefectServer({"PREFECT_API_URL": f"{redirecting.address}/moved"}), uploaded())
+    assert len(events.events) == 1
+    events.csrf_token = "any"  # so that a GET is answered 200
+    message = undelivered(folder, PrefectServer({"PREFECT_API_URL": f"{redirecting.address}/seen"}))
+    assert f"PREFECT_API_URL is redirected to {events.url}/events" in message
+
+
+@contextmanager
+def with_tls(folder: Path) -> Iterator[tuple[EventsServer, Path]]:
+    """An events server with a certificate of its own, and that certificate's file."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    now = datetime.now(UTC)
+    built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    built = built.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    built = built.add_extension(address, critical=False)
+    pem, secret = folder / "certificate.pem", folder / "key.pem"
+    pem.write_bytes(built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem, secret)
+    server = EventsServer()
+    server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
+    server.start()
+    yield server, pem
+    server.stop()
+
+
+def test_the_certificate_is_checked_as_configured(folder: FolderStore, tmp_path: Path) -> None:
+    with with_tls(tmp_path) as (server, pem):
+        environment = {"PREFECT_API_URL": server.url.replace("http:", "https:")}
+        assert "CERTIFICATE_VERIFY_FAILED" in undelivered(folder, PrefectServer(environment))
+        for setting in ({"PREFECT_API_SSL_CERT_FILE": str(pem)}, {"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "1"}):
+            emit(folder, PrefectServer(environment | setting), uploaded())
+        emit(folder, PrefectServer(environment | {"SSL_CERT_FILE": str(pem)}), uploaded())
+        assert len(server.events) == 4
