@@ -203,7 +203,7 @@ def _post(connection: ServerConnection, event: Event) -> None:
         answer = connection.post("/events", [body], POST_SECONDS)
     except httpx.HTTPError as error:
         raise EventUndelivered(event.event, str(error) or type(error).__name__) from error
-    if answer.request.method != "POST":
+    if answer.history and answer.request.method != "POST":
         raise EventUndelivered(event.event, f"PREFECT_API_URL is redirected to {answer.url.copy_with(userinfo=b'')}")
     if answer.is_success:
         return

@@ -11,6 +11,7 @@ import re
 import ssl
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, NamedTuple, TypeVar
@@ -201,19 +202,20 @@ class ServerConnection:
             return self.client.post(path, json=body, timeout=left)
 
         answer = repeat(send, seconds)
-        if answer.status_code == httpx.codes.FORBIDDEN and "CSRF token" in answer.text and self._take_csrf_token():
-            answer = repeat(send, seconds)
-        return answer
+        if answer.status_code != httpx.codes.FORBIDDEN or "CSRF token" not in answer.text:
+            return answer
+        token = self._take_csrf_token()
+        if token.is_success:
+            return repeat(send, seconds)
+        return token if token.status_code == httpx.codes.UNAUTHORIZED else answer
 
-    def _take_csrf_token(self) -> bool:
-        """Get the token that a server with CSRF protection wants with each change; whether there is one."""
+    def _take_csrf_token(self) -> httpx.Response:
+        """Get the token that a server with CSRF protection demands with each change; later requests send it."""
         client = str(uuid4())
         answer = self.client.get("/csrf-token", params={"client": client})
-        try:
+        with suppress(LookupError, TypeError, ValueError):  # there is none
             self.client.headers.update({"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": client})
-        except (LookupError, TypeError, ValueError):  # there is none
-            return False
-        return True
+        return answer
 
     def advice(self, status: int) -> str:
         """What to do about a response with this status; empty where nothing is known."""
