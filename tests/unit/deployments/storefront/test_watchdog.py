@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -281,3 +282,17 @@ def test_number_of_held_votes_is_limited(two: FolderStore, monkeypatch: pytest.M
         check(watchdog)
     check(watchdog)
     assert [v.request_id for v in watchdog.votes] == [f"1-{i}" for i in range(30)] + [f"2-{i}" for i in range(30)]
+
+
+def test_broken_settings_of_prefect_neither_stop_the_watchdog_nor_lose_its_event(
+    two: FolderStore, events: EventsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "profiles.toml").write_text("[profiles")
+    watchdog = watchdog_of(two)
+    watchdog.report(BAD)
+    check(watchdog)
+    assert f"{tmp_path}/profiles.toml: cannot be read" in caplog.text
+    assert len(list(two.list("outbox/"))) == 1
+    (tmp_path / "profiles.toml").write_text("")
+    check(watchdog)
+    assert [e["payload"]["generation"] for e in events.events] == [2]
