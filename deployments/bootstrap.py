@@ -8,29 +8,33 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoo
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
+from deployments.claim import claim_server
 from deployments.watch import create_automations
 from tasks.core.config.installation import GPU_LIMIT, ROOT
 from tasks.core.errors import SettingError
+from tasks.core.installation import Installation
 
 GPU_SLOTS = 1
 
 
-def bootstrap() -> list[str]:
-    """Create or update pools, limits, automations and variables; returns the changes.
+def bootstrap(installation: Installation) -> list[str]:
+    """Claim the server, then create or update pools, limits, automations and variables; returns the changes.
 
     Raises:
+        ServerTaken: the Prefect server belongs to another installation.
         SettingError: a work pool has another type than configured, or the Prefect server does not respond.
     """
     try:
-        return _changes()
+        return _changes(installation)
     except httpx.HTTPError as error:
         raise SettingError("PREFECT_API_URL", f"no Prefect server responds there: {error}") from error
 
 
-def _changes() -> list[str]:
+def _changes(installation: Installation) -> list[str]:
     kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
     with get_client(sync_client=True) as client:
-        changes = [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
+        changes = claim_server(client, installation)
+        changes += [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
         changes += create_automations(client)
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))

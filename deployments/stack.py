@@ -155,12 +155,16 @@ class Stack:
 
     def start_server(self) -> None:
         """Start the Prefect server, and register every deployment."""
+        self.start_prefect()
+        self.run(*_tool("dyeworks"), "bootstrap")
+        self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
+
+    def start_prefect(self) -> None:
+        """Start the Prefect server alone."""
         self.spawn(
             "server", *_tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["server"])
         )
         self.wait("server", "/api/health")
-        self.run(*_tool("dyeworks"), "bootstrap")
-        self.run(*_tool("prefect"), "--no-prompt", "deploy", "--all")
 
     def start_worker(self, *pools: str) -> None:
         """Start a process worker for each of the pools; for all pools if none is named."""

@@ -16,7 +16,6 @@ from tasks.core.events import Event
 from tasks.core.installation import Installation, open_installation
 from tasks.core.outbox import queue, send_all
 from tasks.core.registry.models import model_names
-from tasks.core.store import Store
 
 
 class ModelsFailed(DyeworksError):
@@ -64,14 +63,14 @@ def artifact_key(model: str, what: str) -> str:
     return f"{model}-{what}"
 
 
-def announce(store: Store, *events: Event) -> int:
+def announce(installation: Installation, *events: Event) -> int:
     """Queue events and send all that are pending; returns how many were sent.
 
     An undelivered event is logged as a warning and stays in the outbox; later runs, the monitor and reconcile retry it.
     """
     for event in events:
-        queue(store, event)
-    sent = send_all(store)
+        queue(installation.store, event)
+    sent = send_all(installation.store, installation.server)
     for fault in sent.faults.values():
         get_run_logger().warning("%s", fault)
     return sent.number

@@ -70,4 +70,4 @@ def _announce(installation: Installation, model: ModelConfig, manifest: Manifest
         get_run_logger().info("model %s: no new decision about version %s", model.name, manifest.version)
         return
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
-    announce(installation.store, *decision_events(model.name, decision))
+    announce(installation, *decision_events(model.name, decision))

@@ -31,7 +31,7 @@ BATCH = 1024  # prompts that one mapped task embeds
 @task(timeout_seconds=SHORT)
 def flush_outbox() -> None:
     """Send the pending events of earlier runs; a failed delivery does not stop the check."""
-    if sent := announce(open_installation().store):
+    if sent := announce(open_installation()):
         get_run_logger().warning("%d events of earlier runs were sent now", sent)
 
 
@@ -106,5 +106,5 @@ def decide_retrain(record: DriftRecord, request: MonitorRequest) -> RetrainDecis
     installation, model = open_model(record.model)
     decision = decide_on_drift(installation.store, model, record, request.policy or model.preset.policy)
     get_run_logger().info("decision %s: %s (%s)", decision.id, decision.action, decision.reason)
-    announce(installation.store, *decision_events(model.name, decision))
+    announce(installation, *decision_events(model.name, decision))
     return decision

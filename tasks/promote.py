@@ -48,7 +48,7 @@ def announce_promotion(result: PromotionResult) -> None:
     """Emit the event of a promotion."""
     if result.generation:
         event = promotion_event(result.model, result.generation, result.release, result.decision.reason)
-        announce(open_installation().store, event)
+        announce(open_installation(), event)
 
 
 def record_roll_back(request: RollBackRequest) -> Entry:

@@ -30,7 +30,7 @@ def serve_generation(request: PublishRequest) -> tuple[Entry, Channel]:
 def announce_publication(entry: Entry, channel: Channel) -> None:
     """Emit the event of the generation now served."""
     event = publication_event(entry.model, channel.generation, channel.release, entry.reason)
-    announce(open_installation().store, event)
+    announce(open_installation(), event)
 
 
 @task(retries=2, retry_delay_seconds=2, timeout_seconds=LONG)

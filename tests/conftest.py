@@ -13,7 +13,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.installation import Installation
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
-from tests.adire import adire
+from tests.adire import adire, environments_server
 from tests.events_server import EventsServer
 from tests.hub_repos import Account
 from tests.hub_server import TOKEN, HubServer
@@ -30,6 +30,7 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("DYEWORKS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))  # a developer's may name a real server
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def applied(folder: FolderStore, model: ModelConfig) -> ModelConfig:
 @pytest.fixture
 def installation(settings: Settings, folder: FolderStore) -> Installation:
     """The installation of the settings; no model is applied in its store yet."""
-    return Installation(settings, folder)
+    return Installation(settings, folder, environments_server())
 
 
 @pytest.fixture

@@ -104,16 +104,17 @@ def serve(
 def bootstrap(models: Applied = None) -> None:
     """Create what the deployments need on the Prefect server.
 
-    Creates work pools, limits, automations and variables; run it before `prefect deploy --all`. It is idempotent.
+    Creates work pools, limits, automations and variables; run it before `prefect deploy --all`. It is idempotent. A
+    server that another installation has bootstrapped is refused.
     """
     from deployments.bootstrap import bootstrap as create
     from deployments.cli.models import applied, read_models
     from tasks.core.installation import open_installation
 
-    store = open_installation().store
+    installation = open_installation()
     for model in read_models([models]) if models else ():
-        print(applied(store, model))
-    print("\n".join(create()) or "nothing to change")
+        print(applied(installation.store, model))
+    print("\n".join(create(installation)) or "nothing to change")
 
 
 @outbox.command("resend")
@@ -127,9 +128,9 @@ def resend(
     from tasks.core.installation import open_installation
     from tasks.core.outbox import replay, send_all
 
-    store = open_installation().store
-    replay(store, count)
-    for fault in send_all(store).faults.values():
+    installation = open_installation()
+    replay(installation.store, installation.server, count)
+    for fault in send_all(installation.store, installation.server).faults.values():
         print(f"dyeworks: {fault}", file=sys.stderr)
 
 

@@ -34,7 +34,7 @@ class StorefrontService:
     def __init__(self, installation: Installation, model: ModelConfig, sessions: Sessions) -> None:
         self.store, self.settings, self.model = installation.store, installation.settings, model
         self.sessions, spec = sessions, model.preset.rollback
-        self.watchdog = RollbackWatchdog(self.store, model)
+        self.watchdog = RollbackWatchdog(installation, model)
         self.engine = Engine(installation, model, spec.failures, self.watchdog.report, self.exit)
         write_prompts, write_feedback = (partial(f, self.store, model.name) for f in (write_lines, write_votes))
         self.prompts = BatchWriter[PromptLine]("prompt log", write_prompts, self.settings.log_seconds)

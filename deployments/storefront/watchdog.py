@@ -13,12 +13,12 @@ from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import EventRefused, EventUndelivered
 from tasks.core.events import Event, Unhealthy, make_event
+from tasks.core.installation import Installation
 from tasks.core.outbox import flush, is_known, is_waiting
 from tasks.core.outbox import queue as put_into_outbox
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.serving.rollback_votes import judge
-from tasks.core.store import Store
 from tasks.core.traffic.feedback import Vote, in_order, read_votes
 from tasks.core.traffic.hourly import HOUR
 
@@ -30,8 +30,9 @@ MOST = 20_000  # votes held of one generation: nine interim tests from 25 sessio
 class RollbackWatchdog:
     """Holds the votes on the served generation and on the previous release."""
 
-    def __init__(self, store: Store, model: ModelConfig) -> None:
-        self.store, self.model, self.spec = store, model.name, model.preset.rollback
+    def __init__(self, installation: Installation, model: ModelConfig) -> None:
+        self.store, self.server = installation.store, installation.server
+        self.model, self.spec = model.name, model.preset.rollback
         self.incoming: queue.Queue[Vote] = queue.Queue(maxsize=MOST)
         self.reports: queue.SimpleQueue[Unhealthy] = queue.SimpleQueue()
         self.votes: list[Vote] = []
@@ -139,7 +140,7 @@ class RollbackWatchdog:
         if not any(is_waiting(self.store, event) for event in self.queued.values()):
             return
         try:
-            flush(self.store)
+            flush(self.store, self.server)
         except (EventUndelivered, EventRefused) as error:
             self._warn(str(error))
 

@@ -23,8 +23,9 @@ from deployments.webhook.sender import Sender
 from tasks.core.config.installation import Settings
 from tasks.core.errors import DyeworksError, ObjectExists
 from tasks.core.events import Uploaded, upload_event
+from tasks.core.installation import Installation, open_installation
 from tasks.core.outbox import queue
-from tasks.core.store import Store, open_store
+from tasks.core.store import Store
 from tasks.core.store.documents import digest
 
 MOST_BYTES = 1_000_000  # maximum size of a body; SNS and EventBridge send at most 256 KiB
@@ -35,16 +36,16 @@ log = logging.getLogger("dyeworks.webhook")
 
 
 class Webhook:
-    """The receiver: settings, the store, which is opened lazily, and the sender of events."""
+    """The receiver: settings, the installation, which is opened lazily, and the sender of events."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.sender = Sender(lambda: self.store)
+        self.sender = Sender(lambda: self.installation)
 
     @cached_property
-    def store(self) -> Store:
-        """The store; raises StoreUnusable, and is tried again on the next access."""
-        return open_store(self.settings.store)
+    def installation(self) -> Installation:
+        """The store and the Prefect server; raises StoreUnusable, and is tried again on the next access."""
+        return open_installation(self.settings)
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +86,7 @@ class Webhook:
 
     def _take(self, reading: Reading) -> int:
         """Queue an event for each dataset; returns the number of new uploads. Others are added to `ignored`."""
-        store, place = self.store, StoreLocation.of(self.settings.store)
+        store, place = self.installation.store, StoreLocation.of(self.settings.store)
         fresh: dict[str, list[str]] = {}
         for bucket, key, identity in dict.fromkeys(reading.uploads):
             if place.bucket not in {"", bucket}:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tasks.core.errors import EventRefused, EventUndelivered
+from tasks.core.installation import Installation
 from tasks.core.outbox import flush
-from tasks.core.store import Store
 
 RETRY_SECONDS = 30.0  # after which undelivered events are sent again
 
@@ -17,8 +17,8 @@ log = logging.getLogger("dyeworks.webhook")
 class Sender:
     """Flushes the outbox: once for all wake-ups while it is busy, and periodically while events are left."""
 
-    def __init__(self, open_store: Callable[[], Store]) -> None:
-        self._open, self._woken = open_store, asyncio.Event()
+    def __init__(self, opened: Callable[[], Installation]) -> None:
+        self._open, self._woken = opened, asyncio.Event()
 
     def wake(self) -> None:
         """Send as soon as possible; to be called on the event loop."""
@@ -35,7 +35,8 @@ class Sender:
     def _send(self) -> bool:
         """Flush the outbox; returns whether it is empty."""
         try:
-            flush(self._open())
+            installation = self._open()
+            flush(installation.store, installation.server)
         except (EventRefused, EventUndelivered) as error:
             log.warning("%s", error)
             return False

@@ -5,6 +5,7 @@ A Prefect server on SQLite answers 503, or nothing at all, while its database is
 
 import random
 import time
+from collections.abc import Callable
 
 import httpx
 
@@ -16,11 +17,7 @@ NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class RetryTransport(httpx.HTTPTransport):
-    """Repeats a request that was answered 429 or 503, or got no response.
-
-    With `once` a request is repeated only where it surely had no effect: the connection failed, or the server was busy
-    and sent `Retry-After`.
-    """
+    """Repeats a request that was answered 429 or 503, or got no response."""
 
     def __init__(self, once: bool = False, seconds: float = SECONDS) -> None:
         super().__init__()
@@ -28,30 +25,41 @@ class RetryTransport(httpx.HTTPTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; return the last response or raise the last error."""
-        deadline = time.monotonic() + self.seconds
         timeouts: dict[str, float | None] = request.extensions.get("timeout", {})
-        for attempt in range(TRIES):
-            left = deadline - time.monotonic()
-            request.extensions["timeout"] = {k: left if v is None else min(v, left) for k, v in timeouts.items()}
-            wait = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)
-            try:
-                response = super().handle_request(request)
-            except httpx.TransportError as error:
-                if not self._again(attempt, deadline - wait, isinstance(error, NOT_SENT)):
-                    raise
-            else:
-                asked = _retry_after(response)
-                wait = max(wait, asked or 0.0)
-                repeat = response.status_code in BUSY and self._again(attempt, deadline - wait, asked is not None)
-                if not repeat:
-                    return response
-                response.close()
-            time.sleep(wait)
-        raise AssertionError("the last try returns or raises")
+        send_once = super().handle_request
 
-    def _again(self, attempt: int, latest: float, unsent: bool) -> bool:
-        """Whether to try again: it is allowed, and its wait ends before the deadline."""
-        return attempt + 1 < TRIES and time.monotonic() < latest and (unsent or not self.once)
+        def send(left: float) -> httpx.Response:
+            request.extensions["timeout"] = {k: left if v is None else min(v, left) for k, v in timeouts.items()}
+            return send_once(request)
+
+        return repeat(send, self.seconds, self.once)
+
+
+def repeat(send: Callable[[float], httpx.Response], seconds: float = SECONDS, once: bool = False) -> httpx.Response:
+    """Send a request, given the seconds that are left, until it is answered neither 429 nor 503.
+
+    With `once` it is repeated only where it surely had no effect: the connection failed, or the server was busy and
+    sent `Retry-After`. Returns the last response, or raises the last error.
+    """
+    deadline = time.monotonic() + seconds
+    for attempt in range(TRIES):
+        wait = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)
+        again = attempt + 1 < TRIES
+        try:
+            response = send(deadline - time.monotonic())
+        except httpx.TransportError as error:
+            unsent = isinstance(error, NOT_SENT)
+            if not again or (once and not unsent) or time.monotonic() >= deadline - wait:
+                raise
+        else:
+            asked = _retry_after(response)
+            wait = max(wait, asked or 0.0)
+            allowed = again and (asked is not None or not once) and time.monotonic() < deadline - wait
+            if response.status_code not in BUSY or not allowed:
+                return response
+            response.close()
+        time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
 
 
 def _retry_after(response: httpx.Response) -> float | None:

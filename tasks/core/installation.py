@@ -1,11 +1,14 @@
 """An installation: its settings, its store and its models; created at the edge of a process and passed down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from tasks.core.config.installation import Settings, read_settings
+from tasks.core.config.installation import Settings, read_prefect_environment, read_settings
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DatasetUnusable, ModelUnknown, SettingError
+from tasks.core.prefect_server import PrefectServer
 from tasks.core.registry.models import configuration, model_names
+from tasks.core.registry.store_layout import store_identity
 from tasks.core.store import Store, open_store
 
 
@@ -15,6 +18,7 @@ class Installation:
 
     settings: Settings
     store: Store
+    server: PrefectServer = field(default_factory=PrefectServer)  # the default one is not configured
 
     def model(self, name: str = "") -> ModelConfig:
         """The current configuration of a model, of the only one where none is named.
@@ -52,6 +56,12 @@ class Installation:
 
 
 def open_installation(settings: Settings | None = None) -> Installation:
-    """The installation of these settings, of the environment's by default; raises StoreUnusable."""
+    """The installation of these settings, of the environment's by default, with the environment's Prefect server.
+
+    Raises:
+        StoreUnusable, StoreLayoutUnreadable: the store cannot be opened, or is of another version of dyeworks.
+    """
     settings = settings or read_settings()
-    return Installation(settings, open_store(settings.store))
+    store = open_store(settings.store)
+    store_identity(store)
+    return Installation(settings, store, PrefectServer(read_prefect_environment(), Path.cwd()))

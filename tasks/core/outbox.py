@@ -6,7 +6,6 @@ silently when the server is away.
 """
 
 import logging
-import os
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,9 +15,9 @@ import httpx
 from pydantic import Field
 
 from tasks.core import clock
-from tasks.core.errors import DocumentInvalid, EventRefused, EventUndelivered, ObjectMissing
+from tasks.core.errors import DocumentInvalid, EventRefused, EventUndelivered, ObjectMissing, SettingError
 from tasks.core.events import Event
-from tasks.core.http import RetryTransport
+from tasks.core.prefect_server import PrefectServer, ServerConnection
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, read_document, render
 
@@ -45,7 +44,7 @@ class Outbox(Document):
     reason: str = ""
 
 
-def emit(store: Store, event: Event) -> None:
+def emit(store: Store, server: PrefectServer, event: Event) -> None:
     """Queue and send an event; faults of other queued events are not raised.
 
     Raises:
@@ -53,7 +52,7 @@ def emit(store: Store, event: Event) -> None:
         EventRefused: the server rejected it as malformed; it was moved to `refused/`.
     """
     queue(store, event)
-    if fault := send_all(store).faults.get(event.id):
+    if fault := send_all(store, server).faults.get(event.id):
         raise fault
 
 
@@ -86,34 +85,44 @@ class Sent(NamedTuple):
     faults: dict[str, EventRefused | EventUndelivered]
 
 
-def flush(store: Store) -> int:
+def flush(store: Store, server: PrefectServer) -> int:
     """Send all that is queued, oldest first; how many were sent.
 
     Raises:
         EventUndelivered: the server did not accept one, which stays queued; the others were sent if it accepts any.
         EventRefused: the server rejected one as malformed; it was moved to `refused/`, the others were sent.
     """
-    sent = send_all(store)
+    sent = send_all(store, server)
     for fault in sent.faults.values():
         raise fault
     return sent.number
 
 
-def send_all(store: Store) -> Sent:
+def send_all(store: Store, server: PrefectServer) -> Sent:
     """Send all that is queued: those that were never refused first, oldest first, for PASS_SECONDS at most.
 
-    A server that is down, busy or rejects our credentials ends the pass: the rest stays queued. One that answers, but
-    rejects an event, does not delay other events; an event that was rejected ATTEMPTS times, and for PATIENCE, by a
-    server that accepts others, is moved to `refused/` with the reason.
+    A server that is down, busy, not configured or rejects our credentials ends the pass: the rest stays queued. One
+    that answers, but rejects an event, does not delay other events; an event that was rejected ATTEMPTS times, and
+    for PATIENCE, by a server that accepts others, is moved to `refused/` with the reason.
     """
     waiting = sorted(_waiting(store), key=lambda entry: (entry.attempts, entry.queued))
+    if not waiting:
+        return Sent(0, {})
+    try:
+        with _connect(server, waiting[0].event) as connection:
+            return _send(store, connection, waiting)
+    except EventUndelivered as fault:
+        return Sent(0, {entry.event.id: fault for entry in waiting})
+
+
+def _send(store: Store, connection: ServerConnection, waiting: list[Outbox]) -> Sent:
     deadline = time.monotonic() + PASS_SECONDS
     faults, count = dict[str, EventRefused | EventUndelivered](), 0
     for entry in waiting:
         try:
             if time.monotonic() > deadline:
                 raise EventUndelivered(entry.event.event, "the outbox holds more than can be sent at once")
-            _post(entry.event)
+            _post(connection, entry.event)
         except EventRefused as refusal:
             _set_aside(store, entry, str(refusal))
             faults[entry.event.id] = refusal
@@ -158,7 +167,7 @@ def _place(identity: str) -> str:
     return f"outbox/{identity}.json"
 
 
-def replay(store: Store, count: int) -> None:
+def replay(store: Store, server: PrefectServer, count: int) -> None:
     """Send the newest events again, after a server was killed: it acts on events from memory and may have lost them.
 
     All that follows from an event can be done twice. One that the server rejects does not delay the others.
@@ -166,34 +175,41 @@ def replay(store: Store, count: int) -> None:
     Raises:
         EventUndelivered: the server accepts none.
     """
-    for key in list(store.list("events/"))[-count:]:
-        try:
-            _post(read_document(store, Event, key))
-        except EventRefused as refusal:
-            log.error("%s", refusal)
-        except EventUndelivered as fault:
-            if not fault.alone:
-                raise
-            log.error("%s", fault)
+    events = [read_document(store, Event, key) for key in list(store.list("events/"))[-count:] if count]
+    if not events:
+        return
+    with _connect(server, events[0]) as connection:
+        for event in events:
+            try:
+                _post(connection, event)
+            except EventRefused as refusal:
+                log.error("%s", refusal)
+            except EventUndelivered as fault:
+                if not fault.alone:
+                    raise
+                log.error("%s", fault)
 
 
-def _post(event: Event) -> None:
-    url = os.environ.get("PREFECT_API_URL", "")
-    if not url:
-        raise EventUndelivered(event.event, "PREFECT_API_URL is not set")
-    secret = os.environ.get("PREFECT_API_AUTH_STRING", "")
-    body = event.model_dump(mode="json", exclude={"schema_version"})
-    auth = httpx.BasicAuth(*secret.split(":", 1)) if ":" in secret else None
+def _connect(server: PrefectServer, event: Event) -> ServerConnection:
     try:
-        with httpx.Client(transport=RetryTransport(seconds=POST_SECONDS), auth=auth, timeout=POST_SECONDS) as client:
-            answer = client.post(f"{url.rstrip('/')}/events", json=[body])
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return server.connect()
+    except SettingError as error:
+        raise EventUndelivered(event.event, str(error)) from error
+
+
+def _post(connection: ServerConnection, event: Event) -> None:
+    body = event.model_dump(mode="json", exclude={"schema_version"})
+    try:
+        answer = connection.post("/events", [body], POST_SECONDS)
+    except httpx.HTTPError as error:
         raise EventUndelivered(event.event, str(error) or type(error).__name__) from error
+    if answer.history and answer.request.method != "POST":
+        raise EventUndelivered(event.event, f"PREFECT_API_URL is redirected to {answer.url.copy_with(userinfo=b'')}")
     if answer.is_success:
         return
     if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
         raise EventRefused(event.event, _aside(event), answer.text[:500])
-    problem = f"the answer was {answer.status_code}: {answer.text[:500]}"
+    problem = f"the answer was {answer.status_code}: {answer.text[:500]}{connection.advice(answer.status_code)}"
     raise EventUndelivered(event.event, problem, alone=answer.status_code not in EVERYONE)
 
 

@@ -20,6 +20,7 @@ from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import FolderStore
 from tasks.ingest import announce_dataset
 from tasks.monitor import decide_retrain, flush_outbox
+from tests.adire import installed
 from tests.events_server import EventsServer
 
 
@@ -90,7 +91,7 @@ def test_undelivered_event_fails_neither_ingest_nor_drift_check(
     bad = upload_event(Uploaded(reason="", dataset="cloth"), key="bad")
     events.refuse[bad.id] = status
     with disable_run_logger():
-        announce(folder, bad)
+        announce(installed(folder), bad)
         flush_outbox.fn()
         announce_dataset.fn(manifest)
         decide_on_drift()

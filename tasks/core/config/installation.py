@@ -74,3 +74,16 @@ def read_settings() -> Settings:
             problem = f"belongs to a model now: set {field} in the model's file, and run `dyeworks models apply FILE`"
             raise SettingError(f"DYEWORKS_{name}", problem)
     return Settings()
+
+
+def read_prefect_environment() -> dict[str, str]:
+    """The variables of the environment that decide which Prefect server is used, with the user's home folder."""
+    found = {"HOME": str(home)} if (home := _home()) else {}
+    return found | {k: v for k, v in os.environ.items() if k.upper().startswith("PREFECT_") or k == "SSL_CERT_FILE"}
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user without one
+        return None

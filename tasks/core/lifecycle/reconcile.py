@@ -74,7 +74,7 @@ def _events(installation: Installation, model: ModelConfig) -> Iterator[str]:
     for event in lost_events(installation.store, model.name):
         queue(installation.store, event)
         yield f"event {event.event} of {event.id} was lost and is queued again"
-    for fault in send_all(installation.store).faults.values():
+    for fault in send_all(installation.store, installation.server).faults.values():
         yield str(fault)
     if refused := len(list(installation.store.list("refused/"))):
         yield f"{refused} events in refused/ are not sent; delete them, or move them to outbox/ to send them"

@@ -1,11 +1,19 @@
 """Bootstrap: what it registers, and what it does not change."""
 
+import json
+import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
+from deployments.claim import OWNER, ServerTaken, claim_server
 from tasks.core.config.installation import ROOT
+from tasks.core.installation import Installation
+from tests.adire import installed
 from tests.e2e.deployments.server import DYEWORKS, Server
 
 pytestmark = pytest.mark.e2e
@@ -45,6 +53,52 @@ def test_bootstrap_rejects_a_pool_of_another_type(server: Server) -> None:
     assert refused.returncode == 1
     assert "DYEWORKS_POOL_TYPE: work pool default has type process, not docker" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_bootstrap_rejects_the_server_of_another_installation(server: Server, tmp_path: Path) -> None:
+    refused = server.bootstrap(DYEWORKS_STORE=str(tmp_path))
+    assert refused.returncode == 1
+    for store in (server.store, tmp_path):
+        identity = json.loads((store / "installation.json").read_text())["id"]
+        assert f"store {store.as_uri()} (id {identity})" in refused.stderr
+    assert f"`prefect variable delete {OWNER}`" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert server.bootstrap().stdout.strip() == "nothing to change"
+    release = server.client.delete(f"/variables/name/{OWNER}")
+    assert release.is_success
+    assert server.bootstrap(DYEWORKS_STORE=str(tmp_path)).stdout.startswith(f"variable {OWNER} = ")
+    assert server.bootstrap().returncode == 1
+    server.client.delete(f"/variables/name/{OWNER}").raise_for_status()
+    assert server.bootstrap().returncode == 0
+
+
+def test_one_of_several_installations_claims_the_server(server: Server, tmp_path: Path) -> None:
+    server.client.delete(f"/variables/name/{OWNER}").raise_for_status()
+    together, installations = Barrier(6), [installed(tmp_path / f"{number}") for number in range(6)]
+
+    def claim(installation: Installation) -> list[str] | ServerTaken:
+        with SyncPrefectClient(f"{server.stack.url('server')}/api") as client:
+            together.wait()
+            try:
+                return claim_server(client, installation)
+            except ServerTaken as refusal:
+                return refusal
+
+    with ThreadPoolExecutor(len(installations)) as pool:
+        found = list(pool.map(claim, installations))
+    owner = server.client.get(f"/variables/name/{OWNER}").json()["value"]
+    assert [answer for answer in found if isinstance(answer, list)] == [[f"variable {OWNER} = {owner}"]]
+    assert all(answer.owner == owner for answer in found if isinstance(answer, ServerTaken))
+    server.client.delete(f"/variables/name/{OWNER}").raise_for_status()
+    assert server.bootstrap().returncode == 0
+
+
+def test_a_store_that_was_moved_keeps_its_server(server: Server, tmp_path: Path) -> None:
+    shutil.copy(server.store / "installation.json", tmp_path)
+    moved = server.bootstrap(DYEWORKS_STORE=str(tmp_path)).stdout
+    assert moved.startswith(f"variable {OWNER} = ")
+    assert tmp_path.as_uri() in moved
+    assert server.bootstrap().stdout.startswith(f"variable {OWNER} = ")
 
 
 def test_every_run_of_a_deployment_sends_heartbeats(server: Server) -> None:

@@ -10,6 +10,7 @@ from tasks.core.events import Unhealthy, make_event
 from tasks.core.lifecycle.promote import promote
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.outbox import emit
+from tasks.core.prefect_server import PrefectServer
 from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 from tests.candidates import measured, trained
@@ -19,7 +20,7 @@ from tests.unit.core.lifecycle.test_adopt import DIFFUSERS
 pytestmark = pytest.mark.e2e
 
 
-def test_lora_is_adopted_rolled_back_to_and_withdrawn(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lora_is_adopted_rolled_back_to_and_withdrawn(server: Server) -> None:
     store, channel = FolderStore(server.store), server.store / "models/adire/channels/champion.json"
 
     def served() -> tuple[int, str]:
@@ -35,10 +36,10 @@ def test_lora_is_adopted_rolled_back_to_and_withdrawn(server: Server, monkeypatc
     trained(store, "t2", mlflow.create_run(mlflow.create_experiment("elsewhere")).info.run_id)
     assert promote(installed(store), adire(), PromoteRequest(evaluation=measured(store, "t2", 1))).generation == 2
 
-    monkeypatch.setenv("PREFECT_API_URL", f"{server.stack.url('server')}/api")
+    prefect = PrefectServer({"PREFECT_API_URL": f"{server.stack.url('server')}/api"})
     reason = """it's "{{ bad }}": {'a': 1}"""
     payload = Unhealthy(generation=2, release="ab", kind="health", reason=reason)
-    emit(store, make_event("dyeworks.champion.unhealthy", "adire", payload))
+    emit(store, prefect, make_event("dyeworks.champion.unhealthy", "adire", payload))
     deployment = server.client.get("/deployments/name/roll-back/roll-back").json()["id"]
     body = {"deployments": {"id": {"any_": [deployment]}}}
     (run,) = server.until(lambda: server.client.post("/flow_runs/filter", json=body).json(), "a roll-back")

@@ -1,6 +1,5 @@
 """Events against a real HTTP server: sent once, kept while the server is away, sent again in order."""
 
-import base64
 import json
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from tasks.core import clock, http
 from tasks.core.errors import EventRefused, EventUndelivered
 from tasks.core.events import Champion, Declined, Event, Uploaded, make_event
 from tasks.core.outbox import ATTEMPTS, PATIENCE, Outbox, emit, flush, is_known, known, queue, replay, send_all
+from tasks.core.prefect_server import PrefectServer
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import render
 from tests.events_server import EventsServer
@@ -33,7 +33,7 @@ def waiting(store: FolderStore) -> list[str]:
 
 def test_an_event_is_posted_once_as_prefect_takes_it(events: EventsServer, folder: FolderStore) -> None:
     event = make_event("dyeworks.dataset.ready", "adire", PAYLOAD, {"dyeworks.action": "retrain"}, key="a")
-    emit(folder, event)
+    emit(folder, events.prefect, event)
     assert events.paths == ["/api/events"]
     (posted,) = events.events
     assert set(posted) == {"id", "event", "occurred", "resource", "payload"}
@@ -55,8 +55,8 @@ def test_an_event_is_posted_once_as_prefect_takes_it(events: EventsServer, folde
 
 
 def test_nothing_is_left_to_send_after_that(events: EventsServer, folder: FolderStore) -> None:
-    emit(folder, uploaded())
-    assert flush(folder) == 0
+    emit(folder, events.prefect, uploaded())
+    assert flush(folder, events.prefect) == 0
     assert len(events.events) == 1
 
 
@@ -64,16 +64,16 @@ def test_an_event_stays_in_the_outbox_while_the_server_is_down(events: EventsSer
     events.stop()
     event = uploaded()
     with pytest.raises(EventUndelivered, match=r"dyeworks\.data\.uploaded was not delivered.*stays in the outbox"):
-        emit(folder, event)
+        emit(folder, events.prefect, event)
     assert waiting(folder) == [event.id]
 
 
 def test_a_refusal_keeps_it_too(events: EventsServer, folder: FolderStore) -> None:
     events.status = 500
     with pytest.raises(EventUndelivered, match="500"):
-        emit(folder, uploaded("a"))
+        emit(folder, events.prefect, uploaded("a"))
     events.status = 204
-    assert flush(folder) == 1
+    assert flush(folder, events.prefect) == 1
     assert [e["id"] for e in events.events] == [uploaded("a").id]
     assert waiting(folder) == []
 
@@ -81,17 +81,17 @@ def test_a_refusal_keeps_it_too(events: EventsServer, folder: FolderStore) -> No
 def test_a_malformed_event_is_put_aside_and_holds_up_no_other(events: EventsServer, folder: FolderStore) -> None:
     events.status = 422
     with pytest.raises(EventRefused, match=rf"refused/{uploaded('a').id}\.json"):
-        emit(folder, uploaded("a"))
+        emit(folder, events.prefect, uploaded("a"))
     assert waiting(folder) == []
     assert list(folder.list("refused/")) == [f"refused/{uploaded('a').id}.json"]
     events.status = 204
-    emit(folder, uploaded("b"))
+    emit(folder, events.prefect, uploaded("b"))
     assert [e["id"] for e in events.events] == [uploaded("b").id]
 
 
 def test_without_a_server_the_setting_is_named(folder: FolderStore) -> None:
-    with pytest.raises(EventUndelivered, match="PREFECT_API_URL is not set"):
-        emit(folder, uploaded())
+    with pytest.raises(EventUndelivered, match="PREFECT_API_URL: not set"):
+        emit(folder, PrefectServer(), uploaded())
     assert len(waiting(folder)) == 1
 
 
@@ -99,7 +99,7 @@ def test_flush_sends_the_oldest_first(events: EventsServer, folder: FolderStore)
     queued = [Outbox(event=uploaded(f"{i}"), queued=datetime(2026, 1, 9 - i, tzinfo=UTC)) for i in range(5)]
     for entry in queued:
         folder.write(f"outbox/{entry.event.id}.json", render(entry))
-    assert flush(folder) == 5
+    assert flush(folder, events.prefect) == 5
     assert [e["id"] for e in events.events] == [entry.event.id for entry in reversed(queued)]
     assert waiting(folder) == []
 
@@ -107,9 +107,9 @@ def test_flush_sends_the_oldest_first(events: EventsServer, folder: FolderStore)
 def test_the_next_event_takes_the_waiting_ones_along(events: EventsServer, folder: FolderStore) -> None:
     events.status = 503
     with pytest.raises(EventUndelivered):
-        emit(folder, uploaded("first"))
+        emit(folder, events.prefect, uploaded("first"))
     events.status = 204
-    emit(folder, uploaded("second"))
+    emit(folder, events.prefect, uploaded("second"))
     assert [e["id"] for e in events.events] == [uploaded("first").id, uploaded("second").id]
 
 
@@ -122,7 +122,7 @@ def test_the_same_key_is_the_same_event() -> None:
 def test_the_same_event_twice_waits_once(folder: FolderStore) -> None:
     for _ in range(2):
         with pytest.raises(EventUndelivered):
-            emit(folder, uploaded("a"))
+            emit(folder, PrefectServer(), uploaded("a"))
     assert waiting(folder) == [uploaded("a").id]
 
 
@@ -131,19 +131,11 @@ def test_the_payload_class_says_what_is_in_it() -> None:
     assert event.payload == {"model": "adire", "schema_version": 1, "reason": "better", "generation": 3, "release": "r"}
 
 
-def test_the_server_is_told_who_asks(
-    events: EventsServer, folder: FolderStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:pass:word")
-    emit(folder, uploaded())
-    assert events.headers[0]["Authorization"] == "Basic " + base64.b64encode(b"admin:pass:word").decode()
-
-
 def test_what_was_sent_can_be_sent_again_under_the_same_ids(events: EventsServer, folder: FolderStore) -> None:
     for name in "abcd":
-        emit(folder, uploaded(name))
+        emit(folder, events.prefect, uploaded(name))
     events.refuse = {uploaded("b").id: 422, uploaded("c").id: 500}
-    replay(folder, 3)
+    replay(folder, events.prefect, 3)
     sent = [e["id"] for e in events.events]
     assert sent == [uploaded(name).id for name in "abcdd"]
     assert waiting(folder) == []
@@ -155,12 +147,12 @@ def test_an_event_that_the_server_does_not_take_holds_up_no_other(
 ) -> None:
     events.refuse[uploaded("bad").id] = status
     with pytest.raises((EventUndelivered, EventRefused), match=r"dyeworks\.data\.uploaded"):
-        emit(folder, uploaded("bad"))
-    emit(folder, uploaded("good"))
+        emit(folder, events.prefect, uploaded("bad"))
+    emit(folder, events.prefect, uploaded("good"))
     assert [e["id"] for e in events.events] == [uploaded("good").id]
     assert waiting(folder) == ([] if status == 422 else [uploaded("bad").id])
     with pytest.raises(EventUndelivered, match=str(status)) if status != 422 else nullcontext():
-        flush(folder)
+        flush(folder, events.prefect)
 
 
 @pytest.mark.parametrize("status", [401, 429, 502, 503, 504])
@@ -170,7 +162,7 @@ def test_an_answer_that_is_about_the_server_lets_all_wait(
     events.status = status
     for name in "abc":
         queue(folder, uploaded(name))
-    sent = send_all(folder)
+    sent = send_all(folder, events.prefect)
     assert sent.number == 0
     assert set(sent.faults) == {uploaded(name).id for name in "abc"}
     assert {e["attempts"] for e in entries(folder)} == {0}
@@ -188,9 +180,9 @@ def test_one_that_is_never_taken_is_put_aside_with_the_reason_by_a_server_that_t
     old = clock.now() - PATIENCE - timedelta(minutes=1)
     folder.write(f"outbox/{uploaded('bad').id}.json", render(Outbox(event=uploaded("bad"), queued=old)))
     for _ in range(ATTEMPTS + 1):
-        send_all(folder)
+        send_all(folder, events.prefect)
     assert waiting(folder) == [uploaded("bad").id], "whether the server takes anything at all is not known"
-    emit(folder, uploaded("good"))
+    emit(folder, events.prefect, uploaded("good"))
     assert waiting(folder) == []
     (aside,) = [json.loads(folder.read(key)) for key in folder.list("refused/")]
     assert aside["event"]["id"] == uploaded("bad").id
@@ -204,23 +196,23 @@ def test_one_that_is_refused_is_not_put_aside_early_nor_begun_anew_when_it_is_qu
     events.refuse[uploaded("bad").id] = 500
     for number in range(ATTEMPTS + 1):
         queue(folder, uploaded("bad"))
-        emit(folder, uploaded(f"{number}"))
+        emit(folder, events.prefect, uploaded(f"{number}"))
     (entry,) = entries(folder)
     assert entry["attempts"] == ATTEMPTS + 1
 
 
 def test_a_document_that_is_no_event_holds_up_no_other(events: EventsServer, folder: FolderStore) -> None:
     folder.write("outbox/damaged.json", b"{}")
-    emit(folder, uploaded("good"))
+    emit(folder, events.prefect, uploaded("good"))
     assert [e["id"] for e in events.events] == [uploaded("good").id]
     assert waiting(folder) == ["damaged"]
 
 
 def test_what_was_queued_sent_or_refused_is_known(events: EventsServer, folder: FolderStore) -> None:
     events.refuse[uploaded("bad").id] = 422
-    emit(folder, uploaded("sent"))
+    emit(folder, events.prefect, uploaded("sent"))
     with pytest.raises(EventRefused):
-        emit(folder, uploaded("bad"))
+        emit(folder, events.prefect, uploaded("bad"))
     queue(folder, uploaded("waits"))
     assert known(folder) == {uploaded(name).id for name in ("sent", "bad", "waits")}
     assert not is_known(folder, uploaded("new"))

@@ -98,5 +98,5 @@ def test_reconcile_reports_queued_and_refused_events(
     assert "event dyeworks.drift.detected was not delivered (the answer was 500" in changes
     assert "1 events in refused/" in changes
     events.refuse = {}
-    assert send_all(folder).number == 1
+    assert send_all(folder, events.prefect).number == 1
     assert known(folder) == {lost_first.id, lost_second.id}

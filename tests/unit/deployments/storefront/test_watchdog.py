@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append
 from tasks.core.store import FolderStore
 from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_votes
-from tests.adire import adire
+from tests.adire import adire, installed
 from tests.events_server import EventsServer
 
 MODEL, SPEC = "adire", RollbackSpec(check_seconds=0.05)
@@ -54,7 +55,7 @@ def cast(take: Callable[[Vote], None], generation: int, count: int, disliked: in
 
 
 def watchdog_of(store: FolderStore) -> RollbackWatchdog:
-    return RollbackWatchdog(store, adire(preset=Preset(rollback=SPEC)))
+    return RollbackWatchdog(installed(store), adire(preset=Preset(rollback=SPEC)))
 
 
 def check(watchdog: RollbackWatchdog) -> None:
@@ -170,10 +171,8 @@ def test_report_of_the_engine_is_sent_once_by_the_thread(two: FolderStore, event
     assert len(list(two.list("events/"))) == 1
 
 
-def test_event_stays_in_the_outbox_until_a_server_is_available(
-    two: FolderStore, events: EventsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PREFECT_API_URL")
+def test_event_stays_in_the_outbox_until_a_server_is_available(two: FolderStore, events: EventsServer) -> None:
+    events.status = 502
     first = watchdog_of(two)
     first.report(BAD)
     check(first)
@@ -182,7 +181,7 @@ def test_event_stays_in_the_outbox_until_a_server_is_available(
     second.report(BAD.model_copy(update={"reason": "again"}))
     check(second)
     assert len(list(two.list("outbox/"))) == 1
-    monkeypatch.setenv("PREFECT_API_URL", events.url)
+    events.status = 204
     check(second)
     assert list(two.list("outbox/")) == []
     assert [e["payload"]["reason"] for e in events.events] == ["it draws black"]
@@ -283,3 +282,17 @@ def test_number_of_held_votes_is_limited(two: FolderStore, monkeypatch: pytest.M
         check(watchdog)
     check(watchdog)
     assert [v.request_id for v in watchdog.votes] == [f"1-{i}" for i in range(30)] + [f"2-{i}" for i in range(30)]
+
+
+def test_broken_settings_of_prefect_neither_stop_the_watchdog_nor_lose_its_event(
+    two: FolderStore, events: EventsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "profiles.toml").write_text("[profiles")
+    watchdog = watchdog_of(two)
+    watchdog.report(BAD)
+    check(watchdog)
+    assert f"{tmp_path}/profiles.toml: cannot be read" in caplog.text
+    assert len(list(two.list("outbox/"))) == 1
+    (tmp_path / "profiles.toml").write_text("")
+    check(watchdog)
+    assert [e["payload"]["generation"] for e in events.events] == [2]
