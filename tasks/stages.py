@@ -2,14 +2,14 @@
 
 from typing import cast
 
-from prefect import get_run_logger, task
+from prefect import State, Task, get_run_logger, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.deployments import run_deployment
 
 from tasks.core.config.requests import ModelRequest
-from tasks.core.errors import StageCancelled, StageFailed
+from tasks.core.errors import DyeworksError, StageCancelled, StageFailed
 from tasks.labels import model_tag, stage_name
 from tasks.timeouts import STAGE
 
@@ -17,7 +17,18 @@ MOST = 100  # attempts of one stage, over all retrains
 OWN, FAILURES = 4, 2  # new attempts of one retrain that may fail or crash, and those that may fail
 
 
-@task(task_run_name="{name}", timeout_seconds=STAGE)
+def _is_transient(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
+    """Whether it was the server that could not be asked: the stage's run goes on, and the next try joins it."""
+    return not isinstance(state.result(raise_on_failure=False), DyeworksError)
+
+
+@task(
+    task_run_name="{name}",
+    timeout_seconds=STAGE,
+    retries=10,
+    retry_delay_seconds=30,
+    retry_condition_fn=_is_transient,
+)
 def run_stage(name: str, spec: ModelRequest, key: str) -> None:
     """Run a stage's deployment to its end.
 
