@@ -7,15 +7,16 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core.config.stored import Stored
 from tasks.core.errors import SettingError
 
 MOST_BYTES = 2**20  # of a YAML file
 
 
-class Spec(BaseModel):
+class Spec(Stored):
     """A frozen specification that refuses unknown keys, and numbers that JSON has no word for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def flat(spec: BaseModel) -> dict[str, str]:

@@ -10,11 +10,12 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tasks.core.config.drift import DriftSpec
+from tasks.core.config.stored import Stored
 from tasks.core.drift.errors import ProfileUnusable
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.groups import Seen
@@ -23,10 +24,8 @@ from tasks.core.drift.rows import Floats, Ints, Mask
 HEADER = "dyeworks"
 
 
-class ProfileCard(BaseModel):
+class ProfileCard(Stored):
     """The fields of a profile that are no arrays, stored as JSON in the file's metadata."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Literal["dyeworks.drift.profile/1"] = "dyeworks.drift.profile/1"
     encoder: str = Field(description="hash of the encoder of the embeddings")
