@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tasks.context import artifact_key, open_model
 from tasks.core import clock
 from tasks.core.config.requests import ReconcileRequest, RetrainRequest, TrainRequest
+from tasks.core.config.stored import STORED
 from tasks.core.errors import DyeworksError, StageCancelled
 from tasks.core.registry.results import PromotionResult
 from tasks.core.retraining.decisions import Outcome, RetrainDecision, make_decision, read_decisions, record_decision
@@ -28,7 +29,7 @@ GRACE = timedelta(minutes=10)  # within which a crashed run is restarted
 def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, promotion: PromotionResult) -> None:
     """Record the outcome and the costs of the retrain with this training's key: the policy uses both."""
     verdict, reason = promotion.decision.verdict, promotion.decision.reason
-    outcome: Outcome = "promote" if verdict == "promote" else "keep"
+    outcome: Outcome = "promote" if promotion.generation else "keep"
     decision = _record(request, outcome, reason, training.version, promotion.generation, key)
     text = f"**{verdict}** (started by {request.cause}, {decision.gpu_hours:.2g} GPU-hours): {reason}"
     create_markdown_artifact(text, key=artifact_key(training.model, "retrain"), description="How the retrain ended")
@@ -109,9 +110,9 @@ def _runs() -> list[FlowRun]:
 
 
 def _request(run: FlowRun) -> RetrainRequest:
-    """The request of a run; the defaults where its parameters are invalid."""
+    """The request of a run, also one of a later version; the defaults where its parameters are invalid."""
     try:
-        return RetrainRequest.model_validate(run.parameters.get("spec") or {})
+        return RetrainRequest.model_validate(run.parameters.get("spec") or {}, extra="ignore", context=STORED)
     except ValidationError:
         return RetrainRequest()
 

@@ -36,6 +36,14 @@ def differences(before: BaseModel, now: BaseModel) -> list[str]:
     return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
 
 
+def require_known(spec: Spec, name: str) -> None:
+    """Raise SettingError for a stored specification with a choice that only a later version knows how to carry out."""
+    try:
+        type(spec).model_validate(spec.model_dump())
+    except ValidationError as error:
+        raise SettingError(name, f"{explain(error, type(spec))}; choose another, or update dyeworks") from error
+
+
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """All faults in words, a misspelt key with the nearest right one."""
     faults = []

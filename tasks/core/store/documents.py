@@ -103,6 +103,12 @@ def render(document: Document) -> bytes:
     return (json.dumps(document.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def revised(written: bytes, document: Document) -> bytes:
+    """A document that replaces one: fields that this version does not know are kept as they were written."""
+    plain = json.loads(written) | document.model_dump(mode="json")
+    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def parse(kind: type[D], data: bytes, key: str) -> D:
     """Read a document that some version of the software has written.
 

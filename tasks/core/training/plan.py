@@ -1,5 +1,6 @@
 """The plan of a training: everything it depends on, and its key."""
 
+from tasks.core.config.base import require_known
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec
@@ -32,10 +33,12 @@ def plan_training(installation: Installation, model: ModelConfig, request: Train
 
     Raises:
         DatasetUnusable: there is no version, or no picture, to train on.
+        SettingError: the model's specification is of a later version, which knows more choices.
         PlanMismatch: the parent planned another training.
     """
     manifest = load_manifest(installation.store, request.dataset or model.dataset, request.version)
     spec = request.train or model.preset.train
+    require_known(spec, "train")
     base, parts = request.base or base_fingerprint(model.base), split(installation.store, manifest)
     key = digest(manifest.version, parts.digest, spec.identity(), base, VERSION, *request.demand)
     if request.key not in {"", key}:
