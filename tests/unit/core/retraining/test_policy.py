@@ -328,3 +328,33 @@ def test_only_idle_checks_among_old_decisions_are_not_read(folder: FolderStore, 
     assert read_decisions(folder, model) == [word, started, *idle]
     assert read_decisions(folder, model, 3) == [word, started, *idle[-3:]]
     assert read_decisions(folder, model, 0) == [word, started]
+
+
+def later(decision: RetrainDecision, **fields: str) -> RetrainDecision:
+    """A decision with a choice that only a later version of the software knows."""
+    return decision.model_copy(update=fields)
+
+
+def test_choices_of_a_later_version_are_none_of_the_known_ones() -> None:
+    unknown = later(word("pause", 1), action="freeze")
+    assert on_drift("retrain", situation(word("pause", 3), unknown), SPEC)[1].startswith(
+        "paused since 2026-03-10 09:00"
+    )
+    assert on_drift("retrain", situation(unknown), SPEC)[0] == "retrain"
+    first = retrain(30)
+    ended = later(outcome(first, "keep", 29), outcome="expired")
+    assert in_flight(situation(first, ended), SPEC) is None
+    assert on_drift("retrain", situation(first, ended), SPEC)[0] == "retrain", "the gate has not kept the champion"
+    assert in_flight(situation(later(retrain(2), cause="season")), SPEC) is not None
+    assert on_drift("slow_shift", situation(), SPEC) == ("none", "the verdict is slow_shift")
+    imported = (entry(1, 100), later_entry(entry(2, 50), "import"))
+    assert on_drift("retrain", situation(ledger=imported), SPEC)[0] == "retrain"
+
+
+def later_entry(known: Entry, action: str) -> Entry:
+    return known.model_copy(update={"action": action})
+
+
+def test_a_mode_of_a_later_version_starts_no_retrain() -> None:
+    spec = SPEC.model_copy(update={"mode": "weekends"})
+    assert on_drift("retrain", situation(), spec) == ("declined", "mode weekends: a person starts retrain-model")
