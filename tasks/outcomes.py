@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tasks.context import artifact_key, open_model
 from tasks.core import clock
 from tasks.core.config.requests import ReconcileRequest, RetrainRequest, TrainRequest
+from tasks.core.config.stored import STORED
 from tasks.core.errors import DyeworksError, StageCancelled
 from tasks.core.registry.results import PromotionResult
 from tasks.core.retraining.decisions import (
@@ -46,7 +47,7 @@ def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, pr
     """Record the outcome and the costs of the retrain with this training's key: the policy uses both."""
     installation, model = open_model(request.model)
     verdict, reason = promotion.decision.verdict, promotion.decision.reason
-    ending = Ending("promote" if verdict == "promote" else "keep", reason, promotion.generation)
+    ending = Ending("promote" if promotion.generation else "keep", reason, promotion.generation)
     decision = _append(installation.store, model.name, request.decision, ending, training, key)
     hours = decision.gpu_hours if decision else 0.0
     text = f"**{verdict}** (started by {request.cause}, {hours:.2g} GPU-hours): {reason}"
@@ -139,9 +140,9 @@ def _runs() -> list[FlowRun]:
 
 
 def _request(run: FlowRun) -> RetrainRequest:
-    """The request of a run; the defaults where its parameters are invalid."""
+    """The request of a run, also one of a later version; the defaults where its parameters are invalid."""
     try:
-        return RetrainRequest.model_validate(run.parameters.get("spec") or {})
+        return RetrainRequest.model_validate(run.parameters.get("spec") or {}, extra="ignore", context=STORED)
     except ValidationError:
         return RetrainRequest()
 

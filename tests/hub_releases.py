@@ -7,8 +7,8 @@ from pathlib import Path
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.publishing.hub import Hub
 from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import MANIFEST, ReleaseManifest
-from tasks.core.store.documents import digest, render
+from tasks.core.registry.releases import MANIFEST, ReleaseManifest, name_of
+from tasks.core.store.documents import render
 from tests.hub_repos import Repo
 from tests.hub_server import HubServer
 
@@ -40,7 +40,7 @@ class Release:
         self.entry = Entry(
             generation=generation,
             action="roll_back" if restores else "promote",
-            release=digest(self.manifest),
+            release=name_of(self.files[MANIFEST]),
             dataset_version="v1",
             restores=restores,
             actor="ada",
@@ -49,7 +49,7 @@ class Release:
         )
 
     def publish(self, hub: Hub) -> str:
-        return hub.publish(self.folder, self.entry, self.manifest)
+        return hub.publish(self.folder, self.entry, render(self.manifest))
 
 
 def repo_of(server: HubServer) -> Repo:

@@ -74,7 +74,10 @@ def asked(now: Preset, name: str) -> tuple[PolicySpec, DriftSpec | None]:
         judged = DriftSpec.model_validate(now.monitor.drift.model_dump() | drift) if drift else None
     except ValidationError as error:
         raise SettingError(name, f"with the preset in force: {explain(error, DriftSpec)}") from error
-    return PolicySpec.model_validate(spec), judged
+    try:
+        return PolicySpec.model_validate(spec), judged
+    except ValidationError as error:
+        raise SettingError(name, f"with the preset in force: {explain(error, PolicySpec)}") from error
 
 
 def as_table(reruns: Sequence[ReplayedCheck], everything: bool) -> str:

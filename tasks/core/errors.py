@@ -113,6 +113,15 @@ class DocumentInvalid(DyeworksError):
         self.key = key
 
 
+class DocumentNewer(DocumentInvalid):
+    """A stored document, or one in it (`place`), has a later schema version than this software knows."""
+
+    def __init__(self, key: str, place: str, version: int, known: int) -> None:
+        what = f"its {place} has" if place else "it has"
+        super().__init__(key, f"{what} schema version {version}, and this dyeworks knows {known}; update dyeworks")
+        self.place, self.version, self.known = place, version, known
+
+
 class ModelUnknown(DyeworksError):
     """The named model does not exist, or no model was named and there is not exactly one."""
 

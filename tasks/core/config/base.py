@@ -7,15 +7,16 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tasks.core.config.stored import Stored
 from tasks.core.errors import SettingError
 
 MOST_BYTES = 2**20  # of a YAML file
 
 
-class Spec(BaseModel):
+class Spec(Stored):
     """A frozen specification that refuses unknown keys, and numbers that JSON has no word for."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def flat(spec: BaseModel) -> dict[str, str]:
@@ -33,6 +34,14 @@ def differences(before: BaseModel, now: BaseModel) -> list[str]:
     """Each field that has changed, as `rank: 4 -> 8`."""
     old, new = flat(before), flat(now)
     return [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
+
+
+def require_known(spec: Spec, name: str) -> None:
+    """Raise SettingError for a stored specification with a choice that only a later version knows how to carry out."""
+    try:
+        type(spec).model_validate(spec.model_dump())
+    except ValidationError as error:
+        raise SettingError(name, f"{explain(error, type(spec))}; choose another, or update dyeworks") from error
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:

@@ -2,13 +2,13 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from tasks.core.config.base import Spec
 
 
-class DriftSpec(BaseModel):
+class DriftSpec(Spec):
     """Sizes and thresholds of the detector; the defaults are those that DESIGN.md argues for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     clusters: int = Field(32, ge=2, le=256, description="k-means clusters of the feature map")
     folds: int = Field(5, ge=2, le=20, description="cross-fitting folds of the window")

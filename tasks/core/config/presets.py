@@ -4,7 +4,7 @@ Unknown keys are rejected with the nearest valid one, and all errors of a file a
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -86,7 +86,7 @@ class GateSpec(Spec):
 class PolicySpec(Spec):
     """When to retrain."""
 
-    mode: str = Field("auto", pattern="^(auto|advise)$", description="auto retrains; advise only reports the decision.")
+    mode: Literal["auto", "advise"] = Field("auto", description="auto retrains; advise only reports the decision.")
     hits: int = Field(2, ge=1, description="Checks over the threshold, of the last `of`, the latest among them.")
     of: int = Field(3, ge=1, le=50, description="Checks that are looked back on.")
     spacing_minutes: float = Field(30.0, ge=0, description="Checks closer to each other than this count as one.")
@@ -112,9 +112,8 @@ class MonitorSpec(Spec):
     reference_hours: float = Field(
         168.0, ge=0, description="Time that a reference must span: a week, since weekends differ from other days."
     )
-    evidently: str = Field(
+    evidently: Literal["never", "drift", "always"] = Field(
         "drift",
-        pattern="^(never|drift|always)$",
         description="When Evidently's page (4 MB) is written; drift: as it begins or starts a retrain.",
     )
     drift: DriftSpec = DriftSpec()

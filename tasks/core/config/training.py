@@ -6,6 +6,8 @@ from pydantic import Field
 
 from tasks.core.config.base import Spec
 
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial"]
+
 
 class PriorSpec(Spec):
     """Prior preservation: pictures of the class, rendered by the bare base, are trained on beside the new ones."""
@@ -60,11 +62,7 @@ class TrainSpec(Spec):
         "adamw", description="adamw_8bit keeps its state in eight bits: needs the group `gpu` (bitsandbytes)."
     )
     learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW.")
-    schedule: str = Field(
-        "constant",
-        pattern="^(constant|constant_with_warmup|linear|cosine|cosine_with_restarts|polynomial)$",
-        description="Learning-rate schedule, one of diffusers'.",
-    )
+    schedule: Schedule = Field("constant", description="Learning-rate schedule, one of diffusers'.")
     warmup: int = Field(0, ge=0, description="Steps over which the learning rate rises.")
     clip_norm: float = Field(1.0, gt=0, description="Gradients with a larger norm are scaled down to it.")
     min_snr_gamma: float = Field(

@@ -16,7 +16,7 @@ from tasks.core.data.perceptual_hash import Codes, codes_of, hashes, named, near
 from tasks.core.data.remarks import remark
 from tasks.core.errors import DatasetUnusable, ObjectMissing, StoreConflict
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, parse, render
+from tasks.core.store.documents import Document, digest, parse, revised
 
 FEWEST = 4  # held-out pictures: fewer are no sample
 SHARE = 10  # one in so many pictures is held out
@@ -86,7 +86,7 @@ def _recorded(store: Store, manifest: Manifest) -> Sides:
     key = f"datasets/{manifest.dataset}/sides.json"
     hashed: dict[str, str] = {}
     while True:
-        sides, tag = _read(store, key)
+        sides, tag, written = _read(store, key)
         new = [item for item in manifest.items if item.sha256 not in sides]
         if tag is not None and not new:
             return sides
@@ -94,18 +94,19 @@ def _recorded(store: Store, manifest: Manifest) -> Sides:
         wanted = _wanted(len(manifest.items), sum(item.sha256 in sides.held for item in manifest.items))
         sides = choose(sides, {item.sha256: hashed[item.sha256] for item in new}, *wanted)
         try:
-            store.swap(key, render(sides), tag)
+            store.swap(key, revised(written, sides), tag)
         except StoreConflict:  # another process has recorded sides: use them
             continue
         return sides
 
 
-def _read(store: Store, key: str) -> tuple[Sides, str | None]:
+def _read(store: Store, key: str) -> tuple[Sides, str | None, bytes]:
+    """The sides, their version in the store, and how they were written."""
     try:
         data, tag = store.read_versioned(key)
     except ObjectMissing:
-        return Sides(), None
-    return parse(Sides, data, key), tag
+        return Sides(), None, b"{}"
+    return parse(Sides, data, key), tag, data
 
 
 def _wanted(count: int, held: int) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from tasks.core.config.drift import DriftSpec
+from tasks.core.config.stored import Stored
 from tasks.core.drift.errors import BadEmbeddings, EncoderMismatch, NullMismatch
 from tasks.core.drift.features import Placed
 from tasks.core.drift.groups import grouped
@@ -35,20 +36,16 @@ Verdict = Literal["insufficient_data", "provisional", "stable", "warn", "retrain
 EDGES = np.linspace(-4, 6, 41)  # of the plot, in the reference's deviations
 
 
-class Distribution(BaseModel):
+class Distribution(Stored):
     """Scores along the window's directions, in standard deviations of the reference's: shares of equal bins."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     edges: list[float] = Field(description="k + 1 edges, ascending; outliers are counted in the outer bins")
     reference: list[float] = Field(description="the reference's share of each of the k bins")
     current: list[float] = Field(description="the window's share of each of the k bins")
 
 
-class DriftReport(BaseModel):
+class DriftReport(Stored):
     """What a check found."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     verdict: Verdict = Field(description="what the figures indicate; the retrain policy decides")
     psi: float = Field(description="PSI minus its mean under no drift; may be negative")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from tasks.core.config.stored import Stored
 from tasks.core.drift.detector import Scan, scan
 from tasks.core.drift.errors import BadEmbeddings
 from tasks.core.drift.features import kmeans, nearest
@@ -24,10 +25,8 @@ ALIKE = 0.5  # overlap of words from which two topics are merged
 MEDOIDS, TERMS = 3, 6
 
 
-class Topic(BaseModel):
+class Topic(Stored):
     """A joint cluster of reference and window that holds more of the window than of the reference."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     share_reference: float = Field(ge=0, le=1, description="share of the reference's rows in it")
     share_current: float = Field(ge=0, le=1, description="share of the window's rows in it")

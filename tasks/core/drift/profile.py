@@ -10,11 +10,12 @@ from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tasks.core.config.drift import DriftSpec
+from tasks.core.config.stored import Stored, read_stored
 from tasks.core.drift.errors import ProfileUnusable
 from tasks.core.drift.features import FeatureMap, Placed
 from tasks.core.drift.groups import Seen
@@ -23,10 +24,8 @@ from tasks.core.drift.rows import Floats, Ints, Mask
 HEADER = "dyeworks"
 
 
-class ProfileCard(BaseModel):
+class ProfileCard(Stored):
     """The fields of a profile that are no arrays, stored as JSON in the file's metadata."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Literal["dyeworks.drift.profile/1"] = "dyeworks.drift.profile/1"
     encoder: str = Field(description="hash of the encoder of the embeddings")
@@ -60,6 +59,7 @@ class DriftProfile:
     constant: Mask
     seen: Seen
     texts: tuple[str, ...] = ()
+    written: str = ""  # the card as the file has it; empty: it was not read from a file
 
     @cached_property
     def placed(self) -> Placed:
@@ -80,10 +80,15 @@ class DriftProfile:
             return ""
         return self.texts[int(mine[np.argmin(self.placed.u[mine])])]
 
+    @property
+    def header(self) -> str:
+        """The card as text, as some version of the software wrote it: by this the profile is named."""
+        return self.written or self.card.model_dump_json()
+
     @cached_property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify the profile."""
-        whole = hashlib.sha256(self.card.model_dump_json().encode())
+        whole = hashlib.sha256(self.header.encode())
         for name, part in sorted(self._tensors().items()):
             whole.update(part.tobytes() if name != "texts" else json.dumps(self.texts).encode())
         return whole.hexdigest()[:16]
@@ -91,7 +96,7 @@ class DriftProfile:
     def save(self, path: Path) -> None:
         """Write the profile to `path` as safetensors, atomically."""
         part = path.with_name(path.name + ".part")
-        save_file(self._tensors(), part, metadata={HEADER: self.card.model_dump_json()})
+        save_file(self._tensors(), part, metadata={HEADER: self.header})
         part.replace(path)
 
     @classmethod
@@ -99,7 +104,8 @@ class DriftProfile:
         """Read a saved profile; raises `ProfileUnusable` if it is damaged or has another layout, shape or dtype."""
         try:
             with safe_open(path, framework="numpy") as held:
-                card = ProfileCard.model_validate_json((held.metadata() or {}).get(HEADER, ""))
+                header = (held.metadata() or {}).get(HEADER, "")
+                card = read_stored(ProfileCard, header)
                 tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValidationError) as problem:
             raise ProfileUnusable(str(path), str(problem)) from problem
@@ -111,7 +117,8 @@ class DriftProfile:
         reference, groups = tensors.pop("reference"), tensors.pop("groups")
         seen = Seen(tensors.pop("seen_ids"), tensors.pop("seen_counts"), card.seen_rows)
         constant = tensors.pop("constant").astype(np.bool_)
-        return cls(card, FeatureMap(**tensors), reference, groups, constant, seen, _unpacked(path, packed, card))
+        texts = _unpacked(path, packed, card)
+        return cls(card, FeatureMap(**tensors), reference, groups, constant, seen, texts, header)
 
     def _tensors(self) -> dict[str, npt.NDArray[np.generic]]:
         packed = np.frombuffer(zlib.compress(json.dumps(self.texts).encode()), dtype=np.uint8)

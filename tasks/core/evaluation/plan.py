@@ -1,5 +1,6 @@
 """The plan of an evaluation: everything it depends on, and its key."""
 
+from tasks.core.config.base import require_known
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import EvaluationSpec, GateSpec
 from tasks.core.config.requests import EvaluateRequest
@@ -59,13 +60,14 @@ def plan_evaluation(installation: Installation, model: ModelConfig, request: Eva
     Raises:
         ResultMissing: nothing was trained.
         ReleaseWithdrawn: the training was withdrawn.
-        SettingError: there is no prompt by which forgetting could be measured.
+        SettingError: there is no prompt by which forgetting could be measured, or a choice of a later version.
         PlanMismatch: the parent planned another evaluation.
     """
     training = request.training or get_result(installation.store, model.name, TrainResult).key
     refuse_training(installation.store, model.name, training)
     preset, scorer = model.preset, scorer_fingerprint(model.scorer)
     spec, gate = request.evaluation or preset.evaluation, request.gate or preset.gate
+    require_known(spec, "evaluation")
     asked = ask(model, spec)
     drifted = tuple(p for p in dict.fromkeys(request.drifted) if p not in asked["trigger"])
     current = champion(installation.store, model.name)

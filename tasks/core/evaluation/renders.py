@@ -12,13 +12,13 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from tasks.core.config.presets import EvaluationSpec
-from tasks.core.errors import ObjectMissing
+from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.models.device import pick_device, pick_dtype
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.models.images import NAN
 from tasks.core.registry.results import render_folder
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest
+from tasks.core.store.documents import Document, digest, parse
 
 TEXT = "dyeworks"
 
@@ -110,8 +110,8 @@ def _unpack(data: bytes) -> Shots:
     try:
         with PngImagePlugin.PngImageFile(io.BytesIO(data)) as opened:  # many seeds pass the limit of `Image.open`
             strip = opened.convert("RGB")
-            found = Strip.model_validate_json(str(opened.info.get(TEXT)))
-    except (OSError, SyntaxError, ValueError, struct.error):  # what PIL and the text raise for damaged files
+            found = parse(Strip, str(opened.info.get(TEXT)).encode(), TEXT)
+    except (DocumentInvalid, OSError, SyntaxError, ValueError, struct.error):  # of a damaged file
         return {}
     if found.sha256 != _sha256(strip):
         return {}

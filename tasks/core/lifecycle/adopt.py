@@ -15,10 +15,9 @@ from tasks.core.models.identity import WEIGHTS, base_fingerprint
 from tasks.core.publishing.card import write_card
 from tasks.core.publishing.card_facts import facts_of
 from tasks.core.registry import ledger
-from tasks.core.registry.releases import ReleaseManifest, describe, put_release
+from tasks.core.registry.releases import ReleaseManifest, describe, release_manifest, write_release
 from tasks.core.store import Store
 from tasks.core.store.conditional_writes import require_conditions
-from tasks.core.store.documents import digest
 
 PICKLES = {".bin", ".ckpt", ".pkl", ".pickle", ".pt", ".pth"}
 ADOPTED = "adopted"  # its adapter name in the test render
@@ -38,17 +37,16 @@ def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest)
     with _local_copy(installation.store, request.source) as folder:
         about = _manifest_fields(model)
         write_card(folder, facts_of(model, about))
-        manifest = describe(folder, about)
-        if entries and entries[0].release == digest(manifest):
+        if entries and _is_adopted(installation.store, model.name, entries[0], describe(folder, about)):
             return entries[0]
         if entries:
             raise AdoptionRefused(request.source, f"model {model.name!r} has generations; adopt it as another model")
         _require_renders(installation, model, request.source, folder)
-        put_release(installation.store, model.name, manifest, lambda name: folder / name)
+        release = write_release(installation.store, model.name, folder, about)
     entry = ledger.Entry(
         generation=1,
         action="adopt",
-        release=digest(manifest),
+        release=release,
         dataset=model.dataset,
         dataset_version=newest_version(installation.store, model.dataset),
         actor=request.actor,
@@ -56,6 +54,11 @@ def adopt(installation: Installation, model: ModelConfig, request: AdoptRequest)
         time=clock.now(),
     )
     return ledger.append(installation.store, model.name, entry)
+
+
+def _is_adopted(store: Store, model: str, first: ledger.Entry, manifest: ReleaseManifest) -> bool:
+    """Whether the first generation is this release, whatever version of the software has written it."""
+    return first.action == "adopt" and release_manifest(store, model, first.release) == manifest
 
 
 def _manifest_fields(model: ModelConfig) -> ReleaseManifest:

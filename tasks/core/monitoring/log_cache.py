@@ -11,11 +11,13 @@ from tasks.core.drift import DriftProfile, WindowState
 from tasks.core.drift.errors import StateUnusable
 from tasks.core.drift.rows import Floats, Ints, fold_of
 from tasks.core.drift.window_state import placed_state
-from tasks.core.errors import DocumentInvalid, ObjectMissing
+from tasks.core.errors import DocumentInvalid, DocumentNewer, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest, parse
 from tasks.core.traffic.hourly import HOUR
 from tasks.core.traffic.prompt_log import PromptLine, log_hours, once, read_objects
+
+FORM = digest(str(PromptLine.current_version()), *PromptLine.model_fields)  # what this version reads of a line
 
 
 class HourFile(Document):
@@ -24,6 +26,7 @@ class HourFile(Document):
     sources: tuple[str, ...] = ()
     lines: tuple[PromptLine, ...] = ()
     unreadable: tuple[str, ...] = ()
+    form: str = ""  # of the lines: another version of the software may have read less of them
 
 
 @dataclass(frozen=True)
@@ -78,11 +81,12 @@ def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> Hou
 
 
 def _cached_hour(store: Store, place: str) -> HourFile:
-    """The hour's file; empty if it is missing or unreadable: the log has all of it."""
+    """The hour's file; empty if it is missing, unreadable or of another form: the log has all of it."""
     try:
-        return parse(HourFile, gzip.decompress(store.read(place)), place)
+        held = parse(HourFile, gzip.decompress(store.read(place)), place)
     except (ObjectMissing, DocumentInvalid, gzip.BadGzipFile, zlib.error, EOFError):
         return HourFile()
+    return held if held.form == FORM else HourFile()
 
 
 def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, ...]) -> HourFile:
@@ -90,12 +94,14 @@ def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, 
     for key in fresh:
         try:
             lines += read_objects(store, [key])
+        except DocumentNewer:  # it is not damaged: to leave it out would be to judge less traffic than there was
+            raise
         except DocumentInvalid:
             unreadable.append(key)
         except ObjectMissing:  # deleted meanwhile
             gone.add(key.rpartition("/")[2])
     sources = tuple(name for name in names if name not in gone)
-    return HourFile(sources=sources, lines=tuple(once(lines)), unreadable=tuple(unreadable))
+    return HourFile(sources=sources, lines=tuple(once(lines)), unreadable=tuple(unreadable), form=FORM)
 
 
 def forget_hours(store: Store, model: str, before: datetime) -> None:

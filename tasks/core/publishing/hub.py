@@ -20,9 +20,9 @@ from tasks.core.installation import Installation
 from tasks.core.publishing.access import check_access, check_name, check_token
 from tasks.core.publishing.repository import HUB, Refs, Remote, Repository
 from tasks.core.registry.ledger import Entry, history
-from tasks.core.registry.releases import MANIFEST, ReleaseManifest, fetch_release, release_manifest
+from tasks.core.registry.releases import MANIFEST, ReleaseManifest, fetch_release, read_manifest, release_manifest
 from tasks.core.registry.withdrawals import Withdrawal
-from tasks.core.store.documents import render
+from tasks.core.store.documents import parse
 
 T = TypeVar("T")
 TRIES = 5  # of a commit that conflicts with others
@@ -62,8 +62,8 @@ class Hub:
         """Whether a generation was published completely."""
         return self.check() and f"generation-{generation}" in self.repository.refs().tags
 
-    def publish(self, folder: Path, entry: Entry, manifest: ReleaseManifest) -> str:
-        """Commit this generation's release to main and tag it; returns the commit.
+    def publish(self, folder: Path, entry: Entry, manifest: bytes) -> str:
+        """Commit this generation's release, with its manifest as it is, to main and tag it; returns the commit.
 
         If main has a newer generation it is unchanged, and its commit is returned.
 
@@ -148,10 +148,10 @@ def open_hub(settings: Settings, publishing: PublishingSpec) -> Hub:
     return Hub(publishing.hub_repo, found.strip(), private=publishing.hub_private, endpoint=endpoint)
 
 
-def _release_files(folder: Path, release: str, manifest: ReleaseManifest) -> dict[str, Local]:
+def _release_files(folder: Path, release: str, manifest: bytes) -> dict[str, Local]:
     """The files of the manifest, and the manifest itself; raises ReleaseCorrupt."""
-    files = {MANIFEST: _local(render(manifest), render(manifest))}
-    for name, sha in manifest.files.items():
+    files = {MANIFEST: _local(manifest, manifest)}
+    for name, sha in parse(ReleaseManifest, manifest, MANIFEST).files.items():
         path = folder / name
         if not path.is_file():
             raise ReleaseCorrupt(release, name)
@@ -196,7 +196,8 @@ class HubTarget:
         if not entry.release:
             return ""
         with tempfile.TemporaryDirectory() as folder:
-            manifest = fetch_release(self.store, self.model, entry.release, Path(folder))
+            fetch_release(self.store, self.model, entry.release, Path(folder))
+            manifest = read_manifest(self.store, self.model, entry.release)
             return self.hub.publish(Path(folder), entry, manifest)
 
     def serves(self, entry: Entry) -> bool:

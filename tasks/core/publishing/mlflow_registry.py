@@ -100,7 +100,7 @@ def sync_mlflow_registry(installation: Installation, model: ModelConfig) -> list
     """Update versions, tags and aliases from the ledger; returns the changes, as messages."""
     entries = history(installation.store, model.name)
     registered = RegisteredModel(model.name)
-    for entry in {e.release: e for e in entries if e.action != "roll_back"}.values():
+    for entry in {e.release: e for e in entries if e.release and e.action != "roll_back"}.values():
         _show(installation, model, registered, entry)
     for taken in withdrawals(installation.store, model.name):
         if number := registered.of_release(taken.release):

@@ -12,7 +12,7 @@ from tasks.core.installation import Installation
 from tasks.core.publishing.hub import HubTarget
 from tasks.core.registry.channel import Channel, flip, points_at, read_channel
 from tasks.core.registry.ledger import Entry
-from tasks.core.registry.releases import delete_files, prefix, put_release, release_manifest, sha256_of
+from tasks.core.registry.releases import delete_files, prefix, put_release, read_manifest, release_manifest, sha256_of
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal, refuse_withdrawn
 from tasks.core.store import Store, open_store
 from tasks.core.store.conditional_writes import require_conditions
@@ -32,17 +32,17 @@ def publish_to_store(source: Store, target: Store, model: str, entry: Entry) -> 
 
 def _copy_release(source: Store, target: Store, model: str, release: str) -> None:
     refuse_withdrawn(source, model, release)
-    manifest = release_manifest(source, model, release)
+    files = release_manifest(source, model, release).files
     with tempfile.TemporaryDirectory() as folder:
 
         def fetch(name: str) -> Path:
             path = Path(folder) / name
             source.get_file(prefix(model, release) + name, path)
-            if sha256_of(path) != manifest.files[name]:
+            if sha256_of(path) != files[name]:
                 raise ReleaseCorrupt(release, name)
             return path
 
-        put_release(target, model, manifest, fetch)
+        put_release(target, model, release, read_manifest(source, model, release), fetch)
 
 
 class StoreTarget:

@@ -1,4 +1,7 @@
-"""Releases: an adapter's files under the hash of their manifest, which is written last."""
+"""Releases: an adapter's files under the hash of their manifest, which is written last.
+
+A name is of the bytes that were written. They are kept and copied as they are, whatever version has written them.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -7,7 +10,7 @@ from pathlib import Path
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt
 from tasks.core.registry.withdrawals import Withdrawal, refuse_withdrawn
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, parse, render
+from tasks.core.store.documents import Document, parse, render
 
 MANIFEST = "manifest.json"
 TOMBSTONE = "withdrawn.json"
@@ -37,30 +40,33 @@ def write_release(store: Store, model: str, folder: Path, about: ReleaseManifest
     Raises:
         ReleaseCorrupt: a file read back differs from the one written.
     """
-    manifest = describe(folder, about)
-    put_release(store, model, manifest, lambda name: folder / name)
-    return digest(manifest)
+    manifest = render(describe(folder, about))
+    put_release(store, model, name_of(manifest), manifest, lambda name: folder / name)
+    return name_of(manifest)
+
+
+def name_of(manifest: bytes) -> str:
+    """The name of the release with this manifest."""
+    return hashlib.sha256(manifest).hexdigest()[:16]
 
 
 def describe(folder: Path, about: ReleaseManifest) -> ReleaseManifest:
-    """The manifest of the files in a folder; its digest is the release's name."""
+    """The manifest of the files in a folder."""
     hashes = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.is_file()}
     return about.model_copy(update={"files": hashes})
 
 
-def put_release(store: Store, model: str, manifest: ReleaseManifest, fetch: Callable[[str], Path]) -> None:
-    """Write the missing files of a release, each from `fetch`; raises ReleaseCorrupt."""
-    release = digest(manifest)
+def put_release(store: Store, model: str, release: str, manifest: bytes, fetch: Callable[[str], Path]) -> None:
+    """Write the missing files of a release, each from `fetch`, and its manifest as it is; raises ReleaseCorrupt."""
     place = prefix(model, release)
-    for name, sha in manifest.files.items():
+    for name, sha in parse(ReleaseManifest, manifest, place + MANIFEST).files.items():
         if not holds(store, place + name, sha):
             store.put_file(place + name, fetch(name))
             if not holds(store, place + name, sha):
                 raise ReleaseCorrupt(release, name)
-    last = render(manifest)
-    if not holds(store, place + MANIFEST, hashlib.sha256(last).hexdigest()):
-        store.write(place + MANIFEST, last)
-        release_manifest(store, model, release)
+    if not holds(store, place + MANIFEST, hashlib.sha256(manifest).hexdigest()):
+        store.write(place + MANIFEST, manifest)
+        read_manifest(store, model, release)
 
 
 def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
@@ -80,9 +86,13 @@ def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
 
 def release_manifest(store: Store, model: str, release: str) -> ReleaseManifest:
     """The manifest of a release; raises ObjectMissing, or ReleaseCorrupt if it was changed."""
-    key = prefix(model, release) + MANIFEST
-    manifest = parse(ReleaseManifest, store.read(key), key)
-    if digest(manifest) != release:
+    return parse(ReleaseManifest, read_manifest(store, model, release), prefix(model, release) + MANIFEST)
+
+
+def read_manifest(store: Store, model: str, release: str) -> bytes:
+    """The manifest of a release as it was written; raises ObjectMissing, or ReleaseCorrupt if it was changed."""
+    manifest = store.read(prefix(model, release) + MANIFEST)
+    if release != name_of(manifest):
         raise ReleaseCorrupt(release, MANIFEST)
     return manifest
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 from datetime import datetime
 from uuid import uuid4
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from tasks.core import clock
 from tasks.core.errors import DyeworksError, ObjectExists, ObjectMissing
@@ -26,8 +26,6 @@ class StoreLayoutUnreadable(DyeworksError):
 
 class StoreIdentity(Document):
     """The layout of a store, and the id of the installation that it belongs to. Later versions may add fields."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     layout: int
     id: str = Field(min_length=1)

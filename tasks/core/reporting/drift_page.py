@@ -27,7 +27,7 @@ def headline(record: DriftRecord) -> str:
 def sentence(record: DriftRecord, spec: DriftSpec) -> str:
     """The verdict and its figures, as one sentence."""
     report = record.drift
-    if report is None:
+    if report is None or report.verdict not in HEADLINES:  # of a later version
         return f"{record.verdict.capitalize().replace('_', ' ')}: {record.says}."
     if report.verdict == "insufficient_data":
         return (

@@ -88,9 +88,9 @@ def gate_page(decision: GateDecision, about: About, grids: Mapping[str, bytes]) 
 
 
 def _ordered(decision: GateDecision) -> list[Check]:
-    """The checks of superiority first, then the guards, then the limits."""
-    kinds = ("superiority", "guard", "limit")
-    return sorted(decision.checks, key=lambda check: kinds.index(check.kind))
+    """The checks of superiority first, then the guards, then the limits, then kinds of later versions."""
+    kinds = gate_words.KINDS
+    return sorted(decision.checks, key=lambda c: kinds.index(c.kind) if c.kind in kinds else len(kinds))
 
 
 def _row(check: Check) -> CheckRow:

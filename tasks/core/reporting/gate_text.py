@@ -1,11 +1,12 @@
 """The text of a gate decision's document: what was compared, the verdict with its reasons, and the next steps."""
 
 from datetime import UTC, datetime
+from typing import get_args
 
 from pydantic import Field
 
 from tasks.core.gate.checks import Check
-from tasks.core.gate.decide import GateDecision
+from tasks.core.gate.decide import GateDecision, Verdict
 from tasks.core.gate.evidence import compared_with
 from tasks.core.reporting import gate_words
 from tasks.core.store.documents import Document
@@ -75,7 +76,7 @@ def headline(decision: GateDecision, about: About) -> str:
         "keep": stays,
         "inconclusive": f"{stays} for now",
         "overruled": f"{promoted}, by {about.actor} against the gate",
-    }[outcome(decision, about)]
+    }.get(outcome(decision, about), f"{promoted if about.generation else stays}: {decision.verdict}")
 
 
 def sentence(decision: GateDecision, about: About) -> str:
@@ -87,7 +88,7 @@ def sentence(decision: GateDecision, about: About) -> str:
         "promote": "replaces" if about.generation else "may replace",
         "keep": "does not replace",
         "inconclusive": "does not replace",
-    }[kind]
+    }.get(kind, "replaces" if about.generation else "does not replace")
     over = about.champion if about.champion_generation is not None else "the bare base model"
     return f"The challenger {does} {over}: {why}."
 
@@ -100,6 +101,8 @@ def deciding(decision: GateDecision) -> list[Check]:
 def _why(decision: GateDecision) -> str:
     if against := deciding(decision):
         return "; ".join(gate_words.clause(check) for check in against)
+    if decision.verdict not in get_args(Verdict):
+        return decision.reason
     better = "; ".join(gate_words.clause(c) for c in decision.checks if c.kind == "superiority")
     rest = sum(c.kind != "superiority" for c in decision.checks)
     return f"{better}, and all {rest} other checks are passed" if better else f"all {rest} checks are passed"

@@ -1,4 +1,7 @@
-"""Descriptions of the gate's checks: measure, figure, limit, verdict and advice."""
+"""Descriptions of the gate's checks: measure, figure, limit, verdict and advice.
+
+A check may be of a later version of the software: what is unknown here is shown as it is.
+"""
 
 from collections.abc import Sequence
 
@@ -33,6 +36,8 @@ LIMITS: dict[str, str] = {
     "diversity": "diversity",
     "near_copies": "nearness to training pictures",
 }
+KINDS: tuple[str, ...] = ("superiority", "guard", "limit")
+VERDICTS: tuple[str, ...] = ("passed", "failed", "unsure")
 LEAST = ("floor", "diversity")  # limits that a figure must reach
 ADVICE: dict[str, str] = {
     "refused": "Check the pictures and the flow run of the evaluation: it must be repeated.",
@@ -57,14 +62,16 @@ UNSURE = "More prompts, seeds or further looks (gate.max_looks) would narrow the
 def label(check: Check) -> str:
     """The name of the check."""
     if check.kind == "limit" or check.measure is None:
-        return LIMITS[check.name]
+        return LIMITS.get(check.name, check.name)
     fixed = " on the fixed prompts" if check.kind == "guard" and check.measure == "prompt_fidelity" else ""
-    return f"{MEASURES[check.measure]}{fixed}"
+    return f"{MEASURES.get(check.measure, check.measure)}{fixed}"
 
 
 def role(check: Check) -> str:
     """The role of the check."""
-    return {"superiority": "decides: must be better", "guard": "must not get worse", "limit": ""}[check.kind]
+    return {"superiority": "decides: must be better", "guard": "must not get worse", "limit": ""}.get(
+        check.kind, check.kind
+    )
 
 
 def figure(check: Check, value: float, signed: bool = False) -> str:
@@ -77,7 +84,7 @@ def found(check: Check) -> str:
     """The figure, with its interval if it has one."""
     if check.name == "refused":
         return check.says
-    if check.kind == "limit":
+    if check.low is None:
         return figure(check, check.value)
     return f"{figure(check, check.value, signed=True)} ({interval(check)})"
 
@@ -97,12 +104,16 @@ def allowed(check: Check) -> str:
         return f"whole interval {end} {figure(check, check.limit, signed=True)}"
     if check.name == "refused":
         return "none"
+    if check.kind not in KINDS:
+        return figure(check, check.limit, signed=True)
     limit = f"{check.limit:.0%}" if check.name == "copies" else f"{check.limit:g}"
     return f"at {'least' if check.name in LEAST else 'most'} {_unit(check, limit)}"
 
 
 def verdict(check: Check) -> str:
     """The verdict in words."""
+    if not is_known(check):
+        return check.verdict
     if check.kind == "limit":
         return "passed" if check.passed else "failed"
     if check.kind == "superiority":
@@ -114,12 +125,17 @@ def verdict(check: Check) -> str:
 
 def clause(check: Check) -> str:
     """The verdict with its figures, as a clause."""
-    if check.kind == "limit":
+    if check.kind == "limit" or not is_known(check):
         return check.says
     if check.kind == "guard" and check.verdict != "passed" and straddles(check):
         sure = "is undecided yet" if check.verdict == "unsure" else f"is undecided after {looks(check)}"
         return f"whether {label(check)} is worse than allowed {sure}: {found(check)}"
     return f"{label(check)} is {verdict(check)}: {found(check)}"
+
+
+def is_known(check: Check) -> bool:
+    """Whether kind and verdict are ones that this version knows."""
+    return check.kind in KINDS and check.verdict in VERDICTS
 
 
 def straddles(check: Check) -> bool:
@@ -135,9 +151,9 @@ def looks(check: Check) -> str:
 def advice(checks: Sequence[Check]) -> list[str]:
     """Advice for checks that were not passed, without repeats."""
     open_ones = [c for c in checks if c.kind == "guard" and straddles(c)]
-    tips = [ADVICE.get(c.name) or ADVICE[c.measure or c.name] for c in checks if c not in open_ones]
+    tips = [ADVICE.get(c.name) or ADVICE.get(c.measure or "", "") for c in checks if c not in open_ones]
     more = [UNSURE.format(" and ".join(label(c) for c in open_ones))] if open_ones else []
-    return [*dict.fromkeys(tips), *more]
+    return [*dict.fromkeys(filter(None, tips)), *more]
 
 
 def _unit(check: Check, number: str) -> str:

@@ -51,7 +51,7 @@ def prometheus_text(record: DriftRecord, model: str, more: Sequence[Metric] = ()
 
 
 def _of_check(record: DriftRecord, model: str) -> Iterator[Metric]:
-    verdicts = {verdict: float(verdict == record.verdict) for verdict in VERDICTS}
+    verdicts = {verdict: float(verdict == record.verdict) for verdict in {*VERDICTS, record.verdict}}
     values: dict[str, tuple[str, Value]] = {
         "window_requests": ("Requests in the window.", record.requests),
         "largest_session": ("Share of the window's requests in the largest session.", record.largest_session),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tasks.core.config.drift import DriftSpec
-from tasks.core.drift.detector import Distribution, DriftReport
+from tasks.core.drift.detector import Distribution, DriftReport, Verdict
 from tasks.core.drift.explain import Topic
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.rendering import image
@@ -180,11 +181,13 @@ def _reference(record: DriftRecord) -> str:
 
 def _points(axes: Axes, checked: Sequence[Checked], theme: Theme) -> None:
     size = 36 if len(checked) <= 100 else 12
-    for verdict, mark in MARKS.items():
+    foreign = sorted({d.verdict for _, d in checked} - set(get_args(Verdict)))  # of a later version
+    for verdict in (*MARKS, *foreign):
         mine = [(_days(r.time), d.psi) for r, d in checked if d.verdict == verdict]
         if mine:
             x, y = zip(*mine, strict=True)
-            axes.scatter(x, y, s=size, marker=mark, color=theme.verdicts[verdict], label=NAMES[verdict], zorder=2)
+            colour, name = theme.verdicts.get(verdict, theme.ink), NAMES.get(verdict, verdict.replace("_", " "))
+            axes.scatter(x, y, s=size, marker=MARKS.get(verdict, "s"), color=colour, label=name, zorder=2)
 
 
 def _percent(share: float) -> str:

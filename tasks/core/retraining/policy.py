@@ -14,6 +14,7 @@ from tasks.core.store.documents import Document
 RECENT = 5  # retrains whose mean cost is expected of the next
 WEEK = timedelta(days=7)
 ROUNDING = 1e-9
+STEERING = ("pause", "resume")  # an action of an operator that only later versions know is none of these
 
 
 class PastCheck(Document):
@@ -113,7 +114,7 @@ def _recent(situation: Situation, spec: PolicySpec) -> list[PastCheck]:
 
 def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:
     """Why no retrain may start now, whatever the cause; empty when one may."""
-    word = next((d for d in reversed(situation.history) if d.cause == "operator"), None)
+    word = next((d for d in reversed(situation.history) if d.cause == "operator" and d.action in STEERING), None)
     if word and word.action == "pause":
         return f"paused since {word.time:%Y-%m-%d %H:%M} ({word.reason}); steer-retraining with resume ends it"
     if held and (last := _hold(situation, word)):
@@ -124,7 +125,7 @@ def _blocked(situation: Situation, spec: PolicySpec, held: bool) -> str:
         return f"retrain {running.id} is in flight"
     if spent := _overspent(situation, spec):
         return spent
-    return "mode advise: a person starts retrain-model" if spec.mode == "advise" else ""
+    return "" if spec.mode == "auto" else f"mode {spec.mode}: a person starts retrain-model"
 
 
 def _cooling(situation: Situation, spec: PolicySpec) -> str:

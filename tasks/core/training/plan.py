@@ -1,5 +1,6 @@
 """The plan of a training: everything it depends on, and its key."""
 
+from tasks.core.config.base import require_known
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec
@@ -32,6 +33,7 @@ def plan_training(installation: Installation, model: ModelConfig, request: Train
 
     Raises:
         DatasetUnusable: the model does not subscribe to the dataset, or it has no such version or no picture.
+        SettingError: the model's specification is of a later version, which knows more choices.
         PlanMismatch: the parent planned another training.
     """
     dataset = request.dataset or model.dataset
@@ -39,6 +41,7 @@ def plan_training(installation: Installation, model: ModelConfig, request: Train
         raise DatasetUnusable(dataset, f"model {model.name!r} subscribes to {', '.join(model.datasets)} alone")
     manifest = load_manifest(installation.store, dataset, request.version)
     spec = request.train or model.preset.train
+    require_known(spec, "train")
     base, parts = request.base or base_fingerprint(model.base), split(installation.store, manifest)
     key = digest(manifest.version, parts.digest, spec.identity(), base, VERSION, *request.demand)
     if request.key not in {"", key}:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
+from tasks.core.config.stored import read_stored
 from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
 from tasks.core.store import open_store
@@ -65,7 +66,7 @@ def main(folder: Path) -> int:
     settings = Settings()
     ranks = ManyRanks(settings.device)
     settings = settings.model_copy(update={"device": ranks.device})
-    model = ModelConfig.model_validate_json((folder / MODEL).read_bytes())
+    model = read_stored(ModelConfig, (folder / MODEL).read_bytes())
     plan = parse(TrainPlan, (folder / PLAN).read_bytes(), PLAN)
     adapter, pictures = folder / "adapter", folder / "samples"
     for made in (adapter, pictures):

@@ -11,12 +11,10 @@ from PIL import Image, ImageEnhance
 
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
-from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Item, Manifest, manifest_key
 from tasks.core.data.perceptual_hash import codes_of, distances, hashes, near
 from tasks.core.data.split import FEWEST, NEAR, Sides, Split, choose, split
 from tasks.core.errors import DatasetUnusable
-from tasks.core.registry.results import TrainResult, save_result
 from tasks.core.store import FolderStore, open_store
 from tasks.core.store.documents import digest, read_document, render
 from tasks.core.training.plan import plan_training
@@ -171,39 +169,6 @@ def test_two_processes_at_once_cannot_differ(folder: FolderStore, tmp_path: Path
     assert split(folder, first) == ours
     assert shas(ours.held + theirs.held).isdisjoint(shas(ours.train + theirs.train))
     assert len(theirs.held) == 6
-
-
-def trained(store: FolderStore, manifest: Manifest) -> None:
-    """A training by the rule of old: about a tenth by content is held out, and under four nothing."""
-    result = TrainResult(
-        model="adire",
-        key=manifest.version,
-        finished=manifest.created,
-        dataset=NAME,
-        dataset_version=manifest.version,
-        spec=TrainSpec(),
-        mlflow_run="",
-        adapter="",
-        loss=0.1,
-        resumed_from=0,
-        steps_per_second=1,
-    )
-    save_result(store, result)
-
-
-def test_what_was_trained_on_before_sides_were_recorded_counts_as_trained_on(folder: FolderStore) -> None:
-    pictures = several(120, seed=4)
-    formerly = {sha for p in pictures if int((sha := sha_of(p))[:8], 16) % 10 == 0}
-    small = put(folder, pictures[:15])
-    both = put(folder, pictures[:90])
-    trained(folder, small)
-    trained(folder, both)
-    assert len(formerly & shas(both.items)) >= FEWEST
-    parts = split(folder, put(folder, pictures))
-    ever = shas(small.items) | (shas(both.items) - formerly)
-    assert ever.isdisjoint(shas(parts.held))
-    assert (formerly & shas(both.items)) - shas(small.items) <= shas(parts.held)
-    assert len(parts.held) == 12
 
 
 def test_a_training_is_named_by_what_is_held_out(folder: FolderStore, model: ModelConfig) -> None:

@@ -33,7 +33,6 @@ def _resave(path: Path, drop: str | None = None, **changed: object) -> None:
     ("drop", "changed"),
     [
         (None, {"layout": "dyeworks.drift.profile/2"}),
-        (None, {"surprise": 1}),
         (None, {"phi": 0.5}),
         (None, {"rows_b": 1}),
         ("precision", {}),
@@ -64,3 +63,17 @@ def test_texts_survive_the_file(tmp_path: Path) -> None:
     profile.save(tmp_path / "profile")
     assert DriftProfile.load(tmp_path / "profile").texts == profile.texts
     assert len(profile.texts) == profile.card.rows_b
+
+
+def test_a_profile_of_a_later_version_is_read_and_keeps_its_name(profile: DriftProfile, tmp_path: Path) -> None:
+    path = tmp_path / "profile.safetensors"
+    profile.save(path)
+    assert DriftProfile.load(path).digest == profile.digest
+    _resave(path, added="by a later version")
+    later = DriftProfile.load(path)
+    assert later.card == profile.card
+    assert later.digest != profile.digest
+    later.save(path)
+    assert DriftProfile.load(path).digest == later.digest
+    with safe_open(path, framework="numpy") as held:
+        assert json.loads(held.metadata()["dyeworks"])["added"] == "by a later version"

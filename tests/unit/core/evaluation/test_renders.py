@@ -1,6 +1,7 @@
 """Kept renders, pictures that show nothing, and copies."""
 
 import io
+import json
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, PngImagePlugin
 from safetensors.torch import save_file
 
 from infra.base.world import MOTIFS, SIZES
@@ -185,3 +186,15 @@ def test_a_long_set_is_shown_in_parts() -> None:
     shown = spread(prompts)
     assert (len(shown), shown[0], shown[-1]) == (ROWS, "0", "55")
     assert spread(prompts[:5]) == prompts[:5]
+
+
+def test_pictures_that_a_later_version_has_kept_are_read(folder: FolderStore) -> None:
+    cache = RenderCache(folder, "adire", WAY)
+    cache.add("m", "rings", {1: (picture(1), 0.5)})
+    with Image.open(io.BytesIO(folder.read(cache.key("m", "rings")))) as opened:
+        facts = json.loads(str(opened.info["dyeworks"]))
+        info = PngImagePlugin.PngInfo()
+        info.add_text("dyeworks", json.dumps(facts | {"added": 1, "shots": [facts["shots"][0] | {"added": 1}]}))
+        opened.save(buffer := io.BytesIO(), "PNG", pnginfo=info)
+    folder.write(cache.key("m", "rings"), buffer.getvalue())
+    assert cache.read("m", "rings")[1][0].tobytes() == picture(1).tobytes()

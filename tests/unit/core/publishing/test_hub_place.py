@@ -1,5 +1,6 @@
 """The Hub as one of the places that a generation is published to, with a test server of its protocol."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from tasks.core.lifecycle.roll_back import roll_back
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.channel import read_channel
-from tasks.core.registry.ledger import history
+from tasks.core.registry.ledger import append, history
+from tasks.core.registry.releases import fetch_release, name_of, put_release, read_manifest
 from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 from tests.candidates import evaluated
@@ -102,3 +104,19 @@ def test_reconcile_updates_the_hub_from_the_ledger(
     assert reconcile(installed(folder), shop) == ()
     assert not hub_server.writes
     assert hub_server.asked.count("whoami") == hub_server.asked.count("auth_check") == 1, "rate limited"
+
+
+def test_the_manifest_of_a_later_version_arrives_as_it_is(
+    folder: FolderStore, shop: ModelConfig, hub_server: HubServer, tmp_path: Path
+) -> None:
+    put_out(folder, shop, "a")
+    (first,) = history(folder, shop.name)
+    fetch_release(folder, shop.name, first.release, tmp_path)
+    manifest = json.dumps(json.loads(read_manifest(folder, shop.name, first.release)) | {"signed_by": "ada"}).encode()
+    put_release(folder, shop.name, name_of(manifest), manifest, lambda name: tmp_path / name)
+    append(folder, shop.name, first.model_copy(update={"generation": 2, "release": name_of(manifest)}))
+    publish(installed(folder), shop, PublishRequest())
+    assert repo_of(hub_server).files()["manifest.json"] == manifest
+    hub_server.forget()
+    publish(installed(folder), shop, PublishRequest())
+    assert not hub_server.writes

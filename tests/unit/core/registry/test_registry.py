@@ -1,5 +1,8 @@
 """Ledger, releases and channel: one winner, append-only history, no damaged release is served."""
 
+import hashlib
+import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,12 +10,24 @@ from threading import Barrier
 
 import pytest
 
-from tasks.core.errors import ObjectMissing, PromotionLost, ReleaseCorrupt, StoreConflict
+from tasks.core.errors import DocumentNewer, ObjectMissing, PromotionLost, ReleaseCorrupt, StoreConflict
 from tasks.core.models.identity import WEIGHTS
+from tasks.core.publishing.targets import publish_to_store
 from tasks.core.registry.channel import flip, read_channel
 from tasks.core.registry.ledger import Entry, append, champion, history, profile_generation
-from tasks.core.registry.releases import ReleaseManifest, fetch_release, prefix, write_release
+from tasks.core.registry.releases import (
+    ReleaseManifest,
+    describe,
+    fetch_release,
+    name_of,
+    prefix,
+    put_release,
+    read_manifest,
+    verify_release,
+    write_release,
+)
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import digest, render
 
 MODEL, THREADS = "adire", 8
 ABOUT = ReleaseManifest(
@@ -168,3 +183,59 @@ def test_concurrent_flips_end_at_the_newest(folder: FolderStore) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(publish, generations))
         assert served(folder)[:2] == (generations[-1], f"release-{generations[-1]}")
+
+
+def later(manifest: bytes) -> bytes:
+    """A manifest as a later version of the software writes it: with more fields, in another form."""
+    return json.dumps(json.loads(manifest) | {"signed_by": "ada"}, indent=1).encode()
+
+
+def put_later(store: FolderStore, made: Path, change: Callable[[bytes], bytes] = later) -> tuple[str, bytes]:
+    """A release of a later version, and its manifest."""
+    manifest = change(render(describe(made, ABOUT)))
+    put_release(store, MODEL, name_of(manifest), manifest, lambda name: made / name)
+    return name_of(manifest), manifest
+
+
+def test_a_release_is_named_by_the_bytes_of_its_manifest(folder: FolderStore, tmp_path: Path) -> None:
+    release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
+    written = folder.read(prefix(MODEL, release) + "manifest.json")
+    assert release == hashlib.sha256(written).hexdigest()[:16]
+    folder.write(prefix(MODEL, release) + "manifest.json", written + b" ")
+    with pytest.raises(ReleaseCorrupt, match=r"manifest\.json"):
+        verify_release(folder, MODEL, release)
+
+
+def test_a_release_of_a_later_version_is_read_and_copied_as_it_is(folder: FolderStore, tmp_path: Path) -> None:
+    release, manifest = put_later(folder, adapter(tmp_path / "made"))
+    assert verify_release(folder, MODEL, release) == describe(tmp_path / "made", ABOUT)
+    fetch_release(folder, MODEL, release, tmp_path / "fetched")
+    public, promoted = FolderStore(tmp_path / "public"), entry(1, release)
+    for _ in range(2):
+        publish_to_store(folder, public, MODEL, promoted)
+    assert read_manifest(public, MODEL, release) == read_manifest(folder, MODEL, release) == manifest
+    assert verify_release(public, MODEL, release) == verify_release(folder, MODEL, release)
+
+
+def test_a_release_from_before_names_were_of_the_bytes_is_read_and_copied(folder: FolderStore, tmp_path: Path) -> None:
+    made = adapter(tmp_path / "made")
+    manifest = describe(made, ABOUT)
+    release = digest(manifest)
+    put_release(folder, MODEL, release, render(manifest), lambda name: made / name)
+    assert verify_release(folder, MODEL, release) == manifest
+    publish_to_store(folder, FolderStore(tmp_path / "public"), MODEL, entry(1, release))
+    assert verify_release(FolderStore(tmp_path / "public"), MODEL, release) == manifest
+    key = prefix(MODEL, release) + "manifest.json"
+    for damaged in (b"", b"\xff", b"[]", folder.read(key).replace(b"adire_style", b"other_style")):
+        folder.write(key, damaged)
+        with pytest.raises(ReleaseCorrupt, match=r"manifest\.json"):
+            verify_release(folder, MODEL, release)
+
+
+def test_a_release_of_a_newer_major_version_is_refused(folder: FolderStore, tmp_path: Path) -> None:
+    release, _ = put_later(folder, adapter(tmp_path / "made"))
+    manifest = json.dumps({"schema_version": 2, "contents": {}}).encode()
+    folder.write(prefix(MODEL, name_of(manifest)) + "manifest.json", manifest)
+    with pytest.raises(DocumentNewer, match=r"manifest\.json.*schema version 2, and this dyeworks knows 1; update dye"):
+        verify_release(folder, MODEL, name_of(manifest))
+    assert verify_release(folder, MODEL, release)

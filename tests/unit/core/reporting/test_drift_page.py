@@ -223,3 +223,12 @@ def test_evidently_counts_words_and_directions_without_the_words() -> None:
     assert "direction 4" not in page
     assert "moons" not in page
     assert re.search(r"Dataset Drift is detected", page), "a third of the window has a word of its own"
+
+
+def test_a_verdict_that_only_a_later_version_knows_is_shown_as_it_is() -> None:
+    drift = report(0.3, "warn").model_copy(update={"verdict": "slow_shift"})
+    odd = record(drift, says="it moves by the day")
+    reader = Reader(drift_page(odd, [*past(6, timedelta(days=1)), odd], SPEC, model="adire"))
+    assert "slow_shift" in reader.text
+    assert "Slow shift: it moves by the day." in reader.text
+    assert history_plot([*past(6, timedelta(days=1)), odd], SPEC) != history_plot(past(6, timedelta(days=1)), SPEC)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import shutil
 from datetime import UTC, datetime
@@ -10,16 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from tasks.core.config.presets import GateSpec
+from tasks.core.config.stored import read_stored
 from tasks.core.gate.checks import Check
 from tasks.core.gate.decide import GateDecision, decide, settle
 from tasks.core.gate.evidence import Evidence
 from tasks.core.gate.statistics import Measure
 from tasks.core.reporting.gate_page import gate_markdown, gate_page
 from tasks.core.reporting.gate_text import About
+from tests.futures import NEW, instances
 from tests.gates import Pair, World
 
 ATTACK = '<script>alert("1")</script>|`x`[y](https://evil.example)\n# *z*'
@@ -244,3 +249,28 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         assert page.locator("h1").inner_text() == "Generation 3 stays"
         browser.close()
     assert logged == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_decision_of_a_later_version_is_shown_as_it_is(data: st.DataObject) -> None:
+    plain = data.draw(instances(GateDecision)).model_dump(mode="json")
+    for part in (plain, *plain["checks"]):
+        for name in ("verdict", "kind", "measure"):
+            if part.get(name) and data.draw(st.booleans()):
+                part[name] = NEW
+    decision, about = read_stored(GateDecision, json.dumps(plain)), data.draw(instances(About))
+    page, markdown = both(decision, about)
+    if decision.verdict == NEW and not about.overruled:
+        assert f": {NEW}" in page
+        assert f": {NEW}" in markdown
+    for check in decision.checks:
+        assert check.verdict != NEW or NEW in page
+
+
+def test_a_verdict_that_only_a_later_version_knows_is_none_of_the_known_ones() -> None:
+    for generation, words in ((0, "Generation 3 stays: wait"), (4, "Promoted as generation 4: wait")):
+        decision = made().model_copy(update={"verdict": "wait", "reason": "the season is over"})
+        for text in both(decision, ABOUT.model_copy(update={"generation": generation})):
+            assert words in text
+            assert "the season is over" in text

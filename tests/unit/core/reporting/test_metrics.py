@@ -50,3 +50,10 @@ def test_unknown_values_have_no_sample() -> None:
         )
     }
     assert "nan" not in text.lower()
+
+
+def test_a_verdict_that_only_a_later_version_knows_is_a_sample_of_its_own() -> None:
+    odd = record(report(0.243, "retrain").model_copy(update={"verdict": "slow_shift"}))
+    found = samples(prometheus_text(odd, "adire").decode())
+    assert found["dyeworks_drift_verdict", "slow_shift"] == 1
+    assert [found["dyeworks_drift_verdict", verdict] for verdict in VERDICTS] == [0] * len(VERDICTS)

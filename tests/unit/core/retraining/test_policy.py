@@ -314,3 +314,33 @@ def test_hits_are_of_one_reference_and_spaced(before: RetrainDecision, action: s
 def test_more_hits_than_checks_are_rejected() -> None:
     with pytest.raises(ValidationError, match="hits=3 of the last 2 checks can never be"):
         PolicySpec(hits=3, of=2)
+
+
+def later(decision: RetrainDecision, **fields: str) -> RetrainDecision:
+    """A decision with a choice that only a later version of the software knows."""
+    return decision.model_copy(update=fields)
+
+
+def test_choices_of_a_later_version_are_none_of_the_known_ones() -> None:
+    unknown = later(word("pause", 1), action="freeze")
+    assert on_drift("retrain", situation(word("pause", 3), unknown), SPEC)[1].startswith(
+        "paused since 2026-03-10 09:00"
+    )
+    assert on_drift("retrain", situation(unknown), SPEC)[0] == "retrain"
+    first = retrain(30)
+    ended = later(outcome(first, "keep", 29), outcome="expired")
+    assert open_retrain((first, ended)) is None
+    assert on_drift("retrain", situation(first, ended), SPEC)[0] == "retrain", "the gate has not kept the champion"
+    assert open_retrain((later(retrain(2), cause="season"),)) is not None
+    assert on_drift("slow_shift", situation(), SPEC) == ("none", "the verdict is slow_shift")
+    imported = (entry(1, 100), later_entry(entry(2, 50), "import"))
+    assert on_drift("retrain", situation(ledger=imported), SPEC)[0] == "retrain"
+
+
+def later_entry(known: Entry, action: str) -> Entry:
+    return known.model_copy(update={"action": action})
+
+
+def test_a_mode_of_a_later_version_starts_no_retrain() -> None:
+    spec = SPEC.model_copy(update={"mode": "weekends"})
+    assert on_drift("retrain", situation(), spec) == ("declined", "mode weekends: a person starts retrain-model")

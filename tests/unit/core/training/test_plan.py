@@ -1,5 +1,6 @@
 """What a parent has planned is what a stage trains, or nothing is trained."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import TrainRequest
+from tasks.core.config.stored import read_stored
 from tasks.core.data.dataset import ingest
-from tasks.core.errors import PlanMismatch
+from tasks.core.errors import PlanMismatch, SettingError
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.store import FolderStore
 from tasks.core.training import plan as module
 from tasks.core.training.plan import plan_training
 from tests.adire import adire, installed
+from tests.odd_pictures import encoded, noise
 
 
 @pytest.fixture
@@ -56,3 +59,16 @@ def test_another_version_of_the_trainer_is_named(
     monkeypatch.setattr(module, "VERSION", "next")
     with pytest.raises(PlanMismatch, match=r"trainer version next.*run the same version of dyeworks"):
         plan_training(installed(folder), model, request_)
+
+
+def test_a_choice_that_only_a_later_version_can_carry_out_is_refused(folder: FolderStore, model: ModelConfig) -> None:
+    plain = model.model_dump(mode="json")
+    plain["preset"]["train"] |= {"optimiser": "lion", "precision": "fp8"}
+    folder.write(f"uploads/{model.dataset}/a.png", encoded(noise(1)))
+    ingest(folder, model.dataset, IngestSpec())
+    with pytest.raises(SettingError) as caught:
+        plan_training(installed(folder), read_stored(ModelConfig, json.dumps(plain)), TrainRequest())
+    assert str(caught.value) == (
+        "train: optimiser: Input should be 'adamw' or 'adamw_8bit'; "
+        "precision: Input should be 'fp32', 'bf16' or 'fp16'; choose another, or update dyeworks"
+    )

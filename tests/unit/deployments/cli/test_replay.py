@@ -110,3 +110,11 @@ def test_missing_preset_is_reported(filled: FolderStore, capsys: pytest.CaptureF
 def test_days_option_counts_back_from_now(filled: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda: at(72) + timedelta(days=30))
     assert run(["replay", "--days", "7"]) == 1
+
+
+def test_a_mode_of_a_later_version_is_reported(tmp_path: Path) -> None:
+    now = load_preset("embedded")
+    later = now.model_copy(update={"policy": now.policy.model_copy(update={"mode": "weekends"})})
+    with pytest.raises(SettingError, match="with the preset in force: mode: Input should be 'auto' or 'advise'"):
+        asked(later, written(tmp_path, "policy: {cooldown_hours: 100}"))
+    assert asked(later, written(tmp_path, "policy: {mode: auto}"))[0].mode == "auto"

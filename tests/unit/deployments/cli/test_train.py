@@ -203,7 +203,7 @@ def test_unusable_folders_are_reported_in_one_line(
     [
         ("train: {learning_rat: 1, stepz: 4}", "train.learning_rat: unknown key, did you mean 'learning_rate'?; train"),
         ("train: [\n  {\n", "is not YAML"),
-        ("train: {schedule: piecewise}", "train.schedule: String should match pattern"),
+        ("train: {schedule: piecewise}", "train.schedule: Input should be"),
     ],
 )
 def test_invalid_spec_is_reported_in_one_line(
