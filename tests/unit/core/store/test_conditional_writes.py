@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
@@ -91,12 +90,6 @@ def test_a_store_without_conditional_writes_is_refused(url: str) -> None:
         require_conditions(S3Store(url, refusing(connect(), "PutObject", "NotImplemented", 501)))
 
 
-def test_a_store_is_tried_once(url: str) -> None:
-    client, asked = connect(), Counter[str]()
-    client.meta.events.register("before-call.s3", lambda model, **_: asked.update([model.name]))
-    store = S3Store(url, client)
-    require_conditions(store)
-    assert asked["PutObject"] == 4 + 2 * 16
-    asked.clear()
-    require_conditions(store)
-    assert not asked
+def test_a_store_is_tried_once(tmp_path: Path) -> None:
+    require_conditions(FolderStore(tmp_path))
+    require_conditions(Hasty(tmp_path, {"create", "swap"}))  # would be refused, but has the URL of the other
