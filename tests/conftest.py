@@ -115,3 +115,23 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     folder = tmp_path_factory.mktemp("pipelines")
     return {name: save_pipeline(name, folder / name) for name in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """The environment variables that point a process to the one S3 server of all tests; it takes seconds to start."""
+    from tests.s3_server import s3_server  # noqa: PLC0415  late: few tests need boto3
+
+    with s3_server() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: dict[str, str]) -> Iterator[str]:
+    """A bucket of the S3 server, to which the environment points for a module; each test takes a prefix of its own."""
+    from tests.s3_server import BUCKET  # noqa: PLC0415
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.items():
+            patch.setenv(name, value)
+        yield BUCKET

@@ -17,7 +17,6 @@ from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import open_store
 from tasks.core.traffic.prompt_log import write_lines
 from tests.e2e.deployments.server import Server
-from tests.s3_server import s3_server
 
 pytestmark = pytest.mark.e2e
 NAMES = ("adire", "batik")
@@ -71,14 +70,8 @@ class Rings:
 @pytest.fixture(scope="module", params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def rings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rings]:
     home = tmp_path_factory.mktemp("rings")
-    if request.param == "folder":
-        yield from started(home, str(home / "store"))
-        return
-    with s3_server() as bucket:
-        yield from started(home, f"s3://{bucket}/{home.name}")
-
-
-def started(home: Path, url: str) -> Iterator[Rings]:
+    folder = request.param == "folder"
+    url = str(home / "store") if folder else f"s3://{request.getfixturevalue('bucket')}/{home.name}"
     found = Rings(home, url)
     yield found
     found.server.stack.stop()

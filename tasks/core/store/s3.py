@@ -28,6 +28,7 @@ UNKNOWN = {"NotImplemented", "501"}
 CHUNK_BYTES = 2**20  # that are read at once
 PART_BYTES = 64 * 2**20  # of a large file; also the size above which a file is sent in parts
 CONCURRENCY = 4  # parts in flight
+CONNECTIONS = 16  # that are kept: as many as write at once to try the conditions
 
 
 class S3Store:
@@ -81,9 +82,9 @@ class S3Store:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield every key that starts with the prefix, in S3's order, which is sorted."""
+        """Yield every key that starts with the prefix, sorted: SeaweedFS lists by folder, 'a/b/c' before 'a/b-c'."""
         check_prefix(prefix)
-        return (key for key in self._keys(prefix) if is_key(key))
+        return iter(sorted(key for key in self._keys(prefix) if is_key(key)))
 
     def list_odd(self, prefix: str) -> Iterator[str]:
         """Yield every bad key that starts with the prefix."""
@@ -172,7 +173,11 @@ def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     # By default boto3 sends checksum trailers, which older S3-compatible servers store as a part of the object.
-    plain = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+    plain = Config(
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        max_pool_connections=CONNECTIONS,
+    )
     try:
         client = client or boto3.session.Session().client("s3", config=plain)
         client.head_bucket(Bucket=bucket)

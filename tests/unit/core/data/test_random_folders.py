@@ -8,11 +8,9 @@ import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tasks.core.config.presets import IngestSpec
@@ -21,7 +19,7 @@ from tasks.core.errors import CaptionsUnusable, DatasetUnusable
 from tasks.core.store import FolderStore, S3Store, Store
 from tasks.core.training.local import import_folder
 from tests.random_folders import INSTANCE, ODD, Picture, RandomFolder, random_folders
-from tests.s3_server import connect, s3_server
+from tests.s3_server import connect, put
 
 SPEC = IngestSpec(instance_prompt=INSTANCE)
 COUNT = int(os.environ.get("FOLDERS", "200"))
@@ -31,12 +29,6 @@ often = settings(
 )
 seldom = settings(often, max_examples=max(10, COUNT // 20))
 Outcome = tuple[Manifest, tuple[Refusal, ...], list[str]]
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with s3_server() as name:
-        yield name
 
 
 @often
@@ -63,7 +55,7 @@ def test_any_folder_is_ingested_by_the_training_command(folder: RandomFolder) ->
 def test_any_folder_is_ingested_from_s3(bucket: str, folder: RandomFolder) -> None:
     root, client = uuid4().hex, connect()
     for name, data in folder.files.items():
-        client.put_object(Bucket=bucket, Key=f"{root}/uploads/cloth/{name}", Body=data)
+        put(client, f"{root}/uploads/cloth/{name}", data)
     check(folder, S3Store(f"s3://{bucket}/{root}", client), [])
 
 

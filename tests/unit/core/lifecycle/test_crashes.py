@@ -4,22 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tasks.core.config.installation import ROOT
-from tests.s3_server import s3_server
 
 MOMENTS = 40
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with s3_server() as name:
-        yield name
 
 
 @pytest.fixture(params=["folder", "s3"])

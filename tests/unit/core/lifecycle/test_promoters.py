@@ -15,18 +15,11 @@ from tasks.core.store import Store, open_store
 from tests.adire import adire, installed
 from tests.candidates import measured, trained
 from tests.promoters import Promoters
-from tests.s3_server import s3_server
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 COUNT, ROUNDS = 8, 50
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with s3_server() as name:
-        yield name
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ from tasks.core.errors import EmbeddingsDamaged
 from tasks.core.monitoring import embeddings
 from tasks.core.monitoring.embeddings import EmbeddingCache, text_key
 from tasks.core.store import FolderStore, S3Store, Store
-from tests.unit.core.store.test_store import bucket, client
+from tests.s3_server import connect
 
-__all__ = ["bucket", "client"]
 D = 7
 
 
@@ -47,7 +46,7 @@ def encode() -> Encoder:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return FolderStore(tmp_path / "store")
-    return S3Store(f"s3://dyeworks/{uuid4().hex}", request.getfixturevalue("client"))
+    return S3Store(f"s3://{request.getfixturevalue('bucket')}/{uuid4().hex}", connect())
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ import pytest
 from tasks.core.monitoring.log_cache import Hour, forget_hours, newest_lines, read_hours
 from tasks.core.store import S3Store, Store
 from tasks.core.traffic.prompt_log import read_lines, write_lines
+from tests.s3_server import connect
 from tests.shop import MODEL, NOW, CountingStore, ago, line
-from tests.unit.core.store.test_store import bucket, client
 
-__all__ = ["bucket", "client"]
 LOG, FILES = f"prompts/{MODEL}/", f"models/{MODEL}/drift/hours/"
 
 
@@ -224,8 +223,8 @@ def test_times_of_other_zones_lie_in_the_hour_of_utc(shop: CountingStore) -> Non
     assert (hour.start.hour, names([hour])) == (20, ["abroad"])
 
 
-def test_hours_are_cached_on_s3_too(bucket: str, request: pytest.FixtureRequest) -> None:
-    store = S3Store(f"s3://{bucket}/{uuid4().hex}", request.getfixturevalue("client"))
+def test_hours_are_cached_on_s3_too(bucket: str) -> None:
+    store = S3Store(f"s3://{bucket}/{uuid4().hex}", connect())
     write_lines(store, MODEL, [line(h / 2) for h in range(1, 13)])
     assert len(read(store, 24)) == 12
     write_lines(store, MODEL, [line(2.1), line(2.0)])

@@ -1,16 +1,11 @@
 """Publishing to a second store: atomic, idempotent, with multipart uploads."""
 
 from collections import Counter
-from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from boto3.exceptions import S3UploadFailedError
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from botocore.compat import HTTPHeaders
 
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, PublishRequest
@@ -23,18 +18,11 @@ from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.releases import fetch_release, prefix
 from tasks.core.store import FolderStore, S3Store, Store, open_store
-from tasks.core.store.conditional_writes import require_conditions
 from tests.adire import adire, installed
 from tests.candidates import evaluated
-from tests.s3_server import connect, s3_server
+from tests.s3_server import connect, refusing
 
 MIB = 2**20
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with s3_server() as name:
-        yield name
 
 
 @pytest.fixture
@@ -135,29 +123,6 @@ def test_an_unusable_place_gets_nothing_and_does_not_delay_the_champion(
     assert channel.release == release
 
 
-def test_a_read_only_store_is_reported_before_anything_is_uploaded(url: str) -> None:
-    with pytest.raises(StoreUnusable, match="may not be written"):
-        require_conditions(S3Store(url, answering(connect(), b"AccessDenied", 403)))
-
-
-def answering(client: Any, code: bytes, status: int) -> Any:
-    """The client of a server with this response to every write."""
-    body = b"<Error><Code>" + code + b"</Code><Message>no</Message></Error>"
-
-    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
-        return AWSResponse(request.url, status, HTTPHeaders(), Raw(body)) if request.method == "PUT" else None
-
-    client.meta.events.register("before-send.s3", answer)
-    return client
-
-
-class Raw(BytesIO):
-    """A body as botocore reads it."""
-
-    def stream(self, **_: object) -> Iterator[bytes]:
-        yield self.read()
-
-
 @pytest.mark.parametrize(
     ("header", "message"), [("If-None-Match", "ignores If-None-Match"), ("If-Match", "ignores If-M")]
 )
@@ -173,39 +138,12 @@ def test_a_store_that_ignores_conditions_is_rejected(
     assert not list(lax.list("probes/")), "the probe deletes its object"
 
 
-def test_a_store_without_conditional_writes_is_rejected(url: str) -> None:
-    with pytest.raises(StoreUnusable, match="knows no conditional writes"):
-        require_conditions(S3Store(url, answering(connect(), b"NotImplemented", 501)))
-
-
-def test_a_usable_store_is_probed_once(url: str) -> None:
-    store, asked = counted(url)
-    require_conditions(store)
-    assert asked["PutObject"] == 4
-    asked.clear()
-    require_conditions(store)
-    assert not asked
-    assert not list(store.list(""))
-
-
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
     """A file of three parts."""
     path = tmp_path / "large"
     path.write_bytes(bytes(5 * MIB) + b"\1" * (5 * MIB) + b"\2" * 1000)
     return path
-
-
-def refuse_part(store: S3Store, number: int) -> None:
-    """Answer the upload of one part with AccessDenied."""
-
-    def answer(request: AWSPreparedRequest, **_: object) -> AWSResponse | None:
-        body = Raw(b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
-        refused = f"partNumber={number}" in request.url
-        return AWSResponse(request.url, 403, HTTPHeaders(), body) if refused else None
-
-    client: Any = store._client
-    client.meta.events.register("before-send.s3.UploadPart", answer)
 
 
 def test_a_large_file_is_uploaded_in_parts(url: str, large: Path, tmp_path: Path) -> None:
@@ -218,7 +156,7 @@ def test_a_large_file_is_uploaded_in_parts(url: str, large: Path, tmp_path: Path
 
 def test_a_failed_upload_leaves_nothing_and_the_next_completes_it(url: str, large: Path) -> None:
     store, asked = counted(url, 5 * MIB)
-    refuse_part(store, 2)
+    refusing(store._client, "UploadPart", "AccessDenied", 403, "partNumber=2")
     with pytest.raises(S3UploadFailedError, match=r"large.*AccessDenied"):
         store.put_file("a/large", large)
     assert asked["AbortMultipartUpload"] == 1

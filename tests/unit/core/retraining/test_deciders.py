@@ -10,19 +10,16 @@ from tasks.core.retraining.decisions import RetrainDecision, make_decision, open
 from tasks.core.retraining.leases import LeaseLost, end_retrain, renew
 from tasks.core.store import Store, open_store
 from tests.deciders import POLICY, Deciders, Holder, time_of
-from tests.s3_server import s3_server
 
 WEEK = timedelta(days=7)
 KILLED = 10  # one in so many rounds the holder of the lease is killed
 
 
 @pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "folder":
-        yield str(tmp_path / "decided")
-        return
-    with s3_server() as bucket:
-        yield f"s3://{bucket}/{tmp_path.name}"
+        return str(tmp_path / "decided")
+    return f"s3://{request.getfixturevalue('bucket')}/{tmp_path.name}"
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from tasks.core.events import Uploaded, upload_event
 from tasks.core.outbox import queue
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
-from tests.s3_server import s3_server
 from tests.unit.deployments.webhook.senders import (
     TOKEN,
     Body,
@@ -133,15 +132,16 @@ def test_unusable_store_is_reported_in_the_response(client: TestClient, monkeypa
     assert "check DYEWORKS_STORE" in response["error"]
 
 
-def test_other_bucket_is_ignored_with_a_reason(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    with s3_server() as bucket:
-        monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
-        response = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
-        assert response == {
-            "new": 0,
-            "records": 1,
-            "ignored": ["dye/uploads/cloth/a.png: bucket cloths is not the store's"],
-        }
+def test_other_bucket_is_ignored_with_a_reason(
+    client: TestClient, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DYEWORKS_STORE", f"s3://{bucket}/dye")
+    response = post(opened(), {"Records": [record("dye/uploads/cloth/a.png")]})[1]
+    assert response == {
+        "new": 0,
+        "records": 1,
+        "ignored": ["dye/uploads/cloth/a.png: bucket cloths is not the store's"],
+    }
 
 
 def test_basic_auth_password_is_accepted_as_token(client: TestClient, folder: FolderStore) -> None:
