@@ -127,9 +127,7 @@ def look(store: Store, model: str) -> list[Document]:
     entries, manifest = history(store, model), load_manifest(store, "adire")
     channel, _ = read_channel(store, model)
     served = [entry.release for entry in entries if entry.release not in {w.release for w in withdrawals(store, model)}]
-    results = (
-        result for kind in STAGES for result in (*read_results(store, model, kind), get_result(store, model, kind))
-    )
+    stored = ((*read_results(store, model, kind), get_result(store, model, kind)) for kind in STAGES)
     lines = chain(read_lines(store, model, START, END), read_votes(store, model, START, END))
     hours = (line for hour in read_hours(store, model, START, END) for line in hour.lines)
     split(store, manifest)
