@@ -161,9 +161,8 @@ class Stack:
 
     def start_prefect(self) -> None:
         """Start the Prefect server alone."""
-        self.spawn(
-            "server", *_tool("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(self.ports["server"])
-        )
+        address = ("--host", "127.0.0.1", "--port", str(self.ports["server"]))
+        self.spawn("server", sys.executable, "-m", "deployments.serve_prefect", *address)
         self.wait("server", "/api/health")
 
     def start_worker(self, *pools: str) -> None:
