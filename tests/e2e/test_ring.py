@@ -30,7 +30,7 @@ def environment() -> dict[str, str]:
 
 def kill_when(folder: Path, there: str) -> None:
     """Start the demo, and kill it with all services once its store has a file like `there`."""
-    log = folder / f"killed-at-{there.split('/', maxsplit=1)[0]}.log"
+    log = folder / f"killed-at-{there.split('/')[2]}.log"
     with log.open("wb") as out:
         demo = subprocess.Popen(command(folder), cwd=ROOT, env=environment(), stdout=out, stderr=out)
     deadline = time.monotonic() + PATIENCE
