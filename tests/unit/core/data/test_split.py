@@ -175,6 +175,9 @@ def test_a_training_is_named_by_what_is_held_out(folder: FolderStore, model: Mod
     pictures = several(40, seed=5)
     manifest = put(folder, pictures)
     request = TrainRequest(dataset=NAME, version=manifest.version)
+    with pytest.raises(DatasetUnusable, match=f"dataset '{NAME}': model 'adire' subscribes to adire alone"):
+        plan_training(installed(folder), model, request)
+    model = model.model_copy(update={"datasets": ("adire", NAME)})
     plan = plan_training(installed(folder), model, request)
     assert plan_training(installed(folder), model, request) == plan
     pinned = request.model_copy(update={"base": "cloth/base@0f2b3c"})
