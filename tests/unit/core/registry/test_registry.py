@@ -27,7 +27,7 @@ from tasks.core.registry.releases import (
     write_release,
 )
 from tasks.core.store import FolderStore
-from tasks.core.store.documents import digest, render
+from tasks.core.store.documents import render
 
 MODEL, THREADS = "adire", 8
 ABOUT = ReleaseManifest(
@@ -217,14 +217,8 @@ def test_a_release_of_a_later_version_is_read_and_copied_as_it_is(folder: Folder
     assert verify_release(public, MODEL, release) == verify_release(folder, MODEL, release)
 
 
-def test_a_release_from_before_names_were_of_the_bytes_is_read_and_copied(folder: FolderStore, tmp_path: Path) -> None:
-    made = adapter(tmp_path / "made")
-    manifest = describe(made, ABOUT)
-    release = digest(manifest)
-    put_release(folder, MODEL, release, render(manifest), lambda name: made / name)
-    assert verify_release(folder, MODEL, release) == manifest
-    publish_to_store(folder, FolderStore(tmp_path / "public"), MODEL, entry(1, release))
-    assert verify_release(FolderStore(tmp_path / "public"), MODEL, release) == manifest
+def test_a_manifest_that_was_changed_is_no_release(folder: FolderStore, tmp_path: Path) -> None:
+    release = write_release(folder, MODEL, adapter(tmp_path / "made"), ABOUT)
     key = prefix(MODEL, release) + "manifest.json"
     for damaged in (b"", b"\xff", b"[]", folder.read(key).replace(b"adire_style", b"other_style")):
         folder.write(key, damaged)
