@@ -39,7 +39,7 @@ def test_the_newest_wins_and_two_are_kept(folder: FolderStore) -> None:
 
 def test_as_many_are_kept_as_asked_for(folder: FolderStore) -> None:
     save(folder, 50, 100, 150, 200, keep=3)
-    assert [key.split("/")[2] for key in folder.list(RUN)][::2] == ["step-000100", "step-000150", "step-000200"]
+    assert [key.split("/")[1] for key in folder.list(RUN)][::2] == ["step-000100", "step-000150", "step-000200"]
 
 
 def test_runs_do_not_see_each_other(folder: FolderStore) -> None:
