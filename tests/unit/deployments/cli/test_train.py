@@ -71,7 +71,7 @@ def kill_after_a_checkpoint(spec: Path, data: Path, out: Path) -> None:
     line = [DYEWORKS, *command(spec, data, out)]
     with subprocess.Popen(line, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         end = time.monotonic() + 150
-        while not list(out.glob("store/checkpoints/*/step-000008/checkpoint.json")):
+        while not list(out.glob("store/models/*/checkpoints/*/step-000008/checkpoint.json")):
             assert process.poll() is None, "it ended before its second checkpoint"
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -174,7 +174,7 @@ def test_dry_run_prints_the_plan_and_trains_nothing(
     assert " trainable parameters, " in output
     assert re.search(r"memory: \d+ MiB at most", output)
     assert re.search(r"time: \d\.\d{3} s a step, \d+ s of encoding at first: about \d\.\d min", output)
-    assert not list(out.glob("store/checkpoints/**/*"))
+    assert not list(out.glob("store/models/*/checkpoints/**/*"))
     assert not (out / "training.json").exists()
     assert not (out / "mlflow.db").exists()
 
