@@ -221,6 +221,7 @@ def test_withdrawn_training_is_rejected_without_an_evaluation(
 def test_a_run_of_a_later_version_has_an_outcome(
     folder: FolderStore, model: ModelConfig, failure: State[object]
 ) -> None:
-    run = FlowRun(flow_id=uuid4(), parameters={"spec": {"decision": "first", "added": "by a later version"}})
+    first = started(folder, model, "first")
+    run = FlowRun(flow_id=uuid4(), parameters={"spec": {"decision": first, "added": "by a later version"}})
     record_failure(cast(Flow[..., object], retrain_model), run, failure)
-    assert [d.outcome_of for d in read_decisions(folder, model.name)] == ["first"]
+    assert [d.outcome_of for d in read_decisions(folder, model.name)] == ["", first]
