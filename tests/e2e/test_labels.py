@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
@@ -13,9 +14,10 @@ from flows.ingest_upload import ingest_upload
 from flows.steer_retraining import steer_retraining
 from flows.train_lora import train_lora
 from infra.base.visitors import FIRST_TASTE, draw_uploads
+from tasks import stages
 from tasks.core.config.model import ModelConfig
-from tasks.core.config.requests import IngestRequest, SteerRequest, TrainRequest
-from tasks.core.errors import DatasetUnusable, ModelUnknown, PlanMismatch
+from tasks.core.config.requests import IngestRequest, ModelRequest, SteerRequest, TrainRequest
+from tasks.core.errors import DatasetUnusable, ModelUnknown, PlanMismatch, StageFailed
 from tasks.core.registry.models import apply_config
 from tasks.core.retraining.decisions import read_decisions
 from tasks.core.store import FolderStore
@@ -91,3 +93,23 @@ def test_request_without_a_model_fails_with_the_list_of_models(applied: ModelCon
     assert label() == ("steer-retraining indigo pause", ["model:indigo"])
     assert [decision.action for decision in read_decisions(folder, "indigo")] == ["pause"]
     assert read_decisions(folder, "adire") == []
+
+
+def test_stage_is_joined_again_when_the_server_could_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Exception] = [
+        TimeoutError("timed out"),
+        ConnectionError("reset"),
+        StageFailed("train-lora", "r", "m"),
+    ]
+
+    def ask(attempts: list[str]) -> dict[str, bool]:
+        raise answers.pop(0)
+
+    @flow
+    def parent() -> None:
+        stages.run_stage.with_options(retry_delay_seconds=0)("train-lora", ModelRequest(model="adire"), "key")
+
+    monkeypatch.setattr(stages, "_existing", ask)
+    state = parent(return_state=True)
+    assert answers == [], "a stage that failed is not tried again"
+    assert "StageFailed" in str(state.message)

@@ -4,12 +4,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from prefect import flow
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from tasks import stages
-from tasks.core.config.requests import ModelRequest
-from tasks.core.errors import StageFailed
 from tasks.core.retraining.decisions import make_decision, record_decision
 from tasks.core.store import FolderStore
 from tests.e2e.deployments.server import TERMINAL, Server
@@ -59,26 +54,3 @@ def test_cancelled_retrain_gets_an_outcome(server: Server, dataset: str) -> None
     assert state == "COMPLETED", message
     assert server.outcomes()["by-itself"] == "cancelled"
     assert server.runs_of("retrain-model")[0]["id"] == parent, "nothing starts it again"
-
-
-def test_stage_is_joined_again_when_the_server_could_not_be_asked(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answers: list[Exception] = [
-        TimeoutError("timed out"),
-        ConnectionError("reset"),
-        StageFailed("train-lora", "r", "m"),
-    ]
-
-    def ask(attempts: list[str]) -> dict[str, bool]:
-        raise answers.pop(0)
-
-    @flow
-    def parent() -> None:
-        stages.run_stage.with_options(retry_delay_seconds=0)("train-lora", ModelRequest(model="adire"), "key")
-
-    monkeypatch.setattr(stages, "_existing", ask)
-    with temporary_settings({PREFECT_API_URL: f"{server.stack.url('server')}/api"}):
-        state = parent(return_state=True)
-    assert answers == [], "a stage that failed is not tried again"
-    assert "StageFailed" in str(state.message)
