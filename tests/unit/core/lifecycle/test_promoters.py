@@ -19,7 +19,7 @@ from tests.promoters import Promoters
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-COUNT, ROUNDS = 8, 50
+COUNT = 8
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,12 @@ def promoters(bucket: str) -> Iterator[Promoters]:
 def shop(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> tuple[str, ModelConfig]:
     """A store's URL, and a model."""
     place = str(tmp_path / "store") if request.param == "folder" else f"s3://{bucket}/{uuid4().hex}"
-    return place, adire(name=f"raced-{request.param}")
+    return place, adire(name=f"raced-{uuid4().hex[:8]}")
 
 
+@pytest.mark.parametrize("rounds", [15, pytest.param(50, marks=pytest.mark.slow)])
 def test_one_wins_each_round(
+    rounds: int,
     shop: tuple[str, ModelConfig],
     promoters: Promoters,
     mlflow_home: "MlflowClient",
@@ -52,7 +54,7 @@ def test_one_wins_each_round(
     for name in (name for turn in names for name in turn):
         trained(store, name, run, model.name)
     winners = []
-    for number in range(ROUNDS):
+    for number in range(rounds):
         keys = [
             measured(store, name, number, name=f"{number:03}-{name}", model=model.name) for name in names[number % 2]
         ]
@@ -60,7 +62,7 @@ def test_one_wins_each_round(
         assert sorted(got) == [0] * (COUNT - 1) + [number + 1], "one has won, the others raised PromotionLost"
         winners.append(keys[got.index(number + 1)])
     entries = history(open_store(url), model.name)
-    assert [e.generation for e in entries] == list(range(1, ROUNDS + 1))
+    assert [e.generation for e in entries] == list(range(1, rounds + 1))
     assert [e.evaluation for e in entries] == winners
     follows(open_store(url), model, mlflow_home)
 
