@@ -30,7 +30,7 @@ $(VENV)/gpu/.ready: infra/gpu.lock $(READY)
 test: $(READY) $(VENV)/gpu/.ready ## pass every test
 	$(BIN)/python -m pytest
 
-slow: $(READY) ## pass the tests that wait for minutes by their nature: a host that dies, a retrain that is cancelled
+slow: $(READY) ## pass the tests that take minutes by their nature: hosts that die, campaigns of races, two models on S3
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY) ## ruff and mypy, strict
