@@ -109,6 +109,7 @@ def make_lost(of: RetrainDecision, reason: str) -> RetrainDecision:
         clock.now(),
         ("none", reason),
         of.id,
+        dataset=of.dataset,
         dataset_version=of.dataset_version,
         outcome_of=of.id,
         outcome="failed",
