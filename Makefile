@@ -27,8 +27,11 @@ $(VENV)/gpu/.ready: infra/gpu.lock $(READY)
 	$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/gpu -r infra/gpu.lock
 	touch $@
 
-test: $(READY) $(VENV)/gpu/.ready ## pass every test
-	$(BIN)/python -m pytest
+test: $(READY) $(VENV)/gpu/.ready ## pass every test; the end-to-end ones, which mostly wait, beside the others
+	@mkdir -p build
+	@$(BIN)/python -m pytest -m "not e2e and not slow" >build/unit.log 2>&1 & unit=$$!; \
+	$(BIN)/python -m pytest -m "e2e and not slow"; e2e=$$?; \
+	wait $$unit; unit=$$?; cat build/unit.log; exit $$((e2e || unit))
 
 slow: $(READY) ## pass the tests that take minutes by their nature: hosts that die, campaigns of races, two models on S3
 	$(BIN)/python -m pytest -m slow

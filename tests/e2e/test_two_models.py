@@ -18,7 +18,7 @@ from tasks.core.store import open_store
 from tasks.core.traffic.prompt_log import write_lines
 from tests.e2e.deployments.server import Server
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 NAMES = ("adire", "batik")
 QUICK = read_model(Path(__file__).with_name("quick.yaml"))
 
@@ -67,7 +67,7 @@ class Rings:
         return read_decisions(self.store, name)
 
 
-@pytest.fixture(scope="module", params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["folder", "s3"])
 def rings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rings]:
     home = tmp_path_factory.mktemp("rings")
     folder = request.param == "folder"
