@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.events_server import EventsServer
 from tests.unit.deployments.webhook.senders import TOKEN, opened
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def client(events: EventsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """A client of a webhook that knows the events' server from its start: it reads the environment once."""
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
     with opened() as running:
         yield running
