@@ -93,7 +93,7 @@ def health(shop: Stack) -> dict[str, Any]:
 
 
 def test_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None:
-    body = {"prompt": "rings in adire_style for me@example.com", "seed": 5, "session": "ada"}
+    body = {"prompt": "rings in adire_style for me@example.com", "seed": 5, "session": "wole"}
     answers = [httpx.post(f"{shop.url('storefront')}/api/render", json=body, timeout=60) for _ in range(2)]
     first, second = answers
     assert first.headers["X-Release"] == "base"
@@ -103,7 +103,7 @@ def test_prompt_is_rendered_and_logged_without_private_data(shop: Stack) -> None
     wait_for(lambda: len(logged(shop)) >= 2, "both requests are logged")
     line = next(entry for entry in logged(shop) if entry["request_id"] == first.headers["X-Request-Id"])
     assert line["prompt"] == "rings in adire_style for [email]"
-    assert "ada" not in line["session"]
+    assert "wole" not in line["session"], "which is hexadecimal"
 
 
 @pytest.mark.parametrize("body", [{}, {"prompt": ""}, {"prompt": "x", "steps": 0}, {"prompt": "x", "sed": 1}])
