@@ -52,9 +52,8 @@ def one_a_model(request: R) -> list[R]:
 
 def require_all(states: Mapping[str, State[None]]) -> None:
     """Raise ModelsFailed if the run of a model did not complete."""
-    if failed := {
-        name: state.message or state.name or "" for name, state in states.items() if not state.is_completed()
-    }:
+    failed = {name: state.message or str(state.name) for name, state in states.items() if not state.is_completed()}
+    if failed:
         raise ModelsFailed(failed)
 
 

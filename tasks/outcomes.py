@@ -55,8 +55,13 @@ def record_outcome(request: RetrainRequest, training: TrainRequest, key: str, pr
 
 
 def record_failure(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
-    """Record that a retrain failed, so that it is not in flight any more."""
-    _end(flow_run, Ending("failed", state.message or "no message"))
+    """Record that a retrain failed, so that it is not in flight any more; one that was refused has no decision."""
+    request = _request(flow_run)
+    installation, model = open_model(request.model)
+    current = open_retrain(read_decisions(installation.store, model.name))
+    if current and _is_of(flow_run, current):
+        ending = Ending("failed", state.message or "no message")
+        _append(installation.store, model.name, current.id, ending, *_training(request))
 
 
 def record_cancellation(request: RetrainRequest, stopped: StageCancelled) -> State[None]:
@@ -71,22 +76,14 @@ def record_cancellation(request: RetrainRequest, stopped: StageCancelled) -> Sta
 def close_retrains(request: ReconcileRequest) -> None:
     """Record the outcome of a retrain whose run ended without one: cancelled, or crashed and not restarted."""
     installation, model = open_model(request.model)
-    current = open_retrain(read_decisions(installation.store, model.name))
+    store, logger = installation.store, get_run_logger()
+    current = open_retrain(read_decisions(store, model.name))
     own_runs = [run for run in _runs() if _is_of(run, current)] if current else []
-    if own_runs and (ending := _ended(own_runs)):
-        _end(own_runs[0], ending)
-        get_run_logger().warning("retrain %s: %s (%s)", current and current.id, ending.outcome, ending.reason)
-    elif lost := close_dead(installation.store, model.name, model.preset.policy):
-        get_run_logger().warning("retrain %s: %s (%s)", lost.outcome_of, lost.outcome, lost.reason)
-
-
-def _end(run: FlowRun, ending: Ending) -> None:
-    """Append the outcome of the retrain of a run, if the run has one without an outcome."""
-    request = _request(run)
-    installation, model = open_model(request.model)
-    current = open_retrain(read_decisions(installation.store, model.name))
-    if current and _is_of(run, current):
-        _append(installation.store, model.name, current.id, ending, *_training(request))
+    if current and own_runs and (ending := _ended(own_runs)):
+        _append(store, model.name, current.id, ending, *_training(_request(own_runs[0])))
+        logger.warning("retrain %s: %s (%s)", current.id, ending.outcome, ending.reason)
+    elif lost := close_dead(store, model.name, model.preset.policy):
+        logger.warning("retrain %s: %s (%s)", lost.outcome_of, lost.outcome, lost.reason)
 
 
 def _is_of(run: FlowRun, decision: RetrainDecision) -> bool:

@@ -8,12 +8,14 @@ from prefect.client.orchestration import get_client
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from deployments.claim import OWNER
 from deployments.stack import Stack
 from tasks.core.errors import EventUndelivered
 from tasks.core.events import Uploaded, make_event
 from tasks.core.outbox import emit, flush
 from tasks.core.prefect_server import PrefectServer
-from tasks.core.store import FolderStore
+from tasks.core.registry.store_layout import store_identity
+from tasks.core.store import FolderStore, open_store
 from tests.e2e.deployments.server import DYEWORKS
 
 pytestmark = pytest.mark.e2e
@@ -52,3 +54,9 @@ def test_event_reaches_a_server_with_a_password(stack: Stack, folder: FolderStor
 
 def test_server_with_a_password_is_claimed(stack: Stack) -> None:
     stack.run(DYEWORKS, "bootstrap")
+    settings = {PREFECT_API_URL: f"{stack.url('server')}/api", PREFECT_API_AUTH_STRING: SECRET}
+    with temporary_settings(settings), get_client(sync_client=True) as client:
+        found = client.read_variable_by_name(OWNER)
+    assert found
+    assert isinstance(found.value, dict)
+    assert found.value["id"] == store_identity(open_store(stack.environment["DYEWORKS_STORE"])).id

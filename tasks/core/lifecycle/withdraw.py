@@ -94,11 +94,9 @@ def delete_weights(installation: Installation, model: ModelConfig, withdrawal: W
     with suppress(ObjectMissing):  # without the manifest its renders are unknown
         weights = release_manifest(installation.store, model.name, withdrawal.release).files[WEIGHTS]
         gone += delete_prefix(installation.store, render_folder(model.name, weights))
-    return gone + (
-        delete_prefix(installation.store, checkpoint_folder(model.name, withdrawal.training))
-        if withdrawal.training
-        else 0
-    )
+    if withdrawal.training:
+        gone += delete_prefix(installation.store, checkpoint_folder(model.name, withdrawal.training))
+    return gone
 
 
 def _withdrawal(installation: Installation, model: ModelConfig, request: WithdrawRequest) -> Withdrawal:

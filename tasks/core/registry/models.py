@@ -1,14 +1,14 @@
 """The models of an installation: every applied configuration is stored, and the newest one is in force."""
 
-from contextlib import suppress
 from datetime import datetime
 
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import DocumentInvalid, ModelUnknown, ObjectExists
+from tasks.core.errors import DocumentInvalid, ModelUnknown
 from tasks.core.store import Store
 from tasks.core.store.base import is_key
-from tasks.core.store.documents import Document, read_document, render
+from tasks.core.store.documents import Document
+from tasks.core.store.journal import Journal
 
 FOLDER = "models/"
 
@@ -21,8 +21,8 @@ class AppliedConfig(Document):
     config: ModelConfig
 
 
-def _prefix(model: str) -> str:
-    return f"{FOLDER}{model}/config/"
+def _journal(store: Store, model: str) -> Journal[AppliedConfig]:
+    return Journal(store, f"{FOLDER}{model}/config/", AppliedConfig)
 
 
 def model_names(store: Store) -> list[str]:
@@ -31,35 +31,30 @@ def model_names(store: Store) -> list[str]:
     return sorted({key[1] for key in keys if key[2:3] == ["config"]})
 
 
-def _keys(store: Store, model: str) -> list[str]:
-    """Those of a model's configurations, oldest first; other files beside them are not read."""
-    return [key for key in store.list(_prefix(model)) if key.endswith(".json")]
-
-
 def configurations(store: Store, model: str) -> list[AppliedConfig]:
     """All configurations of a model, oldest first."""
-    return [read_document(store, AppliedConfig, key) for key in _keys(store, model)]
+    return _journal(store, model).read()
 
 
 def configuration(store: Store, model: str) -> AppliedConfig:
     """The current configuration; raises ModelUnknown, or DocumentInvalid where it is of another model."""
-    keys = _keys(store, model) if is_key(model) else []
-    if not keys:
+    found = _journal(store, model).newest() if is_key(model) else None
+    if found is None:
         raise ModelUnknown(model, model_names(store))
-    found = read_document(store, AppliedConfig, keys[-1])
     if found.config.name != model:
-        raise DocumentInvalid(keys[-1], f"it is of model {found.config.name!r}")
+        raise DocumentInvalid(
+            f"{FOLDER}{model}/config/{found.number:06d}.json", f"it is of model {found.config.name!r}"
+        )
     return found
 
 
 def apply_config(store: Store, config: ModelConfig) -> AppliedConfig:
     """Make a configuration the current one; no change if it is already."""
+    journal = _journal(store, config.name)
     while True:
-        keys = _keys(store, config.name)
-        newest = read_document(store, AppliedConfig, keys[-1]) if keys else None
+        newest = journal.newest()
         if newest and newest.config == config:
             return newest
         applied = AppliedConfig(number=newest.number + 1 if newest else 1, applied=clock.now(), config=config)
-        with suppress(ObjectExists):  # another process applied one meanwhile
-            store.create(f"{_prefix(config.name)}{applied.number:06d}.json", render(applied))
+        if journal.append(applied.number, applied):
             return applied

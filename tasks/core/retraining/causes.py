@@ -33,7 +33,7 @@ def decide_on_data(store: Store, model: ModelConfig, manifest: Manifest, again: 
 
     With `again`, a declined version is decided on again, and a decision made only if it now starts a retrain.
     """
-    spec, about = model.preset.policy, f"{manifest.dataset} {manifest.version}"
+    spec, about = model.preset.policy, f"{manifest.dataset} {manifest.version}{' again' if again else ''}"
     close_dead(store, model.name, spec)
     before = [d for d in read_decisions(store, model.name) if d.cause == "data" and _is_about(d, manifest)]
     if before and (not again or before[-1].action == "retrain"):
@@ -47,7 +47,7 @@ def decide_on_data(store: Store, model: ModelConfig, manifest: Manifest, again: 
             return None
         return make_retrain_decision("data", ruling, situation, spec, about, new_pictures=new)
 
-    return decide(store, model.name, subject_of("data", f"{about} again" if again else about), rule)
+    return decide(store, model.name, subject_of("data", about), rule)
 
 
 def _is_about(decision: RetrainDecision, manifest: Manifest) -> bool:
@@ -68,7 +68,7 @@ def decide_on_drift(store: Store, model: ModelConfig, record: DriftRecord, spec:
         if past.time < record.time
     )
 
-    def ruled(made: list[RetrainDecision]) -> RetrainDecision:
+    def rule(made: list[RetrainDecision]) -> RetrainDecision:
         version = newest_version(store, model.dataset)
         found = _situation(store, model, made, model.dataset, version)
         situation = found.model_copy(update={"now": record.time, "checks": checks})
@@ -85,14 +85,10 @@ def decide_on_drift(store: Store, model: ModelConfig, record: DriftRecord, spec:
             report=record.key,
         )
 
-    calm: list[RetrainDecision] = []
-
-    def rule(made: list[RetrainDecision]) -> RetrainDecision | None:
-        decision = ruled(made)
-        calm[:] = [decision]
-        return None if decision.action == "none" else decision
-
-    return decide(store, model.name, subject_of("drift", record.key), rule) or calm[0]
+    first = rule(read_decisions(store, model.name))
+    if first.action == "none":  # whatever else is decided meanwhile
+        return first
+    return cast(RetrainDecision, decide(store, model.name, first.subject, rule))
 
 
 def decide_by_hand(store: Store, model: ModelConfig, run: str) -> RetrainDecision:
