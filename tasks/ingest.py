@@ -6,7 +6,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.context import announce, artifact_key, open_model
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import IngestRequest, MonitorRequest
-from tasks.core.data.dataset import Manifest, ingest, load_manifest, remarks
+from tasks.core.data.dataset import Manifest, load_manifest, remarks
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import DatasetUnusable
 from tasks.core.installation import Installation, open_installation
 from tasks.core.lifecycle.announcements import decision_events
@@ -23,8 +24,8 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     name = request.dataset or installation.only_dataset()
     model, *_ = installation.subscribers(name)
     spec = (request.ingest or model.preset.ingest).filled(model.trigger)
-    manifest, refusals = ingest(installation.store, name, spec, model.trigger)
     logger = get_run_logger()
+    manifest, refusals = ingest(installation.store, name, spec, model.trigger, logger.info)
     logger.info("dataset %s version %s: %d pictures", name, manifest.version, len(manifest.items))
     if refusals:
         rows = [{"name": r.name, "reason": r.reason} for r in refusals[:MOST_ROWS]]

@@ -9,7 +9,7 @@ from tasks.core.config.presets import EvaluationSpec, GateSpec, IngestSpec, Marg
 from tasks.core.config.prompts import load_prompts
 from tasks.core.config.requests import EvaluateRequest
 from tasks.core.config.training import TrainSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
 from tasks.core.evaluation.run import evaluate

@@ -11,7 +11,18 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import GateSpec, IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, WithdrawRequest
 from tasks.core.config.training import TrainSpec
-from tasks.core.data.dataset import ingest, load_manifest
+from tasks.core.data.dataset import Manifest, Refusal, load_manifest
+from tasks.core.data.index import (
+    DatasetIndex,
+    PictureEntry,
+    TableEntry,
+    TableLine,
+    TextEntry,
+    read_index,
+    reading_digest,
+    write_index,
+)
+from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.drift.detector import DriftReport
 from tasks.core.drift.explain import Topic
@@ -86,6 +97,7 @@ def fill(store: Store, shop: ModelConfig) -> None:
     store.write("uploads/adire/broken.png", b"no picture")
     manifest, _ = ingest(store, "adire", IngestSpec(), "adire_style")
     split(store, manifest)
+    _write_index(store, manifest)
     for number, training in enumerate("abc"):
         promote(installation, shop, PromoteRequest(evaluation=evaluated(store, training, number)))
         publish(installation, shop, PublishRequest())
@@ -102,6 +114,22 @@ def fill(store: Store, shop: ModelConfig) -> None:
     _documents_of_services(store, shop.name)
     votes = [Vote(request_id=n, time=NOW, liked=n == "a", release="r", generation=1, session=n) for n in "ab"]
     write_votes(store, shop.name, votes)
+
+
+def _write_index(store: Store, manifest: Manifest) -> None:
+    """An index with entries, of which an ingest leaves none for uploads that were just written."""
+    read = {"size": 7, "tag": "abc"}
+    (first, *_), lines = manifest.items, (TableLine(place="line 1", file_name="0.png", text="rings"),)
+    index = DatasetIndex(
+        reading=reading_digest(IngestSpec()),
+        pictures={first.name: PictureEntry(**read, sha256=first.sha256)},
+        texts={"0.txt": TextEntry(**read, text="rings")},
+        tables={"metadata.jsonl": TableEntry(**read, lines=lines)},
+        quarantine={r.sha256: r for r in read_documents(store, Refusal, "quarantine/adire/")},
+        versions=(manifest.version,),
+        known=tuple(item.sha256 for item in manifest.items),
+    )
+    write_index(store, "adire", index)
 
 
 def _documents_of_services(store: Store, model: str) -> None:
@@ -135,6 +163,7 @@ def look(store: Store, model: str) -> list[Document]:
         *entries,
         *filter(None, [channel]),
         manifest,
+        read_index(store, "adire", IngestSpec()),
         *chain.from_iterable(stored),
         *configurations(store, model),
         *(verify_release(store, model, release) for release in served),

@@ -12,7 +12,8 @@ from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import MonitorRequest
-from tasks.core.data.dataset import Manifest, ingest
+from tasks.core.data.dataset import Manifest
+from tasks.core.data.ingest import ingest
 from tasks.core.events import Uploaded, upload_event
 from tasks.core.lifecycle.announcements import lost_events
 from tasks.core.monitoring.records import DriftRecord

@@ -20,7 +20,7 @@ from tasks.core.config.base import Spec
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, RetrainRequest, TrainRequest, WithdrawRequest
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import DyeworksError, StageCancelled, StageFailed
 from tasks.core.evaluation.plan import plan_evaluation
 from tasks.core.lifecycle.promote import promote

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+READING = "1"  # raise it when the same bytes are read as other captions than before
 BOMS = (  # UTF-32 before UTF-16, whose mark is its beginning
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -156,6 +157,6 @@ def _reason(error: ValidationError) -> str:
     return place + first["msg"].replace("at line 1 column", "at column")
 
 
-def path_of(table: str, line: CaptionLine) -> str:
-    """The picture that a line names, by its path among the uploads."""
-    return str(PurePosixPath(table).parent / line.file_name.replace("\\", "/"))
+def path_of(table: str, file_name: str) -> str:
+    """The picture that a line of a table names, by its path among the uploads."""
+    return str(PurePosixPath(table).parent / file_name.replace("\\", "/"))

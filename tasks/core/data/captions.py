@@ -9,39 +9,33 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
-from tasks.core.data.caption_tables import CaptionLine, clean, decode_text, hides_characters, path_of, read_table
+from tasks.core.data.caption_tables import clean, hides_characters, path_of
 from tasks.core.data.file_kinds import TEXTS, Uploads, suffix_of
+from tasks.core.data.index import TableEntry, TextEntry
 from tasks.core.data.remarks import remark, shown
-from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectTooLarge, ObjectUnreadable, PictureRefused
-from tasks.core.store import Store
+from tasks.core.data.uploads import UploadReader
+from tasks.core.errors import CaptionsUnusable, ObjectMissing, ObjectUnreadable
 
 NOTE = re.compile(r"(readme|licen[cs]e|copying|credits|notes?|changelog|requirements)\b")  # texts that are no captions
-MOST_BYTES = 2**16  # of a caption: a base model reads 77 of its tokens
 
 
 class Captions:
     """The captions of a dataset's pictures, and remarks on captions without a picture."""
 
-    def __init__(self, store: Store, dataset: str, uploads: Uploads) -> None:
+    def __init__(self, reader: UploadReader, dataset: str, uploads: Uploads) -> None:
         """Read all captions among the uploads; raises CaptionsUnusable when a table is damaged or names no picture."""
-        self.store, self.folder = store, f"uploads/{dataset}/"
+        self.reader = reader
         self.pictures = frozenset(uploads.pictures)
         self.exact, self.folded = _index(uploads.pictures, str), _index(uploads.pictures, _fold)
         self.found: dict[str, str] = {}
         self.faults: dict[str, str] = {}  # pictures whose caption can't be read
         self.idle: dict[str, list[str]] = defaultdict(list)  # by the text of the remark
-        for name in sorted(uploads.texts, key=self._certainty):
-            self._read_text(name)
+        self.texts = self._read_texts(uploads.texts)
+        self.tables: dict[str, TableEntry] = {}
         nearest_first = sorted(uploads.tables, key=lambda name: (-name.count("/"), name))
         faults = [fault for name in nearest_first for fault in self._read_table(name)]
         if faults:
             raise CaptionsUnusable(dataset, faults)
-
-    def of(self, name: str) -> str:
-        """The caption of a picture, "" without one; raises PictureRefused when it cannot be read."""
-        if name in self.faults:
-            raise PictureRefused(name, self.faults[name])
-        return self.found.get(name, "")
 
     def remarks(self) -> list[str]:
         """A line for each kind of caption that is not used, or is changed."""
@@ -50,48 +44,48 @@ class Captions:
     def _certainty(self, name: str) -> tuple[bool, int, str]:
         return name.rpartition(".")[0] not in self.pictures, TEXTS.index(suffix_of(name)), name
 
-    def _read_text(self, name: str) -> None:
-        named = self._named_by(name.rpartition(".")[0])
-        if len(named) != 1 and not self._are_copies(named):
-            self._leave(name, named)
-            return
-        try:
-            text = self._text(name)
-        except (ObjectMissing, ObjectTooLarge, ObjectUnreadable, ValueError) as error:
-            waiting = set(named) - set(self.found)
-            self.faults |= dict.fromkeys(waiting, f"its caption {_fault(error)}")
-            if not waiting:
-                self.idle["unused, as it cannot be read and the picture has another"].append(name)
-            return
-        for picture in named:
-            self._take(picture, text, name)
+    def _read_texts(self, names: Iterable[str]) -> dict[str, TextEntry]:
+        """Read the files with the caption of one picture; returns those whose picture is certain."""
+        named = {name: self._named_by(name.rpartition(".")[0]) for name in sorted(names, key=self._certainty)}
+        texts = self.reader.texts(name for name, found in named.items() if len(found) == 1 or self._are_copies(found))
+        for name, found in named.items():
+            if name in texts:
+                self._use(name, texts[name], found)
+            else:
+                self._leave(name, found)
+        return texts
 
-    def _text(self, name: str) -> str:
-        try:
-            return decode_text(self.store.read_within(self.folder + name, MOST_BYTES))
-        except ObjectTooLarge as error:
-            raise ValueError(f"it is longer than {MOST_BYTES:,} bytes") from error
+    def _use(self, name: str, text: TextEntry, named: list[str]) -> None:
+        if not text.fault:
+            for picture in named:
+                self._take(picture, text.text, name)
+            return
+        waiting = set(named) - set(self.found)
+        self.faults |= dict.fromkeys(waiting, f"its caption {text.fault}")
+        if not waiting:
+            self.idle["unused, as it cannot be read and the picture has another"].append(name)
 
     def _read_table(self, name: str) -> Iterator[str]:
         """Read the captions of a table; yields its faults."""
-        lines = list(read_table(name, self.store.read(self.folder + name)))
+        table = self.tables[name] = self.reader.table(name)
         certain = 0
-        for place, line in lines:
-            where = f"{name} {place}".rstrip()
-            if isinstance(line, str):
-                yield f"{shown(where)}: {shown(line)}"
+        for line in table.lines:
+            where = f"{name} {line.place}".rstrip()
+            if line.fault:
+                yield f"{shown(where)}: {shown(line.fault)}"
                 continue
-            picture = path_of(name, line)
+            picture = path_of(name, line.file_name)
             named = [picture] if picture in self.pictures else self._named_by(picture)
             certain += len(named) == 1
             if len(named) == 1:
                 self._take(named[0], line.text, where)
             else:
                 self._leave(f"{where} ({line.file_name})", named)
-        if not lines:
+        if not table.lines:
             self.idle["without text"].append(name)
-        elif not certain and all(isinstance(line, CaptionLine) for _, line in lines):
-            yield f"{shown(name)}: none of its {len(lines)} lines names a picture by its path in the table's folder"
+        elif not certain and not any(line.fault for line in table.lines):
+            count = len(table.lines)
+            yield f"{shown(name)}: none of its {count} lines names a picture by its path in the table's folder"
 
     def _leave(self, what: str, named: list[str]) -> None:
         if named:
@@ -116,20 +110,9 @@ class Captions:
 
     def _are_copies(self, pictures: list[str]) -> bool:
         try:
-            return len({self.store.sha256(self.folder + name) for name in pictures}) == 1
+            return len({self.reader.sha256(name) for name in pictures}) == 1
         except (ObjectMissing, ObjectUnreadable):
             return False
-
-
-def _fault(error: Exception) -> str:
-    match error:
-        case ObjectMissing():
-            return "was removed, or is a link to nothing"
-        case ObjectUnreadable():
-            return f"cannot be read: {error.problem}"
-        case UnicodeDecodeError():
-            return "is not UTF-8 text; save it as UTF-8"
-    return f"is no caption: {error}"
 
 
 def _index(pictures: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ TEXTS = (".txt", ".caption")  # endings of a file with the caption of one pictur
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.json", "meta_cap.json")  # with those of many; the last: kohya's
 JUNK = {"__macosx", "__pycache__", "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin"}
 JUNK |= {"system volume information", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini"}
+READY = "_READY"  # an empty file by which whoever uploads says that all is there
 REPEATS = re.compile(r"\d{1,3}_.")  # kohya's folders: how often a picture is drawn, and its class
 
 
@@ -29,7 +30,7 @@ class Uploads:
 def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
     """Sort files by their names; `odd` are those that a store cannot hold."""
     kinds: dict[str, list[str]] = {"picture": [], "text": [], "table": [], "junk": [], "other": []}
-    for name in sorted(names):
+    for name in sorted(name for name in names if not is_ready(name)):
         kinds[_kind(name)].append(name)
     left = [
         *remark(sorted(odd), "name", "left out that no store can hold, or of linked or locked folders"),
@@ -38,6 +39,11 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
         *_repeats(kinds["picture"]),
     ]
     return Uploads(tuple(kinds["picture"]), tuple(kinds["text"]), tuple(kinds["table"]), tuple(left))
+
+
+def is_ready(name: str) -> bool:
+    """Whether this is the name of the file that ends an upload."""
+    return name.rpartition("/")[2] == READY
 
 
 def suffix_of(name: str) -> str:

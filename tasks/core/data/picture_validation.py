@@ -1,9 +1,13 @@
 """Decoding of uploaded pictures: checked, converted to RGB, turned upright."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
+import PIL
+import pillow_heif
 from PIL import Image, ImageOps
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.ImageFile import ImageFile
@@ -15,8 +19,11 @@ from pillow_heif import HeifImageFile
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.colours import to_srgb
 from tasks.core.data.metadata import Metadata, of_colour_box, of_exif, of_jpeg, of_png, without_exif
+from tasks.core.data.parallel import Room
 from tasks.core.errors import PictureRefused
+from tasks.core.store.documents import digest
 
+EXAMINATION = "1"  # raise it when `examine` refuses or changes other pictures than before
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".avif")
 UNKNOWN = "cannot be decoded: it is no JPEG, PNG, WebP, HEIC or AVIF picture"
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -36,33 +43,60 @@ UPRIGHT = {
 DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError)  # what decoders raise
 
 
-def examine(name: str, data: bytes, spec: IngestSpec) -> str:
-    """How `decode` changes the picture ("" if it does not); raises PictureRefused when it may not enter a dataset."""
-    picture, changes = _read(name, data, spec)
-    if max(picture.size) > spec.max_aspect * min(picture.size):
-        shape = f"{picture.width} x {picture.height}"
-        raise PictureRefused(name, f"{shape} is more than {spec.max_aspect:g} times as long as wide; crop it")
-    return ", ".join(changes)
+def examination(spec: IngestSpec) -> str:
+    """Digest of all that `examine` depends on beside the picture: limits, code, decoders."""
+    limits = spec.model_dump(mode="json", exclude={"instance_prompt"})
+    return digest(EXAMINATION, PIL.__version__, pillow_heif.__version__, limits)
+
+
+def examine(name: str, data: bytes, spec: IngestSpec, room: Room | None = None) -> str:
+    """How `decode` changes the picture ("" if it does not); raises PictureRefused when it may not enter a dataset.
+
+    Args:
+        room: for the pixels of all pictures that are decoded at once.
+    """
+    with decoding(name, data, spec, room) as (picture, changes):
+        if max(picture.size) > spec.max_aspect * min(picture.size):
+            shape = f"{picture.width} x {picture.height}"
+            raise PictureRefused(name, f"{shape} is more than {spec.max_aspect:g} times as long as wide; crop it")
+        return ", ".join(changes)
 
 
 def decode(name: str, data: bytes, spec: IngestSpec) -> Image.Image:
     """The picture in RGB, upright by its EXIF, with the colours of sRGB; raises PictureRefused with the reason."""
-    return _read(name, data, spec)[0]
+    with decoding(name, data, spec) as (picture, _):
+        return picture
 
 
-def _read(name: str, data: bytes, spec: IngestSpec) -> tuple[Image.Image, list[str]]:
+@contextmanager
+def decoding(
+    name: str, data: bytes, spec: IngestSpec, room: Room | None = None
+) -> Iterator[tuple[Image.Image, list[str]]]:
+    """What `decode` returns and what it has changed, with room for the picture's pixels during the block."""
     try:
         opened, metadata = _open(name, data)
-        _check_size(name, *opened.size, spec)
+    except DAMAGE as error:
+        raise _damaged(name, error) from error
+    _check_size(name, *opened.size, spec)
+    with room.taken(opened.width * opened.height) if room else nullcontext():
+        yield _read(name, opened, metadata)
+
+
+def _read(name: str, opened: ImageFile, metadata: Metadata) -> tuple[Image.Image, list[str]]:
+    try:
         opened.load()
     except DAMAGE as error:
-        raise PictureRefused(name, f"cannot be decoded: {error}") from error
+        raise _damaged(name, error) from error
     picture, changes = _rgb(opened, metadata)
     if _shows_nothing(picture):
         raise PictureRefused(name, "is blank: all of it has one colour")
     if metadata.orientation in UPRIGHT:
         picture = picture.transpose(UPRIGHT[metadata.orientation])
     return picture, changes + _remarks(metadata)
+
+
+def _damaged(name: str, error: Exception) -> PictureRefused:
+    return PictureRefused(name, f"cannot be decoded: {error}")
 
 
 def _open(name: str, data: bytes) -> tuple[ImageFile, Metadata]:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from tasks.core.data.dataset import Item, Manifest, decoded
+from tasks.core.data.dataset import ANY, Item, Manifest, blobs
+from tasks.core.data.parallel import PIXELS, Room, in_order
 from tasks.core.data.perceptual_hash import Codes, codes_of, hashes, named, near
+from tasks.core.data.picture_validation import decoding
 from tasks.core.data.remarks import remark
 from tasks.core.errors import DatasetUnusable, ObjectMissing, StoreConflict
 from tasks.core.store import Store
@@ -116,7 +118,14 @@ def _wanted(count: int, held: int) -> tuple[int, int]:
 
 
 def _hashed(store: Store, dataset: str, items: Iterable[Item]) -> dict[str, str]:
-    return {item.sha256: named(hashes([picture]))[0] for item, picture in decoded(store, dataset, items)}
+    room = Room(PIXELS)
+
+    def code(item: Item) -> tuple[str, str]:
+        ((_, data),) = blobs(store, dataset, (item,))
+        with decoding(item.name, data, ANY, room) as (picture, _):
+            return item.sha256, named(hashes([picture]))[0]
+
+    return dict(in_order(code, items))
 
 
 def choose(sides: Sides, new: Named, least: int, most: int) -> Sides:

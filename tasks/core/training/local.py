@@ -13,8 +13,10 @@ from tasks.core.config.installation import Settings, read_settings
 from tasks.core.config.model import ModelConfig, read_model
 from tasks.core.config.presets import load_preset
 from tasks.core.config.requests import TrainRequest
-from tasks.core.data.dataset import ingest, remarks
+from tasks.core.data.dataset import remarks
 from tasks.core.data.file_kinds import sort_uploads
+from tasks.core.data.index import index_key
+from tasks.core.data.ingest import ingest
 from tasks.core.data.picture_validation import SUFFIXES
 from tasks.core.data.remarks import grouped
 from tasks.core.errors import SettingError, Terminated
@@ -130,6 +132,7 @@ def import_folder(store: Store, dataset: str, data: Path, out: Path) -> tuple[in
         raise SettingError("--data", "; ".join([problem, *uploads.remarks]))
     for prefix in (f"uploads/{dataset}/", f"quarantine/{dataset}/"):
         delete_prefix(store, prefix)
+    store.delete(index_key(dataset))
     unread = [
         (name, problem)
         for name in (*uploads.pictures, *uploads.texts, *uploads.tables)

@@ -6,7 +6,7 @@ import pytest
 
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.store import FolderStore
 from tests.adire import adire
 from tests.e2e.deployments.server import Server

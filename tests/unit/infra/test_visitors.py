@@ -12,7 +12,7 @@ from PIL import Image
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, NEW_TASTE, draw_uploads, log_lines, requests, shifted
 from infra.base.world import ADIRE_ONLY, COLOURS, MOTIFS, TRIGGER
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.store import FolderStore
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

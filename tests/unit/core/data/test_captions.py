@@ -6,7 +6,8 @@ import unicodedata
 import pytest
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import ingest, remarks
+from tasks.core.data.dataset import remarks
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import CaptionsUnusable, DatasetUnusable
 from tasks.core.store import FolderStore
 from tests.odd_pictures import encoded, noise

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import Refusal, blobs, ingest, load_manifest, manifest_key, pictures_since, remarks
+from tasks.core.data.dataset import Refusal, blobs, load_manifest, manifest_key, pictures_since, remarks
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import DatasetUnusable
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import digest, read_documents
@@ -80,7 +81,7 @@ def test_the_same_uploads_give_the_same_version(folder: FolderStore) -> None:
     upload(folder, "copy of a.png", encoded(noise(1)))
     again, _ = ingest(folder, NAME, SPEC)
     assert again == first
-    keys = [manifest_key(NAME, first.version), f"datasets/{NAME}/head.json"]
+    keys = [manifest_key(NAME, first.version), f"datasets/{NAME}/head.json", f"datasets/{NAME}/index.json"]
     assert list(folder.list(f"datasets/{NAME}/")) == keys
 
 

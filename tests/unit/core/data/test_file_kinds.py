@@ -8,8 +8,9 @@ from uuid import uuid4
 import pytest
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import ingest, remarks
+from tasks.core.data.dataset import remarks
 from tasks.core.data.file_kinds import sort_uploads
+from tasks.core.data.ingest import ingest
 from tasks.core.data.remarks import grouped, shown
 from tasks.core.errors import DatasetUnusable
 from tasks.core.store import FolderStore, S3Store, Store

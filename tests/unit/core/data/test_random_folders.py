@@ -14,7 +14,8 @@ from uuid import uuid4
 from hypothesis import HealthCheck, given, settings
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import Manifest, Refusal, ingest, remarks
+from tasks.core.data.dataset import Manifest, Refusal, remarks
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import CaptionsUnusable, DatasetUnusable
 from tasks.core.store import FolderStore, S3Store, Store
 from tasks.core.training.local import import_folder

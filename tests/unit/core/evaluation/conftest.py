@@ -9,7 +9,7 @@ import pytest
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.models.clip import Clip
 from tasks.core.store import FolderStore
 from tests.adire import adire

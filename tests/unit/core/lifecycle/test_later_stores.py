@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest
-from tasks.core.data.dataset import Refusal, ingest
+from tasks.core.data.dataset import Refusal
+from tasks.core.data.index import DatasetIndex
+from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.errors import DocumentNewer, ReleaseCorrupt
 from tasks.core.events import Uploaded, upload_event
@@ -191,8 +193,8 @@ def test_lines_that_another_version_has_cached_are_read_from_the_log(today: Fold
 
 
 SENTENCE = "it has schema version 2, and this dyeworks knows 1; update dyeworks"
-# a quarantine, a cache that is written again, a withdrawn release, a checkpoint, without which the training restarts
-UNREAD = {Refusal, HourFile, Withdrawal, ReleaseManifest, Checkpoint}
+# a quarantine, caches that are written again, a withdrawn release, a checkpoint, without which the training restarts
+UNREAD = {Refusal, HourFile, DatasetIndex, Withdrawal, ReleaseManifest, Checkpoint}
 
 
 def newer(data: bytes) -> bytes:

@@ -8,7 +8,7 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest, WithdrawRequest
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.evaluation.plan import winning_evaluation
 from tasks.core.lifecycle.promote import promote

@@ -8,7 +8,8 @@ import pytest
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import Manifest, ingest
+from tasks.core.data.dataset import Manifest
+from tasks.core.data.ingest import ingest
 from tasks.core.retraining.causes import decide_on_data
 from tasks.core.retraining.decisions import Action, RetrainDecision, record_decision
 from tasks.core.store import FolderStore

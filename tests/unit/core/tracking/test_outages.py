@@ -15,7 +15,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec, ValidationSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import Terminated
 from tasks.core.store import FolderStore
 from tasks.core.tracking import runs

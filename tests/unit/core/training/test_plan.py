@@ -10,7 +10,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.stored import read_stored
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import PlanMismatch, SettingError
 from tasks.core.models.identity import base_fingerprint
 from tasks.core.store import FolderStore

@@ -11,7 +11,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import ComputeSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.errors import SettingError, TrainingFailed
 from tasks.core.installation import Installation
 from tasks.core.store import FolderStore
