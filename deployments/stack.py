@@ -70,6 +70,7 @@ class Stack:
                 "DYEWORKS_STORE": _absolute(os.environ.get("DYEWORKS_STORE", str(self.home / "store"))),
                 "DYEWORKS_CACHE": str(self.home / "cache"),
                 "DYEWORKS_WEBHOOK_TOKEN": self.token,
+                "DYEWORKS_UPLOAD_QUIET_SECONDS": os.environ.get("DYEWORKS_UPLOAD_QUIET_SECONDS", "1"),
                 "DYEWORKS_SESSION_KEY": self.session_key,
                 "PYTHONPATH": str(ROOT),
                 "PYTHONUNBUFFERED": "1",

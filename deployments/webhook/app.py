@@ -1,7 +1,8 @@
 """The upload webhook: an object store's notification triggers an ingest. The process does not import torch.
 
 `POST /notifications/s3` with `Authorization: Bearer <DYEWORKS_WEBHOOK_TOKEN>`, or Basic with the token as the password.
-Duplicate notifications have no effect. The events are in the outbox before the response, and are sent after it.
+Duplicate notifications have no effect. They are in the store before the response; a burst of them becomes one event
+for each dataset, which is sent afterwards.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import base64
 import binascii
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property
@@ -18,15 +20,15 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 
 from deployments.exposure import ExposureGuard
+from deployments.webhook.bursts import Gatherer
+from deployments.webhook.inbox import WRITERS, Inbox
 from deployments.webhook.notifications import NotificationUnusable, Reading, StoreLocation, read_notification
 from deployments.webhook.sender import Sender
 from tasks.core.config.installation import Settings
-from tasks.core.errors import DyeworksError, ObjectExists
-from tasks.core.events import Uploaded, upload_event
+from tasks.core.data.file_kinds import is_ready
+from tasks.core.data.parallel import in_order
+from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation, open_installation
-from tasks.core.outbox import queue
-from tasks.core.store import Store
-from tasks.core.store.documents import digest
 
 MOST_BYTES = 1_000_000  # maximum size of a body; SNS and EventBridge send at most 256 KiB
 BODY_SECONDS = 30  # for a body to arrive
@@ -36,25 +38,32 @@ log = logging.getLogger("dyeworks.webhook")
 
 
 class Webhook:
-    """The receiver: settings, the installation, which is opened lazily, and the sender of events."""
+    """The receiver: settings, the installation, which is opened lazily, the gatherer and the sender of events."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.sender = Sender(lambda: self.installation)
+        waits = settings.upload_quiet_seconds, settings.upload_longest_seconds
+        self.gatherer = Gatherer(lambda: self.inbox, *waits, wake=self.sender.wake)
 
     @cached_property
     def installation(self) -> Installation:
         """The store and the Prefect server; raises StoreUnusable, and is tried again on the next access."""
         return open_installation(self.settings)
 
+    @property
+    def inbox(self) -> Inbox:
+        """The notifications in the store; raises StoreUnusable."""
+        return Inbox(self.installation.store)
+
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Run the sender for the lifetime of the server."""
-        sending = asyncio.create_task(self.sender.run())
+        """Run the gatherer and the sender for the lifetime of the server."""
+        running = [asyncio.create_task(self.gatherer.run()), asyncio.create_task(self.sender.run())]
         yield
-        sending.cancel()
-        with suppress(asyncio.CancelledError):
-            await sending
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def authorise(self, request: Request) -> None:
         """Check the token; 401 if it is wrong, before the body is read."""
@@ -68,38 +77,39 @@ class Webhook:
         return {"status": "ok"}
 
     async def take_notification(self, request: Request) -> JSONResponse:
-        """Queue `dyeworks.data.uploaded` for each dataset with uploads; 202, or 200 if there are none.
+        """Take notifications of uploads; 202, or 200 if there are none.
 
         The response lists what was skipped: `ignored` is not an upload into this store, `bad` cannot be parsed.
         """
         reading = read_notification(await read_body(request))
         records = len(reading.uploads) + len(reading.ignored) + len(reading.bad)
-        new = await asyncio.to_thread(self._take, reading) if reading.uploads else 0
-        if new:
-            self.sender.wake()
+        new = await asyncio.to_thread(self._take, reading) if reading.uploads else {}
+        for dataset, names in new.items():
+            self.gatherer.arrived(dataset, names)
         lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
         if lists:
             log.info("notification: %r", {name: words[:MAX_LISTED] for name, words in lists.items()})
-        answer: dict[str, object] = {"new": new, "records": records}
+        answer: dict[str, object] = {"new": sum(map(len, new.values())), "records": records}
         answer |= {name: [*words[:MAX_LISTED], *_more(words)] for name, words in lists.items()}
         return JSONResponse(answer, 202 if reading.uploads else 422 if reading.bad else 200)
 
-    def _take(self, reading: Reading) -> int:
-        """Queue an event for each dataset; returns the number of new uploads. Others are added to `ignored`."""
-        store, place = self.installation.store, StoreLocation.of(self.settings.store)
-        fresh: dict[str, list[str]] = {}
+    def _take(self, reading: Reading) -> dict[str, list[str]]:
+        """Put uploads into the inbox; returns the names of new ones by dataset. Others are added to `ignored`."""
+        inbox, place = self.inbox, StoreLocation.of(self.settings.store)
+        mine = list[tuple[str, str, bool]]()
         for bucket, key, identity in dict.fromkeys(reading.uploads):
             if place.bucket not in {"", bucket}:
                 reading.ignored.append(f"{key[:MAX_CHARACTERS]}: bucket {bucket[:MAX_CHARACTERS]} is not the store's")
             elif not (dataset := place.dataset(key)):
                 reading.ignored.append(f"{key[:MAX_CHARACTERS]}: not under uploads/<dataset>/ of the store")
-            elif not store.exists(_marker(identity)):
-                fresh.setdefault(dataset, []).append(identity)
-        for dataset, identities in fresh.items():
-            payload = Uploaded(reason=f"{len(identities)} objects were uploaded", dataset=dataset)
-            queue(store, upload_event(payload, key=digest(dataset, *sorted(identities))))
-            _remember(store, identities)  # after the event: if interrupted in between, a redelivery is processed again
-        return sum(map(len, fresh.values()))
+            else:
+                mine.append((dataset, identity, is_ready(key)))
+        names = in_order(lambda one: inbox.add(one[0], one[1], ready=one[2]), mine, WRITERS)
+        new = defaultdict[str, list[str]](list)
+        for (dataset, _, _), name in zip(mine, names, strict=True):
+            if name:
+                new[dataset].append(name)
+        return new
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -152,13 +162,3 @@ async def read_body(request: Request) -> bytes:
 
 def _more(words: Sequence[str]) -> list[str]:
     return [f"and {len(words) - MAX_LISTED} more"] if len(words) > MAX_LISTED else []
-
-
-def _marker(identity: str) -> str:
-    return f"notifications/{identity}"
-
-
-def _remember(store: Store, identities: list[str]) -> None:
-    for identity in identities:
-        with suppress(ObjectExists):  # the same notification, delivered twice concurrently
-            store.create(_marker(identity), b"")

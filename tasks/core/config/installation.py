@@ -48,6 +48,12 @@ class Settings(BaseSettings):
     webhook_token: SecretStr = Field(
         SecretStr(""), description="Bearer token of the upload webhook; empty refuses all."
     )
+    upload_quiet_seconds: float = Field(
+        10.0, ge=0, description="How long a dataset has no new uploads before they are ingested, all at once."
+    )
+    upload_longest_seconds: float = Field(
+        120.0, gt=0, description="How long new uploads wait to be ingested, at most, while others follow."
+    )
     session_key: SecretStr = Field(
         SecretStr("change-me"), description="Key of the hash that stands for a visitor's session in the prompt log."
     )

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tasks.core.data.picture_validation import SUFFIXES
 from tasks.core.data.remarks import counted, remark, shown
 
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".avif")
 TEXTS = (".txt", ".caption")  # endings of a file with the caption of one picture
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.json", "meta_cap.json")  # with those of many; the last: kohya's
 JUNK = {"__macosx", "__pycache__", "@eadir", "@__thumb", "@recycle", "#recycle", "#snapshot", "$recycle.bin"}

@@ -9,10 +9,9 @@ from tasks.core import clock
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.captions import Captions
 from tasks.core.data.dataset import Head, Item, Manifest, Refusal, head_key, manifest_key
-from tasks.core.data.file_kinds import sort_uploads
+from tasks.core.data.file_kinds import SUFFIXES, sort_uploads
 from tasks.core.data.index import DatasetIndex, PictureEntry, read_index, with_versions, write_index
 from tasks.core.data.parallel import in_order
-from tasks.core.data.picture_validation import SUFFIXES
 from tasks.core.data.remarks import grouped, remark, shown
 from tasks.core.data.uploads import Unread, UploadReader
 from tasks.core.errors import DatasetUnusable, DocumentInvalid, ObjectExists, ObjectMissing, StoreConflict

@@ -24,7 +24,6 @@ from tasks.core.errors import PictureRefused
 from tasks.core.store.documents import digest
 
 EXAMINATION = "1"  # raise it when `examine` refuses or changes other pictures than before
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif", ".avif")
 UNKNOWN = "cannot be decoded: it is no JPEG, PNG, WebP, HEIC or AVIF picture"
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 FOREIGN = {"1": "black and white", "L": "grey", "LA": "grey", "I;16": "grey", "P": "palette"}

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.picture_validation import SUFFIXES, decode, examine, square
+from tasks.core.data.file_kinds import SUFFIXES
+from tasks.core.data.picture_validation import decode, examine, square
 from tasks.core.errors import PictureRefused
 from tests.odd_pictures import chunk, deep_png, encoded, heic, noise, png, press_profile, turned, vast_png
 

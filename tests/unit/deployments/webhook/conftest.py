@@ -13,5 +13,6 @@ from tests.unit.deployments.webhook.senders import TOKEN, opened
 def client(events: EventsServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     """A client of a webhook that knows the events' server from its start: it reads the environment once."""
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
+    monkeypatch.setenv("DYEWORKS_UPLOAD_QUIET_SECONDS", "0.01")
     with opened() as running:
         yield running

@@ -48,7 +48,8 @@ def datasets(events: EventsServer, count: int) -> list[str]:
 
 
 def queued(folder: FolderStore) -> list[str]:
-    """The datasets of all events that were ever queued."""
+    """The datasets of all events that were ever queued, once no notification is pending."""
+    wait_for(lambda: not list(folder.list("notifications/pending/")), "the end of all bursts")
     found = {}
     for key in [*folder.list("outbox/"), *folder.list("events/")]:
         with suppress(ObjectMissing):  # it is being sent

@@ -78,6 +78,7 @@ def test_duplicate_notification_emits_one_event(client: TestClient, folder: Fold
 
 def test_overlapping_notification_counts_only_new_uploads(client: TestClient, events: EventsServer) -> None:
     post(client, notification("uploads/cloth/a.png"))
+    assert datasets(events, 1) == ["cloth"]
     assert post(client, notification("uploads/cloth/a.png", "uploads/cloth/b.png"))[1] == {"new": 1, "records": 2}
     assert datasets(events, 2) == ["cloth", "cloth"]
 
@@ -85,6 +86,7 @@ def test_overlapping_notification_counts_only_new_uploads(client: TestClient, ev
 def test_new_version_of_an_object_is_new(client: TestClient, events: EventsServer) -> None:
     body = notification("uploads/cloth/a.png")
     post(client, body)
+    datasets(events, 1)
     body["Records"][0]["s3"]["object"]["eTag"] = "changed"
     assert post(client, body)[1]["new"] == 1
     datasets(events, 2)
