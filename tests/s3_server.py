@@ -114,7 +114,7 @@ class _Server:
     def __init__(self, folder: Path) -> None:
         (folder / "data").mkdir(parents=True)
         self.log = folder / "log"
-        free = iter(_free_ports(2 * len(PARTS)))
+        free = iter(free_ports(2 * len(PARTS)))
         self.ports = {f"{part}.port{kind}": next(free) for part in PARTS for kind in ("", ".grpc")}
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.ports['s3.port']}",
@@ -176,7 +176,7 @@ def _program() -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Different ports that are free now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [int(one.getsockname()[1]) for one in sockets]

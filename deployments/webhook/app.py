@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from deployments.exposure import ExposureGuard
 from deployments.webhook.bursts import Gatherer
-from deployments.webhook.inbox import WRITERS, Inbox
+from deployments.webhook.inbox import WRITERS, Inbox, uploads_in
 from deployments.webhook.notifications import NotificationUnusable, Reading, StoreLocation, read_notification
 from deployments.webhook.sender import Sender
 from tasks.core.config.installation import Settings
@@ -89,7 +89,7 @@ class Webhook:
         lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
         if lists:
             log.info("notification: %r", {name: words[:MAX_LISTED] for name, words in lists.items()})
-        answer: dict[str, object] = {"new": sum(map(len, new.values())), "records": records}
+        answer: dict[str, object] = {"new": sum(map(uploads_in, new.values())), "records": records}
         answer |= {name: [*words[:MAX_LISTED], *_more(words)] for name, words in lists.items()}
         return JSONResponse(answer, 202 if reading.uploads else 422 if reading.bad else 200)
 

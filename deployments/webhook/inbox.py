@@ -49,8 +49,7 @@ class Inbox:
 
     def settle(self, dataset: str, names: Collection[str]) -> None:
         """Queue one event for pending notifications of a dataset. The same ones give the same event."""
-        count = sum(not name.startswith(READY) for name in names)
-        payload = Uploaded(reason=f"{count} objects were uploaded", dataset=dataset)
+        payload = Uploaded(reason=f"{uploads_in(names)} objects were uploaded", dataset=dataset)
         queue(self.store, upload_event(payload, key=digest(dataset, *sorted(names))))
         for _ in in_order(self._see, names, WRITERS):
             pass
@@ -58,3 +57,8 @@ class Inbox:
 
     def _see(self, name: str) -> None:
         self.store.write(SEEN + name.removeprefix(READY), b"")
+
+
+def uploads_in(names: Collection[str]) -> int:
+    """How many of these notifications are of uploads, and do not end a burst."""
+    return sum(not name.startswith(READY) for name in names)
