@@ -38,11 +38,16 @@ def test_no_more_than_the_room_is_in_use() -> None:
     assert 7 <= watched.most <= 10
 
 
+def within(room: Room, entered: threading.Event) -> None:
+    with room.taken(1):
+        entered.set()
+
+
 def test_more_than_the_room_is_let_in_alone() -> None:
     room = Room(10)
     with room.taken(1000):
         entered = threading.Event()
-        other = threading.Thread(target=lambda: [Watched(room).use(1), entered.set()])
+        other = threading.Thread(target=within, args=(room, entered))
         other.start()
         assert not entered.wait(0.05)
     other.join(30)
@@ -84,11 +89,11 @@ def test_the_first_error_ends_the_work() -> None:
 
 
 def test_a_picture_takes_room_for_its_pixels() -> None:
-    room, done = Room(2000), threading.Event()
-    picture = encoded(noise(1, 40, 50))
-    work = threading.Thread(target=lambda: [examine("a.png", picture, IngestSpec(), room), done.set()])
+    room, picture = Room(2000), encoded(noise(1, 40, 50))
+    work = threading.Thread(target=examine, args=("a.png", picture, IngestSpec(), room))
     with room.taken(1):
         work.start()
-        assert not done.wait(0.1)
+        work.join(0.1)
+        assert work.is_alive()
     work.join(30)
-    assert done.is_set()
+    assert not work.is_alive()
