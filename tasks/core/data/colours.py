@@ -36,15 +36,20 @@ def to_srgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, list
     if picture.mode == "CMYK":
         return _from_cmyk(picture, profile if metadata.icc else b"")
     if not profile:
-        return picture.convert("RGB"), [f"{source} left out"] if source else []
+        return as_rgb(picture), [f"{source} left out"] if source else []
     transform = _transform(profile, "L") if picture.mode == "L" else None
     if not transform:
-        picture, transform = picture.convert("RGB"), _transform(profile, "RGB")
+        picture, transform = as_rgb(picture), _transform(profile, "RGB")
     if not transform:
         return picture, ["its damaged or foreign colour profile left out"]
     if _changes_nothing(transform, picture.mode):
-        return picture.convert("RGB"), []
+        return as_rgb(picture), []
     return transform.apply(picture), [f"made sRGB by {source}"]
+
+
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """The picture in RGB; itself, not a copy, if it is."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _profile(metadata: Metadata) -> tuple[bytes, str]:

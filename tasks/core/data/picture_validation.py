@@ -17,7 +17,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.colours import to_srgb
+from tasks.core.data.colours import as_rgb, to_srgb
 from tasks.core.data.metadata import Metadata, of_colour_box, of_exif, of_jpeg, of_png, without_exif
 from tasks.core.data.parallel import Room
 from tasks.core.errors import PictureRefused
@@ -64,7 +64,7 @@ def examine(name: str, data: bytes, spec: IngestSpec, room: Room | None = None) 
 def decode(name: str, data: bytes, spec: IngestSpec) -> Image.Image:
     """The picture in RGB, upright by its EXIF, with the colours of sRGB; raises PictureRefused with the reason."""
     with decoding(name, data, spec) as (picture, _):
-        return picture
+        return picture.copy()  # without the file
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def _parted(picture: Image.Image, bits: int) -> tuple[Image.Image, Image.Image |
     if "A" in picture.mode.upper() or key is not None:
         picture = picture.convert("RGBA")
     alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
-    return picture if picture.mode == "CMYK" else picture.convert("RGB"), alpha
+    return picture if picture.mode == "CMYK" else as_rgb(picture), alpha
 
 
 def _mask(opaque: npt.NDArray[np.bool_]) -> Image.Image:
