@@ -23,6 +23,7 @@ from tests.random_folders import INSTANCE, ODD, Picture, RandomFolder, random_fo
 from tests.s3_server import connect, put
 
 SPEC = IngestSpec(instance_prompt=INSTANCE)
+LONG_AGO = 1_700_000_000  # in seconds
 COUNT = int(os.environ.get("FOLDERS", "200"))
 ON_S3 = [name for name in ODD if name.isprintable()] + ["folder//b.png", "./c.png", "sub/../d.png", "e.png/"]
 often = settings(
@@ -64,6 +65,7 @@ def write(folder: RandomFolder, root: Path) -> None:
     for name, data in folder.files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(data)
+        os.utime(root / name, (LONG_AGO, LONG_AGO))  # an index remembers it
 
 
 def check(folder: RandomFolder, store: Store, left_out: list[str]) -> None:
@@ -79,6 +81,9 @@ def check(folder: RandomFolder, store: Store, left_out: list[str]) -> None:
         return
     assert not folder.bad_table
     lines = left_out + remarks(store, manifest)
+    again, refused = ingest(store, "cloth", SPEC)  # by the index, where it remembers the uploads
+    assert (again, left_out + remarks(store, again)) == (manifest, lines)
+    assert [(one.name, one.reason) for one in refused] == [(one.name, one.reason) for one in refusals]
     check_captions(folder, manifest, refusals)
     check_fates(folder, (manifest, refusals, lines))
 
