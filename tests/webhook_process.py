@@ -23,7 +23,7 @@ class WebhookProcess:
         self.url = f"http://127.0.0.1:{port}"
         command = [str(Path(sys.executable).parent / "dyeworks"), "serve", "webhook", "--port", str(port)]
         environment = os.environ | {f"DYEWORKS_{name.upper()}": value for name, value in settings.items()}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.client = httpx.Client(base_url=self.url, timeout=60, headers=_access(environment))
         self._wait()
 
