@@ -24,7 +24,7 @@ from tasks.core.errors import (
 )
 from tasks.core.store.base import RESERVED, Listed, check_key, check_prefix, inside, is_key
 
-TRIES = 10  # to write into a folder that is removed as an empty one
+TRIES = 20  # to write into a folder that is removed as an empty one
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one file: no rights, a link round, a socket
 
 
