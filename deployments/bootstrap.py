@@ -39,6 +39,7 @@ def _changes(installation: Installation) -> list[str]:
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
     changes += _variable("dyeworks_reconcile_cron", os.environ.get("DYEWORKS_RECONCILE_CRON", "*/15 * * * *"))
+    changes += _variable("dyeworks_sweep_cron", os.environ.get("DYEWORKS_SWEEP_CRON", "30 3 * * *"))
     return changes
 
 

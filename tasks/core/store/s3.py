@@ -214,8 +214,9 @@ def s3_store(url: str) -> S3Store:
 
 
 def _environment() -> frozenset[tuple[str, str]]:
-    """What boto3 makes a client of, as far as it may change while a process runs."""
-    return frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+    """What boto3 makes a client of, as far as it may change, and the process: a fork needs connections of its own."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return frozenset((own | {"": str(os.getpid())}).items())
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,8 @@ from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.base import RESERVED
 from tests.s3_server import connect
 
+pytestmark = pytest.mark.any_key
+
 NAMES = [f"log/{day:02d}/{hour:02d}.json" for day in (1, 2, 10) for hour in (0, 7, 23)]
 
 

@@ -26,6 +26,8 @@ from tasks.core.errors import (
 from tasks.core.store import FolderStore, S3Store, Store, delete_prefix, download_folder, open_store, upload_folder
 from tests.s3_server import connect, put, refusing
 
+pytestmark = pytest.mark.any_key
+
 PROCESSES, THREADS, INCREMENTS = 2, 3, 5
 BAD_KEYS = ["", "/a", "a/", "a//b", "a/../b", "..", ".", "a/./b", "a\\b", "a\0b", ".dyeworks-a", "a/.dyeworks-b/c"]
 BAD_KEYS += ["a/b\nc", "a\x85", "\udce9.png", "a" * 256, "/".join(["a" * 200] * 5)]
