@@ -68,7 +68,7 @@ def seen(store: Store) -> int:
     return channel.generation
 
 
-def traced(act: Callable[[], None], kill_at: int = 0) -> int:
+def traced(act: Callable[[], object], kill_at: int = 0) -> int:
     """Run it, and count the lines; the process is killed before the line with the given number."""
     lines = 0
 
@@ -88,7 +88,7 @@ def traced(act: Callable[[], None], kill_at: int = 0) -> int:
     return lines
 
 
-def counted(act: Callable[[], None]) -> int:
+def counted(act: Callable[[], object]) -> int:
     """The lines of a run in a fork, which opens its stores anew as one that is killed does."""
     with tempfile.NamedTemporaryFile("w+") as file:
         forked(lambda: print(traced(act), file=file, flush=True))

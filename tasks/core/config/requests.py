@@ -152,3 +152,16 @@ class SweepRequest(Spec):
 
     dry_run: bool = Field(False, description="Only report what would be deleted.")
     retention: Retention = Retention()
+
+
+class ForgetRequest(Spec):
+    """Delete a picture, or what a visitor has sent, from everything that holds it."""
+
+    dataset: str = Field("", description="Dataset of the picture.")
+    picture: str = Field("", description="The picture: its name among the uploads, or its sha256.")
+    withdraw: bool = Field(False, description="Also withdraw, and delete, everything that was trained on the picture.")
+    model: str = Field("", description="Model that the visitor has used; empty: the only one.")
+    session: str = Field("", description="The visitor: the hash of the session, as the prompt log has it.")
+    actor: str = Field("operator", min_length=1, description="Who asks for it.")
+    reason: str = Field("a person has asked for it", min_length=1, description="Why.")
+    dry_run: bool = Field(False, description="Only report what holds it.")

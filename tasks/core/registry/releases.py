@@ -80,8 +80,7 @@ def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
     place = prefix(model, withdrawal.release)
     there = set(store.list(place))
     files = there - {place + MANIFEST, place + TOMBSTONE}
-    for key in files:
-        store.delete(key)
+    store.purge(files)
     if there and place + TOMBSTONE not in there:
         store.write(place + TOMBSTONE, render(withdrawal))
     return len(files)

@@ -124,6 +124,10 @@ class FolderStore:
         for key in keys:
             self.delete(key)
 
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove these objects: a folder keeps no earlier versions."""
+        self.delete_many(() if earlier else keys)
+
     def tidy(self, before: datetime) -> int:
         """Remove temporary files and empty folders of before this time."""
         count = 0

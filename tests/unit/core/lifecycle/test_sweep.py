@@ -23,7 +23,6 @@ from tasks.core.registry.releases import verify_release
 from tasks.core.registry.results import EvaluationResult, TrainResult, find_result, get_result
 from tasks.core.retraining.decisions import make_decision, record_decision
 from tasks.core.store import FolderStore, inventory
-from tasks.core.store.documents import render
 from tasks.core.store.inventory import Place, place_of
 from tests.adire import adire, installed
 from tests.crashes import forked, traced
@@ -138,9 +137,8 @@ def test_it_can_be_killed_at_any_moment(weeks: Weeks, folder: FolderStore, tmp_p
     for moment in range(1, 21):
         shutil.rmtree(tmp_path / "store")
         shutil.copytree(tmp_path / "before", tmp_path / "store", copy_function=shutil.copy2)
-        ended = forked(
-            lambda moment=moment: traced(partial(sweep, FolderStore(tmp_path / "store"), KEEP), moment * total // 21)
-        )
+        again = partial(sweep, FolderStore(tmp_path / "store"), KEEP)
+        ended = forked(partial(traced, again, moment * total // 21))
         assert os.WIFSIGNALED(ended)
         weeks.installation = installed(FolderStore(tmp_path / "store"))
         weeks.store = weeks.installation.store
@@ -192,4 +190,3 @@ def test_the_inventory() -> None:
     assert place_of("models/a/promotions/deeper/000001.json") is None
     assert place_of("elsewhere") is None
     assert Place("a/<b>/…", "", "", "age").names("a/b/c/d")
-    assert render(Retention())

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -145,3 +146,34 @@ def test_a_process_has_one_client(bucket: str, monkeypatch: pytest.MonkeyPatch) 
     other = open_store(f"s3://{bucket}/a")
     assert isinstance(other, S3Store)
     assert other._client is not first._client
+
+
+def test_a_purge_leaves_no_version(bucket: str) -> None:
+    client, name = connect(), f"versions-{uuid4().hex[:8]}"
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    store = S3Store(f"s3://{name}/a", client)
+    for data in (b"one", b"two"):
+        store.write("b", data)
+        store.write("bc", data)
+    store.purge(["b"], earlier=True)
+    assert store.read("b") == b"two"
+    assert versions(client, name, "a/b") == 1
+    store.delete("b")
+    assert versions(client, name, "a/b") == 2, "a deletion only marks"
+    store.purge(["b"])
+    assert versions(client, name, "a/b") == 0
+    assert (store.read("bc"), versions(client, name, "a/bc")) == (b"two", 2)
+
+
+def versions(client: Any, bucket: str, name: str) -> int:
+    found = client.list_object_versions(Bucket=bucket, Prefix=name)
+    return sum(each["Key"] == name for each in [*found.get("Versions", []), *found.get("DeleteMarkers", [])])
+
+
+def test_a_purge_of_a_bucket_or_folder_without_versions(store: Store) -> None:
+    store.write("a", b"")
+    store.purge(["a"], earlier=True)
+    assert store.exists("a")
+    store.purge(["a", "missing"])
+    assert not store.exists("a")
