@@ -151,7 +151,7 @@ class SweepRequest(Spec):
     """Delete what the inventory allows and nothing needs any more."""
 
     dry_run: bool = Field(False, description="Only report what would be deleted.")
-    retention: Retention = Retention()
+    retention: Retention = Field(Retention(), description="How long what can be swept is kept.")
 
 
 class ForgetRequest(Spec):
