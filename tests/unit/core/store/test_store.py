@@ -260,7 +260,7 @@ def test_own_write_whose_reply_was_lost(bucket: str) -> None:
 
 def test_s3_requests_carry_no_checksums_that_older_servers_do_not_know(bucket: str, tmp_path: Path) -> None:
     sent: list[dict[str, str]] = []
-    store = S3Store(f"s3://{bucket}/{uuid4().hex}", connect(), part_bytes=5 * 2**20)
+    store = S3Store(f"s3://{bucket}/{uuid4().hex}", part_bytes=5 * 2**20)
     store._client.meta.events.register(
         "before-send.s3", lambda request, **_: sent.append({"method": request.method, **request.headers})
     )
