@@ -17,7 +17,7 @@ from tasks.core.installation import Installation
 GPU_SLOTS = 1
 
 
-class ServerSettings(BaseSettings):
+class BootstrapSettings(BaseSettings):
     """Environment variables that only `dyeworks bootstrap` reads."""
 
     model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
@@ -42,7 +42,7 @@ def bootstrap(installation: Installation) -> list[str]:
 
 
 def _changes(installation: Installation) -> list[str]:
-    settings = ServerSettings()
+    settings = BootstrapSettings()
     kind = settings.pool_type
     with get_client(sync_client=True) as client:
         changes = claim_server(client, installation)

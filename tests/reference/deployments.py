@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from deployments.bootstrap import ServerSettings
+from deployments.bootstrap import BootstrapSettings
 from deployments.watch import automations
 from tasks.core.config.installation import ROOT
 from tasks.core.events import PAYLOADS, Champion, Payload
@@ -76,7 +76,7 @@ def _parameters(kind: type[BaseModel]) -> Iterator[list[str]]:
 
 def _schedule(cron: str) -> str:
     name = cron.strip("{ }").rpartition(".")[2].removeprefix("dyeworks_")
-    return f"scheduled by `DYEWORKS_{name.upper()}` (`{ServerSettings.model_fields[name].default}`)"
+    return f"scheduled by `DYEWORKS_{name.upper()}` (`{BootstrapSettings.model_fields[name].default}`)"
 
 
 def _trigger(trigger: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import re
 
 from pydantic_settings import BaseSettings
 
-from deployments.bootstrap import ServerSettings
+from deployments.bootstrap import BootstrapSettings
 from tasks.core.config.installation import MOVED, ROOT, Settings
 from tests.reference.tables import code, field_rows, table
 
@@ -17,9 +17,9 @@ def settings() -> list[str]:
         f"{Settings.__doc__} What belongs to a model is in its [file](#a-models-file).",
         "",
         *_variables(Settings),
-        str(ServerSettings.__doc__),
+        str(BootstrapSettings.__doc__),
         "",
-        *_variables(ServerSettings),
+        *_variables(BootstrapSettings),
         "In earlier versions these were settings. Whatever is started with one of them set ends, and names the field",
         "of the model's file that replaces it.",
         "",
