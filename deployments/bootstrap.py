@@ -26,6 +26,7 @@ class BootstrapSettings(BaseSettings):
     root: str = Field(str(ROOT), description="Folder in which a worker finds the code.")
     monitor_cron: str = Field("0 * * * *", description="How often drift is checked.")
     reconcile_cron: str = Field("*/15 * * * *", description="How often the ledger is reconciled.")
+    sweep_cron: str = Field("30 3 * * *", description="How often what nothing needs any more is deleted.")
 
 
 def bootstrap(installation: Installation) -> list[str]:
@@ -51,6 +52,7 @@ def _changes(installation: Installation) -> list[str]:
     changes += _variable("dyeworks_root", settings.root)
     changes += _variable("dyeworks_monitor_cron", settings.monitor_cron)
     changes += _variable("dyeworks_reconcile_cron", settings.reconcile_cron)
+    changes += _variable("dyeworks_sweep_cron", settings.sweep_cron)
     return changes
 
 

@@ -28,7 +28,7 @@ from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.models import apply_config, configurations
 from tasks.core.registry.releases import verify_release
-from tasks.core.registry.results import STAGES, checkpoint_folder, get_result, read_results
+from tasks.core.registry.results import STAGES, checkpoint_folder, get_result, result_folder
 from tasks.core.registry.store_layout import store_identity
 from tasks.core.registry.withdrawals import deletions, withdrawals
 from tasks.core.reporting.drift_report import Recent, recent_key
@@ -127,7 +127,9 @@ def look(store: Store, model: str) -> list[Document]:
     entries, manifest = history(store, model), load_manifest(store, "adire")
     channel, _ = read_channel(store, model)
     served = [entry.release for entry in entries if entry.release not in {w.release for w in withdrawals(store, model)}]
-    stored = ((*read_results(store, model, kind), get_result(store, model, kind)) for kind in STAGES)
+    stored = (
+        (*read_documents(store, kind, result_folder(model, kind)), get_result(store, model, kind)) for kind in STAGES
+    )
     lines = chain(read_lines(store, model, START, END), read_votes(store, model, START, END))
     hours = (line for hour in read_hours(store, model, START, END) for line in hour.lines)
     split(store, manifest)

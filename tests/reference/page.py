@@ -5,6 +5,7 @@ import re
 from tasks.core.config.installation import ROOT
 from tests.reference.commands import commands
 from tests.reference.deployments import deployments, events
+from tests.reference.places import places
 from tests.reference.settings import settings
 from tests.reference.specifications import models, specifications
 from tests.reference.tables import anchor
@@ -24,11 +25,3 @@ def page() -> str:
     text = "\n".join("\n".join(part) for part in parts)
     contents = ", ".join(f"[{title}](#{anchor(title)})" for title in re.findall(r"^## (.+)$", text, re.M))
     return re.sub(r"\n{3,}", "\n\n", f"{OPENING}\nOn this page: {contents}.\n\n{text}").rstrip() + "\n"
-
-
-def places() -> list[str]:
-    """PLUG IN HERE: the section "## The store", made of the inventory of its places (tasks.core.store.inventory).
-
-    Use `table` of tests.reference.tables; then delete the section "The store" of docs/data.md and link to this one.
-    """
-    return []

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -76,7 +75,11 @@ def shown(value: object) -> str:
         return code(json.dumps(value))
     if isinstance(value, float):
         return code(f"{value:.4g}" if value < 1e6 else f"{value:,}")
-    return "" if value is None else code(str(value) if isinstance(value, str | Path) else f"{value}")
+    return (
+        ""
+        if value is None or isinstance(value, BaseModel)
+        else code(str(value) if isinstance(value, str | Path) else f"{value}")
+    )
 
 
 def takes(schema: Schema) -> str:

@@ -5,8 +5,9 @@ What belongs to a model is not among them: see `tasks.core.config.model`.
 
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core.errors import SettingError
@@ -39,10 +40,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
 
     store: str = Field(
-        "build/store", min_length=1, description="Folder or s3://bucket/prefix that holds all data and models."
+        "build/store",
+        min_length=1,
+        description="Folder or s3://bucket/prefix that holds all data and models; the default lies in the checkout.",
     )
     device: str = Field("", description="Torch device; empty means cuda where there is one, else cpu.")
-    cache: Path = Field(Path("build/cache"), description="Local folder for what can be computed again.")
+    cache: Path = Field(
+        Path("build/cache"),
+        description="Local folder for what can be computed again; the default lies in the checkout.",
+    )
     dask: str = Field(
         "",
         description="Address (tcp://…) of a Dask scheduler whose machines embed large windows; "
@@ -71,6 +77,14 @@ class Settings(BaseSettings):
     log_seconds: float = Field(
         1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
     )
+
+    @model_validator(mode="after")
+    def _place_defaults(self) -> Self:
+        """Processes with different working folders must find the same store."""
+        places = {"store": str(ROOT / self.store), "cache": ROOT / self.cache}
+        for name in places.keys() - self.model_fields_set:
+            object.__setattr__(self, name, places[name])
+        return self
 
 
 def read_settings() -> Settings:

@@ -133,3 +133,38 @@ class SteerRequest(ModelRequest):
     action: Literal["pause", "resume"] = Field("pause", description="resume also ends the hold after a roll-back.")
     actor: str = Field("operator", min_length=1, description="Who asks for it.")
     reason: str = Field("steered by hand", min_length=1, description="Why.")
+
+
+class Retention(Spec):
+    """How long what can be swept is kept, in days since it was written, and how many releases."""
+
+    generations: int = Field(10, ge=1, description="Newest releases to which a model can be rolled back.")
+    checkpoints: float = Field(7, ge=1, description="Checkpoints of a training that has no result.")
+    trainings: float = Field(30, ge=1, description="Results and adapters that no kept generation needs.")
+    renders: float = Field(30, ge=1, description="Pictures of evaluations, which can be rendered again.")
+    reports: float = Field(90, ge=1, description="Drift checks and their pages, calibrations, reports of sweeps.")
+    prompts: float = Field(400, ge=1, description="The prompt log and the votes.")
+    events: float = Field(30, ge=30, description="Events that were sent, and notifications that were seen.")
+    refusals: float = Field(180, ge=1, description="Why uploads and events were refused.")
+    data: float = Field(90, ge=1, description="Dataset versions and pictures that nothing needs.")
+    artifacts: float = Field(30, ge=1, description="Artifacts of Prefect that have a newer version.")
+
+
+class SweepRequest(Spec):
+    """Delete what the inventory allows and nothing needs any more."""
+
+    dry_run: bool = Field(False, description="Only report what would be deleted.")
+    retention: Retention = Field(Retention(), description="How long what can be swept is kept.")
+
+
+class ForgetRequest(Spec):
+    """Delete a picture, or what a visitor has sent, from everything that holds it."""
+
+    dataset: str = Field("", description="Dataset of the picture.")
+    picture: str = Field("", description="The picture: its name among the uploads, or its sha256.")
+    withdraw: bool = Field(False, description="Also withdraw, and delete, everything that was trained on the picture.")
+    model: str = Field("", description="Model that the visitor has used; empty: the only one.")
+    session: str = Field("", description="The visitor: the hash of the session, as the prompt log has it.")
+    actor: str = Field("operator", min_length=1, description="Who asks for it.")
+    reason: str = Field("a person has asked for it", min_length=1, description="Why.")
+    dry_run: bool = Field(False, description="Only report what holds it.")

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -24,7 +25,7 @@ from tasks.core.errors import (
     PictureRefused,
 )
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, read_document, render
+from tasks.core.store.documents import Document, digest, parse, read_document, render, revised
 
 
 class Item(Document):
@@ -44,6 +45,7 @@ class Manifest(Document):
     created: datetime
     items: tuple[Item, ...]
     new: int  # pictures that no earlier version has
+    forgotten: int = 0  # pictures that were removed from it on request, after it was made
 
 
 class Head(Document):
@@ -231,6 +233,21 @@ def _publish(store: Store, dataset: str, items: tuple[Item, ...]) -> Manifest:
     except ObjectExists:
         return read_document(store, Manifest, manifest_key(dataset, version))
     return manifest
+
+
+def forget_item(store: Store, dataset: str, version: str, sha256: str) -> None:
+    """Remove a picture from a version, which keeps its name; an ingest makes the remarks, which may name it, again."""
+    key = manifest_key(dataset, version)
+    written = store.read(key)
+    manifest = parse(Manifest, written, key)
+    items = tuple(item for item in manifest.items if item.sha256 != sha256)
+    gone = len(manifest.items) - len(items)
+    changed = manifest.model_copy(update={"items": items, "forgotten": manifest.forgotten + gone})
+    with suppress(ObjectMissing):
+        head = read_document(store, Head, _head_key(dataset))
+        store.write(_head_key(dataset), render(head.model_copy(update={"remarks": ()})))
+    store.write(key, revised(written, changed))
+    store.purge([key, _head_key(dataset)], earlier=True)
 
 
 def pictures_since(store: Store, manifest: Manifest, version: str) -> int:

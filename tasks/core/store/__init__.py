@@ -4,12 +4,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from tasks.core.errors import StoreUnusable
-from tasks.core.store.base import Store, delete_prefix, download_folder, is_key, upload_folder
+from tasks.core.store.base import Listed, Store, delete_prefix, download_folder, is_key, upload_folder
 from tasks.core.store.folder import FolderStore, walk
-from tasks.core.store.s3 import S3Store
+from tasks.core.store.s3 import S3Store, s3_store
 
 __all__ = [
     "FolderStore",
+    "Listed",
     "S3Store",
     "Store",
     "delete_prefix",
@@ -27,7 +28,7 @@ def open_store(url: str) -> Store:
     if not separator:
         return FolderStore(Path(url))
     if scheme == "s3":
-        return S3Store(url)
+        return s3_store(url)
     if scheme == "file" and rest.startswith("/"):
         return FolderStore(Path(unquote(rest)))
     raise StoreUnusable(url, "it is neither s3://bucket/prefix nor file:///folder nor a folder's path")

@@ -1,8 +1,9 @@
 """What every store can do, and what can be done with any of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tasks.core.errors import BadKey
 
@@ -10,6 +11,15 @@ RESERVED = ".dyeworks-"  # names of temporary and lock files start with this, ke
 CONTROL = frozenset(map(chr, [*range(32), *range(127, 160)]))
 MOST_BYTES = 900  # of a key: S3 allows 1024, with the store's own prefix
 MOST_NAME_BYTES = 255  # between slashes: that of a file
+
+
+class Listed(NamedTuple):
+    """An object as a listing has it."""
+
+    key: str
+    size: int  # bytes
+    time: datetime  # when it was last written, in UTC
+    tag: str  # opaque, and another one once it is written again; empty: not known
 
 
 class Store(Protocol):
@@ -43,17 +53,36 @@ class Store(Protocol):
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted; 'a/b' covers 'a/bc', 'a/b/' doesn't.
 
         What others have put there under a bad key is not among them: it can't be read.
+
+        Args:
+            after: not a folder; only later keys are listed, and a server is only asked for those. Names at each level
+                below the prefix must be of equal length, such as numbers and times: some servers list by folder.
         """
+
+    def scan(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Yield what `list` does, with sizes and times."""
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders directly below a prefix that ends with a slash, sorted."""
 
     def list_odd(self, prefix: str) -> Iterator[str]:
         """Yield what `list` leaves out: bad keys; on a folder also linked and unreadable folders. Not sorted."""
 
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove these objects, as far as they are there, with few requests."""
+
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove these objects for good, with all that a bucket with versions keeps; with `earlier` only that."""
+
+    def tidy(self, before: datetime) -> int:
+        """Remove what interrupted writers have left before this time, and return how many; never an object."""
 
     def put_file(self, key: str, path: Path) -> None:
         """Write a file of any size as the object, over any other; one that was interrupted is sent again as a whole."""
@@ -117,11 +146,10 @@ def download_folder(store: Store, prefix: str, folder: Path) -> None:
 
 
 def delete_prefix(store: Store, prefix: str) -> int:
-    """Remove every object under the prefix, and return how many; an empty prefix, the whole store, is refused."""
+    """Remove every object under the prefix for good; returns how many. An empty prefix, the whole store, is refused."""
     check_key(prefix.removesuffix("/"))
     keys = list(store.list(inside(prefix)))
-    for key in keys:
-        store.delete(key)
+    store.purge(keys)
     return len(keys)
 
 

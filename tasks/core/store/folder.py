@@ -6,11 +6,12 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import BufferedReader
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 from uuid import uuid4
 
 from tasks.core.errors import (
@@ -21,8 +22,9 @@ from tasks.core.errors import (
     StoreConflict,
     StoreUnusable,
 )
-from tasks.core.store.base import RESERVED, check_key, check_prefix, inside, is_key
+from tasks.core.store.base import RESERVED, Listed, check_key, check_prefix, inside, is_key
 
+TRIES = 20  # to write into a folder that is removed as an empty one
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one file: no rights, a link round, a socket
 
 
@@ -88,11 +90,23 @@ class FolderStore:
         """Whether there is an object under the key."""
         return self._place(key).is_file()
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted."""
         check_prefix(prefix)
         self._require()
-        return iter(sorted(key for key, plain in self._found(prefix) if plain))
+        return iter(sorted(key for key, plain in self._found(prefix) if plain and key > after))
+
+    def scan(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Yield every key that starts with the prefix, sorted; the tag is of a file's number, time and size."""
+        return (_listed(key, self._root / key) for key in self.list(prefix, after))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders in a folder, sorted, also of those without a file."""
+        check_prefix(prefix)
+        self._require()
+        folder = self._root / prefix
+        found = (path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else ()
+        return iter(sorted(name for name in found if is_key(prefix + name)))
 
     def list_odd(self, prefix: str) -> Iterator[str]:
         """Yield bad keys, linked folders and folders that can't be read; its own files aren't among them."""
@@ -104,6 +118,25 @@ class FolderStore:
         """Remove the object, if there is one; its folder stays."""
         if self.exists(key):
             self._path(key).unlink(missing_ok=True)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove these objects."""
+        for key in keys:
+            self.delete(key)
+
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove these objects: a folder keeps no earlier versions."""
+        self.delete_many(() if earlier else keys)
+
+    def tidy(self, before: datetime) -> int:
+        """Remove temporary files and empty folders of before this time."""
+        count = 0
+        for folder, _, names in os.walk(self._root, topdown=False):
+            left = (Path(folder, name) for name in names if name.startswith(RESERVED) and name.endswith(".tmp"))
+            count += sum(_remove_old(path, before) for path in left)
+            if Path(folder) != self._root:
+                _remove_empty(Path(folder), before)
+        return count
 
     def put_file(self, key: str, path: Path) -> None:
         """Write a file as the object, over any other."""
@@ -187,6 +220,32 @@ def walk(folder: Path) -> Iterator[tuple[str, bool]]:
             yield Path(error.filename).relative_to(folder).as_posix(), False
 
 
+def _listed(key: str, path: Path) -> Listed:
+    """An entry of a listing; one without a size and a tag for a broken link, and a file that is gone."""
+    try:
+        found = path.stat()
+    except OSError:
+        return Listed(key, 0, datetime.fromtimestamp(0, UTC), "")
+    tag = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+    return Listed(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC), tag)
+
+
+def _remove_old(path: Path, before: datetime) -> bool:
+    """Remove a file that was last written before a time; returns whether it was."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_mtime < before.timestamp():
+            path.unlink()
+            return True
+    return False
+
+
+def _remove_empty(folder: Path, before: datetime) -> None:
+    """Remove a folder without files; a writer that has just found it there makes it again."""
+    with suppress(OSError):  # it is not empty, or gone
+        if folder.stat().st_mtime < before.timestamp():
+            folder.rmdir()
+
+
 def _open_at_once(path: str, flags: int) -> int:
     """Open a file; a named pipe too, which would else wait for a writer, and is empty."""
     return os.open(path, flags | os.O_NONBLOCK)
@@ -195,10 +254,9 @@ def _open_at_once(path: str, flags: int) -> int:
 @contextmanager
 def _temporary(folder: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
     """Keep what is written on disk in a hidden file of the folder; afterwards it is gone, unless it was renamed."""
-    _make_folder(folder)
     path = folder / f"{RESERVED}{uuid4().hex}.tmp"
     try:
-        with path.open("xb") as file:
+        with _opened(path, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -207,12 +265,20 @@ def _temporary(folder: Path, write: Callable[[BinaryIO], object]) -> Iterator[Pa
         path.unlink(missing_ok=True)
 
 
+def _opened(path: Path, mode: Literal["xb", "ab"]) -> BufferedWriter:
+    """A file in a folder that is made, and that `tidy` may remove as an empty one until the file is there."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):
+            _make_folder(path.parent)
+            return path.open(mode)
+    raise StoreUnusable(path.parent.as_uri(), "its folder is removed again and again")
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock file beside the path. It is never removed: a lock on a removed file locks nobody out."""
-    _make_folder(path.parent)
     name = hashlib.sha256(path.name.encode()).hexdigest()[:32]
-    with (path.parent / f"{RESERVED}{name}.lock").open("ab") as file:
+    with _opened(path.parent / f"{RESERVED}{name}.lock", "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,7 +1,11 @@
 """A store under a prefix of an S3 bucket, at any endpoint (AWS_ENDPOINT_URL)."""
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +17,19 @@ from tasks.core.errors import (
     StoreConflict,
     StoreUnusable,
 )
-from tasks.core.store.base import check_key, check_prefix, is_key
+from tasks.core.store.base import Listed, check_key, check_prefix, is_key
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, ObjectIdentifierTypeDef
 
 MISSING = {"NoSuchKey", "404"}
 REFUSED = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "409", "412"}
 FORBIDDEN = {"AccessDenied", "403"}
 UNREADABLE = FORBIDDEN | {"InvalidObjectState"}  # the latter: archived
 UNKNOWN = {"NotImplemented", "501"}
+DELETED_AT_ONCE = 1000  # at most, by the protocol
 CHUNK_BYTES = 2**20  # that are read at once
 PART_BYTES = 64 * 2**20  # of a large file; also the size above which a file is sent in parts
 CONCURRENCY = 4  # parts in flight
@@ -81,19 +86,70 @@ class S3Store:
             raise
         return True
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted: SeaweedFS lists by folder, 'a/b/c' before 'a/b-c'."""
+        return (found.key for found in self.scan(prefix, after))
+
+    def scan(self, prefix: str, after: str = "") -> Iterator[Listed]:
+        """Yield every key that starts with the prefix, sorted; the tag is the ETag."""
         check_prefix(prefix)
-        return iter(sorted(key for key in self._keys(prefix) if is_key(key)))
+        return iter(sorted(found for found in self._found(prefix, after) if found.key > after and is_key(found.key)))
 
     def list_odd(self, prefix: str) -> Iterator[str]:
         """Yield every bad key that starts with the prefix."""
         check_prefix(prefix)
-        return (key for key in self._keys(prefix) if not is_key(key))
+        return (found.key for found in self._found(prefix) if not is_key(found.key))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield the names of the folders directly below a prefix that ends with a slash, sorted."""
+        check_prefix(prefix)
+        place = self._prefix + prefix
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=place, Delimiter="/")
+        found = (folder["Prefix"] for page in pages for folder in page.get("CommonPrefixes", []))
+        names = (name.removeprefix(place).removesuffix("/") for name in found)
+        return iter(sorted(name for name in names if is_key(prefix + name)))
 
     def delete(self, key: str) -> None:
         """Remove the object, if there is one."""
         self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove these objects, a thousand with each request.
+
+        Raises:
+            StoreUnusable: the server did not delete some of them.
+        """
+        self._delete({"Key": self._name(key)} for key in keys)
+
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove every version of these objects, and the marks of deletions; raises as `delete_many` does."""
+        for key in keys:
+            found = [*self._versions(self._name(key), earlier)]
+            self._delete(found)
+            if not found and not earlier and self.exists(key):  # some servers list none of a bucket without versions
+                self.delete(key)
+
+    def _versions(self, name: str, earlier: bool) -> "Iterator[ObjectIdentifierTypeDef]":
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
+        for found in (each for page in pages for each in (*page.get("Versions", []), *page.get("DeleteMarkers", []))):
+            if found["Key"] == name and not (earlier and found["IsLatest"]):
+                yield {"Key": name, "VersionId": found["VersionId"]}
+
+    def _delete(self, objects: "Iterable[ObjectIdentifierTypeDef]") -> None:
+        names = iter(objects)
+        while some := list(islice(names, DELETED_AT_ONCE)):
+            done = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": some, "Quiet": True})
+            if faults := done.get("Errors", []):
+                first = f"{faults[0].get('Key')}: {faults[0].get('Code')} {faults[0].get('Message')}"
+                raise StoreUnusable(self.url, f"did not delete {len(faults)} objects, the first {first}")
+
+    def tidy(self, before: datetime) -> int:
+        """Abort the uploads of large files that began before this time and were interrupted."""
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        left = [found for page in pages for found in page.get("Uploads", []) if found["Initiated"] < before]
+        for found in left:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=found["Key"], UploadId=found["UploadId"])
+        return len(left)
 
     def put_file(self, key: str, path: Path) -> None:
         """Write a file as the object, a large one in parts; one that fails is aborted.
@@ -135,12 +191,14 @@ class S3Store:
         check_key(key)
         return self._prefix + key
 
-    def _keys(self, prefix: str) -> Iterator[str]:
+    def _found(self, prefix: str, after: str = "") -> Iterator[Listed]:
         pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+        start = self._prefix + after if after else ""
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, StartAfter=start):
             for found in page.get("Contents", []):
                 if found["Size"] or not found["Key"].endswith("/"):  # the empty objects by which consoles show folders
-                    yield found["Key"].removeprefix(self._prefix)
+                    key, time = found["Key"].removeprefix(self._prefix), found["LastModified"].astimezone(UTC)
+                    yield Listed(key, found["Size"], time, found["ETag"].strip('"'))
 
     def _put_if(self, key: str, data: bytes, version: str | None) -> bool:
         """Whether the conditional write succeeded, now or in an attempt whose reply was lost."""
@@ -167,10 +225,26 @@ class S3Store:
             return False
 
 
-def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
+def s3_store(url: str) -> S3Store:
+    """The store of a URL, the same one in all of a process: its connections and what was read of it are used again."""
+    return _store(url, _environment())
+
+
+def _environment() -> frozenset[tuple[str, str]]:
+    """What boto3 makes a client of, as far as it may change, and the process: a fork needs connections of its own."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return frozenset((own | {"": str(os.getpid())}).items())
+
+
+@lru_cache(maxsize=8)
+def _store(url: str, environment: frozenset[tuple[str, str]]) -> S3Store:
+    return S3Store(url)
+
+
+@lru_cache(maxsize=8)
+def _client(environment: frozenset[tuple[str, str]]) -> "S3Client":
     import boto3  # noqa: PLC0415
     from botocore.config import Config  # noqa: PLC0415
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     # By default boto3 sends checksum trailers, which older S3-compatible servers store as a part of the object.
     plain = Config(
@@ -178,8 +252,14 @@ def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
         response_checksum_validation="when_required",
         max_pool_connections=CONNECTIONS,
     )
+    return boto3.session.Session().client("s3", config=plain)
+
+
+def _open(url: str, bucket: str, client: "S3Client | None") -> "S3Client":
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
     try:
-        client = client or boto3.session.Session().client("s3", config=plain)
+        client = client or _client(_environment())
         client.head_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: a malformed endpoint
         raise StoreUnusable(url, str(error)) from error

@@ -111,4 +111,4 @@ def test_reconcile_reports_queued_and_refused_events(
     assert "1 events in refused/" in changes
     events.refuse = {}
     assert send_all(folder, events.prefect).number == 1
-    assert known(folder) == {lost_first.id, lost_second.id}
+    assert known(folder, clock.now() - timedelta(minutes=1)) == {lost_first.id, lost_second.id}
