@@ -75,11 +75,7 @@ def shown(value: object) -> str:
         return code(json.dumps(value))
     if isinstance(value, float):
         return code(f"{value:.4g}" if value < 1e6 else f"{value:,}")
-    return (
-        ""
-        if value is None or isinstance(value, BaseModel)
-        else code(str(value) if isinstance(value, str | Path) else f"{value}")
-    )
+    return "" if value is None or isinstance(value, BaseModel) else code(str(value))
 
 
 def takes(schema: Schema) -> str:
