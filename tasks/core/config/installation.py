@@ -35,7 +35,7 @@ MOVED = {  # settings of earlier versions that belong to a model, and the fields
 
 
 class Settings(BaseSettings):
-    """Every setting is an environment variable: its name in capitals behind `DYEWORKS_`."""
+    """Environment variables of an installation: the name in capitals behind `DYEWORKS_`."""
 
     model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
 
@@ -49,7 +49,11 @@ class Settings(BaseSettings):
         Path("build/cache"),
         description="Local folder for what can be computed again; the default lies in the checkout.",
     )
-    dask: str = Field("", description="Address of a Dask scheduler that embeds large windows; empty: this machine.")
+    dask: str = Field(
+        "",
+        description="Address (tcp://…) of a Dask scheduler whose machines embed large windows; "
+        "needs the group `scale`.",
+    )
     clock: str = Field("", description="File with a number of seconds that the clock is ahead; for demos and tests.")
     webhook_token: SecretStr = Field(
         SecretStr(""), description="Bearer token of the upload webhook; empty refuses all."
@@ -67,7 +71,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(2.0, gt=0, description="How often the storefront looks for a new champion.")
     hub_token: SecretStr = Field(SecretStr(""), description="Token that may write to the Hub; HF_TOKEN where empty.")
     hub_secret: str = Field("", description="Prefect Secret block that holds that token instead.")
-    notify_webhook: SecretStr = Field(SecretStr(""), description="URL that decisions are posted to as JSON.")
+    notify_webhook: SecretStr = Field(
+        SecretStr(""), description="URL that promotions, refusals, roll-backs and withdrawals are posted to as JSON."
+    )
     log_seconds: float = Field(
         1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
     )

@@ -72,7 +72,7 @@ class RetrainRequest(ModelRequest):
     cause: str = Field("manual", description="What started it: drift, data or manual.")
     dataset: str = Field("", description="Dataset; empty: the model's first.")
     decision: str = Field("", description="Id of the decision that started it; empty: a person did.")
-    run: str = Field("", description="The run that a crashed run of a person is started again for.")
+    run: str = Field("", description="The first run, where a crashed one that a person has started is started again.")
     report: str = Field("", description="Drift report that started it.")
     attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
@@ -80,6 +80,7 @@ class RetrainRequest(ModelRequest):
 class MonitorRequest(ModelRequest):
     """Check the last window of the prompt log for drift; without a model that of each one."""
 
+    model: str = Field("", description="Model; empty: each one.")
     monitor: MonitorSpec | None = Field(None, description="Empty: the model's.")
     policy: PolicySpec | None = Field(None, description="Empty: the model's.")
 
@@ -114,6 +115,8 @@ class WithdrawRequest(ModelRequest):
 
 class ReconcileRequest(ModelRequest):
     """Reconcile everything that follows from the ledger: channels, aliases, the Hub; without a model for each one."""
+
+    model: str = Field("", description="Model; empty: each one.")
 
 
 class CalibrateRequest(ModelRequest):
