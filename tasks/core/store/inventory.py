@@ -61,10 +61,11 @@ PLACES = (
     Place(MODEL + "decisions/snapshot", "its first decisions in one object", "store.journal", "derived"),
     Place(MODEL + "retrain-lease.json", "the lease of the retrain in flight", "retraining.leases", "permanent"),
     Place(MODEL + "channels/champion.json", "the generation that is served", "registry.channel", "permanent"),
+    Place(MODEL + "releases/<release>/manifest.json", "hashes", "registry.releases", "reference", "generations"),
     Place(MODEL + "releases/<release>/withdrawn.json", "why it was withdrawn", "registry.releases", "permanent"),
     Place(
         MODEL + "releases/<release>/<file>",
-        "manifest, weights, card, samples",
+        "weights, card, samples",
         "registry.releases",
         "reference",
         "generations",

@@ -51,13 +51,14 @@ def weeks(
 
 
 def sizes(store: FolderStore) -> dict[str, tuple[int, int]]:
-    """Objects and bytes by life."""
+    """Objects and bytes by life; the manifest of a release in the ledger stays."""
     found: dict[str, tuple[int, int]] = {}
     for each in store.scan(""):
         place = place_of(each.key)
         assert place, each.key
-        objects, size = found.get(place.life, (0, 0))
-        found[place.life] = objects + 1, size + each.size
+        life = "permanent" if place.pattern.endswith("<release>/manifest.json") else place.life
+        objects, size = found.get(life, (0, 0))
+        found[life] = objects + 1, size + each.size
     return found
 
 
