@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DATA ?=
 
-.PHONY: help setup demo test slow check up down bench base
+.PHONY: help setup demo test slow check up down bench docs base
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -47,6 +47,9 @@ down: $(READY) ## stop what an earlier `make up` has left
 
 bench: $(READY) ## measure, into build/bench/bench.json
 	$(BIN)/python -m tests.bench
+
+docs: $(READY) ## write docs/reference.md from the code
+	$(BIN)/python -m tests.reference
 
 base: $(READY) ## build the embedded base model from nothing (hours)
 	$(BIN)/python -m infra.base.build

@@ -1,12 +1,12 @@
 """Creates what the deployments need on a Prefect server: work pools, limits, automations and variables."""
 
-import os
-
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.claim import claim_server
 from deployments.watch import create_automations
@@ -15,6 +15,18 @@ from tasks.core.errors import SettingError
 from tasks.core.installation import Installation
 
 GPU_SLOTS = 1
+
+
+class BootstrapSettings(BaseSettings):
+    """Environment variables that only `dyeworks bootstrap` reads."""
+
+    model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
+
+    pool_type: str = Field("process", description="Type of the work pools: process, docker, kubernetes…")
+    root: str = Field(str(ROOT), description="Folder in which a worker finds the code.")
+    monitor_cron: str = Field("0 * * * *", description="How often drift is checked.")
+    reconcile_cron: str = Field("*/15 * * * *", description="How often the ledger is reconciled.")
+    sweep_cron: str = Field("30 3 * * *", description="How often what nothing needs any more is deleted.")
 
 
 def bootstrap(installation: Installation) -> list[str]:
@@ -31,14 +43,16 @@ def bootstrap(installation: Installation) -> list[str]:
 
 
 def _changes(installation: Installation) -> list[str]:
-    kind = os.environ.get("DYEWORKS_POOL_TYPE", "process")
+    settings = BootstrapSettings()
+    kind = settings.pool_type
     with get_client(sync_client=True) as client:
         changes = claim_server(client, installation)
         changes += [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
         changes += create_automations(client)
-    changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
-    changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
-    changes += _variable("dyeworks_reconcile_cron", os.environ.get("DYEWORKS_RECONCILE_CRON", "*/15 * * * *"))
+    changes += _variable("dyeworks_root", settings.root)
+    changes += _variable("dyeworks_monitor_cron", settings.monitor_cron)
+    changes += _variable("dyeworks_reconcile_cron", settings.reconcile_cron)
+    changes += _variable("dyeworks_sweep_cron", settings.sweep_cron)
     return changes
 
 

@@ -11,6 +11,7 @@ from tasks.core.installation import open_installation
 
 STAGE = "retrain "  # prefix of the names of stages' runs, which a trigger in prefect.yaml matches
 SHORT = 4  # digits of a key that are shown
+WITHOUT_MODEL = {"ingest-upload", "sweep-store", "forget"}
 SUBJECTS = ("key", "training", "evaluation", "cause", "dataset", "release", "generation", "action")
 
 
@@ -18,7 +19,7 @@ def label_run(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) 
     """`on_running` hook: the name `train-lora adire 3f2a` and the tag `model:adire`; a stage keeps its name."""
     parameter = flow_run.parameters.get("spec") or {}
     spec: dict[str, object] = parameter if isinstance(parameter, dict) else dict(parameter)
-    model = str(spec.get("model") or "") or ("" if flow.name == "ingest-upload" else _only_model())
+    model = str(spec.get("model") or "") or ("" if flow.name in WITHOUT_MODEL else _only_model())
     own = " ".join(filter(None, (flow.name, model, subject(spec))))
     name = flow_run.name if flow_run.name.startswith(STAGE) else own
     tags = sorted({*flow_run.tags, *([model_tag(model)] if model else [])})

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.index import index_key
+from tasks.core.data.dataset import index_key
 from tasks.core.data.ingest import ingest
 from tasks.core.data.parallel import in_order
 from tasks.core.store import FolderStore, Store, open_store

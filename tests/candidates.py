@@ -32,7 +32,9 @@ def scores(fidelity: float) -> Scores:
     }
 
 
-def trained(store: Store, key: str, run: str = "run", model: str = NAME) -> None:
+def trained(
+    store: Store, key: str, run: str = "run", model: str = NAME, version: str = "v1", dataset: str = "cloth"
+) -> None:
     """A training and its adapter."""
     adapter = f"{checkpoint_folder(model, key)}/adapter/"
     store.write(adapter + WEIGHTS, key.encode())
@@ -40,8 +42,8 @@ def trained(store: Store, key: str, run: str = "run", model: str = NAME) -> None
         key=key,
         model=model,
         finished=NOW,
-        dataset="cloth",
-        dataset_version="v1",
+        dataset=dataset,
+        dataset_version=version,
         spec=TrainSpec(),
         mlflow_run=run,
         adapter=adapter,

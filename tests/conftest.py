@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.installation import Installation
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
+from tasks.core.store.inventory import place_of
 from tests.adire import adire, environments_server
 from tests.events_server import EventsServer
 from tests.hub_repos import Account
@@ -31,6 +33,44 @@ def own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("DYEWORKS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))  # a developer's may name a real server
+
+
+@pytest.fixture(scope="session")
+def opened_stores() -> Iterator[list[FolderStore]]:
+    """All folder stores that were opened in this process."""
+    opened, usual = list[FolderStore](), FolderStore.__init__
+
+    def note(store: FolderStore, root: Path) -> None:
+        usual(store, root)
+        opened.append(store)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FolderStore, "__init__", note)
+        yield opened
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_unnamed_objects_of_services(request: pytest.FixtureRequest, opened_stores: list[FolderStore]) -> Iterator[None]:
+    """Fails a module of end-to-end tests that leaves an object which no inventory names."""
+    before = len(opened_stores)
+    yield
+    if "e2e" in request.path.parts:
+        assert not unnamed(opened_stores[before:])
+
+
+@pytest.fixture(autouse=True)
+def no_unnamed_objects(request: pytest.FixtureRequest, opened_stores: list[FolderStore]) -> Iterator[None]:
+    """Fails a test that leaves an object which no inventory names, unless it is marked `any_key`."""
+    before = len(opened_stores)
+    yield
+    if not request.node.get_closest_marker("any_key"):
+        assert not unnamed(opened_stores[before:]), "no place of tasks/core/store/inventory.py names them"
+
+
+def unnamed(opened: list[FolderStore]) -> list[str]:
+    """The objects in these stores that no place names."""
+    stores = {store.url: store for store in opened if Path(unquote(urlsplit(store.url).path)).is_dir()}
+    return [f"{url}/{key}" for url, store in stores.items() for key in store.list("") if not place_of(key)]
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def seen(store: Store) -> int:
     return channel.generation
 
 
-def traced(act: Callable[[], None], kill_at: int = 0) -> int:
+def traced(act: Callable[[], object], kill_at: int = 0) -> int:
     """Run it, and count the lines; the process is killed before the line with the given number."""
     lines = 0
 
@@ -86,6 +86,13 @@ def traced(act: Callable[[], None], kill_at: int = 0) -> int:
     act()
     sys.settrace(None)
     return lines
+
+
+def counted(act: Callable[[], object]) -> int:
+    """The lines of a run in a fork, which opens its stores anew as one that is killed does."""
+    with tempfile.NamedTemporaryFile("w+") as file:
+        forked(lambda: print(traced(act), file=file, flush=True))
+        return int(Path(file.name).read_text())
 
 
 def forked(act: Callable[[], object]) -> int:
@@ -118,7 +125,7 @@ def main() -> None:
     whole = opened(f"{root}/whole", f"{public}/whole")
     conditional_writes.require_conditions(whole[0].store)  # once, and never killed: it takes seconds on SeaweedFS
     fill(*whole, objects)
-    total = traced(lambda: advance(*whole))
+    total = counted(lambda: advance(*whole))
     for moment in range(moments):
         installation, model = opened(f"{root}/{moment}", f"{public}/{moment}")
         forked(partial(attempt, installation, model, objects, 1 + moment * (total - 1) // (moments - 1)))

@@ -39,7 +39,7 @@ from tasks.core.registry.channel import read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.registry.models import apply_config, configurations
 from tasks.core.registry.releases import verify_release
-from tasks.core.registry.results import STAGES, checkpoint_folder, get_result, read_results
+from tasks.core.registry.results import STAGES, checkpoint_folder, get_result, result_folder
 from tasks.core.registry.store_layout import store_identity
 from tasks.core.registry.withdrawals import deletions, withdrawals
 from tasks.core.reporting.drift_report import Recent, recent_key
@@ -118,7 +118,7 @@ def fill(store: Store, shop: ModelConfig) -> None:
 
 def _write_index(store: Store, manifest: Manifest) -> None:
     """An index with entries, of which an ingest leaves none for uploads that were just written."""
-    read = {"size": 7, "tag": "abc"}
+    read = {"size": 7, "time": NOW, "tag": "abc"}
     (first, *_), lines = manifest.items, (TableLine(place="line 1", file_name="0.png", text="rings"),)
     index = DatasetIndex(
         reading=reading_digest(IngestSpec()),
@@ -155,7 +155,9 @@ def look(store: Store, model: str) -> list[Document]:
     entries, manifest = history(store, model), load_manifest(store, "adire")
     channel, _ = read_channel(store, model)
     served = [entry.release for entry in entries if entry.release not in {w.release for w in withdrawals(store, model)}]
-    stored = ((*read_results(store, model, kind), get_result(store, model, kind)) for kind in STAGES)
+    stored = (
+        (*read_documents(store, kind, result_folder(model, kind)), get_result(store, model, kind)) for kind in STAGES
+    )
     lines = chain(read_lines(store, model, START, END), read_votes(store, model, START, END))
     hours = (line for hour in read_hours(store, model, START, END) for line in hour.lines)
     split(store, manifest)

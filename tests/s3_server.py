@@ -77,10 +77,13 @@ def put(client: Any, key: str, data: bytes) -> None:
     """Put an object under any key; one that SeaweedFS refuses or renames is only listed, as other servers list it."""
     names = key.split("/")
     if "\\" in key or any(name in {"", ".", ".."} or len(name.encode()) > MOST_NAME_BYTES for name in names):
-        found = {"Key": key, "Size": len(data), "LastModified": datetime.now(UTC), "ETag": '"odd"'}
-        client.meta.events.register("after-call.s3.ListObjectsV2", partial(_list_too, found))
+        client.meta.events.register("after-call.s3.ListObjectsV2", partial(_list_too, _listed(key, data)))
     else:
         client.put_object(Bucket=BUCKET, Key=key, Body=data)
+
+
+def _listed(key: str, data: bytes) -> dict[str, object]:
+    return {"Key": key, "Size": len(data), "LastModified": datetime.now(UTC), "ETag": '"listed"'}
 
 
 def _list_too(found: dict[str, object], parsed: Any, **_: object) -> None:

@@ -18,7 +18,8 @@ from tasks.core.errors import DyeworksError, Terminated
 ABOUT = "Continuous fine-tuning of image models: training, drift, retraining, proof and publication."
 EXITS = (
     "Exit codes: 0 done; 1 failed, with one line on standard error; 2 wrong usage; 130 stopped by ctrl-C; 143 stopped "
-    "by SIGTERM. Settings are read from environment variables that begin with DYEWORKS_."
+    "by SIGTERM (`dyeworks up` ends with 0 after either). Settings are read from environment "
+    "variables that begin with DYEWORKS_."
 )
 app = typer.Typer(
     name="dyeworks",

@@ -20,7 +20,7 @@ from tasks.core.registry.ledger import history
 from tasks.core.traffic.history import import_history, read_history
 
 app = typer.Typer(no_args_is_help=True, help="References of the drift monitor; import of prompts.")
-Generation = Annotated[int, typer.Argument(metavar="GENERATION", min=1)]
+Generation = Annotated[int, typer.Argument(metavar="GENERATION", min=1, help="Generation of the reference.")]
 
 
 @app.command("references")
@@ -81,7 +81,7 @@ def refit_reference(model: Model = "") -> None:
 
 
 @app.command("import")
-def import_prompts(file: Annotated[Path, typer.Argument(metavar="FILE")], model: Model = "") -> None:
+def import_prompts(file: Annotated[Path, typer.Argument(metavar="FILE", help="The lines.")], model: Model = "") -> None:
     """Import a history of prompts into the prompt log.
 
     FILE contains JSON lines with prompt, time and, if possible, session.

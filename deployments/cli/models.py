@@ -17,7 +17,7 @@ from tasks.core.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Configurations of models: apply, check, list, show, history.")
 Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="YAML files, or folders of them.")]
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.")]
 
 
 @app.command("apply")

@@ -85,7 +85,7 @@ def down(home: Home = HOME) -> None:
 
 
 def serve(
-    service: Annotated[Service, typer.Argument()],
+    service: Annotated[Service, typer.Argument(help="Which of the two.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at.")] = 8000,
     model: Model = "",

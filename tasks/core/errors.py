@@ -328,6 +328,16 @@ class NotificationUndelivered(DyeworksError):
         self.setting = setting
 
 
+class ReleaseIncomplete(ObjectMissing):
+    """A file of a release is gone: it was swept, or deleted by hand."""
+
+    def __init__(self, release: str, key: str, store: str) -> None:
+        super().__init__(key, store)
+        advice = "choose a newer generation, or train it again"
+        self.args = (f"{self}: release {release} is incomplete; sweep-store keeps the newest releases alone: {advice}",)
+        self.release = release
+
+
 class ReleaseUnknown(DyeworksError):
     """A release or a generation does not exist."""
 

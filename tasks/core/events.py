@@ -1,8 +1,12 @@
 """Events: names, payloads and resources."""
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal
+
+from pydantic import Field
 
 from tasks.core.store.documents import Document
 
@@ -20,49 +24,62 @@ Name = Literal[
 class Payload(Document):
     """The fields of all events; those about a model also carry its name."""
 
-    reason: str
+    reason: str = Field(description="Why, in words.")
 
 
 class Uploaded(Payload):
     """New data was uploaded."""
 
-    dataset: str
+    dataset: str = Field(description="Dataset that it was uploaded to.")
 
 
 class DatasetReady(Payload):
     """A new dataset version exists."""
 
-    dataset: str
-    version: str
-    new_pictures: int
-    decision: str
+    dataset: str = Field(description="Dataset.")
+    version: str = Field(description="Dataset version.")
+    new_pictures: int = Field(description="Pictures of it that no generation was trained on.")
+    decision: str = Field(description="Id of the policy's decision about it.")
 
 
 class DriftDetected(Payload):
     """The policy has decided to retrain."""
 
-    psi: float
-    report: str
-    decision: str
+    psi: float = Field(description="PSI of the check.")
+    report: str = Field(description="Key of the drift report.")
+    decision: str = Field(description="Id of the decision.")
 
 
 class Champion(Payload):
     """A generation was promoted or published."""
 
-    generation: int
-    release: str
+    generation: int = Field(description="Generation, as numbered by the ledger.")
+    release: str = Field(description="Release; empty: the bare base.")
 
 
 class Unhealthy(Champion):
     """The storefront asks for a roll-back of a generation: it fails to render, or visitors dislike it."""
 
-    kind: Literal["health", "feedback"]
+    kind: Literal["health", "feedback"] = Field(description="Failed renders, or votes.")
 
 
 class Declined(Payload):
     """The policy has decided not to retrain though there was a cause."""
 
-    decision: str
+    decision: str = Field(description="Id of the decision.")
+
+
+PAYLOADS: Mapping[Name, type[Payload]] = MappingProxyType(
+    {
+        "dyeworks.data.uploaded": Uploaded,
+        "dyeworks.dataset.ready": DatasetReady,
+        "dyeworks.drift.detected": DriftDetected,
+        "dyeworks.champion.promoted": Champion,
+        "dyeworks.champion.published": Champion,
+        "dyeworks.champion.unhealthy": Unhealthy,
+        "dyeworks.retrain.declined": Declined,
+    }
+)
 
 
 class Event(Document):

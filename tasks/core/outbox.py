@@ -24,6 +24,8 @@ from tasks.core.store.documents import Document, read_document, render
 ATTEMPTS, PATIENCE = 10, timedelta(hours=1)  # after both, a rejected event is moved to `refused/`
 POST_SECONDS = 10.0  # for one event, with all tries
 PASS_SECONDS = 60.0  # for one pass over the outbox
+REMEMBERED = timedelta(days=30)  # how long a sent event is kept
+SENT, TIME = "events/", "%Y%m%dT%H%M%S%f"  # place of sent events, whose names begin with the time they were queued
 ID_LENGTH = 36  # of a UUID, by which the files of events end
 EVERYONE = {  # statuses that concern the server or the client, not the event
     httpx.codes.UNAUTHORIZED,
@@ -68,13 +70,14 @@ def is_waiting(store: Store, event: Event) -> bool:
 
 
 def is_known(store: Store, event: Event) -> bool:
-    """Whether an event is queued, was sent, or was rejected; it lists all that were sent, so call it rarely."""
-    return event.id in known(store)
+    """Whether an event is queued, was sent in the last month, or was rejected."""
+    return event.id in known(store, clock.now() - REMEMBERED)
 
 
-def known(store: Store) -> set[str]:
-    """The ids of all events that are queued, were sent, or were rejected."""
-    keys = [key for place in ("outbox/", "events/", "refused/") for key in store.list(place)]
+def known(store: Store, since: datetime) -> set[str]:
+    """The ids of all events that are queued, were queued since then and sent, or were rejected."""
+    sent = store.list(SENT, f"{SENT}{since:{TIME}}")
+    keys = [*store.list("outbox/"), *store.list("refused/"), *sent]
     return {key.removesuffix(".json")[-ID_LENGTH:] for key in keys}
 
 
@@ -133,7 +136,7 @@ def _send(store: Store, connection: ServerConnection, waiting: list[Outbox]) -> 
                 return Sent(count, faults)
             _count(store, entry, str(fault), takes_others=count > 0)
         else:
-            store.write(f"events/{entry.queued:%Y%m%dT%H%M%S%f}-{entry.event.id}.json", render(entry.event))
+            store.write(f"{SENT}{entry.queued:{TIME}}-{entry.event.id}.json", render(entry.event))
             store.delete(_place(entry.event.id))
             count += 1
     return Sent(count, faults)
@@ -168,14 +171,15 @@ def _place(identity: str) -> str:
 
 
 def replay(store: Store, server: PrefectServer, count: int) -> None:
-    """Send the newest events again, after a server was killed: it acts on events from memory and may have lost them.
+    """Send the newest events of the last month again: a server that was killed may have lost what it had in memory.
 
     All that follows from an event can be done twice. One that the server rejects does not delay the others.
 
     Raises:
         EventUndelivered: the server accepts none.
     """
-    events = [read_document(store, Event, key) for key in list(store.list("events/"))[-count:] if count]
+    sent = [*store.list(SENT, f"{SENT}{clock.now() - REMEMBERED:{TIME}}")]
+    events = [read_document(store, Event, key) for key in sent[-count:] if count]
     if not events:
         return
     with _connect(server, events[0]) as connection:

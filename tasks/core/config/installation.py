@@ -5,8 +5,9 @@ What belongs to a model is not among them: see `tasks.core.config.model`.
 
 import os
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.core.errors import SettingError
@@ -34,22 +35,33 @@ MOVED = {  # settings of earlier versions that belong to a model, and the fields
 
 
 class Settings(BaseSettings):
-    """Every setting is an environment variable: its name in capitals behind `DYEWORKS_`."""
+    """Environment variables of an installation: the name in capitals behind `DYEWORKS_`."""
 
     model_config = SettingsConfigDict(env_prefix="DYEWORKS_", extra="ignore")
 
     store: str = Field(
-        "build/store", min_length=1, description="Folder or s3://bucket/prefix that holds all data and models."
+        "build/store",
+        min_length=1,
+        description="Folder or s3://bucket/prefix that holds all data and models; the default lies in the checkout.",
     )
     device: str = Field("", description="Torch device; empty means cuda where there is one, else cpu.")
-    cache: Path = Field(Path("build/cache"), description="Local folder for what can be computed again.")
-    dask: str = Field("", description="Address of a Dask scheduler that embeds large windows; empty: this machine.")
+    cache: Path = Field(
+        Path("build/cache"),
+        description="Local folder for what can be computed again; the default lies in the checkout.",
+    )
+    dask: str = Field(
+        "",
+        description="Address (tcp://…) of a Dask scheduler whose machines embed large windows; "
+        "needs the group `scale`.",
+    )
     clock: str = Field("", description="File with a number of seconds that the clock is ahead; for demos and tests.")
     webhook_token: SecretStr = Field(
         SecretStr(""), description="Bearer token of the upload webhook; empty refuses all."
     )
     upload_quiet_seconds: float = Field(
-        10.0, ge=0, description="How long a dataset has no new uploads before they are ingested, all at once."
+        10.0,
+        ge=0,
+        description="How long a dataset has no new uploads before they are ingested at once; a `_READY` ends the wait.",
     )
     upload_longest_seconds: float = Field(
         120.0, gt=0, description="How long new uploads wait to be ingested, at most, while others follow."
@@ -67,10 +79,20 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(2.0, gt=0, description="How often the storefront looks for a new champion.")
     hub_token: SecretStr = Field(SecretStr(""), description="Token that may write to the Hub; HF_TOKEN where empty.")
     hub_secret: str = Field("", description="Prefect Secret block that holds that token instead.")
-    notify_webhook: SecretStr = Field(SecretStr(""), description="URL that decisions are posted to as JSON.")
+    notify_webhook: SecretStr = Field(
+        SecretStr(""), description="URL that promotions, refusals, roll-backs and withdrawals are posted to as JSON."
+    )
     log_seconds: float = Field(
         1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
     )
+
+    @model_validator(mode="after")
+    def _place_defaults(self) -> Self:
+        """Processes with different working folders must find the same store."""
+        places = {"store": str(ROOT / self.store), "cache": ROOT / self.cache}
+        for name in places.keys() - self.model_fields_set:
+            object.__setattr__(self, name, places[name])
+        return self
 
 
 def read_settings() -> Settings:

@@ -33,7 +33,9 @@ class ServingSpec(Spec):
 class PublishingSpec(Spec):
     """Where releases are published to, beside the store."""
 
-    store: str = Field("", description="Another store; empty: none.")
+    store: str = Field(
+        "", description="Another store (folder or s3://…) for services that must not reach the first; empty: none."
+    )
     hub_repo: str = Field("", description="Hugging Face Hub model, OWNER/NAME; empty: none.")
     hub_private: bool = Field(False, description="Whether that model is private when it is created.")
 
@@ -41,18 +43,22 @@ class PublishingSpec(Spec):
 class ModelConfig(Spec):
     """All that belongs to one model. `preset` and `overrides` of the file are resolved into whole specifications."""
 
-    name: Name = Field(description="Name of the model: lower-case letters, digits and hyphens.")
+    name: Name = Field(
+        description="Name in the store, requests, events, logs, metrics: lower-case letters, digits and hyphens."
+    )
     datasets: tuple[Name, ...] = Field(
-        (), description="Datasets it subscribes to; the first is trained on where none is named. Empty: its own name."
+        (),
+        description="Datasets it is trained on, uploaded to uploads/<dataset>/ in the store; the first is meant where "
+        "none is named. Empty: one of its own name.",
     )
     base: str = Field(
         EMBEDDED,
-        description="Base model, Stable Diffusion 1, 2 or XL: embedded, a diffusers folder, or a Hub id, optional "
-        "@revision.",
+        description="Base model, Stable Diffusion 1, 2 or XL: embedded, a diffusers folder, or a Hub id, "
+        "optionally with @revision.",
     )
     scorer: str = Field(
         EMBEDDED,
-        description="Scorer, prompt encoder: embedded, open_clip's MODEL/TAG, hf-hub:NAME or local-dir:PATH.",
+        description="Scorer and prompt encoder: embedded, open_clip's MODEL/TAG, hf-hub:NAME or local-dir:PATH.",
     )
     trigger: Line = Field(description="Trigger word of the style.")
     class_noun: Line = Field(
@@ -60,14 +66,17 @@ class ModelConfig(Spec):
     )
     preset: Preset = Field(
         default_factory=lambda: load_preset(EMBEDDED),
-        description="Run specifications: embedded, founding, fast-gpu, sdxl, the path of a YAML file, or all of them.",
+        description="Specifications: embedded, founding, fast-gpu, sdxl, the path of a YAML file (relative to this "
+        "one), or all of them; `overrides` names what is to differ, in the same sections.",
     )
     serving: ServingSpec = Field(ServingSpec(), description="How the storefront renders.")
     publishing: PublishingSpec = Field(PublishingSpec(), description="Where releases are published to.")
     licence: str = Field(
         "creativeml-openrail-m", pattern=r"^[\w.+-]+$", description="Licence of the adapters, as the Hub names it."
     )
-    notify_block: str = Field("", description="Prefect notification block, TYPE/NAME, that decisions are sent to.")
+    notify_block: str = Field(
+        "", description="Prefect notification block, TYPE/NAME, for promotions, refusals, roll-backs and withdrawals."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -72,7 +72,7 @@ class RetrainRequest(ModelRequest):
     cause: str = Field("manual", description="What started it: drift, data or manual.")
     dataset: str = Field("", description="Dataset; empty: the model's first.")
     decision: str = Field("", description="Id of the decision that started it; empty: a person did.")
-    run: str = Field("", description="The run that a crashed run of a person is started again for.")
+    run: str = Field("", description="The first run, where a crashed one that a person has started is started again.")
     report: str = Field("", description="Drift report that started it.")
     attempt: int = Field(1, ge=1, le=8, description="Counts up when a crashed run is started again.")
 
@@ -80,6 +80,7 @@ class RetrainRequest(ModelRequest):
 class MonitorRequest(ModelRequest):
     """Check the last window of the prompt log for drift; without a model that of each one."""
 
+    model: str = Field("", description="Model; empty: each one.")
     monitor: MonitorSpec | None = Field(None, description="Empty: the model's.")
     policy: PolicySpec | None = Field(None, description="Empty: the model's.")
 
@@ -115,6 +116,8 @@ class WithdrawRequest(ModelRequest):
 class ReconcileRequest(ModelRequest):
     """Reconcile everything that follows from the ledger: channels, aliases, the Hub; without a model for each one."""
 
+    model: str = Field("", description="Model; empty: each one.")
+
 
 class CalibrateRequest(ModelRequest):
     """Compare a model with itself on other seeds, and propose the gate's margins."""
@@ -130,3 +133,38 @@ class SteerRequest(ModelRequest):
     action: Literal["pause", "resume"] = Field("pause", description="resume also ends the hold after a roll-back.")
     actor: str = Field("operator", min_length=1, description="Who asks for it.")
     reason: str = Field("steered by hand", min_length=1, description="Why.")
+
+
+class Retention(Spec):
+    """How long what can be swept is kept, in days since it was written, and how many releases."""
+
+    generations: int = Field(10, ge=1, description="Newest releases to which a model can be rolled back.")
+    checkpoints: float = Field(7, ge=1, description="Checkpoints of a training that has no result.")
+    trainings: float = Field(30, ge=1, description="Results and adapters that no kept generation needs.")
+    renders: float = Field(30, ge=1, description="Pictures of evaluations, which can be rendered again.")
+    reports: float = Field(90, ge=1, description="Drift checks and their pages, calibrations, reports of sweeps.")
+    prompts: float = Field(400, ge=1, description="The prompt log and the votes.")
+    events: float = Field(30, ge=30, description="Events that were sent, and notifications that were seen.")
+    refusals: float = Field(180, ge=1, description="Why uploads and events were refused.")
+    data: float = Field(90, ge=1, description="Dataset versions and pictures that nothing needs.")
+    artifacts: float = Field(30, ge=1, description="Artifacts of Prefect that have a newer version.")
+
+
+class SweepRequest(Spec):
+    """Delete what the inventory allows and nothing needs any more."""
+
+    dry_run: bool = Field(False, description="Only report what would be deleted.")
+    retention: Retention = Field(Retention(), description="How long what can be swept is kept.")
+
+
+class ForgetRequest(Spec):
+    """Delete a picture, or what a visitor has sent, from everything that holds it."""
+
+    dataset: str = Field("", description="Dataset of the picture.")
+    picture: str = Field("", description="The picture: its name among the uploads, or its sha256.")
+    withdraw: bool = Field(False, description="Also withdraw, and delete, everything that was trained on the picture.")
+    model: str = Field("", description="Model that the visitor has used; empty: the only one.")
+    session: str = Field("", description="The visitor: the hash of the session, as the prompt log has it.")
+    actor: str = Field("operator", min_length=1, description="Who asks for it.")
+    reason: str = Field("a person has asked for it", min_length=1, description="Why.")
+    dry_run: bool = Field(False, description="Only report what holds it.")

@@ -31,11 +31,15 @@ class ValidationSpec(Spec):
 class ComputeSpec(Spec):
     """How a training is carried out: what is trained stays the same, up to rounding."""
 
-    processes: int = Field(1, ge=1, description="Processes that share each step, one a GPU.")
+    processes: int = Field(
+        1, ge=1, description="Processes that share each step, one a GPU; their losses are those of one process."
+    )
     micro_batch: int = Field(0, ge=0, description="Pictures a forward pass; 0: as many as the memory holds.")
     gradient_checkpointing: bool = Field(False, description="Compute activations twice rather than keep them.")
     channels_last: bool = Field(False, description="Channels last in memory, which some GPUs convolve faster.")
-    compile: bool = Field(False, description="Compile the UNet: minutes at the start, faster steps.")
+    compile: bool = Field(
+        False, description="Compile the UNet: minutes at the start, faster steps; not with many shapes."
+    )
 
 
 class TrainSpec(Spec):
@@ -45,7 +49,7 @@ class TrainSpec(Spec):
     buckets: bool = Field(False, description="Keep about the shapes of pictures; else the squares in their middle.")
     bucket_step: int = Field(64, ge=8, multiple_of=8, description="What the sides of a bucket are multiples of.")
     crop: Literal["center", "random"] = Field("center", description="What is cut off so that a picture fits.")
-    crops: int = Field(4, ge=1, description="Random crops of each picture.")
+    crops: int = Field(4, ge=1, description="Places of each picture that `random` takes.")
     flip: bool = Field(False, description="Also mirrored pictures; wrong for motifs that have a handedness.")
     steps: int = Field(800, ge=1, description="Optimiser steps.")
     batch: int = Field(1, ge=1, description="Pictures of an optimiser step: batch * accumulation.")
@@ -59,7 +63,8 @@ class TrainSpec(Spec):
         ("to_q", "to_k", "to_v", "to_out.0"), description="Endings of the names of the modules that get a LoRA."
     )
     optimiser: Literal["adamw", "adamw_8bit"] = Field(
-        "adamw", description="adamw_8bit keeps its state in eight bits: needs the group `gpu` (bitsandbytes)."
+        "adamw",
+        description="adamw_8bit keeps its state in eight bits: needs `pip install --no-deps -r infra/gpu.lock`.",
     )
     learning_rate: float = Field(1e-4, gt=0, description="Learning rate of AdamW.")
     schedule: Schedule = Field("constant", description="Learning-rate schedule, one of diffusers'.")
@@ -68,16 +73,21 @@ class TrainSpec(Spec):
     min_snr_gamma: float = Field(
         0.0, ge=0, description="Weighs times by min(SNR, gamma), arXiv:2303.09556; 5 is usual, 0 is off."
     )
-    noise_offset: float = Field(0.0, ge=0, description="Noise by channel, which lets it learn dark and bright; 0: off.")
+    noise_offset: float = Field(
+        0.0, ge=0, description="Noise by channel, which lets it learn dark and bright; 0.05 to 0.1 is usual, 0 is off."
+    )
     seed: int = Field(42, ge=0, description="Seed of everything random.")
-    prior: PriorSpec = PriorSpec()
-    validation: ValidationSpec = ValidationSpec()
+    prior: PriorSpec = Field(PriorSpec(), description="Prior preservation.")
+    validation: ValidationSpec = Field(ValidationSpec(), description="Validation on held-out pictures.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
     keep_checkpoints: int = Field(2, ge=1, description="Checkpoints that are kept, the newest.")
     sample_every: int = Field(400, ge=1, description="Steps between sample pictures.")
     sample_prompt: str = Field("a picture of cloth in {trigger}", description="Prompt of the sample pictures.")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Precision of the forward pass.")
-    compute: ComputeSpec = ComputeSpec()
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Precision of the forward pass; bf16 where the GPU has it, fp16 with a scale against underflow.",
+    )
+    compute: ComputeSpec = Field(ComputeSpec(), description="How the training is carried out.")
 
     @property
     def effective(self) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from PIL import Image
@@ -10,9 +11,9 @@ from PIL import Image
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.picture_validation import decode
 from tasks.core.data.remarks import grouped
-from tasks.core.errors import DatasetUnusable, ObjectMissing
+from tasks.core.errors import DatasetUnusable, ObjectMissing, StoreConflict
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, read_document
+from tasks.core.store.documents import Document, parse, read_document, render, revised
 
 
 class Item(Document):
@@ -32,6 +33,7 @@ class Manifest(Document):
     created: datetime
     items: tuple[Item, ...]
     new: int  # pictures that no earlier version has
+    forgotten: int = 0  # pictures that were removed from it on request, after it was made
 
 
 class Head(Document):
@@ -64,6 +66,11 @@ def head_key(dataset: str) -> str:
     return f"datasets/{dataset}/head.json"
 
 
+def index_key(dataset: str) -> str:
+    """Key of the index of uploads."""
+    return f"datasets/{dataset}/index.json"
+
+
 def load_manifest(store: Store, dataset: str, version: str = "") -> Manifest:
     """A version, the newest by default; raises DatasetUnusable when there is none."""
     try:
@@ -90,6 +97,31 @@ def remarks(store: Store, manifest: Manifest) -> list[str]:
     return [*head.remarks, *grouped(changes, "picture", "changed")]
 
 
+def forget_item(store: Store, dataset: str, version: str, sha256: str) -> None:
+    """Remove a picture from a version, which keeps its name; an ingest makes the remarks, which may name it, again."""
+    key = manifest_key(dataset, version)
+    written = store.read(key)
+    manifest = parse(Manifest, written, key)
+    items = tuple(item for item in manifest.items if item.sha256 != sha256)
+    gone = len(manifest.items) - len(items)
+    changed = manifest.model_copy(update={"items": items, "forgotten": manifest.forgotten + gone})
+    _forget_remarks(store, dataset)
+    store.write(key, revised(written, changed))
+    store.purge([key, head_key(dataset)], earlier=True)
+
+
+def _forget_remarks(store: Store, dataset: str) -> None:
+    while True:
+        try:
+            data, tag = store.read_versioned(head_key(dataset))
+        except ObjectMissing:
+            return
+        head = parse(Head, data, head_key(dataset)).model_copy(update={"remarks": ()})
+        with suppress(StoreConflict):  # an ingest has just ended: its remarks too
+            store.swap(head_key(dataset), render(head), tag)
+            return
+
+
 def pictures_since(store: Store, manifest: Manifest, version: str) -> int:
     """How many pictures of `manifest` an older version of its dataset (empty, or deleted: none) does not have."""
     try:
@@ -105,7 +137,7 @@ def blobs(store: Store, dataset: str, items: Iterable[Item]) -> Iterator[tuple[I
     for item in items:
         data = store.read(f"blobs/{item.sha256}")
         if hashlib.sha256(data).hexdigest() != item.sha256:
-            advice = f"delete it and datasets/{dataset}/index.json, and run ingest-upload"
+            advice = f"delete it and {index_key(dataset)}, and run ingest-upload"
             raise DatasetUnusable(dataset, f"blob {item.sha256} ({item.name}) is damaged; {advice}")
         yield item, data
 

@@ -1,17 +1,18 @@
 """The index of a dataset: what each upload became, so that an ingest reads only what is new or was changed.
 
 It is a cache: without it, or with one that was made by other limits or other code, all uploads are read. Whoever writes
-it last wins, since each entry is true as long as its upload has the same size and tag.
+it last wins, since each entry is true as long as its upload has the same size, time and tag.
 """
 
 import logging
+from datetime import datetime
 
 from pydantic import Field
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.stored import Stored
 from tasks.core.data.caption_tables import READING
-from tasks.core.data.dataset import Manifest, Refusal, manifest_key
+from tasks.core.data.dataset import Manifest, Refusal, index_key, manifest_key
 from tasks.core.data.parallel import in_order
 from tasks.core.data.picture_validation import examination
 from tasks.core.errors import DocumentInvalid, ObjectMissing
@@ -25,11 +26,12 @@ class UploadEntry(Stored):
     """An upload as it was listed before it was read."""
 
     size: int  # bytes
+    time: datetime
     tag: str  # of `Listed`
 
     def is_of(self, found: Listed) -> bool:
         """Whether the upload is still the one that was read."""
-        return (self.size, self.tag) == (found.size, found.tag)
+        return (self.size, self.time, self.tag) == (found.size, found.time, found.tag)
 
 
 class PictureEntry(UploadEntry):
@@ -72,11 +74,6 @@ class DatasetIndex(Document):
     quarantine: dict[str, Refusal] = Field(default_factory=dict)  # by the picture's hash, as it was written
     versions: tuple[str, ...] = ()  # whose pictures are all among `known`
     known: tuple[str, ...] = ()  # hashes of all pictures of these versions, sorted
-
-
-def index_key(dataset: str) -> str:
-    """Key of a dataset's index."""
-    return f"datasets/{dataset}/index.json"
 
 
 def reading_digest(spec: IngestSpec) -> str:

@@ -4,6 +4,7 @@ Trainings and evaluations both divide a version here, so that what is held out w
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,6 +101,21 @@ def _recorded(store: Store, manifest: Manifest) -> Sides:
         except StoreConflict:  # another process has recorded sides: use them
             continue
         return sides
+
+
+def forget_side(store: Store, dataset: str, sha256: str) -> None:
+    """Remove a picture from the sides."""
+    key = f"datasets/{dataset}/sides.json"
+    while True:
+        sides, tag, written = _read(store, key)
+        if tag is None or sha256 not in sides:
+            return
+        parts = {part: dict(getattr(sides, part)) for part in ("train", "held", "left_out")}
+        for part in parts.values():
+            part.pop(sha256, None)
+        with suppress(StoreConflict):  # another process has recorded sides: read them again
+            store.swap(key, revised(written, Sides(**parts)), tag)
+            store.purge([key], earlier=True)
 
 
 def _read(store: Store, key: str) -> tuple[Sides, str | None, bytes]:

@@ -107,21 +107,21 @@ class UploadReader:
         try:
             text, fault = decode_text(self.store.read_within(self.folder + name, MOST_BYTES)), ""
         except ObjectMissing:
-            return TextEntry(size=found.size, tag="", fault=MISSING)
+            return TextEntry(size=found.size, time=found.time, tag="", fault=MISSING)
         except ObjectUnreadable as error:
-            return TextEntry(size=found.size, tag="", fault=f"cannot be read: {error.problem}")
+            return TextEntry(size=found.size, time=found.time, tag="", fault=f"cannot be read: {error.problem}")
         except ObjectTooLarge:
             text, fault = "", f"is no caption: it is longer than {MOST_BYTES:,} bytes"
         except UnicodeDecodeError:
             text, fault = "", "is not UTF-8 text; save it as UTF-8"
         except ValueError as error:
             text, fault = "", f"is no caption: {error}"
-        return TextEntry(size=found.size, tag=found.tag, text=text, fault=fault)
+        return TextEntry(size=found.size, time=found.time, tag=found.tag, text=text, fault=fault)
 
     def _table(self, name: str) -> TableEntry:
         found = self.listed[name]
         lines = tuple(_line(place, line) for place, line in read_table(name, self.store.read(self.folder + name)))
-        return TableEntry(size=found.size, tag=found.tag, lines=lines)
+        return TableEntry(size=found.size, time=found.time, tag=found.tag, lines=lines)
 
     def _picture(self, name: str, stored: Container[str], wanted: bool) -> PictureEntry | Unread:
         with self._bytes.taken(min(self.listed[name].size, self.spec.max_bytes)):
@@ -149,7 +149,7 @@ class UploadReader:
 
     def _entry(self, name: str, sha256: str, note: str = "", reason: str = "") -> PictureEntry:
         found = self.listed[name]
-        return PictureEntry(size=found.size, tag=found.tag, sha256=sha256, note=note, reason=reason)
+        return PictureEntry(size=found.size, time=found.time, tag=found.tag, sha256=sha256, note=note, reason=reason)
 
     def _keep(self, sha256: str, data: bytes, stored: Container[str]) -> None:
         """Write a blob, also over an old one that no version may hold any more: so it is young, and not swept."""

@@ -54,7 +54,7 @@ def publication_event(model: str, generation: int, release: str, reason: str) ->
 def lost_events(store: Store, model: str) -> list[Event]:
     """The events of the last day's records that are not queued, sent or refused."""
     events = list(_expected(store, model))
-    ids = known(store) if events else set()
+    ids = known(store, clock.now() - OLD) if events else set()
     return [event for event in events if event.id not in ids]
 
 

@@ -61,6 +61,12 @@ def reference_records(store: Store, model: str) -> list[ReferenceRecord]:
     return sorted(found, key=lambda record: (record.generation, record.fitted))
 
 
+def _records_of(store: Store, model: str, generation: int) -> list[ReferenceRecord]:
+    """The frozen profiles of a generation, one for each encoder, oldest first."""
+    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/{generation:06d}-")
+    return sorted(found, key=lambda record: record.fitted)
+
+
 def read_pin(store: Store, model: str) -> Pin | None:
     """The active pin."""
     try:
@@ -72,7 +78,7 @@ def read_pin(store: Store, model: str) -> Pin | None:
 
 def pin_profile(store: Store, model: str, generation: int, actor: str, reason: str) -> None:
     """Compare with this generation's profile from now on (0: with the champion's); raises `ProfileMissing`."""
-    if generation and generation not in {record.generation for record in reference_records(store, model)}:
+    if generation and not _records_of(store, model, generation):
         raise ProfileMissing(generation, model)
     pin = Pin(generation=generation, actor=actor, reason=reason, time=clock.now())
     store.write(f"{_prefix(model)}pin.json", render(pin))
@@ -86,7 +92,7 @@ def generation_in_force(store: Store, model: str, entries: list[Entry]) -> int:
 
 def find_record(store: Store, model: str, generation: int, encoder: str) -> ReferenceRecord | None:
     """The frozen profile of a generation; raises `ReferenceForeign` if it has only some of other encoders."""
-    mine = [record for record in reference_records(store, model) if record.generation == generation]
+    mine = _records_of(store, model, generation)
     found = next((record for record in mine if record.encoder == encoder), None)
     if found is None and mine:
         raise ReferenceForeign(generation, mine[-1].encoder, encoder)
@@ -187,7 +193,7 @@ def refit(
         ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder.
     """
     generation = generation_in_force(store, model, entries) if entries else 0
-    mine = [record for record in reference_records(store, model) if record.generation == generation]
+    mine = _records_of(store, model, generation)
     if not mine:
         raise ProfileMissing(generation, model)
     span = mine[0].begin, mine[0].end

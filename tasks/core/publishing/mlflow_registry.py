@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest
-from tasks.core.errors import ReleaseWithdrawn, ResultMissing
+from tasks.core.errors import ReleaseIncomplete, ReleaseWithdrawn, ResultMissing
 from tasks.core.installation import Installation
 from tasks.core.registry.ledger import Entry, history, served
 from tasks.core.registry.releases import fetch_release
@@ -26,7 +26,6 @@ from tasks.core.registry.results import (
     promotion_key,
 )
 from tasks.core.registry.withdrawals import withdrawals
-from tasks.core.store import Store
 from tasks.core.tracking import runs
 
 ALIASES = ("champion", "previous", "challenger")
@@ -126,8 +125,8 @@ def _show(installation: Installation, model: ModelConfig, registered: Registered
     """Create or update the version of a release; its challenger's version is reused."""
     number = registered.of_release(entry.release)
     if "training" not in registered.tags.get(number, ()):  # not described yet, or interrupted
-        training = _training(installation.store, model.name, entry.evaluation) if entry.evaluation else None
-        key = training.key if training else ""
+        training = find_result(installation.store, model.name, TrainResult, entry.training) if entry.training else None
+        key = entry.training
         number = number or registered.of_training(key)
         if not number:
             run = (training.mlflow_run if training else "") or _adoption(installation, model, entry)
@@ -148,15 +147,11 @@ def _ledger_tags(entry: Entry) -> dict[str, str]:
     }
 
 
-def _training(store: Store, model: str, evaluation: str) -> TrainResult:
-    return get_result(store, model, TrainResult, get_result(store, model, EvaluationResult, evaluation).training)
-
-
 def _adoption(installation: Installation, model: ModelConfig, entry: Entry) -> str:
-    """A run with the files of a LoRA that was trained elsewhere, or while MLflow was not available."""
+    """A run with the files of a LoRA that was trained elsewhere, or while MLflow was not available; none if swept."""
     parameters = {"release": entry.release, "actor": entry.actor}
     run = runs.open_run(f"{model.name}-adopt", entry.release, f"adopt-{entry.release}", parameters)
-    with tempfile.TemporaryDirectory() as folder, suppress(ReleaseWithdrawn):
+    with tempfile.TemporaryDirectory() as folder, suppress(ReleaseWithdrawn, ReleaseIncomplete):
         for name in fetch_release(installation.store, model.name, entry.release, Path(folder)).files:
             runs.log_file(run, Path(folder) / name, "adapter")
     runs.close_run(run, {})

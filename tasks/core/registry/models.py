@@ -27,8 +27,11 @@ def _journal(store: Store, model: str) -> Journal[AppliedConfig]:
 
 def model_names(store: Store) -> list[str]:
     """The models that have a configuration, sorted."""
-    keys = (key.split("/") for key in store.list(FOLDER) if key.endswith(".json"))
-    return sorted({key[1] for key in keys if key[2:3] == ["config"]})
+    return [name for name in store.folders(FOLDER) if _is_configured(store, name)]
+
+
+def _is_configured(store: Store, name: str) -> bool:
+    return any(key.endswith(".json") for key in store.list(f"{FOLDER}{name}/config/"))
 
 
 def configurations(store: Store, model: str) -> list[AppliedConfig]:

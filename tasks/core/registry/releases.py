@@ -5,13 +5,16 @@ A name is of the bytes that were written. They are kept and copied as they are, 
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from tasks.core.errors import ObjectMissing, ReleaseCorrupt
+from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseIncomplete
 from tasks.core.registry.withdrawals import Withdrawal, refuse_withdrawn
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, parse, render
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 TOMBSTONE = "withdrawn.json"
 
@@ -77,8 +80,7 @@ def delete_files(store: Store, model: str, withdrawal: Withdrawal) -> int:
     place = prefix(model, withdrawal.release)
     there = set(store.list(place))
     files = there - {place + MANIFEST, place + TOMBSTONE}
-    for key in files:
-        store.delete(key)
+    store.purge(files)
     if there and place + TOMBSTONE not in there:
         store.write(place + TOMBSTONE, render(withdrawal))
     return len(files)
@@ -98,11 +100,11 @@ def read_manifest(store: Store, model: str, release: str) -> bytes:
 
 
 def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
-    """Read every file back; raises ReleaseWithdrawn, ObjectMissing, or ReleaseCorrupt if one was changed."""
+    """Read every file back; raises as `fetch_release` does."""
     refuse_withdrawn(store, model, release)
     manifest = release_manifest(store, model, release)
     for name, sha in manifest.files.items():
-        if store.sha256(prefix(model, release) + name) != sha:
+        if _complete(release, store, partial(store.sha256, prefix(model, release) + name)) != sha:
             raise ReleaseCorrupt(release, name)
     return manifest
 
@@ -112,17 +114,25 @@ def fetch_release(store: Store, model: str, release: str, folder: Path) -> Relea
 
     Raises:
         ReleaseWithdrawn: it was withdrawn.
-        ObjectMissing: it is missing or incomplete.
+        ObjectMissing, ReleaseIncomplete: it is missing, or one of its files.
         ReleaseCorrupt: a file was changed.
     """
     refuse_withdrawn(store, model, release)
     manifest = release_manifest(store, model, release)
     folder.mkdir(parents=True, exist_ok=True)
     for name, sha in manifest.files.items():
-        store.get_file(prefix(model, release) + name, folder / name)
+        _complete(release, store, partial(store.get_file, prefix(model, release) + name, folder / name))
         if sha256_of(folder / name) != sha:
             raise ReleaseCorrupt(release, name)
     return manifest
+
+
+def _complete(release: str, store: Store, read: Callable[[], T]) -> T:
+    """What is read of a file of a release; raises ReleaseIncomplete."""
+    try:
+        return read()
+    except ObjectMissing as error:
+        raise ReleaseIncomplete(release, error.key, store.url) from error
 
 
 def holds(store: Store, key: str, sha: str) -> bool:

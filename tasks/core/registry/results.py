@@ -15,7 +15,7 @@ from tasks.core.gate.evidence import Evidence, ExtraSeeds
 from tasks.core.gate.statistics import Scores
 from tasks.core.models.clip import Scoring
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, digest, read_document, read_documents, render
+from tasks.core.store.documents import Document, digest, read_document, render
 
 
 class Result(Document):
@@ -133,16 +133,25 @@ def _pointer(model: str, kind: type[Result]) -> str:
     return f"{result_folder(model, kind)}latest"
 
 
+def _mark(model: str, training: str, evaluation: str) -> str:
+    """An empty object for each evaluation of a training."""
+    return f"models/{model}/results/evaluations/{training}/{evaluation}"
+
+
 def save_result(store: Store, result: Result) -> None:
     """Store a result under its key, and point at it as the newest of its stage."""
     model, kind = result.model, type(result)
+    if isinstance(result, EvaluationResult):
+        store.write(_mark(model, result.training, result.key), b"")
     store.write(_place(model, kind, result.key), render(result))
     store.write(_pointer(model, kind), render(Latest(key=result.key)))
 
 
-def read_results(store: Store, model: str, kind: type[R]) -> Iterator[R]:
-    """All results of a stage, in the order of their keys."""
-    return read_documents(store, kind, result_folder(model, kind))
+def evaluations_of(store: Store, model: str, training: str) -> Iterator[EvaluationResult]:
+    """The evaluations of a training, in the order of their keys."""
+    for place in store.list(_mark(model, training, "")):
+        if found := find_result(store, model, EvaluationResult, place.rpartition("/")[2]):
+            yield found
 
 
 def find_result(store: Store, model: str, kind: type[R], key: str) -> R | None:

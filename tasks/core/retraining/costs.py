@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tasks.core.registry.results import EvaluationResult, TrainResult, checkpoint_folder, find_result, read_results
+from tasks.core.registry.results import TrainResult, checkpoint_folder, evaluations_of, find_result
 from tasks.core.retraining.decisions import RetrainDecision
 from tasks.core.store import Store
 from tasks.core.training.checkpoints import device_seconds
@@ -15,9 +15,7 @@ def costs_of(store: Store, model: str, training: str, history: Sequence[RetrainD
     """
     trained = find_result(store, model, TrainResult, training)
     seconds = {training: trained.seconds if trained else device_seconds(store, checkpoint_folder(model, training))}
-    for result in read_results(store, model, EvaluationResult):
-        if result.training == training:
-            seconds[result.key] = result.seconds
+    seconds |= {result.key: result.seconds for result in evaluations_of(store, model, training)}
     new = {key: value / 3600 - _reported(key, history) for key, value in seconds.items()}
     return {key: round(hours, 6) for key, hours in new.items() if hours > 1e-6}
 

@@ -78,6 +78,9 @@ class Store(Protocol):
     def delete_many(self, keys: Iterable[str]) -> None:
         """Remove these objects, as far as they are there, with few requests."""
 
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove these objects for good, with all that a bucket with versions keeps; with `earlier` only that."""
+
     def tidy(self, before: datetime) -> int:
         """Remove what interrupted writers have left before this time, and return how many; never an object."""
 
@@ -143,10 +146,10 @@ def download_folder(store: Store, prefix: str, folder: Path) -> None:
 
 
 def delete_prefix(store: Store, prefix: str) -> int:
-    """Remove every object under the prefix, and return how many; an empty prefix, the whole store, is refused."""
+    """Remove every object under the prefix for good; returns how many. An empty prefix, the whole store, is refused."""
     check_key(prefix.removesuffix("/"))
     keys = list(store.list(inside(prefix)))
-    store.delete_many(keys)
+    store.purge(keys)
     return len(keys)
 
 

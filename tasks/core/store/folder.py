@@ -24,7 +24,7 @@ from tasks.core.errors import (
 )
 from tasks.core.store.base import RESERVED, Listed, check_key, check_prefix, inside, is_key
 
-TRIES = 10  # to write into a folder that is removed as an empty one
+TRIES = 20  # to write into a folder that is removed as an empty one
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one file: no rights, a link round, a socket
 
 
@@ -123,6 +123,10 @@ class FolderStore:
         """Remove these objects."""
         for key in keys:
             self.delete(key)
+
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove these objects: a folder keeps no earlier versions."""
+        self.delete_many(() if earlier else keys)
 
     def tidy(self, before: datetime) -> int:
         """Remove temporary files and empty folders of before this time."""

@@ -119,7 +119,24 @@ class S3Store:
         Raises:
             StoreUnusable: the server did not delete some of them.
         """
-        names: Iterator[ObjectIdentifierTypeDef] = ({"Key": self._name(key)} for key in keys)
+        self._delete({"Key": self._name(key)} for key in keys)
+
+    def purge(self, keys: Iterable[str], earlier: bool = False) -> None:
+        """Remove every version of these objects, and the marks of deletions; raises as `delete_many` does."""
+        for key in keys:
+            found = [*self._versions(self._name(key), earlier)]
+            self._delete(found)
+            if not found and not earlier and self.exists(key):  # some servers list none of a bucket without versions
+                self.delete(key)
+
+    def _versions(self, name: str, earlier: bool) -> "Iterator[ObjectIdentifierTypeDef]":
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
+        for found in (each for page in pages for each in (*page.get("Versions", []), *page.get("DeleteMarkers", []))):
+            if found["Key"] == name and not (earlier and found["IsLatest"]):
+                yield {"Key": name, "VersionId": found["VersionId"]}
+
+    def _delete(self, objects: "Iterable[ObjectIdentifierTypeDef]") -> None:
+        names = iter(objects)
         while some := list(islice(names, DELETED_AT_ONCE)):
             done = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": some, "Quiet": True})
             if faults := done.get("Errors", []):
@@ -214,8 +231,9 @@ def s3_store(url: str) -> S3Store:
 
 
 def _environment() -> frozenset[tuple[str, str]]:
-    """What boto3 makes a client of, as far as it may change while a process runs."""
-    return frozenset((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+    """What boto3 makes a client of, as far as it may change, and the process: a fork needs connections of its own."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    return frozenset((own | {"": str(os.getpid())}).items())
 
 
 @lru_cache(maxsize=8)

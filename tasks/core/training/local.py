@@ -13,9 +13,8 @@ from tasks.core.config.installation import Settings, read_settings
 from tasks.core.config.model import ModelConfig, read_model
 from tasks.core.config.presets import load_preset
 from tasks.core.config.requests import TrainRequest
-from tasks.core.data.dataset import remarks
+from tasks.core.data.dataset import index_key, remarks
 from tasks.core.data.file_kinds import SUFFIXES, sort_uploads
-from tasks.core.data.index import index_key
 from tasks.core.data.ingest import ingest
 from tasks.core.data.remarks import grouped
 from tasks.core.errors import SettingError, Terminated

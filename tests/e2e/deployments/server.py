@@ -45,7 +45,7 @@ class Server:
 
     def until(self, what: Callable[[], T], that: str) -> T:
         """Wait until the value is truthy, and return it."""
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 900
         while time.monotonic() < deadline:
             if found := what():
                 return found
@@ -93,7 +93,7 @@ class Server:
     def finish(self, name: str, parameters: Mapping[str, object]) -> tuple[str, str]:
         """Run a deployment; returns the type and the message of its final state."""
         run = self.create(name, parameters).raise_for_status().json()["id"]
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 900
         while time.monotonic() < deadline:
             state = self.client.get(f"/flow_runs/{run}").json()["state"]
             if state["type"] in TERMINAL:

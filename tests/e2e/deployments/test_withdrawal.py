@@ -1,11 +1,13 @@
 """The life cycle of a release: adopted, replaced, rolled back to, withdrawn."""
 
 import json
+import os
 
 import pytest
 from mlflow.tracking import MlflowClient
 
 from tasks.core.config.requests import PromoteRequest
+from tasks.core.data.dataset import load_manifest
 from tasks.core.events import Unhealthy, make_event
 from tasks.core.lifecycle.promote import promote
 from tasks.core.models.identity import WEIGHTS
@@ -53,3 +55,34 @@ def test_lora_is_adopted_rolled_back_to_and_withdrawn(server: Server) -> None:
     state, message = server.finish("withdraw-release", {"spec": withdrawal})
     assert state == "COMPLETED", message
     assert served() == (4, ""), "the bare base"
+
+
+def test_what_nothing_needs_is_swept(server: Server, dataset: str) -> None:
+    store = FolderStore(server.store)
+    for key in ("models/adire/renders/old/way/prompt.png", "quarantine/cloth/old.json"):
+        store.write(key, b"old")
+        os.utime(server.store / key, (0, 0))
+    before = [*store.list("")]
+    state, message = server.finish("sweep-store", {"spec": {"dry_run": True}})
+    assert state == "COMPLETED", message
+    assert "2 objects of 0.0 MiB would be deleted" in message
+    assert [*store.list("")] == before
+    state, message = server.finish("sweep-store", {"spec": {"retention": {"generations": 1}}})
+    assert state == "COMPLETED", message
+    assert set(before) - set(store.list("")) == {"models/adire/renders/old/way/prompt.png", "quarantine/cloth/old.json"}
+    assert server.create("sweep-store", {"spec": {"retention": {"prompts": 0}}}).status_code == 409
+
+
+def test_a_picture_is_forgotten(server: Server, dataset: str) -> None:
+    store, item = FolderStore(server.store), load_manifest(FolderStore(server.store), dataset).items[0]
+    spec = {"dataset": dataset, "picture": item.name, "actor": "ada"}
+    state, message = server.finish("forget", {"spec": spec | {"dry_run": True}})
+    assert state == "COMPLETED", message
+    assert store.exists(f"blobs/{item.sha256}")
+    state, message = server.finish("forget", {"spec": spec})
+    assert state == "COMPLETED", message
+    assert not store.exists(f"blobs/{item.sha256}")
+    assert not [key for key in store.list("") if item.sha256.encode() in store.read(key)]
+    state, message = server.finish("forget", {"spec": spec})
+    assert state == "FAILED"
+    assert f"has no picture '{item.name}'" in message

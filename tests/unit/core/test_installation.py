@@ -1,8 +1,10 @@
 """An installation: which model and which dataset are meant, and clear errors where neither is clear."""
 
+from pathlib import Path
+
 import pytest
 
-from tasks.core.config.installation import MOVED, read_settings
+from tasks.core.config.installation import MOVED, ROOT, Settings, read_settings
 from tasks.core.errors import DatasetUnusable, ModelUnknown, SettingError
 from tasks.core.installation import Installation, open_installation
 from tasks.core.registry.models import apply_config
@@ -64,3 +66,13 @@ def test_the_only_dataset_is_meant_where_none_is_named(installation: Installatio
     apply_config(installation.store, adire(name="ikat"))
     with pytest.raises(SettingError, match="name a dataset; there are adire, ikat"):
         installation.only_dataset()
+
+
+def test_the_default_store_is_the_same_in_every_working_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DYEWORKS_STORE", "DYEWORKS_CACHE"):
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    assert (Settings().store, Settings().cache) == (str(ROOT / "build/store"), ROOT / "build/cache")
+    assert "cache" not in Settings().model_fields_set
+    monkeypatch.setenv("DYEWORKS_STORE", "here")
+    assert Settings().store == "here", "a path that is given goes by the working folder, as in any command"

@@ -214,5 +214,5 @@ def test_what_was_queued_sent_or_refused_is_known(events: EventsServer, folder: 
     with pytest.raises(EventRefused):
         emit(folder, events.prefect, uploaded("bad"))
     queue(folder, uploaded("waits"))
-    assert known(folder) == {uploaded(name).id for name in ("sent", "bad", "waits")}
+    assert known(folder, clock.now() - timedelta(minutes=1)) == {uploaded(name).id for name in ("sent", "bad", "waits")}
     assert not is_known(folder, uploaded("new"))

@@ -63,7 +63,7 @@ def test_a_preset_opens_with_how_to_choose_it_and_is_told_of(name: str) -> None:
     opening = (PRESETS / f"{name}.yaml").read_text().partition("train:")[0]
     assert ("It is the default" if name == EMBEDDED else f"preset: {name}, base: ") in opening
     assert name in str(ModelConfig.model_fields["preset"].description)
-    assert f"`{name}`" in (ROOT / "docs/operations.md").read_text()
+    assert f"`{name}`" in (ROOT / "docs/getting-started.md").read_text()
 
 
 def test_the_model_chooses_the_preset() -> None:

@@ -12,8 +12,18 @@ from uuid import uuid4
 import pytest
 
 from tasks.core.config.presets import IngestSpec
-from tasks.core.data.dataset import Item, Manifest, Refusal, blobs, head_key, load_manifest, manifest_key, remarks
-from tasks.core.data.index import index_key, read_index
+from tasks.core.data.dataset import (
+    Item,
+    Manifest,
+    Refusal,
+    blobs,
+    head_key,
+    index_key,
+    load_manifest,
+    manifest_key,
+    remarks,
+)
+from tasks.core.data.index import read_index
 from tasks.core.data.ingest import ingest
 from tasks.core.data.picture_validation import examine
 from tasks.core.data.uploads import UNSETTLED
@@ -196,11 +206,11 @@ def test_new_is_what_no_earlier_version_has(local: Shelf, between: Callable[[She
     assert local.ingest().new == 0
 
 
-def test_a_version_that_the_index_does_not_know_is_read_once(local: Shelf) -> None:
+def test_a_version_that_the_index_does_not_know_is_read_once(local: Shelf, tmp_path: Path) -> None:
     """One that was interrupted before the index was written, or of an earlier dyeworks that knows none."""
     local.put(**{"a.png": plain(1)})
     local.ingest()
-    other = Shelf(FolderStore(local.root / "other"), local.root / "other") if local.root else local
+    other = Shelf(FolderStore(tmp_path / "other"))
     other.put(**{"b.png": plain(2)})
     items = other.ingest().items
     foreign = Manifest(dataset=NAME, version="f" * 16, created=datetime.now(UTC), items=items, new=1)
@@ -252,6 +262,19 @@ def test_blobs_of_no_current_version_are_written_again(local: Shelf) -> None:
     local.ingest()
     assert local.read() == ["a.png", "b.png"]
     assert local.requests("write blobs") == 2
+
+
+def test_a_blob_that_is_gone_is_mended_by_the_same_upload(shelf: Shelf) -> None:
+    shelf.put(**{"a.png": plain(1), "b.png": plain(2)})
+    shelf.settle()
+    manifest = shelf.ingest()
+    (first, second) = shelf.store.list("blobs/")
+    shelf.store.delete(first)
+    time.sleep(1)  # of which servers have the time
+    shelf.put(**{"a.png": plain(1), "b.png": plain(2)})
+    assert shelf.ingest() == manifest
+    assert list(shelf.store.list("blobs/")) == [first, second]
+    assert shelf.requests("write blobs") == 1
 
 
 def test_a_refusal_keeps_its_time(local: Shelf) -> None:

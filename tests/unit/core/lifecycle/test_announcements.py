@@ -7,6 +7,7 @@ import pytest
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest
+from tasks.core.events import PAYLOADS, Name
 from tasks.core.lifecycle.announcements import decision_events, lost_events, promotion_event, publication_event
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.reconcile import reconcile
@@ -61,6 +62,17 @@ def test_declined_decisions_and_drifts_have_events_too(folder: FolderStore, mode
     assert names == ["dataset.ready", "drift.detected", "retrain.declined", "retrain.declined"]
 
 
+def test_each_event_carries_the_payload_that_is_declared_for_it(folder: FolderStore, model: ModelConfig) -> None:
+    made: list[tuple[Cause, Action]] = [("data", "retrain"), ("drift", "retrain"), ("drift", "declined")]
+    events = [e for how in made for e in decision_events(model.name, decided(folder, model, *how))]
+    events += [promotion_event(model.name, 2, "r", "won"), publication_event(model.name, 2, "r", "won")]
+    uploaded: Name = "dyeworks.data.uploaded"
+    unhealthy: Name = "dyeworks.champion.unhealthy"
+    assert {event.event for event in events} == set(PAYLOADS) - {uploaded, unhealthy}
+    for event in events:
+        assert set(event.payload) == set(PAYLOADS[event.event].model_fields) | {"model"}, event.event
+
+
 def test_young_old_and_completed_records_are_skipped(folder: FolderStore, model: ModelConfig) -> None:
     decided(folder, model, "data", "retrain", timedelta(seconds=1))
     decided(folder, model, "data", "retrain", timedelta(days=2))
@@ -99,4 +111,4 @@ def test_reconcile_reports_queued_and_refused_events(
     assert "1 events in refused/" in changes
     events.refuse = {}
     assert send_all(folder, events.prefect).number == 1
-    assert known(folder) == {lost_first.id, lost_second.id}
+    assert known(folder, clock.now() - timedelta(minutes=1)) == {lost_first.id, lost_second.id}

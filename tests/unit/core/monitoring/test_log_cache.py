@@ -251,6 +251,7 @@ def test_an_hour_file_without_a_log_is_deleted(shop: CountingStore) -> None:
     assert len(list(shop.list(FILES))) == 1
 
 
+@pytest.mark.any_key
 def test_other_objects_are_left_alone(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(1)])
     for key in ("dt=2026-02-31/hour=01/x.jsonl.gz", "dt=2026-03-20/hour=24/x.jsonl.gz", "notes.txt"):

@@ -168,6 +168,7 @@ def test_a_failed_upload_leaves_nothing_and_the_next_completes_it(url: str, larg
     assert again.read("a/large") == large.read_bytes()
 
 
+@pytest.mark.any_key
 def test_large_files_in_a_folder(folder: FolderStore, large: Path, tmp_path: Path) -> None:
     folder.put_file("a/large", large)
     folder.get_file("a/large", tmp_path / "back")

@@ -62,6 +62,7 @@ def test_concurrent_applications_get_different_numbers(folder: FolderStore) -> N
     assert kept == dict(zip(numbers, range(1, WRITERS + 1), strict=True))
 
 
+@pytest.mark.any_key
 def test_other_files_beside_the_configurations_are_not_read(folder: FolderStore) -> None:
     first = apply_config(folder, adire())
     for name in (".DS_Store", "notes.txt"):

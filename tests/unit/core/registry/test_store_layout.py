@@ -20,6 +20,7 @@ def test_an_empty_store_gets_an_identity_once(folder: FolderStore) -> None:
     assert list(folder.list("")) == [KEY]
 
 
+@pytest.mark.any_key
 def test_a_store_of_this_layout_gets_one_too(folder: FolderStore) -> None:
     apply_config(folder, adire())
     folder.write("uploads/adire/a.png", b"")
@@ -39,6 +40,7 @@ def test_a_bucket_gets_one_for_each_prefix(bucket: str) -> None:
     assert store_identity(S3Store(f"s3://{bucket}/one")) == one
 
 
+@pytest.mark.any_key
 @pytest.mark.parametrize("place", EARLIER)
 def test_a_store_of_the_first_layout_is_refused(folder: FolderStore, place: str) -> None:
     folder.write(f"{place}adire/a.json", b"{}")

@@ -31,8 +31,8 @@ def shop(
 def decided(folder: FolderStore, shop: ModelConfig, request: PromoteRequest) -> DecisionDocument:
     """The document of a promotion whose evaluation has a grid."""
     evaluation = get_result(folder, NAME, EvaluationResult, request.evaluation)
-    folder.write("grid.png", png(Image.new("RGB", (8, 8), "blue")))
-    save_result(folder, evaluation.model_copy(update={"grids": {"fixed": "grid.png"}}))
+    folder.write("models/adire/results/evaluate/grid.png", png(Image.new("RGB", (8, 8), "blue")))
+    save_result(folder, evaluation.model_copy(update={"grids": {"fixed": "models/adire/results/evaluate/grid.png"}}))
     return write_document(installed(folder), shop, request, promote(installed(folder), shop, request))
 
 

@@ -72,6 +72,7 @@ def test_an_interrupted_training_counts_to_its_checkpoint(folder: FolderStore) -
     assert costs_of(folder, NAME, "a", []) == {"a": 0.5}
 
 
+@pytest.mark.any_key
 def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> None:
     assert device_seconds(folder, "run") == 0.0
     save_checkpoint(folder, "run", Checkpoint(step=50, seconds=12.5), STATE)
@@ -81,6 +82,7 @@ def test_a_checkpoint_knows_the_device_time_up_to_it(folder: FolderStore) -> Non
     assert device_seconds(folder, "run") == 12.5, "a damaged marker is skipped"
 
 
+@pytest.mark.any_key
 def test_what_was_stored_before_seconds_were_recorded_is_read(folder: FolderStore) -> None:
     folder.write("run/step-000050/checkpoint.json", b'{"schema_version": 1, "step": 50, "sha256": "x"}')
     assert read_document(folder, Checkpoint, "run/step-000050/checkpoint.json").seconds == 0.0

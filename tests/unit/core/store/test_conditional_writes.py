@@ -12,6 +12,8 @@ from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.conditional_writes import require_conditions
 from tests.s3_server import connect, refusing
 
+pytestmark = pytest.mark.any_key
+
 
 @pytest.fixture
 def url(bucket: str) -> str:

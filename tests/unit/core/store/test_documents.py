@@ -19,6 +19,8 @@ from tasks.core.store.documents import (
     revised,
 )
 
+pytestmark = pytest.mark.any_key
+
 
 def renamed(plain: Plain) -> Plain:
     return {("minutes" if name == "length" else name): value for name, value in plain.items()}

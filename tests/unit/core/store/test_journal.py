@@ -11,6 +11,8 @@ from tasks.core.store.documents import Document
 from tasks.core.store.journal import EVERY, Journal
 from tests.counting_store import CountingStore
 
+pytestmark = pytest.mark.any_key
+
 
 class Note(Document):
     """A document."""

@@ -2,9 +2,11 @@
 
 import os
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from tasks.core.store import FolderStore, S3Store, Store, open_store
 from tasks.core.store.base import RESERVED
 from tests.s3_server import connect
+
+pytestmark = pytest.mark.any_key
 
 NAMES = [f"log/{day:02d}/{hour:02d}.json" for day in (1, 2, 10) for hour in (0, 7, 23)]
 
@@ -101,18 +105,20 @@ def test_what_interrupted_writers_left(tmp_path: Path) -> None:
 
 def test_folders_that_are_removed_while_others_write(tmp_path: Path) -> None:
     store, done = FolderStore(tmp_path), Event()
-    future = datetime.now(UTC) + timedelta(days=1)
 
     def sweep() -> None:
-        while not done.wait(0.01):
-            store.tidy(future)
+        while not done.wait(0.001):
+            for folder, *_ in os.walk(tmp_path, topdown=False):
+                with suppress(OSError):  # as `tidy` does, which waits for a day
+                    if time.time() - Path(folder).stat().st_mtime > 0.05:
+                        Path(folder).rmdir()
 
     thread = Thread(target=sweep)
     thread.start()
     try:
-        for number in range(50):
-            store.swap(f"a/{number}/b", b"", None)
-            store.delete(f"a/{number}/b")
+        for number in range(60):
+            store.swap(f"a/{number % 6}/b", b"", None)
+            store.delete(f"a/{number % 6}/b")
     finally:
         done.set()
         thread.join()
@@ -140,3 +146,34 @@ def test_a_process_has_one_client(bucket: str, monkeypatch: pytest.MonkeyPatch) 
     other = open_store(f"s3://{bucket}/a")
     assert isinstance(other, S3Store)
     assert other._client is not first._client
+
+
+def test_a_purge_leaves_no_version(bucket: str) -> None:
+    client, name = connect(), f"versions-{uuid4().hex[:8]}"
+    client.create_bucket(Bucket=name)
+    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    store = S3Store(f"s3://{name}/a", client)
+    for data in (b"one", b"two"):
+        store.write("b", data)
+        store.write("bc", data)
+    store.purge(["b"], earlier=True)
+    assert store.read("b") == b"two"
+    assert versions(client, name, "a/b") == 1
+    store.delete("b")
+    assert versions(client, name, "a/b") == 2, "a deletion only marks"
+    store.purge(["b"])
+    assert versions(client, name, "a/b") == 0
+    assert (store.read("bc"), versions(client, name, "a/bc")) == (b"two", 2)
+
+
+def versions(client: Any, bucket: str, name: str) -> int:
+    found = client.list_object_versions(Bucket=bucket, Prefix=name)
+    return sum(each["Key"] == name for each in [*found.get("Versions", []), *found.get("DeleteMarkers", [])])
+
+
+def test_a_purge_of_a_bucket_or_folder_without_versions(store: Store) -> None:
+    store.write("a", b"")
+    store.purge(["a"], earlier=True)
+    assert store.exists("a")
+    store.purge(["a", "missing"])
+    assert not store.exists("a")

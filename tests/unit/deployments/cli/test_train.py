@@ -21,8 +21,9 @@ from deployments.cli.app import run
 from infra.base.world import draw_adire
 from tasks.core.config.installation import ROOT
 from tasks.core.data.dataset import load_manifest
-from tasks.core.registry.results import TrainResult, read_results
+from tasks.core.registry.results import TrainResult, result_folder
 from tasks.core.store import FolderStore
+from tasks.core.store.documents import read_documents
 from tests.odd_pictures import deep_png, encoded, noise, turned, vast_png
 
 DYEWORKS = str(Path(sys.executable).with_name("dyeworks"))
@@ -131,7 +132,7 @@ def test_resumed_training_gives_the_same_adapter(
     assert "nothing is held out of 4 pictures" in output
     assert not {"validation_loss", "best_step"} & set(figures), "there is no picture to validate on"
     assert told_run.data.params["held_out"] == "0"
-    (result,) = read_results(FolderStore(straight / "store"), "adire", TrainResult)
+    (result,) = read_documents(FolderStore(straight / "store"), TrainResult, result_folder("adire", TrainResult))
     assert result.held == 0
     kill_after_a_checkpoint(spec, data, cut)
     assert run(command(spec, data, cut)) == 0
