@@ -4,9 +4,10 @@ import os
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
+from prefect.workers.process import ProcessWorker
 
 from deployments.claim import claim_server
 from deployments.watch import create_automations
@@ -35,6 +36,8 @@ def _changes(installation: Installation) -> list[str]:
     with get_client(sync_client=True) as client:
         changes = claim_server(client, installation)
         changes += [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
+        if kind == "process" and (command := os.environ.get("DYEWORKS_RUN_COMMAND")):
+            changes += [*_command(client, "default", command), *_command(client, "gpu", command)]
         changes += create_automations(client)
     changes += _variable("dyeworks_root", os.environ.get("DYEWORKS_ROOT", str(ROOT)))
     changes += _variable("dyeworks_monitor_cron", os.environ.get("DYEWORKS_MONITOR_CRON", "0 * * * *"))
@@ -53,6 +56,17 @@ def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) ->
         problem = f"work pool {name} has type {pool.type}, not {kind}; change the setting, or delete the pool"
         raise SettingError("DYEWORKS_POOL_TYPE", problem)
     return []
+
+
+def _command(client: SyncPrefectClient, name: str, command: str) -> list[str]:
+    """What starts a run of a pool; by itself a process worker starts another process before it, which takes seconds."""
+    template = client.read_work_pool(name).base_job_template or ProcessWorker.get_default_base_job_template()
+    variable = template["variables"]["properties"]["command"]
+    if variable.get("default") == command:
+        return []
+    variable["default"] = command
+    client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+    return [f"work pool {name} starts runs by {command}"]
 
 
 def _limit(client: SyncPrefectClient) -> list[str]:

@@ -1,5 +1,6 @@
 """Training."""
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from PIL import Image
@@ -11,12 +12,13 @@ from tasks.core.clock import Throttle
 from tasks.core.config.requests import TrainRequest
 from tasks.core.errors import Terminated
 from tasks.core.registry.results import TrainResult
-from tasks.core.training.forecast import Forecast, forecast, lines
 from tasks.core.training.plan import TrainPlan, plan_training
 from tasks.core.training.progress import progress_line
-from tasks.core.training.run import train
 from tasks.core.training.termination import interruptible
 from tasks.timeouts import LONG, TRAINING
+
+if TYPE_CHECKING:
+    from tasks.core.training.forecast import Forecast
 
 LOG_SECONDS = 30.0  # between two lines of the log
 
@@ -75,6 +77,8 @@ def plan_train(request: TrainRequest) -> TrainPlan:
 @task(timeout_seconds=TRAINING)
 def run_training(plan: TrainPlan) -> TrainResult:
     """Train, or return the stored result of the same plan; SIGTERM writes a checkpoint first."""
+    from tasks.core.training.run import train  # noqa: PLC0415  late: it imports torch, which a plan does not need
+
     installation, model = open_model(plan.model)
     progress = _Progress(artifact_key(plan.model, "training-progress"), plan.spec.steps)
     result = interruptible(lambda: train(installation, model, plan, progress))
@@ -89,8 +93,10 @@ def run_training(plan: TrainPlan) -> TrainResult:
 
 
 @task(timeout_seconds=LONG)
-def forecast_training(plan: TrainPlan) -> Forecast:
+def forecast_training(plan: TrainPlan) -> "Forecast":
     """Run a few real steps, and estimate the whole training."""
+    from tasks.core.training.forecast import forecast, lines  # noqa: PLC0415  late, as above
+
     found = forecast(*open_model(plan.model), plan)
     create_markdown_artifact(
         "\n".join(f"- {line}" for line in lines(found)), key=artifact_key(plan.model, "training-forecast")
