@@ -1,14 +1,14 @@
 """The Prefect server on SQLite, with two changes by which it waits for the database instead of failing.
 
-**Transactions take the lock for writing when they begin.** Prefect's take it with their first write. One that has read
-before, while another has written, then fails at once ("database is locked"): the request is answered with 503 and tried
-again after two seconds, an event after a second, and a run that an event starts begins as much later.
+Transactions take the lock for writing when they begin. Prefect's take it with their first write, and one that has read
+before, while another has written, then fails at once ("database is locked"). Its request is answered with 503, and
+tried again after two seconds: every run that an event or another run starts begins so much later.
 
-**Garbage is collected in a thread of its own.** A cursor whose statement failed leaves a cycle, by its traceback. Python
+Garbage is collected in a thread of its own. A cursor whose statement failed leaves a cycle, by its traceback. Python
 collects it in whatever thread allocates next: in the server that of the event loop. To reset the statement SQLite needs
 the connection's mutex, which another thread holds as long as it waits for the database: up to 60 seconds, for a
-transaction that the blocked event loop cannot commit. Then everything fails at once, heartbeats are lost, and runs count
-as crashed. In a thread of its own the collection waits instead, and the event loop goes on.
+transaction that the blocked event loop cannot commit. Then everything fails at once, heartbeats are lost, and runs
+count as crashed. In a thread of its own the collection waits instead, and the event loop goes on.
 """
 
 import gc

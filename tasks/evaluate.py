@@ -13,6 +13,7 @@ from tasks.core.models.clip import Clip
 from tasks.core.models.images import light
 from tasks.core.registry.results import EvaluationResult, summary
 from tasks.gpu import gpu_slot
+from tasks.progress import ProgressArtifact
 from tasks.timeouts import LONG, ON_THE_GPU
 
 
@@ -29,7 +30,11 @@ def run_evaluation(plan: EvaluationPlan) -> EvaluationResult:
 
     installation, model = open_model(plan.model)
     with gpu_slot():
-        result = evaluate(installation, model, plan, Clip(model, installation.settings.device))
+        page = ProgressArtifact(artifact_key(plan.model, "evaluation-progress"), f"0 of {plan.pictures} pictures")
+        clip = Clip(model, installation.settings.device)
+        result = evaluate(
+            installation, model, plan, clip, watch=lambda n, of: page.show(n, of, f"{n} of {of} pictures")
+        )
     get_run_logger().info("evaluation %s: %s", result.key, summary(result.challenger, result.fixed))
     for refusal in result.evidence.refusals:
         get_run_logger().warning("the challenger is rejected: %s", refusal)
