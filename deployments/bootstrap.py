@@ -2,9 +2,10 @@
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
+from prefect.workers.process import ProcessWorker
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,6 +27,7 @@ class BootstrapSettings(BaseSettings):
     root: str = Field(str(ROOT), description="Folder in which a worker finds the code.")
     monitor_cron: str = Field("0 * * * *", description="How often drift is checked.")
     reconcile_cron: str = Field("*/15 * * * *", description="How often the ledger is reconciled.")
+    run_command: str = Field("", description="What a process worker starts for a run; empty: Prefect's own command.")
     sweep_cron: str = Field("30 3 * * *", description="How often what nothing needs any more is deleted.")
 
 
@@ -48,6 +50,8 @@ def _changes(installation: Installation) -> list[str]:
     with get_client(sync_client=True) as client:
         changes = claim_server(client, installation)
         changes += [*_pool(client, "default", kind, None), *_pool(client, "gpu", kind, GPU_SLOTS), *_limit(client)]
+        if kind == "process" and (command := settings.run_command):
+            changes += [*_command(client, "default", command), *_command(client, "gpu", command)]
         changes += create_automations(client)
     changes += _variable("dyeworks_root", settings.root)
     changes += _variable("dyeworks_monitor_cron", settings.monitor_cron)
@@ -67,6 +71,17 @@ def _pool(client: SyncPrefectClient, name: str, kind: str, limit: int | None) ->
         problem = f"work pool {name} has type {pool.type}, not {kind}; change the setting, or delete the pool"
         raise SettingError("DYEWORKS_POOL_TYPE", problem)
     return []
+
+
+def _command(client: SyncPrefectClient, name: str, command: str) -> list[str]:
+    """What starts a run of a pool; by itself a process worker starts another process before it, which takes seconds."""
+    template = client.read_work_pool(name).base_job_template or ProcessWorker.get_default_base_job_template()
+    variable = template["variables"]["properties"]["command"]
+    if variable.get("default") == command:
+        return []
+    variable["default"] = command
+    client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+    return [f"work pool {name} starts runs by {command}"]
 
 
 def _limit(client: SyncPrefectClient) -> list[str]:

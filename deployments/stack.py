@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -77,11 +78,18 @@ class Stack:
                 "GRADIO_ANALYTICS_ENABLED": "False",
                 "HF_HUB_DISABLE_TELEMETRY": "1",
                 "MLFLOW_DISABLE_TELEMETRY": "true",
-                # Half of the cores for each process, so that training and services do not block each other.
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))),
+                # Threads that wait must sleep: by default they spin, and block the other processes.
+                "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+                "DYEWORKS_RUN_COMMAND": shlex.join((sys.executable, "-m", "prefect.engine")),
             }
+            | ({"DYEWORKS_CLOCK": str(self.clock)} if self.clock.exists() else {})
             | self.extra
         )
+
+    @property
+    def clock(self) -> Path:
+        """The file of a clock that is ahead, if a demo has let days pass in this home."""
+        return self.home / "clock"
 
     def url(self, service: str) -> str:
         """The URL of a service."""
@@ -218,7 +226,7 @@ class Stack:
     def stop(self) -> None:
         """Stop all, newest first."""
         for process in reversed(self.processes.values()):
-            _end(process.pid, signal.SIGTERM)
+            process.terminate()  # not its group: a worker ends its runs itself
         deadline = time.monotonic() + STOP_SECONDS
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -247,11 +255,6 @@ def _processes_of(home: Path) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if mark in (place / "environ").read_bytes().split(b"\0"):
                 yield int(place.name)
-
-
-def _end(pid: int, how: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, how)
 
 
 def _tool(name: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from prefect.artifacts import create_markdown_artifact
 from tasks.context import artifact_key, open_model
 from tasks.core import clock
 from tasks.core.config.requests import CalibrateRequest
-from tasks.core.evaluation.calibration import calibration_scores
 from tasks.core.gate.calibration import Calibration, propose
 from tasks.core.models.clip import Clip
 from tasks.core.store.documents import render
@@ -17,6 +16,8 @@ from tasks.timeouts import ON_THE_GPU
 @task(timeout_seconds=ON_THE_GPU)
 def calibrate(request: CalibrateRequest) -> Calibration:
     """Measure the noise, store it under `calibrations/`, and show the resulting margins."""
+    from tasks.core.evaluation.calibration import calibration_scores  # noqa: PLC0415  late: it imports torch
+
     installation, model = open_model(request.model)
     with gpu_slot():
         first, second = calibration_scores(installation, model, request, Clip(model, installation.settings.device))

@@ -18,6 +18,7 @@ from tasks.core.config.requests import ReconcileRequest, RetrainRequest, TrainRe
 from tasks.core.config.stored import STORED
 from tasks.core.errors import DyeworksError, StageCancelled
 from tasks.core.registry.results import PromotionResult
+from tasks.core.retraining.costs import costs_of
 from tasks.core.retraining.decisions import (
     Outcome,
     RetrainDecision,
@@ -28,6 +29,8 @@ from tasks.core.retraining.decisions import (
 )
 from tasks.core.retraining.leases import close_dead, end_retrain
 from tasks.core.store import Store
+from tasks.core.training.plan import plan_training
+from tasks.retrain import training_of
 from tasks.timeouts import SHORT
 
 NEWEST = 200  # runs that are searched for those of a decision
@@ -95,9 +98,6 @@ def _is_of(run: FlowRun, decision: RetrainDecision) -> bool:
 
 def _training(request: RetrainRequest) -> tuple[TrainRequest | None, str]:
     """The training and its key; (None, "") when it cannot be resolved, which may be why the retrain failed."""
-    from tasks.core.training.plan import plan_training  # noqa: PLC0415  late: reconcile need not load torch
-    from tasks.retrain import training_of  # noqa: PLC0415
-
     try:
         training = training_of(request)
         return training, plan_training(*open_model(request.model), training).key
@@ -109,8 +109,6 @@ def _append(
     store: Store, model: str, retrain: str, ending: Ending, training: TrainRequest | None, key: str
 ) -> RetrainDecision | None:
     """Append the outcome with its costs, unless there is one; None where there is no such retrain."""
-    from tasks.core.retraining.costs import costs_of  # noqa: PLC0415  late: reconcile need not load torch
-
     costs = costs_of(store, model, key, read_decisions(store, model)) if key else {}
     outcome = make_decision(
         "outcome",

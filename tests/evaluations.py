@@ -12,7 +12,7 @@ from tasks.core.config.training import TrainSpec
 from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.evaluation.plan import EvaluationPlan, plan_evaluation
-from tasks.core.evaluation.run import evaluate
+from tasks.core.evaluation.run import Watch, evaluate
 from tasks.core.models.clip import Clip
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry import ledger
@@ -97,9 +97,11 @@ class Shop:
     def painter(self, cut: int = 0) -> Painter:
         return Painter(self.originals, cut)
 
-    def evaluate(self, plan: EvaluationPlan, painter: Painter | None = None) -> EvaluationResult:
+    def evaluate(
+        self, plan: EvaluationPlan, painter: Painter | None = None, watch: Watch = lambda *_: None
+    ) -> EvaluationResult:
         chosen = painter or self.painter()
-        return evaluate(installed(self.store), self.model, plan, self.clip, lambda *_: chosen)
+        return evaluate(installed(self.store), self.model, plan, self.clip, lambda *_: chosen, watch)
 
 
 def size_of(name: str) -> str:

@@ -13,7 +13,7 @@ class Scale(BaseModel):
     new_pictures: int = 48
     history: int = Field(6000, description="Imported prompt-log lines before the demo.")
     shifted: int = Field(6000, description="Imported prompt-log lines after the shift.")
-    window: int = Field(400, description="Requests rendered in each window.")
+    window: int = Field(300, description="Requests rendered in each window.")
     steps: int = Field(4, description="Denoising steps of these requests.")
     clients: int = Field(32, description="Concurrent clients.")
 
@@ -28,6 +28,8 @@ class DemoProgress(BaseModel):
     seconds: dict[str, float] = {}
     timeline: list[tuple[float, str]] = []
     psi: dict[str, float] = {}
+    spent: dict[str, float] = {}  # seconds, by what they were spent on
+    delays: dict[str, list[float]] = {}  # seconds until runs began
     begun: dict[str, datetime] = {}
 
     @classmethod

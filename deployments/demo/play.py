@@ -4,9 +4,13 @@ An interrupted demo resumes when started again; a finished one starts from scrat
 """
 
 import os
+import shlex
 import shutil
+import sys
+import time
 from pathlib import Path
 
+from deployments.demo.console import Console
 from deployments.demo.plan import DemoProgress, Scale
 from deployments.stack import Stack, stop_leftovers
 from infra.base.visitors import FIRST_TASTE, NEW_MOTIFS, draw_uploads
@@ -16,12 +20,12 @@ from tasks.core.installation import open_installation
 
 def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | None, *, restart: bool) -> int:
     """Start the services, play the scenario, write the report, stop the services; returns 0 on success."""
-    config = read_model(model)
+    started, config = time.monotonic(), read_model(model)
     _prepare(folder, str(data.resolve()) if data else "", restart)
     scale = Scale.model_validate_json(scale_file.read_text(encoding="utf-8")) if scale_file else Scale()
     extra = {
-        "DYEWORKS_CLOCK": str((folder / "clock").resolve()),
-        "DYEWORKS_MONITOR_CRON": "* * * * *",
+        "DYEWORKS_CLOCK": str((folder / "home" / "clock").resolve()),
+        "DYEWORKS_MONITOR_CRON": "* * * * * */20",  # every 20 seconds, while the demo waits for it
         "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # never: an interrupted demo repeats its stage instead
         "DYEWORKS_RENDER_BATCH": "16",
         "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # the address of all its clients
@@ -35,27 +39,44 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
     try:
         installation = open_installation()
         print(f"starting Prefect, its workers, the webhook and the storefront (logs in {stack.home}/logs)", flush=True)
-        stack.start_all()
-        scenario = Scenario(stack, installation, config, scale, folder / "diary.json")
         first = data or _first_pictures(folder / "pictures", scale)
         new = folder / "pictures" / "new"
         if not data and not new.exists():
             draw_uploads(new, scale.new_pictures, NEW_MOTIFS, seed=2)
-        scenario.console.line(f"Prefect UI: {stack.url('server')}   storefront: {stack.url('storefront')}")
+        stack.start_all()
+        before = DemoProgress.load(folder / "diary.json").elapsed
+        console = Console(before + time.monotonic() - started)
+        scenario = Scenario(stack, installation, config, scale, folder / "diary.json", console)
+        scenario.took("services", time.monotonic() - started)
+        console.line(f"Prefect UI: {stack.url('server')}   storefront: {stack.url('storefront')}")
         play(scenario, first, None if data else new)
-        scenario.note("The demo ends")
+        scenario.end()
         figures = write_report(installation.store, config, scenario.progress, folder)
         scenario.progress.finished = True
         scenario.progress.save(scenario.path)
     except KeyboardInterrupt:
-        print("stopped; `dyeworks demo` resumes from here")
+        print("\nstopped; `dyeworks demo` resumes from here")
         return 130
     finally:
         stack.stop()
-    for name, value in figures.items():
-        print(f"  {name}: {value}")
-    print(f"report: {folder / 'report.html'}\nsummary: {folder / 'summary.json'}")
+    print("\n".join(_last_lines(folder, figures)))
     return 0
+
+
+def _last_lines(folder: Path, figures: dict[str, object]) -> list[str]:
+    """The figures, and how to look around."""
+    command = shlex.join((sys.argv[0], "up", "--home", str(folder / "home")))
+    return [
+        "",
+        *(f"  {name}: {value}" for name, value in figures.items()),
+        "",
+        f"what happened, with pictures   {folder / 'report.html'}",
+        f"the figures                    {folder / 'summary.json'}",
+        f"the logs of the services       {folder / 'home' / 'logs'}",
+        f"look around in what was made   {command}",
+        "  It prints the addresses of the storefront, which draws with the model that was trained, and of the pages of",
+        "  Prefect (runs, decisions, picture grids) and MLflow (trainings). ctrl-C stops it.",
+    ]
 
 
 def _prepare(folder: Path, data: str, restart: bool) -> None:

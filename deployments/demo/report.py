@@ -2,19 +2,30 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from PIL import Image, ImageOps
 
 from deployments.demo.plan import DemoProgress
 from tasks.core.config.model import ModelConfig
+from tasks.core.data.dataset import decoded, load_manifest
+from tasks.core.errors import ResultMissing
+from tasks.core.evaluation.grid import CELL, spread
 from tasks.core.gate.checks import interval
 from tasks.core.gate.decide import passes_founding_gate
+from tasks.core.models.images import png
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.ledger import Entry, history
-from tasks.core.registry.results import EvaluationResult, TrainResult, get_result, summary
+from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, get_result, summary
+from tasks.core.reporting import gate_words
+from tasks.core.reporting.gate_text import deciding
 from tasks.core.reporting.plots import history_plot, plot
 from tasks.core.reporting.rendering import image, render_template
 from tasks.core.retraining.decisions import read_decisions
 from tasks.core.store import Store
+
+OWN = 12  # of a person's pictures that are shown
 
 
 class Results:
@@ -52,7 +63,12 @@ class Results:
             "resumed_from_step": training.resumed_from,
             "seconds_total": round(self.progress.elapsed, 1),
             "seconds": self.progress.seconds,
+            "time_spent": self.progress.spent,
+            "seconds_until": self.progress.delays,
         }
+        if self.progress.data:
+            figures["style_before"] = _mean(last, "champion", "style_fidelity")
+            figures["style_after"] = _mean(last, "challenger", "style_fidelity")
         if last.drifted:
             sets = (last.drifted,)
             _, low, high = interval(last.challenger["prompt_fidelity"], last.champion["prompt_fidelity"], sets, spec)
@@ -68,12 +84,35 @@ class Results:
         return render_template(
             "demo.html",
             lead=_lead(figures),
+            own=self._own_pictures() if self.progress.data else [],
+            refusal=self._refusal(),
             plot=plot("PSI of each check", lambda theme: history_plot(checks, spec, theme)) if checks else None,
             comparisons=list(self._comparisons()),
             decisions=self.decisions,
             timeline=self.progress.timeline,
+            spent=sorted(self.progress.spent.items(), key=lambda part: -part[1]),
             figures={name: json.dumps(value) for name, value in figures.items()},
         )
+
+    def _own_pictures(self) -> list[str]:
+        """Some of the pictures that were trained on."""
+        manifest = load_manifest(self.store, self.model.dataset)
+        chosen = spread(tuple(sorted(item.sha256 for item in manifest.items)), OWN)
+        items = [item for item in manifest.items if item.sha256 in chosen]
+        return [image(png(_thumbnail(picture))) for _, picture in decoded(self.store, manifest.dataset, items)]
+
+    def _refusal(self) -> dict[str, list[str]]:
+        """Why the gate kept the champion: the checks that were not passed, and advice; empty if it promoted."""
+        with suppress(ResultMissing):
+            decision = get_result(self.store, self.model.name, PromotionResult).decision
+            if decision.verdict != "promote":
+                failed = deciding(decision)
+                return {
+                    "failed": [gate_words.clause(check) for check in failed],
+                    "passed": [gate_words.clause(check) for check in decision.checks if check.passed],
+                    "advice": gate_words.advice(failed),
+                }
+        return {}
 
     def _comparisons(self) -> Iterator[tuple[str, dict[str, str]]]:
         """For each evaluation, newest first: its title, and its pictures by kind of prompt."""
@@ -91,12 +130,22 @@ def write_report(store: Store, model: ModelConfig, progress: DemoProgress, folde
     return figures
 
 
-def _mean(evaluation: EvaluationResult, model: str, drifted: bool = False) -> float:
+def _mean(evaluation: EvaluationResult, model: str, measure: str = "prompt_fidelity", drifted: bool = False) -> float:
     scores = evaluation.challenger if model == "challenger" else evaluation.champion
-    return round(summary(scores, evaluation.drifted if drifted else evaluation.fixed)["prompt_fidelity"], 4)
+    return round(summary(scores, evaluation.drifted if drifted else evaluation.fixed)[measure], 4)
+
+
+def _thumbnail(picture: Image.Image) -> Image.Image:
+    return ImageOps.fit(picture, (CELL, CELL), Image.Resampling.LANCZOS)
 
 
 def _lead(figures: dict[str, object]) -> str:
+    if "style_before" in figures:
+        served = "its gate promoted it" if figures["generations"] else "its gate kept the base model: see why below"
+        return (
+            f"A LoRA was trained on your pictures. How like them its pictures are, by the mean cosine of their "
+            f"embeddings, went from {figures['style_before']} (the base model) to {figures['style_after']}; {served}."
+        )
     if figures["generations"] == 0:
         return "A LoRA was trained and measured, and the gate kept the bare base: the reasons are under Decisions."
     if "quality_on_shifted_prompts_after" not in figures:

@@ -1,6 +1,5 @@
 """The demo's scenario, step by step. A step may be interrupted anywhere, and is then resumed."""
 
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import httpx
 from deployments.demo.console import Console
 from deployments.demo.plan import DemoProgress, Scale
 from deployments.demo.prefect_api import PrefectApi
+from deployments.demo.timing import delays, sentence, where_time_went
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
 from tasks.core import clock
@@ -22,11 +22,15 @@ from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.channel import read_channel
+from tasks.core.registry.results import EvaluationResult, TrainResult, read_results
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import is_key
 from tasks.core.traffic.prompt_log import hash_session, read_lines, write_lines
 
 TIMEOUT = 1500.0  # seconds of any single wait
+LOOK = 1.0  # seconds between two looks at what is waited for
+PROGRESS = {"train-lora": "training", "evaluate-challenger": "evaluation"}  # flows with a progress artifact
+MONITOR = "monitor-drift"
 
 
 class DemoFailed(DyeworksError):
@@ -37,15 +41,20 @@ class Scenario:
     """One demo: the services, the store, and the progress so far."""
 
     def __init__(
-        self, stack: Stack, installation: Installation, model: ModelConfig, scale: Scale, progress: Path
+        self,
+        stack: Stack,
+        installation: Installation,
+        model: ModelConfig,
+        scale: Scale,
+        progress: Path,
+        console: Console | None = None,
     ) -> None:
         self.stack, self.store, self.settings, self.scale = stack, installation.store, installation.settings, scale
         self.model, self.dataset = model.name, model.dataset
         self.path, self.progress = progress, DemoProgress.load(progress)
-        self.console = Console(self.progress.elapsed)
+        self.console = console or Console(self.progress.elapsed)
         self.api = PrefectApi(stack.url("server"))
         self.states: dict[str, str] = {run.id: run.state for run in self.api.runs()}
-        self.training = ""  # the last printed progress
 
     def step(self, name: str, title: str, act: Callable[[], object]) -> None:
         """Run a step of the scenario, unless an earlier attempt has completed it."""
@@ -54,9 +63,26 @@ class Scenario:
         self.console.title(title)
         start = time.monotonic()
         act()
-        self.progress.seconds[name] = round(self.progress.seconds.get(name, 0) + time.monotonic() - start, 1)
+        self.took(name, time.monotonic() - start)
         self.progress.done.append(name)
         self.note(title)
+
+    def took(self, name: str, seconds: float) -> None:
+        """Add to the seconds of a step, over all attempts."""
+        self.progress.seconds[name] = round(self.progress.seconds.get(name, 0) + seconds, 1)
+
+    def end(self) -> None:
+        """End the demo, and record what its time was spent on."""
+        self.note("The demo ends")
+        seconds, runs = self.progress.seconds, self.api.times()
+        trainings = list(read_results(self.store, self.model, TrainResult))
+        evaluations = list(read_results(self.store, self.model, EvaluationResult))
+        visitors = seconds.get("calm_traffic", 0.0) + seconds.get("shifted_traffic", 0.0)
+        self.progress.spent = where_time_went(
+            self.progress.elapsed, seconds.get("services", 0.0), visitors, runs, trainings, evaluations
+        )
+        self.progress.delays = delays(runs, trainings)
+        self.console.line(f"the time was spent on: {sentence(self.progress.spent)}")
 
     def note(self, text: str) -> None:
         """Add an entry to the report's timeline."""
@@ -96,11 +122,10 @@ class Scenario:
         logged = {line.session for line in read_lines(self.store, self.model, now - timedelta(days=2), now)}
         key = self.stack.session_key
         waiting = [r for r in requests(self.scale.window, taste, seed) if hash_session(r.session, key) not in logged]
-        started, every = time.monotonic(), max(1, len(waiting) // 4)
+        started = time.monotonic()
         with ThreadPoolExecutor(self.scale.clients) as pool, httpx.Client(timeout=300) as client:
             for i, _ in enumerate(pool.map(lambda r: self._ask(client, r), waiting), 1):
-                if i % every == 0:
-                    self.console.line(f"{i} of {len(waiting)} pictures rendered for visitors")
+                self.console.progress(f"visitors: {i} of {len(waiting)} pictures")
         self.console.line(f"{len(waiting)} requests served in {time.monotonic() - started:.0f} s")
         time.sleep(2 * self.settings.log_seconds)
 
@@ -133,7 +158,7 @@ class Scenario:
             if time.monotonic() > deadline:
                 raise DemoFailed(f"{what} did not happen within {TIMEOUT:.0f} s; see {self.stack.home}/logs")
             self._watch()
-            time.sleep(1.5)
+            time.sleep(LOOK)
         self._watch()
 
     def _watch(self) -> None:
@@ -145,11 +170,9 @@ class Scenario:
             self.console.line(f"   {run.flow}: {run.state.lower()}")
             if run.state == "FAILED":
                 raise DemoFailed(f"{run.flow} failed: {run.message}")
-        if any(run.flow == "train-lora" and run.state == "RUNNING" for run in runs):
-            progress = self.api.progress(f"{self.model}-training-progress")
-            if _hundreds(progress) != _hundreds(self.training):
-                self.console.line(f"   training: {progress}")
-                self.training = progress
+        for run in runs:
+            if run.flow in PROGRESS and run.state == "RUNNING" and (progress := self.api.progress(run.id)):
+                self.console.progress(f"{PROGRESS[run.flow]}: {progress}")
 
     def outcomes(self) -> list[RetrainDecision]:
         """The outcomes of the retrains so far."""
@@ -177,7 +200,7 @@ class Scenario:
         begin = self.progress.begun.setdefault(name, clock.now())
         self.progress.save(self.path)
         if at_once:
-            self.api.start("monitor-drift")
+            self.api.start(MONITOR)
 
         def found() -> list[DriftRecord]:
             every = read_records(self.store, self.model)
@@ -191,9 +214,18 @@ class Scenario:
             self.progress.psi[name] = round(record.drift.psi, 4)
         return record
 
+    def wait_scheduled_check(self, name: str, verdict: str) -> DriftRecord:
+        """Wait for a check of the monitor's schedule, which is active only meanwhile: it costs seconds of CPU."""
+        self.api.schedule(MONITOR, active=True)
+        try:
+            return self.wait_check(name, verdict, at_once=False)
+        finally:
+            self.api.schedule(MONITOR, active=False)
+
 
 def play(scenario: Scenario, first: Path, new: Path | None) -> None:
     """Play the whole scenario; it ends early if the gate rejects a challenger."""
+    scenario.api.schedule(MONITOR, active=False)
     scenario.step(
         "first_model",
         "New pictures arrive; a first model is trained, gated, published",
@@ -229,7 +261,7 @@ def _shift(scenario: Scenario, new: Path) -> None:
     scenario.step(
         "drift",
         "The scheduled monitor finds the drift; its event starts the retrain",
-        lambda: scenario.wait_check("after_shift", "retrain", at_once=False),
+        lambda: scenario.wait_scheduled_check("after_shift", "retrain"),
     )
     scenario.step("second_model", "The model retrains itself", lambda: scenario.wait_outcome(2))
     if scenario.outcomes()[1].outcome != "promote":
@@ -274,9 +306,3 @@ def _announced(scenario: Scenario, before: str) -> bool:
         return False
     scenario.console.line(f"policy: {decided[-1].action}: {decided[-1].reason}")
     return True
-
-
-def _hundreds(progress: str) -> int:
-    """The hundreds of steps in the description of a training's progress."""
-    found = re.match(r"step (\d+)/", progress)
-    return int(found[1]) // 100 if found else 0

@@ -39,6 +39,32 @@ CARD = [
     "numpy",
     "torchvision",
 ]
+HEAVY = {  # what takes from half a second to six seconds of CPU to import
+    *("torch", "torchvision", "diffusers", "transformers", "peft", "accelerate", "open_clip", "mlflow", "pandas"),
+    *("sklearn", "scipy", "matplotlib", "evidently", "gradio", "huggingface_hub", "boto3", "sqlalchemy"),
+}
+PROCESSES = [  # code, what it imports, what it does not
+    ("import deployments.webhook.app", {"fastapi"}, HEAVY | {"prefect", "numpy", "PIL"}),
+    (
+        "import deployments.storefront.app",
+        {"torch", "gradio"},
+        {"prefect", "mlflow", "open_clip", "deployments.webhook"},
+    ),
+    ("import deployments.cli.app", {"typer"}, HEAVY | {"prefect", "PIL", "fastapi"}),
+    ("import tasks.core.retraining.costs", {"pydantic"}, HEAVY | {"prefect"}),
+    ("import tasks.core.lifecycle.reconcile", {"pydantic"}, HEAVY | {"prefect"}),
+    (
+        "import tasks.core.training.run",
+        {"torch", "mlflow"},
+        {"prefect", "open_clip", "sklearn", "matplotlib", "evidently"},
+    ),
+    ("import tasks.core.evaluation.run", {"torch", "mlflow"}, {"prefect", "open_clip", "sklearn", "matplotlib"}),
+    (
+        "import tasks.core.models.encoder",
+        {"open_clip"},
+        {"prefect", "mlflow", "diffusers", "peft", "pandas", "sklearn"},
+    ),
+]
 FORBIDDEN = [
     ("tasks/core", {"prefect", "flows", "deployments"}),
     ("tasks", {"flows", "deployments", "infra"}),
@@ -159,36 +185,17 @@ def test_only_what_trains_or_renders_runs_on_the_gpu_pool() -> None:
     assert on_gpu == {"train-lora", "evaluate-challenger", "calibrate-gate", "adopt-lora"}
 
 
-def test_webhook_process_imports_no_torch(tmp_path: Path) -> None:
-    code = "import sys, deployments.webhook.app; print(*sys.modules)"
-    modules = in_a_process(code, tmp_path)
-    assert "fastapi" in modules
-    assert not {"torch", "prefect", "diffusers", "mlflow"} & set(modules)
+@pytest.mark.parametrize("path", FLOWS, ids=lambda p: str(p.stem))
+def test_a_flow_is_loaded_without_what_only_its_tasks_use(path: Path, tmp_path: Path) -> None:
+    code = f"import sys, flows.{path.stem}; print(*sys.modules)"
+    assert not HEAVY & set(in_a_process(code, tmp_path))
 
 
-def test_storefront_process_imports_no_prefect(tmp_path: Path) -> None:
-    code = "import sys, deployments.storefront.app; print(*sys.modules)"
-    modules = in_a_process(code, tmp_path)
-    assert {"torch", "gradio"} <= set(modules)
-    assert not {"prefect", "mlflow", "deployments.webhook"} & set(modules)
-
-
-def test_flow_modules_load_without_torch(tmp_path: Path) -> None:
-    names = (
-        "promote_champion",
-        "publish_champion",
-        "roll_back",
-        "adopt_lora",
-        "withdraw_release",
-        "reconcile_champion",
-    )
-    code = f"import sys, {', '.join(f'flows.{name}' for name in names)}; print(*sys.modules)"
-    assert "torch" not in in_a_process(code, tmp_path)
-
-
-def test_roll_back_does_not_import_mlflow(tmp_path: Path) -> None:
-    code = "import sys, flows.roll_back; print(*sys.modules)"
-    assert "mlflow" not in in_a_process(code, tmp_path)
+@pytest.mark.parametrize(("code", "wanted", "unwanted"), PROCESSES)
+def test_a_process_imports_only_what_it_uses(code: str, wanted: set[str], unwanted: set[str], tmp_path: Path) -> None:
+    modules = set(in_a_process(f"import sys\n{code}\nprint(*sys.modules)", tmp_path))
+    assert wanted <= modules
+    assert not unwanted & modules
 
 
 def test_packages_of_the_card_import(tmp_path: Path) -> None:

@@ -12,5 +12,5 @@ def test_unreachable_server_does_not_stop_training_and_is_reported_at_the_end() 
         progress = _Progress("adire-training-progress", 2)
         for step in (1, 2):
             progress.step(step, {"loss": 0.5, "steps_per_second": 2.0})
-    assert progress.artifact is None
-    assert progress.fault.startswith("the progress artifact is incomplete (ConnectError")
+    assert progress.page.artifact is None
+    assert progress.page.fault.startswith("the progress artifact is incomplete (ConnectError")

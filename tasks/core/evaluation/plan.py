@@ -40,6 +40,13 @@ class EvaluationPlan(Document):
         """The prompts that each measure is taken on."""
         return wanted(self.fixed, self.drifted, self.class_prompts + self.general)
 
+    @property
+    def pictures(self) -> int:
+        """Pictures that are measured, without further seeds: those of both models, and of the base beside adapters."""
+        adapters = 2 if self.champion_release else 1
+        prompts = 2 * len(self.wanted["render_seconds"]) + adapters * len(self.wanted["forgetting"])
+        return prompts * len(self.spec.seeds)
+
 
 def wanted(fixed: Prompts, drifted: Prompts, plain: Prompts) -> Wanted:
     """The prompts that each measure is taken on; `plain` are those without the trigger."""

@@ -114,10 +114,16 @@ def _metrics(result: EvaluationResult) -> dict[str, float]:
 
 
 MakeRenderer = Callable[[str, str], Renders]  # of a base, on a device
+Watch = Callable[[int, int], None]  # pictures so far, and of how many
 
 
 def evaluate(
-    installation: Installation, model: ModelConfig, plan: EvaluationPlan, clip: Clip, make: MakeRenderer = Renderer
+    installation: Installation,
+    model: ModelConfig,
+    plan: EvaluationPlan,
+    clip: Clip,
+    make: MakeRenderer = Renderer,
+    watch: Watch = lambda *_: None,
 ) -> EvaluationResult:
     """Render and measure both models, or find the result; `make` creates the renderer when it is needed.
 
@@ -138,11 +144,13 @@ def evaluate(
     )
     originals = find_references(installation.store, manifest, side, plan.spec, clip)
     cache = RenderCache(installation.store, model.name, way_of(base, device, plan.spec, side))
-    measurer = Measurer(RenderSession(cache, lambda: make(base, device)), clip, originals, plan.spec.copy_bits)
+    session = RenderSession(cache, lambda: make(base, device), lambda count: watch(count, max(count, plan.pictures)))
+    measurer = Measurer(session, clip, originals, plan.spec.copy_bits)
     with tempfile.TemporaryDirectory() as place:
         pair = _fetch(installation, model, plan, training, Path(place))
         result, album = _compare(installation.store, plan, pair, measurer)
-    result = result.model_copy(update={"seconds": meter.seconds(), "finished": clock.now(), "scoring": clip.scoring})
+    taken = {"seconds": meter.seconds(), "render_seconds": round(session.seconds, 3)}
+    result = result.model_copy(update={**taken, "finished": clock.now(), "scoring": clip.scoring})
     return save_evaluation(
         installation, model, result, grids(album, plan, _name(plan)), samples(album["challenger"], plan)
     )

@@ -54,10 +54,15 @@ class RenderedPrompt:
 class RenderSession:
     """One pipeline, loaded only when something must be rendered."""
 
-    def __init__(self, cache: RenderCache, make: Callable[[], Renders]) -> None:
-        self.cache, self.make = cache, make
+    def __init__(
+        self, cache: RenderCache, make: Callable[[], Renders], watch: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """`watch` is called with the number of pictures so far."""
+        self.cache, self.make, self.watch = cache, make, watch
         self.renderer: Renders | None = None
         self.warm = ""  # the model that rendered last
+        self.pictures = 0  # rendered, or read from the store
+        self.seconds = 0.0  # of rendering
 
     def draw(self, model: EvaluatedModel, prompts: Sequence[str], seeds: Sequence[int]) -> Iterator[RenderedPrompt]:
         """The prompts with every seed, in order; a prompt is stored as soon as its pictures are rendered."""
@@ -77,6 +82,8 @@ class RenderSession:
                 fresh: Shots = dict(itertools.islice(new, missing))
                 self.cache.add(model.sha256, prompt, fresh)
                 shots |= fresh
+            self.pictures += len(seeds)
+            self.watch(self.pictures)
             yield RenderedPrompt(prompt, [shots[s][0] for s in seeds], tuple(shots[s][1] for s in seeds))
 
     def _draw_new(
@@ -88,6 +95,7 @@ class RenderSession:
             prompts, seeds = (list(column) for column in zip(*jobs[start : start + way.batch], strict=True))
             renderer = self._renderer(model, prompts, seeds)
             pictures, each = renderer.render(prompts, seeds, way.steps, way.guidance, way.size)
+            self.seconds += each * len(pictures)
             yield from ((seed, (picture, each)) for seed, picture in zip(seeds, pictures, strict=True))
 
     def _renderer(self, model: EvaluatedModel, prompts: list[str], seeds: list[int]) -> Renders:

@@ -14,7 +14,6 @@ from tasks.core.lifecycle.announcements import lost_events
 from tasks.core.lifecycle.roll_back import roll_back_withdrawn
 from tasks.core.lifecycle.withdraw import delete_weights, finish_records
 from tasks.core.outbox import queue, send_all
-from tasks.core.publishing import mlflow_registry
 from tasks.core.publishing.targets import PublishingTarget, target_factories
 from tasks.core.registry.channel import point, points_at, read_channel
 from tasks.core.registry.ledger import champion
@@ -103,4 +102,6 @@ def _place(open_place: Callable[[], PublishingTarget], installation: Installatio
 
 def _registry(installation: Installation, model: ModelConfig) -> Iterator[str]:
     """MLflow's versions and aliases."""
-    yield from mlflow_registry.sync_mlflow_registry(installation, model)
+    from tasks.core.publishing.mlflow_registry import sync_mlflow_registry  # noqa: PLC0415  late: it imports mlflow
+
+    yield from sync_mlflow_registry(installation, model)

@@ -57,6 +57,7 @@ class EvaluationResult(Result):
     pictures: str  # the picture grid of the fixed prompts in the store
     scorer: str
     seconds: float = 0.0  # of device time
+    render_seconds: float = 0.0  # of them, rendering; pictures that were read from the store took none
     evidence: Evidence = Evidence()
     looks: tuple[ExtraSeeds, ...] = ()  # further seeds for undecided guards
     class_prompts: tuple[str, ...] = ()  # the class without the trigger

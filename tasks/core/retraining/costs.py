@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from tasks.core.registry.results import TrainResult, checkpoint_folder, evaluations_of, find_result
 from tasks.core.retraining.decisions import RetrainDecision
 from tasks.core.store import Store
-from tasks.core.training.checkpoints import device_seconds
 
 
 def costs_of(store: Store, model: str, training: str, history: Sequence[RetrainDecision]) -> dict[str, float]:
@@ -14,10 +13,16 @@ def costs_of(store: Store, model: str, training: str, history: Sequence[RetrainD
     An interrupted training counts up to its newest checkpoint.
     """
     trained = find_result(store, model, TrainResult, training)
-    seconds = {training: trained.seconds if trained else device_seconds(store, checkpoint_folder(model, training))}
+    seconds = {training: trained.seconds if trained else _interrupted(store, model, training)}
     seconds |= {result.key: result.seconds for result in evaluations_of(store, model, training)}
     new = {key: value / 3600 - _reported(key, history) for key, value in seconds.items()}
     return {key: round(hours, 6) for key, hours in new.items() if hours > 1e-6}
+
+
+def _interrupted(store: Store, model: str, training: str) -> float:
+    from tasks.core.training.checkpoints import device_seconds  # noqa: PLC0415  late: it imports torch
+
+    return device_seconds(store, checkpoint_folder(model, training))
 
 
 def _reported(key: str, history: Sequence[RetrainDecision]) -> float:

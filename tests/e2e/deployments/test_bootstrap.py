@@ -48,6 +48,15 @@ def test_bootstrap_does_not_overwrite_changed_limits_and_automations(server: Ser
     assert server.bootstrap().stdout.strip() == f"automation {WATCH!r} created"
 
 
+def test_a_run_is_started_by_the_worker_itself(server: Server) -> None:
+    for pool in ("default", "gpu"):
+        template = server.client.get(f"/work_pools/{pool}").json()["base_job_template"]
+        assert template["variables"]["properties"]["command"]["default"].endswith(" -m prefect.engine")
+    assert "starts runs by other -m" in server.bootstrap(DYEWORKS_RUN_COMMAND="other -m prefect.engine").stdout
+    assert "starts runs by " in server.bootstrap().stdout
+    assert server.bootstrap().stdout.strip() == "nothing to change"
+
+
 def test_bootstrap_rejects_a_pool_of_another_type(server: Server) -> None:
     refused = server.bootstrap(DYEWORKS_POOL_TYPE="docker")
     assert refused.returncode == 1

@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 
 from deployments.demo.plan import DemoProgress
-from deployments.demo.report import write_report
+from deployments.demo.report import OWN, write_report
+from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.presets import EvaluationSpec
+from tasks.core.config.presets import EvaluationSpec, IngestSpec
 from tasks.core.config.training import TrainSpec
+from tasks.core.data.dataset import ingest
 from tasks.core.drift.detector import DriftReport, Verdict
+from tasks.core.gate.checks import at_least
+from tasks.core.gate.decide import GateDecision
 from tasks.core.gate.statistics import MEASURES, Scores
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import Entry, append
-from tasks.core.registry.results import EvaluationResult, TrainResult, save_result
+from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, save_result
 from tasks.core.retraining.decisions import Cause, make_decision, record_decision
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import render
@@ -29,6 +33,7 @@ DIARY = DemoProgress(
     elapsed=612.3,
     timeline=[(12.0, "New pictures arrive"), (612.0, "The demo ends")],
     psi={"before": 0.01, "after_shift": 0.24, "after_retrain": 0.02},
+    spent={"training": 240.0, "waiting": 31.4},
 )
 
 
@@ -173,6 +178,7 @@ def test_the_page_tells_all_and_runs_nothing(retrained: FolderStore, tmp_path: P
         "PSI rose from 0.01 to 0.24",
         "CLIPScore on the new prompts went from 0.5 to 0.8",
         "10.2 min",
+        "waiting31 s",
     ):
         assert words in read.text
     assert read.text.index("before and after the retrain") < read.text.index("the base model and the first LoRA")
@@ -189,3 +195,47 @@ def test_the_page_of_a_demo_that_ended_early(folder: FolderStore, tmp_path: Path
     read = Reader((tmp_path / "report.html").read_text())
     assert words in read.text
     assert len(read.loaded) == 1, "no check of the drift, no plot"
+
+
+@pytest.fixture
+def refused(folder: FolderStore, tmp_path: Path) -> FolderStore:
+    """What a demo with a person's own pictures leaves when the gate keeps the base model."""
+    draw_uploads(tmp_path / "own", 20, FIRST_TASTE, seed=1, pixels=64)
+    for path in (tmp_path / "own").iterdir():
+        folder.write(f"uploads/{adire().dataset}/{path.name}", path.read_bytes())
+    ingest(folder, adire().dataset, IngestSpec())
+    trained(folder, 1)
+    floor = at_least("floor", "prompt_fidelity", 0.41, 0.75, "prompt fidelity is")
+    passed = at_least("diversity", "diversity", 0.2, 0.1, "diversity is")
+    decision = GateDecision(verdict="keep", reason=floor.says, checks=(floor, passed))
+    result = PromotionResult(
+        key="p1", model=NAME, finished=BEGIN, evaluation="e1", decision=decision, generation=0, release=""
+    )
+    save_result(folder, result)
+    return folder
+
+
+def test_with_own_pictures_the_page_leads_with_what_was_learned(refused: FolderStore, tmp_path: Path) -> None:
+    figures = write_report(refused, adire(), DemoProgress(data="mine"), tmp_path)
+    assert (figures["style_before"], figures["style_after"]) == (0.5, 0.8)
+    read = Reader((tmp_path / "report.html").read_text())
+    order = [
+        "from 0.5 (the base model) to 0.8",
+        "Some of your pictures",
+        "the base model and the first LoRA",
+        "Why the gate refused it",
+        "prompt fidelity is 0.41 where at least 0.75 is needed",
+        "Train longer, or on pictures with more detailed captions.",
+        "Passed: diversity is 0.2",
+        "Decisions",
+    ]
+    places = [read.text.index(words) for words in order]
+    assert places == sorted(places)
+    assert len(read.loaded) == OWN + 1, "some of the pictures, and a grid"
+
+
+def test_a_promotion_has_no_refusal(retrained: FolderStore, tmp_path: Path) -> None:
+    write_report(retrained, adire(), DIARY, tmp_path)
+    text = Reader((tmp_path / "report.html").read_text()).text
+    assert "refused" not in text
+    assert "your pictures" not in text

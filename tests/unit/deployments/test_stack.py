@@ -100,6 +100,13 @@ def test_paths_in_the_environment_are_absolute(tmp_path: Path, monkeypatch: pyte
     assert stack.environment["DYEWORKS_STORE"] == "s3://bucket/kept"
 
 
+def test_services_share_the_clock_of_a_demo(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    assert "DYEWORKS_CLOCK" not in stack.environment
+    stack.clock.write_text("3600")
+    assert stack.environment["DYEWORKS_CLOCK"] == str(tmp_path / "clock")
+
+
 def test_models_are_applied_before_services_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path / "store")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))

@@ -72,6 +72,20 @@ def test_nothing_is_painted_twice(shop: Shop, tmp_path: Path) -> None:
     assert again.painted == []
 
 
+def test_every_picture_is_counted_to_the_last(shop: Shop, tmp_path: Path) -> None:
+    shop.train("good")
+    shop.train("forgot")
+    for name in ("good", "forgot"):  # against the bare base, then against a champion
+        plan, painter, seen = shop.plan(name), shop.painter(), list[tuple[int, int]]()
+        result = shop.evaluate(plan, painter, lambda *counts, seen=seen: seen.append(counts))
+        assert not result.looks
+        assert [count for count, _ in seen] == sorted({count for count, _ in seen})
+        assert {of for _, of in seen} == {plan.pictures}
+        assert seen[-1][0] == plan.pictures
+        assert result.render_seconds == 2.0 * len(painter.painted), "those read from the store took none"
+        shop.crown(name, tmp_path / name)
+
+
 def test_a_killed_evaluation_goes_on(shop: Shop) -> None:
     shop.train("good")
     plan, cut = shop.plan("good"), shop.painter(cut=3)
