@@ -12,6 +12,7 @@ from threading import Condition
 from typing import TypeVar
 
 THREADS = 4  # for each core: the others work while some wait for the store
+MOST_THREADS = 16  # as many connections to a server are kept
 PIXELS = 64_000_000  # that are decoded at once: those of one of the largest pictures that are taken by default
 AHEAD = 4  # results for each thread that wait to be taken
 
@@ -42,7 +43,8 @@ class Room:
 
 def threads() -> int:
     """How many threads work on pictures of a store."""
-    return THREADS * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else THREADS
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_THREADS, THREADS * cores)
 
 
 def in_order(work: Callable[[T], R], things: Iterable[T], workers: int = 0) -> Iterator[R]:
