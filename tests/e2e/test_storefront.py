@@ -223,7 +223,8 @@ def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(
     assert len(prefect.events) == 1
 
 
-def test_what_was_answered_before_kill_9_is_logged(shop: Stack) -> None:
+def test_what_was_answered_before_kill_9_is_logged(shop: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DYEWORKS_STORE")  # that of this test; the storefront's is the home's
     answered: list[str] = []
 
     def visit(_: int) -> None:

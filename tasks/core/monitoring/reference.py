@@ -57,7 +57,11 @@ def _name(encoder: str) -> str:
 
 def reference_records(store: Store, model: str) -> list[ReferenceRecord]:
     """All frozen profiles, by generation."""
-    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/")
+    return _records(store, model)
+
+
+def _records(store: Store, model: str, generation: str = "") -> list[ReferenceRecord]:
+    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/{generation}")
     return sorted(found, key=lambda record: (record.generation, record.fitted))
 
 
@@ -86,7 +90,7 @@ def generation_in_force(store: Store, model: str, entries: list[Entry]) -> int:
 
 def find_record(store: Store, model: str, generation: int, encoder: str) -> ReferenceRecord | None:
     """The frozen profile of a generation; raises `ReferenceForeign` if it has only some of other encoders."""
-    mine = [record for record in reference_records(store, model) if record.generation == generation]
+    mine = _records(store, model, f"{generation:06d}-")
     found = next((record for record in mine if record.encoder == encoder), None)
     if found is None and mine:
         raise ReferenceForeign(generation, mine[-1].encoder, encoder)
@@ -135,7 +139,7 @@ def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: Mo
     blocks = np.array([int(line.time.timestamp() // seconds) for line in lines], dtype=np.int64)
     try:
         return fit_profile(
-            cache.embed(texts, encode),
+            cache.embed(lines, encode),
             groups=session_groups(lines),
             blocks=blocks if len(np.unique(blocks)) >= FEWEST_BLOCKS else None,
             texts=texts,
