@@ -76,6 +76,11 @@ def hour_files(model: str) -> str:
     return f"models/{model}/drift/hours/"
 
 
+def state_folder(model: str) -> str:
+    """The place of the hours' states, by profile."""
+    return f"models/{model}/drift/states/"
+
+
 def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> HourFile:
     """The hour's lines; those missing from the hour's file are read from the log."""
     place = f"{hour_files(model)}{hour_name(hour)}{SUFFIX}"
@@ -142,7 +147,7 @@ def window_state(
 
     States of whole hours are stored; those outside the window or of another profile are deleted.
     """
-    prefix = f"models/{model}/drift/states/"
+    prefix = state_folder(model)
     empty = WindowState.empty(profile.features, profile.card.spec.folds)
     total, place, used = empty, 0, set()
     for hour in hours:

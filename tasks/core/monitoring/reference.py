@@ -51,6 +51,16 @@ def _prefix(model: str) -> str:
     return f"models/{model}/drift/profiles/"
 
 
+def record_folder(model: str) -> str:
+    """The place of the records of the frozen profiles, by generation."""
+    return f"{_prefix(model)}frozen/"
+
+
+def array_folder(model: str) -> str:
+    """The place of their arrays."""
+    return f"{_prefix(model)}arrays/"
+
+
 def _name(encoder: str) -> str:
     return hashlib.sha256(encoder.encode()).hexdigest()[:16]
 
@@ -61,7 +71,7 @@ def reference_records(store: Store, model: str) -> list[ReferenceRecord]:
 
 
 def _records(store: Store, model: str, generation: str = "") -> list[ReferenceRecord]:
-    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/{generation}")
+    found = read_documents(store, ReferenceRecord, f"{record_folder(model)}{generation}")
     return sorted(found, key=lambda record: (record.generation, record.fitted))
 
 
@@ -99,16 +109,33 @@ def find_record(store: Store, model: str, generation: int, encoder: str) -> Refe
 
 def load_profile(store: Store, record: ReferenceRecord) -> DriftProfile:
     """The profile of a record; raises `ProfileUnusable`."""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "profile.safetensors"
-        path.write_bytes(store.read(record.arrays))
-        try:
-            profile = DriftProfile.load(path)
-        except ProfileUnusable as error:
-            raise ProfileUnusable(record.arrays, error.problem) from error
+    profile = read_profile(store, record.arrays)
     if profile.digest not in record.arrays:
         raise ProfileUnusable(record.arrays, "its hash differs from that of the frozen profile")
     return profile
+
+
+def read_profile(store: Store, key: str) -> DriftProfile:
+    """The profile of some arrays; raises `ProfileUnusable`."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "profile.safetensors"
+        path.write_bytes(store.read(key))
+        try:
+            return DriftProfile.load(path)
+        except ProfileUnusable as error:
+            raise ProfileUnusable(key, error.problem) from error
+
+
+def write_profile(store: Store, key: str, profile: DriftProfile) -> None:
+    """Write the arrays of a profile."""
+    with tempfile.TemporaryDirectory() as place:
+        profile.save(Path(place) / "profile.safetensors")
+        store.write(key, (Path(place) / "profile.safetensors").read_bytes())
+
+
+def array_key(model: str, generation: int, profile: DriftProfile) -> str:
+    """The key of the arrays of a profile, which names them by their content."""
+    return f"{array_folder(model)}{generation:06d}-{profile.digest}.safetensors"
 
 
 def has_enough_traffic(profile: DriftProfile, lines: list[PromptLine], spec: MonitorSpec) -> bool:
@@ -154,10 +181,8 @@ def freeze(
     store: Store, model: str, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
 ) -> tuple[DriftProfile, ReferenceRecord]:
     """Store a profile for good; if another monitor was first, its profile is the active one."""
-    arrays = f"{_prefix(model)}arrays/{generation:06d}-{profile.digest}.safetensors"
-    with tempfile.TemporaryDirectory() as place:
-        profile.save(Path(place) / "profile.safetensors")
-        store.write(arrays, (Path(place) / "profile.safetensors").read_bytes())
+    arrays = array_key(model, generation, profile)
+    write_profile(store, arrays, profile)
     record = ReferenceRecord(
         generation=generation,
         encoder=profile.card.encoder,
@@ -168,7 +193,7 @@ def freeze(
         fitted=clock.now(),
         arrays=arrays,
     )
-    key = f"{_prefix(model)}frozen/{generation:06d}-{_name(profile.card.encoder)}.json"
+    key = f"{record_folder(model)}{generation:06d}-{_name(profile.card.encoder)}.json"
     try:
         store.create(key, render(record))
     except ObjectExists:

@@ -94,14 +94,18 @@ def merge(store: Store, keys: Sequence[str], unwanted: Callable[[Plain], bool] =
 
 def _take(found: Merge, key: str, data: bytes, unwanted: Callable[[Plain], bool]) -> None:
     """Add the lines of an object; raises DocumentInvalid."""
-    texts = parse_texts(data, key)
-    lines = [_parsed(text, key) for text in texts]
+    lines = parsed_lines(data, key)
     found.keys.append(key)
-    for text, line in zip(texts, lines, strict=True):
+    for text, line in lines:
         if unwanted(line):
             found.left_out.append(line)
         else:  # a request is logged once, and may have many votes
             found.texts.setdefault(str(line["request_id"]) if "prompt" in line else text, text)
+
+
+def parsed_lines(data: bytes, key: str) -> list[tuple[str, Plain]]:
+    """The lines of an object, as they were written and as JSON has them; raises DocumentInvalid."""
+    return [(text, _parsed(text, key)) for text in parse_texts(data, key)]
 
 
 def _parsed(text: str, key: str) -> Plain:
