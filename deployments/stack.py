@@ -70,6 +70,8 @@ class Stack:
                 "MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.home}/mlflow.db",
                 "DYEWORKS_STORE": _absolute(os.environ.get("DYEWORKS_STORE", str(self.home / "store"))),
                 "DYEWORKS_CACHE": str(self.home / "cache"),
+                "DYEWORKS_SPOOL": str(self.home / "spool"),
+                "DYEWORKS_LOG_SECONDS": os.environ.get("DYEWORKS_LOG_SECONDS", "1"),  # one machine: a write is cheap
                 "DYEWORKS_WEBHOOK_TOKEN": self.token,
                 "DYEWORKS_UPLOAD_QUIET_SECONDS": os.environ.get("DYEWORKS_UPLOAD_QUIET_SECONDS", "1"),
                 "DYEWORKS_SESSION_KEY": self.session_key,

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from tasks.core.config.requests import ForgetRequest
-from tasks.forget import delete_artifacts, delete_picture
+from tasks.forget import delete_artifacts, delete_picture, delete_session
 from tasks.labels import label_run
 from tasks.timeouts import LONG_FLOW
 
@@ -11,8 +11,10 @@ from tasks.timeouts import LONG_FLOW
 @flow(name="forget", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def forget(spec: ForgetRequest = ForgetRequest()) -> None:
     """Report what holds it and, but for a dry run, delete it."""
-    held = delete_picture(spec)
-    delete_artifacts(spec, held)
+    if spec.session:
+        delete_session(spec)
+    else:
+        delete_artifacts(spec, delete_picture(spec))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from prefect import flow
 
 from tasks.core.config.requests import SweepRequest
 from tasks.labels import label_run
-from tasks.sweep import sweep_artifacts, sweep_objects
+from tasks.sweep import compact_logs, sweep_artifacts, sweep_objects
 from tasks.timeouts import LONG_FLOW
 
 
 @flow(name="sweep-store", on_running=[label_run], timeout_seconds=LONG_FLOW)
 def sweep_store(spec: SweepRequest = SweepRequest()) -> None:
-    """Sweep the store and Prefect's artifacts, or only report what would be deleted."""
+    """Compact the logs, sweep the store and Prefect's artifacts, or only report what would be deleted."""
+    compact_logs(spec)
     sweep_objects(spec)
     sweep_artifacts(spec)
 

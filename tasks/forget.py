@@ -8,11 +8,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
 
-from tasks.context import artifact_key
+from tasks.context import artifact_key, open_model
 from tasks.core.config.requests import ForgetRequest
 from tasks.core.errors import SettingError
 from tasks.core.installation import open_installation
-from tasks.core.lifecycle.forget import PictureHolders, find_picture, forget_picture
+from tasks.core.lifecycle.forget_picture import PictureHolders, find_picture, forget_picture
+from tasks.core.lifecycle.forget_session import Forgotten, forget_session
+from tasks.core.traffic.session_lines import find_traces
 from tasks.timeouts import LONG
 
 NAMING = ("remarks", "quarantine")  # artifacts of an ingest that name pictures
@@ -38,6 +40,34 @@ def delete_picture(request: ForgetRequest) -> PictureHolders:
     text = f"{title} (asked for by {request.actor}: {request.reason})\n\n" + "\n".join(f"- {line}" for line in lines)
     create_markdown_artifact(text, key="forgotten", description=title)
     return held
+
+
+@task(timeout_seconds=LONG)
+def delete_session(request: ForgetRequest) -> None:
+    """Delete what a visitor has sent, and show how much; no prompt of it."""
+    installation, model = open_model(request.model)
+    if request.dry_run:
+        found = find_traces(installation.store, model.name, request.session)
+        lines = [f"{found.lines} lines of the logs, in {len(found.places)} hours"]
+    else:
+        done = forget_session(installation.store, model.name, request.session)
+        lines = [f"{done.lines} lines of the logs; what was derived of {len(done.hours)} hours"]
+        lines += [f"{what}: {', '.join(names) or 'none'}" for what, names in _quoting(done).items()]
+    for line in lines:
+        get_run_logger().info("%s", line)
+    title = "What holds the session" if request.dry_run else "What held the session, and was deleted"
+    text = f"{title} (asked for by {request.actor}: {request.reason})\n\n" + "\n".join(f"- {line}" for line in lines)
+    create_markdown_artifact(text, key="forgotten", description=title)
+
+
+def _quoting(done: Forgotten) -> dict[str, tuple[str, ...]]:
+    """Where prompts were quoted; what lies beyond the store is to be deleted by hand."""
+    return {
+        "drift records without its prompts now": done.reports,
+        "references without its prompts now": done.references,
+        "evaluations without its prompts now (delete their MLflow runs, which quote them too)": done.evaluations,
+        "damaged objects of the logs, which may hold more": done.damaged,
+    }
 
 
 def _lines(held: PictureHolders) -> Iterator[str]:

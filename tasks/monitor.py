@@ -15,7 +15,7 @@ from tasks.core.installation import open_installation
 from tasks.core.lifecycle.announcements import decision_events
 from tasks.core.models.clip import Clip
 from tasks.core.monitoring.drift_check import DriftCheck
-from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.embeddings import Batch, EmbeddingCache, batches
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_report import drawings, track, write_metrics, write_pages
 from tasks.core.retraining.causes import decide_on_drift
@@ -58,20 +58,21 @@ def open_check(request: MonitorRequest) -> DriftCheck:
 
 
 @task(timeout_seconds=LONG, cache_policy=NO_CACHE)
-def find_new_prompts(check: DriftCheck) -> list[list[str]]:
-    """The prompts that the check needs and that have no cached embedding, in batches."""
+def find_new_prompts(check: DriftCheck) -> list[Batch]:
+    """The prompts that the check needs and that have no embedding, in batches."""
     texts = check.new_prompts()
-    get_run_logger().info("%d prompts are new and will be embedded", len(texts))
-    return [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+    get_run_logger().info("%d prompts are new and will be embedded", sum(map(len, texts.values())))
+    return batches(texts, BATCH)
 
 
 @task(retries=2, retry_delay_seconds=5, timeout_seconds=LONG)
-def embed_prompts(texts: list[str], model: ModelConfig) -> int:
+def embed_prompts(batch: Batch, model: ModelConfig) -> int:
     """Embed a batch and store it, on this machine or a Dask worker; returns the number of prompts."""
     installation = open_installation()
     clip = _clip(model, installation.settings.device)
-    EmbeddingCache(installation.store, clip.hash, installation.settings.cache).embed(texts, clip.encode_texts)
-    return len(texts)
+    cache = EmbeddingCache(installation.store, model.name, clip.hash, installation.settings.cache)
+    cache.add(batch, clip.encode_texts)
+    return sum(map(len, batch.values()))
 
 
 @task(timeout_seconds=LONG, cache_policy=NO_CACHE)

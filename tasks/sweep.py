@@ -10,12 +10,28 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import ObjectNotFound
 
+from tasks.core import clock
 from tasks.core.config.requests import SweepRequest
 from tasks.core.installation import open_installation
 from tasks.core.lifecycle.sweep import SweepReport, sweep
+from tasks.core.registry.models import model_names
+from tasks.core.traffic.compaction import compact
 from tasks.timeouts import LONG
 
+OVER = timedelta(hours=1)  # since when an hour is over; lines that come later are one more object
 PAGE = 20  # artifacts that are read at once: each holds its picture
+
+
+@task(timeout_seconds=LONG)
+def compact_logs(request: SweepRequest) -> None:
+    """Make one object of each hour of the logs that is over."""
+    store = open_installation().store
+    for model in () if request.dry_run else model_names(store):
+        done = compact(store, model, clock.now() - OVER)
+        says = f"{done.hours} hours in one object each, for {done.replaced} objects"
+        get_run_logger().info("logs of %s: %s%s", model, says, "" if done.complete else "; there is more for next time")
+        if done.damaged:
+            get_run_logger().warning("damaged objects are left as they are: %s", ", ".join(done.damaged))
 
 
 @task(timeout_seconds=LONG)

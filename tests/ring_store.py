@@ -32,7 +32,7 @@ from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.withdraw import withdraw
 from tasks.core.monitoring.log_cache import read_hours
-from tasks.core.monitoring.records import DriftRecord, read_records
+from tasks.core.monitoring.records import DriftRecord, Recent, read_records, recent_key, recent_records, write_record
 from tasks.core.monitoring.reference import ReferenceRecord, pin_profile, read_pin, reference_records
 from tasks.core.outbox import Outbox, queue
 from tasks.core.registry.channel import read_channel
@@ -42,7 +42,6 @@ from tasks.core.registry.releases import verify_release
 from tasks.core.registry.results import STAGES, checkpoint_folder, get_result, result_folder
 from tasks.core.registry.store_layout import store_identity
 from tasks.core.registry.withdrawals import deletions, withdrawals
-from tasks.core.reporting.drift_report import Recent, recent_key
 from tasks.core.retraining.decisions import make_decision, read_decisions, record_decision
 from tasks.core.retraining.leases import read_lease, renew
 from tasks.core.store import FolderStore, Store
@@ -103,7 +102,7 @@ def fill(store: Store, shop: ModelConfig) -> None:
         publish(installation, shop, PublishRequest())
     withdraw(installation, shop, WithdrawRequest(generation=3, reason="a picture had to go", delete_weights=True))
     report = record()
-    store.write(report.key, render(report))
+    write_record(store, report)
     decision = make_decision("drift", NOW, ("retrain", "drift"), report.key, report=report.key, verdict="retrain")
     record_decision(store, shop.name, decision)
     renew(store, shop.name, decision.id)
@@ -138,7 +137,6 @@ def _documents_of_services(store: Store, model: str) -> None:
     queue(store, event)
     store.write(f"events/{NOW:%Y%m%dT%H%M%S%f}-{event.id}.json", render(event))
     store.write(f"refused/{event.id}.json", render(Outbox(event=event, queued=NOW, attempts=10, reason="422")))
-    store.write(recent_key(model), render(Recent(checks=(record(),))))
     place = f"models/{model}/drift/profiles/"
     span = {"begin": START, "end": NOW, "rows": 4000, "phi": 1.5, "fitted": NOW, "arrays": f"{place}arrays/none"}
     frozen = ReferenceRecord.model_validate({"generation": 1, "encoder": "embedded"} | span)
@@ -179,7 +177,7 @@ def look(store: Store, model: str) -> list[Document]:
         *read_documents(store, Outbox, "refused/"),
         read_document(store, Recent, recent_key(model)),
         store_identity(store),
-        *chain(read_records(store, model), read_records(store, model, 1)),
+        *chain(read_records(store, model), read_records(store, model, 1), recent_records(store, model)),
         *chain(lines, hours),
     ]
 

@@ -36,9 +36,9 @@ class CountingStore(FolderStore):
         self.reads: list[str] = []
         self.writes: list[str] = []
 
-    def list(self, prefix: str) -> Iterator[str]:
+    def list(self, prefix: str, after: str = "") -> Iterator[str]:
         self.lists.append(prefix)
-        return super().list(prefix)
+        return super().list(prefix, after)
 
     def read(self, key: str) -> bytes:
         self.reads.append(key)

@@ -75,7 +75,7 @@ def refit_reference(model: Model = "") -> None:
     installation = open_installation()
     config, store = installation.model(model), installation.store
     clip = Clip(config, installation.settings.device)
-    cache = EmbeddingCache(store, clip.hash, installation.settings.cache)
+    cache = EmbeddingCache(store, config.name, clip.hash, installation.settings.cache)
     entries = history(store, config.name)
     print("frozen:", _line(refit(store, config.name, config.preset.monitor, cache, clip.encode_texts, entries)))
 

@@ -22,9 +22,10 @@ from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
 from tasks.core.monitoring.records import DriftRecord, read_records
 from tasks.core.registry.channel import read_channel
-from tasks.core.registry.results import EvaluationResult, TrainResult, read_results
+from tasks.core.registry.results import EvaluationResult, TrainResult, result_folder
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
 from tasks.core.store import is_key
+from tasks.core.store.documents import read_documents
 from tasks.core.traffic.prompt_log import hash_session, read_lines, write_lines
 
 TIMEOUT = 1500.0  # seconds of any single wait
@@ -75,8 +76,8 @@ class Scenario:
         """End the demo, and record what its time was spent on."""
         self.note("The demo ends")
         seconds, runs = self.progress.seconds, self.api.times()
-        trainings = list(read_results(self.store, self.model, TrainResult))
-        evaluations = list(read_results(self.store, self.model, EvaluationResult))
+        trainings = list(read_documents(self.store, TrainResult, result_folder(self.model, TrainResult)))
+        evaluations = list(read_documents(self.store, EvaluationResult, result_folder(self.model, EvaluationResult)))
         visitors = seconds.get("calm_traffic", 0.0) + seconds.get("shifted_traffic", 0.0)
         self.progress.spent = where_time_went(
             self.progress.elapsed, seconds.get("services", 0.0), visitors, runs, trainings, evaluations

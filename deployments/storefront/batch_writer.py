@@ -1,26 +1,28 @@
-"""A batching log writer: collects lines for some seconds, then writes them as one object."""
+"""A batching log writer: lines are spooled, and written to the store by time or number, as one object an hour."""
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic
 
+from deployments.storefront.spool import Spool
+from tasks.core.errors import DocumentInvalid
+from tasks.core.store.documents import parse
 from tasks.core.traffic.hourly import L
 
 log = logging.getLogger("dyeworks.storefront")
-WAITING = 20_000  # maximum number of buffered lines; the newest are kept: about 20 MB
+MOST_LINES = 1000  # from which they are written before the time is over
 
 
 class BatchWriter(Generic[L]):
-    """Lines are buffered until they are stored; if there are too many, the oldest are dropped."""
+    """Lines of one kind, held by the spool until they are stored; if there are too many, the oldest are dropped."""
 
-    def __init__(self, name: str, write: Callable[[list[L]], None], seconds: float, waiting: int = WAITING) -> None:
-        self.name, self.write, self.seconds = name, write, seconds
-        self.lines: deque[L] = deque(maxlen=waiting)
-        self.dropped = 0
-        self.lock = threading.Lock()
-        self.stopping = threading.Event()
+    def __init__(
+        self, name: str, kind: type[L], write: Callable[[list[L]], None], spool: Spool, seconds: float
+    ) -> None:
+        self.name, self.kind, self.write, self.spool, self.seconds = name, kind, write, spool, seconds
+        self.added = 0  # lines since the last attempt to write
+        self.stopping, self.wake = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def start(self) -> None:
@@ -28,47 +30,59 @@ class BatchWriter(Generic[L]):
         self.thread.start()
 
     def stop(self) -> None:
-        """Write the buffered lines and stop; lines that cannot be stored now are lost, which is logged."""
+        """Write the lines and stop; those that cannot be stored now stay in the spool, which is logged."""
         self.stopping.set()
+        self.wake.set()
         self.thread.join(timeout=30)
-        if self.lines or self.thread.is_alive():
-            log.error("the last lines of the %s are lost: they could not be stored", self.name)
+        if not self.thread.is_alive():
+            self._log_left()
+            self.spool.close()
 
     def add(self, line: L) -> None:
-        """Buffer a line."""
-        with self.lock:
-            self._append(line)
-
-    def _append(self, line: L) -> None:
-        self.dropped += len(self.lines) == self.lines.maxlen
-        self.lines.append(line)
+        """Append a line to the spool."""
+        self.spool.add(line.model_dump_json().encode())
+        self.added += 1
+        if self.added >= MOST_LINES:
+            self.wake.set()
 
     def _work(self) -> None:
-        while not self.stopping.wait(self.seconds):
-            self._write()
+        while not self.stopping.is_set():
+            self.wake.wait(self.seconds)
+            self.wake.clear()
+            if not self.stopping.is_set():
+                self._write()
         self._write()
 
     def _write(self) -> None:
-        with self.lock:
-            lines, self.lines = self.lines, deque[L](maxlen=self.lines.maxlen)
-        if not lines:
-            return
+        self.added = 0
         try:
-            self.write(list(lines))
-        except Exception as error:  # thread boundary: on any error of a store's client the lines stay buffered
-            log.error("%d lines of the %s could not be stored and are retried: %s", len(lines), self.name, error)
-            self._put_back(lines)
+            if found := self.spool.take_over():
+                log.warning("%d lines of the %s were left by a process that was killed", found, self.name)
+            for segment, lines in self.spool.pending():
+                if lines:
+                    self.write(list(self._parsed(lines)))
+                self.spool.remove(segment)
+        except Exception as error:  # thread boundary: on any error of a store's client the lines stay in the spool
+            waiting = self.spool.waiting
+            log.error("%d lines of the %s could not be stored and are retried: %s", waiting, self.name, error)
         else:
             self._log_dropped()
 
-    def _put_back(self, lines: "deque[L]") -> None:
-        with self.lock:
-            newer, self.lines = self.lines, lines
-            for line in newer:
-                self._append(line)
+    def _parsed(self, lines: list[bytes]) -> Iterator[L]:
+        """The lines that can be read: an earlier version may not know what a later one has left."""
+        for line in lines:
+            try:
+                yield parse(self.kind, line, f"the spool {self.spool.folder}")
+            except DocumentInvalid as error:
+                log.error("a line of the %s is left out: %s", self.name, error)
 
     def _log_dropped(self) -> None:
-        with self.lock:
-            dropped, self.dropped = self.dropped, 0
-        if dropped:
+        if dropped := self.spool.forget_dropped():
             log.error("%d lines of the %s were dropped: the store was unavailable for too long", dropped, self.name)
+
+    def _log_left(self) -> None:
+        self._log_dropped()
+        if lost := self.spool.in_memory:
+            log.error("the last %d lines of the %s are lost: they could not be stored", lost, self.name)
+        if left := self.spool.waiting - lost:
+            log.warning("%d lines of the %s stay in %s for the next storefront", left, self.name, self.spool.folder)

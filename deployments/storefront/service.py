@@ -8,6 +8,7 @@ import random
 import time
 import uuid
 from functools import partial
+from pathlib import Path
 
 from PIL import Image
 
@@ -17,10 +18,12 @@ from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.requests import RenderRequest
 from deployments.storefront.sessions import Sessions, client_key
+from deployments.storefront.spool import Spool
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.installation import Installation
+from tasks.core.store.documents import digest
 from tasks.core.traffic.feedback import Vote, write_votes
 from tasks.core.traffic.prompt_log import PromptLine, hash_session, write_lines
 from tasks.core.traffic.redaction import redact
@@ -36,9 +39,10 @@ class StorefrontService:
         self.sessions, spec = sessions, model.preset.rollback
         self.watchdog = RollbackWatchdog(installation, model)
         self.engine = Engine(installation, model, spec.failures, self.watchdog.report, self.exit)
+        spools, seconds = spool_folder(installation, model.name), self.settings.log_seconds
         write_prompts, write_feedback = (partial(f, self.store, model.name) for f in (write_lines, write_votes))
-        self.prompts = BatchWriter[PromptLine]("prompt log", write_prompts, self.settings.log_seconds)
-        self.votes = BatchWriter[Vote]("feedback", write_feedback, self.settings.log_seconds)
+        self.prompts = BatchWriter("prompt log", PromptLine, write_prompts, Spool(spools / "prompts"), seconds)
+        self.votes = BatchWriter("feedback", Vote, write_feedback, Spool(spools / "feedback"), seconds)
         self.feedback = Feedback(model.name, spec.remembered, self.votes.add, self.watchdog.add)
 
     def start(self) -> None:
@@ -47,7 +51,7 @@ class StorefrontService:
             part.start()
 
     def stop(self) -> None:
-        """Stop all threads; buffered log lines are written."""
+        """Stop all threads; spooled lines are written."""
         for part in (self.engine, self.prompts, self.votes, self.watchdog):
             part.stop()
 
@@ -105,6 +109,11 @@ class StorefrontService:
         problem = follower.problem or self.watchdog.problem or self.engine.store_problem
         status = {"status": "degraded", "reason": problem} if problem else {"status": "ok"}
         return {**status, "release": follower.served.release, "generation": follower.served.generation}
+
+
+def spool_folder(installation: Installation, model: str) -> Path:
+    """The folder for the lines of a model of a store, shared by all its storefronts on this machine."""
+    return installation.settings.spool_folder / digest(installation.store.url) / model
 
 
 async def encode(image: Image.Image, kind: str) -> bytes:

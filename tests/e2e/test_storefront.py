@@ -1,11 +1,13 @@
 """The storefront: rendering, logs, the page in a real browser, a corrupt champion."""
 
+import contextlib
 import gzip
 import io
 import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -219,3 +221,25 @@ def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(
     again = ask(shop)
     assert (again.headers["X-Release"], again.content == bare) == ("base", True)
     assert len(prefect.events) == 1
+
+
+def test_what_was_answered_before_kill_9_is_logged(shop: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DYEWORKS_STORE")  # that of this test; the storefront's is the home's
+    answered: list[str] = []
+
+    def visit(_: int) -> None:
+        with contextlib.suppress(httpx.HTTPError):
+            while True:
+                answered.append(ask(shop).headers["X-Request-Id"])
+
+    with ThreadPoolExecutor(16) as visitors:
+        visits = [visitors.submit(visit, number) for number in range(16)]
+        wait_for(lambda: len(answered) >= 50, "requests are answered")
+        shop.processes["storefront"].kill()
+        for each in visits:
+            each.result()
+    shop.processes["storefront"].wait()
+    shop.start_storefront()
+    shop.wait("storefront", "/health")
+    wait_for(lambda: set(answered) <= {line["request_id"] for line in logged(shop)}, "all of them are logged")
+    wait_for(lambda: not list((shop.home / "spool").rglob("*.jsonl")), "the spool is empty")

@@ -83,8 +83,16 @@ class Settings(BaseSettings):
         SecretStr(""), description="URL that promotions, refusals, roll-backs and withdrawals are posted to as JSON."
     )
     log_seconds: float = Field(
-        1.0, gt=0, description="How long the storefront gathers prompt-log lines for one object."
+        60.0, gt=0, description="How long the storefront gathers lines of its logs for one object, if there are few."
     )
+    spool: str = Field(
+        "", description="Local folder for lines that the store does not have yet; empty: `spool` beside the cache."
+    )
+
+    @property
+    def spool_folder(self) -> Path:
+        """The folder of all storefronts' lines that the store does not have yet."""
+        return Path(self.spool) if self.spool else self.cache.absolute().parent / "spool"
 
     @model_validator(mode="after")
     def _place_defaults(self) -> Self:

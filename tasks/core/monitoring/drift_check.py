@@ -13,10 +13,10 @@ from tasks.core.drift.rows import Floats, Ints
 from tasks.core.errors import DatasetUnusable
 from tasks.core.installation import Installation
 from tasks.core.models.clip import Clip
-from tasks.core.monitoring.embeddings import EmbeddingCache
+from tasks.core.monitoring.embeddings import Batch, EmbeddingCache
 from tasks.core.monitoring.explanation import WindowExplanation, explain_window, largest_share, session_advice
 from tasks.core.monitoring.log_cache import Hour, forget_hours, read_hours, window_state
-from tasks.core.monitoring.records import DriftRecord
+from tasks.core.monitoring.records import DriftRecord, recent_records, report_key, without_prompts, write_record
 from tasks.core.monitoring.reference import (
     ReferenceRecord,
     find_record,
@@ -30,7 +30,6 @@ from tasks.core.monitoring.reference import (
     session_groups,
 )
 from tasks.core.registry.ledger import Entry, history
-from tasks.core.store.documents import render
 from tasks.core.traffic.prompt_log import PromptLine
 
 REMEMBERED = timedelta(days=31)  # age up to which an hour's log is cached as one object
@@ -74,14 +73,13 @@ class DriftCheck:
         self.installation, self.model, self.spec, self.clip = installation, model, spec, clip
         self.end = end or clock.now()
         self.store = installation.store
-        self.cache = EmbeddingCache(self.store, clip.hash, installation.settings.cache)
+        self.cache = EmbeddingCache(self.store, model.name, clip.hash, installation.settings.cache)
 
     @cached_property
     def window(self) -> Window:
         """The hours of the prompt log up to the end."""
         end = self.end
         start = end - timedelta(hours=self.spec.window_hours)
-        forget_hours(self.store, self.model.name, start - REMEMBERED)
         hours = read_hours(self.store, self.model.name, start, end)
         return Window(start, end, hours, history(self.store, self.model.name))
 
@@ -105,14 +103,17 @@ class DriftCheck:
             return profile, False
         return freeze(self.store, self.model.name, profile, self.generation, (lines[0].time, window.start))[0], True
 
-    def new_prompts(self) -> list[str]:
-        """The distinct texts of this check without an embedding."""
+    @cached_property
+    def rows(self) -> Floats:
+        """The embeddings of the window's lines, float32 [n, d]."""
+        return self.cache.embed(self.window.lines, self.clip.encode_texts)
+
+    def new_prompts(self) -> Batch:
+        """The distinct texts of this check without an embedding, by their places."""
         if not self.window.entries:
-            return []
-        texts = [line.prompt for line in self.window.lines] + self._captions()
-        if self._find_frozen() is None:
-            texts += [line.prompt for line in self._reference_lines]
-        return self.cache.missing(texts)
+            return {}
+        known = [] if self._find_frozen() else self._reference_lines
+        return self.cache.missing([*known, *self.window.lines], self._captions)
 
     def run(self) -> DriftRecord:
         """Compare the window with the reference, and store the record.
@@ -120,14 +121,28 @@ class DriftCheck:
         Raises:
             ReferenceForeign: the reference was embedded by another encoder.
         """
-        self.cache.refresh()  # other machines may have embedded the new prompts
+        self.cache.add(self.new_prompts(), self.clip.encode_texts)  # what no other process has embedded
         record = self._record(self._find(self.model.preset.evaluation.drifted))
-        self.store.write(record.key, render(record))
+        write_record(self.store, record)
+        self._forget()
         return record
 
-    def embed(self, texts: list[str]) -> Floats:
-        """float32 [n, d]; each distinct text is embedded once for all checks."""
-        return self.cache.embed(texts, self.clip.encode_texts)
+    def past(self, record: DriftRecord) -> list[DriftRecord]:
+        """The newest checks up to this one, oldest first, without their prompts."""
+        found = {past.key: past for past in [*self._recent, without_prompts(record)] if past.time <= record.time}
+        return sorted(found.values(), key=lambda past: past.time)
+
+    @cached_property
+    def _recent(self) -> list[DriftRecord]:
+        return recent_records(self.store, self.model.name)
+
+    def _forget(self) -> None:
+        """Delete what was derived from hours that neither a window nor a reference will need."""
+        self.cache.merge_captions(self._captions)
+        lines = self._reference_lines if self.window.entries and not self.reference[1] else []
+        before = min([self.window.start - REMEMBERED, *(line.time for line in lines[:1])])
+        forget_hours(self.store, self.model.name, before)
+        self.cache.forget(before)
 
     def _find(self, sample: int) -> Finding:
         """The finding, with a sample of at most `sample` new prompts."""
@@ -135,14 +150,14 @@ class DriftCheck:
         if profile is None:
             return Finding()
         texts = [line.prompt for line in self.window.lines]
-        rows = self.embed(texts).reshape(-1, profile.card.dimension)
+        rows = self.rows.reshape(-1, profile.card.dimension)
         groups = session_groups(self.window.lines)
         report = self._compare(profile, rows, groups)
         if not frozen:
             report = report.model_copy(update={"verdict": "provisional"})
         if report.verdict not in ("warn", "retrain"):
             return Finding(profile, report)
-        captions = self.embed(self._captions()).reshape(-1, profile.card.dimension)
+        captions = self.cache.rows(self._captions).reshape(-1, profile.card.dimension)
         return Finding(profile, report, explain_window(profile, rows, texts, groups, captions, sample))
 
     def _compare(self, profile: DriftProfile, rows: Floats, groups: Ints) -> DriftReport:
@@ -164,6 +179,7 @@ class DriftCheck:
         begin = reference_begin(self.window.entries, self.generation)
         return reference_lines(self.store, self.model.name, begin, self.window.start)
 
+    @cached_property
     def _captions(self) -> list[str]:
         try:
             manifest = load_manifest(self.store, self.model.dataset)
@@ -179,7 +195,7 @@ class DriftCheck:
         advice = session_advice(lines, self.spec.drift.session_cap) if is_open else ""
         says = _summary(window, found, self.spec)
         return DriftRecord(
-            key=f"models/{self.model.name}/drift/reports/{window.end:%Y%m%dT%H%M%S%f}/report.json",
+            key=report_key(self.model.name, window.end),
             model=self.model.name,
             time=window.end,
             start=window.start,

@@ -2,10 +2,10 @@
 
 import gzip
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
+from itertools import takewhile
 
 from tasks.core.drift import DriftProfile, WindowState
 from tasks.core.drift.errors import StateUnusable
@@ -14,9 +14,10 @@ from tasks.core.drift.window_state import placed_state
 from tasks.core.errors import DocumentInvalid, DocumentNewer, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest, parse
-from tasks.core.traffic.hourly import HOUR
-from tasks.core.traffic.prompt_log import PromptLine, log_hours, once, read_objects
+from tasks.core.traffic.hourly import HOUR, newest_hours, read_hour
+from tasks.core.traffic.prompt_log import PromptLine, log_hours, log_prefix, once, read_objects
 
+SUFFIX = ".json.gz"
 FORM = digest(str(PromptLine.current_version()), *PromptLine.model_fields)  # what this version reads of a line
 
 
@@ -47,9 +48,7 @@ class Hour:
 def read_hours(store: Store, model: str, start: datetime, end: datetime) -> list[Hour]:
     """The log from start to end by the hour, in order; reads one object per hour and the new ones."""
     hours, logged = [], log_hours(store, model, start, end)
-    present = {f"{begin:%Y-%m-%dT%H}.json.gz" for begin in logged}
-    first, last = f"{start + HOUR:%Y-%m-%dT%H}", f"{end:%Y-%m-%dT%H}"
-    _drop(store, model, lambda name: first <= name < last and name not in present)  # deleted from the log
+    _drop_unlogged(store, model, set(map(hour_name, logged)), hour_name(start + HOUR), hour_name(end))
     for begin, keys in logged.items():
         held = _hour_file(store, model, begin, keys)
         lines = [line for line in held.lines if start <= line.time < end]
@@ -58,26 +57,48 @@ def read_hours(store: Store, model: str, start: datetime, end: datetime) -> list
 
 
 def newest_lines(store: Store, model: str, start: datetime, end: datetime, most: int) -> list[PromptLine]:
-    """The last `most` lines from start to end."""
+    """The last `most` lines from start to end; no hour before them is read, and no month listed."""
     found: list[PromptLine] = []
-    for begin, keys in reversed(log_hours(store, model, start, end).items()):
+    for begin, keys in newest_hours(store, log_prefix(model), start, end):
         if len(found) >= most:
             break
         found = [line for line in _hour_file(store, model, begin, keys).lines if start <= line.time < end] + found
     return once(found)[-most:]
 
 
+def hour_name(hour: datetime) -> str:
+    """The name of an hour in keys, which sort by time."""
+    return f"{hour.astimezone(UTC):%Y-%m-%dT%H}"
+
+
+def hour_files(model: str) -> str:
+    """The place of the hours' files."""
+    return f"models/{model}/drift/hours/"
+
+
+def state_folder(model: str) -> str:
+    """The place of the hours' states, by profile."""
+    return f"models/{model}/drift/states/"
+
+
 def _hour_file(store: Store, model: str, hour: datetime, keys: list[str]) -> HourFile:
     """The hour's lines; those missing from the hour's file are read from the log."""
-    place = f"models/{model}/drift/hours/{hour:%Y-%m-%dT%H}.json.gz"
+    place = f"{hour_files(model)}{hour_name(hour)}{SUFFIX}"
     held = _cached_hour(store, place)
-    names = {key.rpartition("/")[2]: key for key in keys}
-    if not set(held.sources) <= set(names):  # something was deleted from the log: it must be deleted here too
+    found = read_hour(store, log_prefix(model), hour, keys, lambda there: _updated(store, held, there))
+    if found is not held:
+        store.write(place, gzip.compress(found.model_dump_json().encode()))
+    return found
+
+
+def _updated(store: Store, held: HourFile, keys: list[str]) -> HourFile:
+    """The hour's file with the lines of these objects; raises ObjectMissing."""
+    names = tuple(key.rpartition("/")[2] for key in keys)
+    if not set(held.sources) <= set(names):  # one was deleted from the log, so its lines must go here too, or replaced
         held = HourFile()
-    if fresh := [key for name, key in names.items() if name not in set(held.sources)]:
-        held = _extended(store, held, fresh, tuple(names))
-        store.write(place, gzip.compress(held.model_dump_json().encode()))
-    return held
+    known = set(held.sources)
+    fresh = [key for key, name in zip(keys, names, strict=True) if name not in known]
+    return _extended(store, held, fresh, names) if fresh else held
 
 
 def _cached_hour(store: Store, place: str) -> HourFile:
@@ -90,7 +111,7 @@ def _cached_hour(store: Store, place: str) -> HourFile:
 
 
 def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, ...]) -> HourFile:
-    lines, unreadable, gone = list(held.lines), list(held.unreadable), set()
+    lines, unreadable = list(held.lines), list(held.unreadable)
     for key in fresh:
         try:
             lines += read_objects(store, [key])
@@ -98,22 +119,25 @@ def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, 
             raise
         except DocumentInvalid:
             unreadable.append(key)
-        except ObjectMissing:  # deleted meanwhile
-            gone.add(key.rpartition("/")[2])
-    sources = tuple(name for name in names if name not in gone)
-    return HourFile(sources=sources, lines=tuple(once(lines)), unreadable=tuple(unreadable), form=FORM)
+    return HourFile(sources=names, lines=tuple(once(lines)), unreadable=tuple(unreadable), form=FORM)
 
 
 def forget_hours(store: Store, model: str, before: datetime) -> None:
     """Delete the files of hours before this one: they can be rebuilt from the log and must not outlive it long."""
-    _drop(store, model, lambda name: name < f"{before:%Y-%m-%dT%H}")
+    store.delete_many(keys_before(store, hour_files(model), hour_name(before)))
 
 
-def _drop(store: Store, model: str, unwanted: Callable[[str], bool]) -> None:
-    prefix = f"models/{model}/drift/hours/"
-    for key in list(store.list(prefix)):
-        if unwanted(key.removeprefix(prefix)):
-            store.delete(key)
+def keys_before(store: Store, prefix: str, limit: str) -> list[str]:
+    """The keys under a prefix whose names sort before the limit."""
+    return list(takewhile(lambda key: key < prefix + limit, store.list(prefix)))
+
+
+def _drop_unlogged(store: Store, model: str, logged: set[str], first: str, last: str) -> None:
+    """Delete the files of hours from the first on, before the last, that were deleted from the log."""
+    prefix = hour_files(model)
+    names = (key.removeprefix(prefix).removesuffix(SUFFIX) for key in store.list(prefix, prefix + first))
+    there = takewhile(lambda name: name < last, names)
+    store.delete_many([f"{prefix}{name}{SUFFIX}" for name in there if name not in logged])
 
 
 def window_state(
@@ -123,7 +147,7 @@ def window_state(
 
     States of whole hours are stored; those outside the window or of another profile are deleted.
     """
-    prefix = f"models/{model}/drift/states/"
+    prefix = state_folder(model)
     empty = WindowState.empty(profile.features, profile.card.spec.folds)
     total, place, used = empty, 0, set()
     for hour in hours:
@@ -139,8 +163,7 @@ def window_state(
                 store.write(key, state.to_bytes())
         used.add(key)
         total += state
-    for key in set(store.list(prefix)) - used:
-        store.delete(key)
+    store.delete_many(sorted(set(store.list(prefix)) - used))
     return total
 
 

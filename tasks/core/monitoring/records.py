@@ -1,11 +1,17 @@
-"""The record of a drift check."""
+"""The records of the drift checks, and one object with the newest of them."""
 
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 
+from tasks.core import clock
 from tasks.core.drift.detector import DriftReport
 from tasks.core.drift.explain import Topic
+from tasks.core.errors import DocumentInvalid, ObjectMissing, StoreConflict
 from tasks.core.store import Store
-from tasks.core.store.documents import Document, read_document
+from tasks.core.store.documents import Document, parse, read_document, render
+
+MOST_RECENT = 200
+SPANS = (10, 100, 1000)  # days that are listed for the newest records, before all are
 
 
 class DriftRecord(Document):
@@ -31,8 +37,77 @@ class DriftRecord(Document):
     unreadable: tuple[str, ...] = ()  # damaged objects of the prompt log, which were skipped
 
 
+class Recent(Document):
+    """The newest checks, oldest first, without prompts and distributions. It can be made of the records again."""
+
+    checks: tuple[DriftRecord, ...]
+
+
+def recent_key(model: str) -> str:
+    """Key of the newest checks."""
+    return f"models/{model}/drift/recent.json"
+
+
+def report_folder(model: str) -> str:
+    """The place of all checks, each in a folder that is named by its time."""
+    return f"models/{model}/drift/reports/"
+
+
+def report_key(model: str, time: datetime) -> str:
+    """Key of the record of a check."""
+    return f"{report_folder(model)}{time:%Y%m%dT%H%M%S%f}/report.json"
+
+
+def write_record(store: Store, record: DriftRecord) -> None:
+    """Store a record, then add it to the newest ones."""
+    store.write(record.key, render(record))
+    while True:
+        known, version = _read_recent(store, record.model)
+        every = {past.key: past for past in [*known, without_prompts(record)]}
+        newest = tuple(sorted(every.values(), key=lambda past: past.time)[-MOST_RECENT:])
+        with suppress(StoreConflict):
+            store.swap(recent_key(record.model), render(Recent(checks=newest)), version)
+            return
+
+
+def recent_records(store: Store, model: str) -> list[DriftRecord]:
+    """The newest checks, oldest first, without prompts and distributions: one object, and what came after it."""
+    return _read_recent(store, model)[0]
+
+
+def without_prompts(record: DriftRecord) -> DriftRecord:
+    """The record as it is among the newest ones."""
+    drift = record.drift.model_copy(update={"distribution": None}) if record.drift else None
+    return record.model_copy(update={"drift": drift, "topics": (), "fresh": ()})
+
+
+def _read_recent(store: Store, model: str) -> tuple[list[DriftRecord], str | None]:
+    """The newest checks, and the version of their object; where it is missing or damaged, the records are read."""
+    checks, version = [], None
+    with suppress(ObjectMissing, DocumentInvalid):
+        data, version = store.read_versioned(recent_key(model))
+        checks = list(parse(Recent, data, recent_key(model)).checks)
+    keys = _record_keys(store, model, checks[-1].key) if checks else _newest_keys(store, model)
+    for key in keys:
+        with suppress(ObjectMissing):  # deleted meanwhile
+            checks.append(without_prompts(read_document(store, DriftRecord, key)))
+    return sorted(checks, key=lambda past: past.time), version
+
+
+def _newest_keys(store: Store, model: str) -> list[str]:
+    for days in SPANS:
+        keys = _record_keys(store, model, report_key(model, clock.now() - timedelta(days=days)))
+        if len(keys) >= MOST_RECENT:
+            return keys[-MOST_RECENT:]
+    return _record_keys(store, model)[-MOST_RECENT:]
+
+
+def _record_keys(store: Store, model: str, after: str = "") -> list[str]:
+    return [key for key in store.list(report_folder(model), after) if key.endswith("/report.json")]
+
+
 def read_records(store: Store, model: str, newest: int | None = None) -> list[DriftRecord]:
-    """All checks or the newest, oldest first; their keys are in the order of time."""
-    keys = [key for key in store.list(f"models/{model}/drift/reports/") if key.endswith("/report.json")]
+    """All checks or the newest, oldest first, each read from an object of its own: see `recent_records`."""
+    keys = _record_keys(store, model)
     chosen = keys if newest is None else keys[-newest:]
     return sorted((read_document(store, DriftRecord, key) for key in chosen), key=lambda r: r.time)

@@ -51,20 +51,28 @@ def _prefix(model: str) -> str:
     return f"models/{model}/drift/profiles/"
 
 
+def record_folder(model: str) -> str:
+    """The place of the records of the frozen profiles, by generation."""
+    return f"{_prefix(model)}frozen/"
+
+
+def array_folder(model: str) -> str:
+    """The place of their arrays."""
+    return f"{_prefix(model)}arrays/"
+
+
 def _name(encoder: str) -> str:
     return hashlib.sha256(encoder.encode()).hexdigest()[:16]
 
 
 def reference_records(store: Store, model: str) -> list[ReferenceRecord]:
     """All frozen profiles, by generation."""
-    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/")
+    return _records(store, model)
+
+
+def _records(store: Store, model: str, generation: str = "") -> list[ReferenceRecord]:
+    found = read_documents(store, ReferenceRecord, f"{record_folder(model)}{generation}")
     return sorted(found, key=lambda record: (record.generation, record.fitted))
-
-
-def _records_of(store: Store, model: str, generation: int) -> list[ReferenceRecord]:
-    """The frozen profiles of a generation, one for each encoder, oldest first."""
-    found = read_documents(store, ReferenceRecord, f"{_prefix(model)}frozen/{generation:06d}-")
-    return sorted(found, key=lambda record: record.fitted)
 
 
 def read_pin(store: Store, model: str) -> Pin | None:
@@ -78,7 +86,7 @@ def read_pin(store: Store, model: str) -> Pin | None:
 
 def pin_profile(store: Store, model: str, generation: int, actor: str, reason: str) -> None:
     """Compare with this generation's profile from now on (0: with the champion's); raises `ProfileMissing`."""
-    if generation and not _records_of(store, model, generation):
+    if generation and not _records(store, model, f"{generation:06d}-"):
         raise ProfileMissing(generation, model)
     pin = Pin(generation=generation, actor=actor, reason=reason, time=clock.now())
     store.write(f"{_prefix(model)}pin.json", render(pin))
@@ -92,7 +100,7 @@ def generation_in_force(store: Store, model: str, entries: list[Entry]) -> int:
 
 def find_record(store: Store, model: str, generation: int, encoder: str) -> ReferenceRecord | None:
     """The frozen profile of a generation; raises `ReferenceForeign` if it has only some of other encoders."""
-    mine = _records_of(store, model, generation)
+    mine = _records(store, model, f"{generation:06d}-")
     found = next((record for record in mine if record.encoder == encoder), None)
     if found is None and mine:
         raise ReferenceForeign(generation, mine[-1].encoder, encoder)
@@ -101,16 +109,33 @@ def find_record(store: Store, model: str, generation: int, encoder: str) -> Refe
 
 def load_profile(store: Store, record: ReferenceRecord) -> DriftProfile:
     """The profile of a record; raises `ProfileUnusable`."""
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "profile.safetensors"
-        path.write_bytes(store.read(record.arrays))
-        try:
-            profile = DriftProfile.load(path)
-        except ProfileUnusable as error:
-            raise ProfileUnusable(record.arrays, error.problem) from error
+    profile = read_profile(store, record.arrays)
     if profile.digest not in record.arrays:
         raise ProfileUnusable(record.arrays, "its hash differs from that of the frozen profile")
     return profile
+
+
+def read_profile(store: Store, key: str) -> DriftProfile:
+    """The profile of some arrays; raises `ProfileUnusable`."""
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "profile.safetensors"
+        path.write_bytes(store.read(key))
+        try:
+            return DriftProfile.load(path)
+        except ProfileUnusable as error:
+            raise ProfileUnusable(key, error.problem) from error
+
+
+def write_profile(store: Store, key: str, profile: DriftProfile) -> None:
+    """Write the arrays of a profile."""
+    with tempfile.TemporaryDirectory() as place:
+        profile.save(Path(place) / "profile.safetensors")
+        store.write(key, (Path(place) / "profile.safetensors").read_bytes())
+
+
+def array_key(model: str, generation: int, profile: DriftProfile) -> str:
+    """The key of the arrays of a profile, which names them by their content."""
+    return f"{array_folder(model)}{generation:06d}-{profile.digest}.safetensors"
 
 
 def has_enough_traffic(profile: DriftProfile, lines: list[PromptLine], spec: MonitorSpec) -> bool:
@@ -141,7 +166,7 @@ def fit(lines: list[PromptLine], cache: EmbeddingCache, encode: Encode, spec: Mo
     blocks = np.array([int(line.time.timestamp() // seconds) for line in lines], dtype=np.int64)
     try:
         return fit_profile(
-            cache.embed(texts, encode),
+            cache.embed(lines, encode),
             groups=session_groups(lines),
             blocks=blocks if len(np.unique(blocks)) >= FEWEST_BLOCKS else None,
             texts=texts,
@@ -156,10 +181,8 @@ def freeze(
     store: Store, model: str, profile: DriftProfile, generation: int, span: tuple[datetime, datetime]
 ) -> tuple[DriftProfile, ReferenceRecord]:
     """Store a profile for good; if another monitor was first, its profile is the active one."""
-    arrays = f"{_prefix(model)}arrays/{generation:06d}-{profile.digest}.safetensors"
-    with tempfile.TemporaryDirectory() as place:
-        profile.save(Path(place) / "profile.safetensors")
-        store.write(arrays, (Path(place) / "profile.safetensors").read_bytes())
+    arrays = array_key(model, generation, profile)
+    write_profile(store, arrays, profile)
     record = ReferenceRecord(
         generation=generation,
         encoder=profile.card.encoder,
@@ -170,7 +193,7 @@ def freeze(
         fitted=clock.now(),
         arrays=arrays,
     )
-    key = f"{_prefix(model)}frozen/{generation:06d}-{_name(profile.card.encoder)}.json"
+    key = f"{record_folder(model)}{generation:06d}-{_name(profile.card.encoder)}.json"
     try:
         store.create(key, render(record))
     except ObjectExists:
@@ -193,7 +216,7 @@ def refit(
         ProfileMissing: nothing was frozen yet; the next checks fit with the new encoder.
     """
     generation = generation_in_force(store, model, entries) if entries else 0
-    mine = _records_of(store, model, generation)
+    mine = _records(store, model, f"{generation:06d}-")
     if not mine:
         raise ProfileMissing(generation, model)
     span = mine[0].begin, mine[0].end

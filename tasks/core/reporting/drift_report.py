@@ -6,16 +6,13 @@ import numpy as np
 
 from tasks.core.drift import DriftProfile
 from tasks.core.drift.rows import Floats
-from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.monitoring.drift_check import DriftCheck
-from tasks.core.monitoring.records import DriftRecord, read_records
+from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.metrics import counter, metrics_key, prometheus_text
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
-from tasks.core.store.documents import Document, read_document, render
 
 COMPONENTS = 5
 MOST_FITTED = 5000  # rows that the components are fitted on
-MOST_PAST = 200  # checks in the plot, the newest
 
 
 def write_pages(check: DriftCheck, record: DriftRecord, decision: RetrainDecision) -> list[str]:
@@ -23,9 +20,7 @@ def write_pages(check: DriftCheck, record: DriftRecord, decision: RetrainDecisio
     from tasks.core.reporting.drift_page import drift_page  # noqa: PLC0415  lazy: importing matplotlib takes a second
 
     folder = record.key.rpartition("/")[0]
-    recent = _recent(check, record)
-    check.store.write(recent_key(check.model.name), render(Recent(checks=tuple(map(_light, recent)))))
-    past = _until(record, recent)
+    past = check.past(record)
     before = past[-2] if len(past) > 1 else None
     news = decision.action == "retrain" or before is None or before.verdict != record.verdict
     evidently = _evidently(check, record) if wants_evidently(check.spec.evidently, record.verdict, news) else ""
@@ -50,7 +45,7 @@ def drawings(check: DriftCheck, record: DriftRecord) -> dict[str, tuple[str, byt
         return {}
     from tasks.core.reporting import plots  # noqa: PLC0415  lazy: importing matplotlib takes a second
 
-    past = _until(record, _recent(check, record))
+    past = check.past(record)
     found = {
         "drift-history": ("PSI of each check over time", plots.history_plot(past, check.spec.drift)),
         "drift-scores": (
@@ -61,37 +56,6 @@ def drawings(check: DriftCheck, record: DriftRecord) -> dict[str, tuple[str, byt
     if record.topics:
         found["drift-topics"] = ("Topics that grew", plots.topics_plot(record.topics))
     return found
-
-
-def recent_key(model: str) -> str:
-    """Key of the newest checks, for the plot of the next one."""
-    return f"models/{model}/drift/recent.json"
-
-
-class Recent(Document):
-    """The newest checks with the plotted fields only, so that a plot reads one object instead of two hundred."""
-
-    checks: tuple[DriftRecord, ...]
-
-
-def _recent(check: DriftCheck, record: DriftRecord) -> list[DriftRecord]:
-    """The newest checks including this one, oldest first."""
-    model = check.model.name
-    try:
-        known = read_document(check.store, Recent, recent_key(model)).checks
-    except (ObjectMissing, DocumentInvalid):
-        known = tuple(read_records(check.store, model, MOST_PAST))
-    found = {check.key: check for check in (*known, _light(record))}
-    return sorted(found.values(), key=lambda check: check.time)[-MOST_PAST:]
-
-
-def _until(record: DriftRecord, checks: list[DriftRecord]) -> list[DriftRecord]:
-    return [check for check in checks if check.time <= record.time]
-
-
-def _light(record: DriftRecord) -> DriftRecord:
-    drift = record.drift.model_copy(update={"distribution": None}) if record.drift else None
-    return record.model_copy(update={"drift": drift, "topics": (), "fresh": ()})
 
 
 def wants_evidently(when: str, verdict: str, news: bool) -> bool:
@@ -111,7 +75,7 @@ def _evidently(check: DriftCheck, record: DriftRecord) -> str:
 
     texts = [line.prompt for line in lines]
     axes = principal_axes(profile)
-    return evidently_page(profile.texts, texts, profile.reference @ axes, check.embed(texts) @ axes)
+    return evidently_page(profile.texts, texts, profile.reference @ axes, check.rows @ axes)
 
 
 def principal_axes(profile: DriftProfile) -> Floats:

@@ -8,7 +8,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import PolicySpec
 from tasks.core.data.dataset import Manifest, newest_version, pictures_since
 from tasks.core.errors import DyeworksError
-from tasks.core.monitoring.records import DriftRecord, read_records
+from tasks.core.monitoring.records import DriftRecord, recent_records
 from tasks.core.registry import ledger
 from tasks.core.retraining.decisions import RetrainDecision, decide, open_retrain, read_decisions, subject_of
 from tasks.core.retraining.leases import close_dead
@@ -64,7 +64,7 @@ def decide_on_drift(store: Store, model: ModelConfig, record: DriftRecord, spec:
     close_dead(store, model.name, spec)
     checks = tuple(
         PastCheck(time=past.time, verdict=past.verdict, generation=past.generation)
-        for past in read_records(store, model.name, REMEMBERED)
+        for past in recent_records(store, model.name)[-REMEMBERED:]
         if past.time < record.time
     )
 

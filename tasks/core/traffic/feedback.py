@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from tasks.core.store import Store
-from tasks.core.traffic.hourly import Line, append_lines, list_hours, parse_lines
+from tasks.core.traffic.hourly import Line, append_lines, read_span
 
 
 class Vote(Line):
@@ -27,14 +27,17 @@ class Vote(Line):
 
 def write_votes(store: Store, model: str, votes: Iterable[Vote]) -> None:
     """Append votes to the log."""
-    append_lines(store, f"feedback/{model}/", votes)
+    append_lines(store, feedback_prefix(model), votes)
+
+
+def feedback_prefix(model: str) -> str:
+    """The place of the votes on a model's pictures."""
+    return f"feedback/{model}/"
 
 
 def read_votes(store: Store, model: str, start: datetime, end: datetime) -> list[Vote]:
     """The votes with start <= time < end as they were given, also those that were taken back later; by time."""
-    hours = list_hours(store, f"feedback/{model}/", start, end)
-    found = (vote for keys in hours.values() for key in keys for vote in parse_lines(Vote, store.read(key), key))
-    return in_order(vote for vote in found if start <= vote.time < end)
+    return in_order(read_span(store, Vote, feedback_prefix(model), start, end))
 
 
 def in_order(votes: Iterable[Vote]) -> list[Vote]:

@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Literal
 
 from tasks.core.store import Store
-from tasks.core.traffic.hourly import Line, append_lines, list_hours, parse_lines
+from tasks.core.traffic.hourly import Line, append_lines, list_hours, parse_lines, read_span
 from tasks.core.traffic.redaction import redact
 
 __all__ = [
     "PromptLine",
     "hash_session",
     "log_hours",
+    "log_prefix",
     "once",
     "read_lines",
     "read_objects",
@@ -47,12 +48,17 @@ def hash_session(session: str, key: str) -> str:
 
 def write_lines(store: Store, model: str, lines: Iterable[PromptLine]) -> None:
     """Append lines: one compressed object for each hour they fall in."""
-    append_lines(store, f"prompts/{model}/", lines)
+    append_lines(store, log_prefix(model), lines)
+
+
+def log_prefix(model: str) -> str:
+    """The place of a model's prompt log."""
+    return f"prompts/{model}/"
 
 
 def log_hours(store: Store, model: str, start: datetime, end: datetime) -> dict[datetime, list[str]]:
     """The keys of the log's objects by the hour they are about, for all hours that meet start <= time < end."""
-    return list_hours(store, f"prompts/{model}/", start, end)
+    return list_hours(store, log_prefix(model), start, end)
 
 
 def read_objects(store: Store, keys: Iterable[str]) -> list[PromptLine]:
@@ -70,5 +76,4 @@ def once(lines: Iterable[PromptLine]) -> list[PromptLine]:
 
 def read_lines(store: Store, model: str, start: datetime, end: datetime) -> list[PromptLine]:
     """The lines with start <= time < end, each request once, in the order of time."""
-    keys = [key for hour in log_hours(store, model, start, end).values() for key in hour]
-    return [line for line in read_objects(store, keys) if start <= line.time < end]
+    return once(read_span(store, PromptLine, log_prefix(model), start, end))

@@ -1,4 +1,4 @@
-"""The cache of embeddings: each prompt once for all machines, whatever happens to their disks."""
+"""The cache of embeddings: each prompt once a window for all machines, whatever happens to their disks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +14,15 @@ from tasks.core.drift.errors import BadEmbeddings
 from tasks.core.drift.rows import Floats
 from tasks.core.errors import EmbeddingsDamaged
 from tasks.core.monitoring import embeddings
-from tasks.core.monitoring.embeddings import EmbeddingCache, text_key
+from tasks.core.monitoring.embeddings import CAPTIONS, EmbeddingCache, batches, text_key
 from tasks.core.store import FolderStore, S3Store, Store
+from tasks.core.traffic.prompt_log import PromptLine
+from tests.counting_store import CountingStore
 from tests.s3_server import connect
+from tests.shop import MODEL, ago, line
 
 D = 7
+PLACE = f"models/{MODEL}/drift/embeddings/"
 
 
 class Encoder:
@@ -35,6 +39,15 @@ class Encoder:
 def vectors(texts: list[str]) -> Floats:
     seeds = [int.from_bytes(text_key(text)) for text in texts]
     return np.array([np.random.default_rng(s).standard_normal(D) for s in seeds], np.float32).reshape(-1, D)
+
+
+def lines_of(*texts: str, hours: float = 1) -> list[PromptLine]:
+    """Lines of one hour."""
+    return [line(hours, f"{hours}-{number}", text) for number, text in enumerate(texts)]
+
+
+def texts_of(first: int, last: int) -> list[str]:
+    return [f"rings {k}" for k in range(first, last)]
 
 
 @pytest.fixture
@@ -55,55 +68,107 @@ def machines(tmp_path: Path) -> Iterator[Path]:
     return (tmp_path / f"machine-{k}" for k in range(10_000))
 
 
-def texts_of(first: int, last: int) -> list[str]:
-    return [f"rings {k}" for k in range(first, last)]
+def cache_of(store: Store, machine: Path, encoder: str = "e") -> EmbeddingCache:
+    return EmbeddingCache(store, MODEL, encoder, machine)
 
 
 def segments(store: Store) -> list[str]:
-    return list(store.list("embeddings/"))
+    return list(store.list(PLACE))
 
 
 def test_a_text_is_encoded_once_for_all_machines(store: Store, machines: Iterator[Path], encode: Encoder) -> None:
     for first in (0, 3, 1, 0):
-        cache = EmbeddingCache(store, "e", next(machines))
-        found = cache.embed(texts_of(first, first + 5), encode)
+        found = cache_of(store, next(machines)).embed(lines_of(*texts_of(first, first + 5)), encode)
         assert np.array_equal(found, vectors(texts_of(first, first + 5)))
         assert found.dtype == np.float32
     assert encode.asked == dict.fromkeys(texts_of(0, 8), 1)
 
 
-def test_a_refresh_loads_what_another_monitor_added(
-    folder: FolderStore, machines: Iterator[Path], encode: Encoder
-) -> None:
-    one, other = (EmbeddingCache(folder, "e", next(machines)) for _ in range(2))
-    one.embed(["a", "b"], encode)
-    assert other.missing(["c", "b", "a", "c"]) == ["c", "b", "a"]
-    other.refresh()
-    assert other.missing(["c", "b", "a", "c"]) == ["c"]
+def test_segments_lie_by_hour(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
+    cache_of(folder, next(machines)).embed([*lines_of("a", "b", hours=3), *lines_of("b", "c")], encode)
+    hours = {key.removeprefix(PLACE).split("/")[1]: key for key in segments(folder)}
+    assert sorted(hours) == [f"{ago(3):%Y-%m-%dT%H}", f"{ago(1):%Y-%m-%dT%H}"]
+    early = cache_of(folder, next(machines))
+    assert early.missing(lines_of("a", "b", hours=3)) == {f"{ago(3):%Y-%m-%dT%H}": ["b"]}, "b was asked again later"
 
 
-def test_a_second_machine_reads_each_segment_once(
+def test_a_check_reads_the_hours_of_its_window_alone(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder
 ) -> None:
-    EmbeddingCache(folder, "e", next(machines)).embed(["a"], encode)
+    writer = cache_of(folder, next(machines))
+    for hours in range(1, 200):
+        writer.embed(lines_of(f"rings {hours}", hours=hours), encode)
+    counting = CountingStore(folder)
+    cache = cache_of(counting, next(machines))
+    cache.embed([each for hours in range(24, 0, -1) for each in lines_of(f"rings {hours}", hours=hours)], encode)
+    assert sum(counting.requests.values()) == 25, "one listing and an object an hour"
+    assert len(cache.vectors) == 24
+    assert set(encode.asked.values()) == {1}
+
+
+def test_a_prompt_that_is_always_asked_is_embedded_once_a_window(
+    folder: FolderStore, machines: Iterator[Path], encode: Encoder
+) -> None:
+    for now in range(72, 0, -1):
+        window = [each for hours in range(now + 23, now - 1, -1) for each in lines_of("rings", hours=hours)]
+        cache_of(folder, next(machines)).embed(window, encode)
+    assert encode.asked == {"rings": 3}
+
+
+def test_missing_texts_are_found_again_once_another_monitor_added_them(
+    folder: FolderStore, machines: Iterator[Path], encode: Encoder
+) -> None:
+    one, other = (cache_of(folder, next(machines)) for _ in range(2))
+    (hour,) = one.missing(lines_of("a"))
+    assert other.missing(lines_of("c", "b", "a", "c")) == {hour: ["c", "b", "a"]}
+    one.embed(lines_of("a", "b"), encode)
+    assert other.missing(lines_of("c", "b", "a", "c")) == {hour: ["c"]}
+
+
+def test_a_worker_stores_a_batch_without_reading(
+    folder: FolderStore, machines: Iterator[Path], encode: Encoder
+) -> None:
+    asked = lines_of(*texts_of(0, 10))
+    check, counting = cache_of(folder, next(machines)), CountingStore(folder)
+    for batch in batches(check.missing(asked), 4):
+        cache_of(counting, next(machines)).add(batch, encode)
+    assert counting.requests == {f"write models/{MODEL}/drift": 3}
+    assert check.missing(asked) == {}
+    assert np.array_equal(check.embed(asked, encode), vectors(texts_of(0, 10)))
+    assert encode.asked == dict.fromkeys(texts_of(0, 10), 1)
+
+
+def test_batches_hold_all_texts_of_all_places_once() -> None:
+    texts = {"2026-03-20T11": ["a", "b", "c"], "2026-03-20T12": ["d"], CAPTIONS: ["e", "f"]}
+    assert batches(texts, 4) == [
+        {"2026-03-20T11": ["a", "b", "c"], "2026-03-20T12": ["d"]},
+        {CAPTIONS: ["e", "f"]},
+    ]
+    assert batches(texts, 2)[1] == {"2026-03-20T11": ["c"], "2026-03-20T12": ["d"]}
+    assert batches({}, 4) == []
+
+
+def test_a_second_check_of_a_machine_reads_no_segment_again(
+    folder: FolderStore, machines: Iterator[Path], encode: Encoder
+) -> None:
+    cache_of(folder, next(machines)).embed(lines_of("a"), encode)
     place = next(machines)
-    EmbeddingCache(folder, "e", place)
+    cache_of(folder, place).embed(lines_of("a"), encode)
     for key in segments(folder):
         folder.write(key, b"no longer readable")
-    assert np.array_equal(EmbeddingCache(folder, "e", place).embed(["a"], encode), vectors(["a"]))
+    assert np.array_equal(cache_of(folder, place).embed(lines_of("a"), encode), vectors(["a"]))
 
 
 def test_order_and_repeats_are_preserved(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
     asked = ["b", "a", "b", "c", "a", "b"]
-    cache = EmbeddingCache(folder, "e", next(machines))
-    assert np.array_equal(cache.embed(asked, encode), vectors(asked))
+    cache = cache_of(folder, next(machines))
+    assert np.array_equal(cache.embed(lines_of(*asked), encode), vectors(asked))
     assert max(encode.asked.values()) == 1
-    assert np.array_equal(cache.embed(asked[::-1], encode), vectors(asked[::-1]))
+    assert np.array_equal(cache.embed(lines_of(*asked[::-1]), encode), vectors(asked[::-1]))
 
 
 def test_no_texts_encode_nothing(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
-    cache = EmbeddingCache(folder, "e", next(machines))
-    assert len(cache.embed([], encode)) == 0
+    assert len(cache_of(folder, next(machines)).embed([], encode)) == 0
     assert not encode.asked
     assert segments(folder) == []
 
@@ -113,125 +178,91 @@ def test_any_text_has_an_embedding_of_its_own(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder, text: str
 ) -> None:
     asked = [text, text + "x", "caf\u00e9", "a"]
-    EmbeddingCache(folder, "e", next(machines)).embed(asked, encode)
-    assert np.array_equal(EmbeddingCache(folder, "e", next(machines)).embed(asked, encode), vectors(asked))
+    for _ in range(2):
+        assert np.array_equal(cache_of(folder, next(machines)).embed(lines_of(*asked), encode), vectors(asked))
     assert max(encode.asked.values()) == 1
 
 
 def test_vectors_round_trip_exactly(folder: FolderStore, machines: Iterator[Path]) -> None:
     odd = np.array([[1e-45, -0.0, 3.4028235e38], [np.pi, 1 / 3, 2**-126]], np.float32)
-    EmbeddingCache(folder, "e", next(machines)).embed(["a", "b"], lambda _: odd)
-    back = EmbeddingCache(folder, "e", next(machines)).embed(["a", "b"], lambda _: odd)
+    for _ in range(2):
+        back = cache_of(folder, next(machines)).embed(lines_of("a", "b"), lambda _: odd)
     assert back.tobytes() == odd.tobytes()
 
 
 def test_encoders_share_nothing(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
-    place = next(machines)
-    EmbeddingCache(folder, "e", place).embed(["a"], encode)
-    other = EmbeddingCache(folder, "another/e", place)
-    assert other.missing(["a"]) == ["a"]
-    assert np.array_equal(other.embed(["a"], lambda t: -vectors(t)), -vectors(["a"]))
-    assert np.array_equal(EmbeddingCache(folder, "e", place).embed(["a"], encode), vectors(["a"]))
+    place, asked = next(machines), lines_of("a")
+    cache_of(folder, place).embed(asked, encode)
+    other = cache_of(folder, place, "another/e")
+    assert other.missing(asked) != {}
+    assert np.array_equal(other.embed(asked, lambda t: -vectors(t)), -vectors(["a"]))
+    assert np.array_equal(cache_of(folder, place).embed(asked, encode), vectors(["a"]))
 
 
 def test_concurrent_monitors_lose_nothing_and_agree(store: Store, machines: Iterator[Path]) -> None:
-    caches = [EmbeddingCache(store, "e", next(machines)) for _ in range(4)]
+    caches = [cache_of(store, next(machines)) for _ in range(4)]
     jobs = [
         (caches[k], texts_of(10 * (k // 2) + 5 * step, 10 * (k // 2) + 5 * step + 8))
         for step in range(3)
         for k in range(4)
     ]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda job: job[0].embed(job[1], vectors), jobs))
+        found = list(pool.map(lambda job: job[0].embed(lines_of(*job[1]), vectors), jobs))
     assert all(np.array_equal(rows, vectors(texts)) for rows, (_, texts) in zip(found, jobs, strict=True))
     encode = Encoder()
     asked = sorted({text for _, texts in jobs for text in texts})
-    assert np.array_equal(EmbeddingCache(store, "e", next(machines)).embed(asked, encode), vectors(asked))
+    assert np.array_equal(cache_of(store, next(machines)).embed(lines_of(*asked), encode), vectors(asked))
     assert not encode.asked
 
 
-def test_concurrent_merges_lose_nothing(
-    store: Store, machines: Iterator[Path], monkeypatch: pytest.MonkeyPatch
+def test_captions_are_kept_and_become_one_segment_when_there_are_many(
+    folder: FolderStore, machines: Iterator[Path], encode: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embeddings, "MOST_SEGMENTS", 3)
-    caches = [EmbeddingCache(store, "e", next(machines)) for _ in range(3)]
-
-    def work(cache: EmbeddingCache) -> bool:
-        asked = [texts_of(k, k + 4) for k in range(0, 30, 3)]
-        return all(np.array_equal(cache.embed(texts, vectors), vectors(texts)) for texts in asked)
-
-    with ThreadPoolExecutor(3) as pool:
-        assert all(pool.map(work, caches))
-    encode = Encoder()
-    EmbeddingCache(store, "e", next(machines)).embed(texts_of(0, 31), encode)
-    assert not encode.asked
+    for count in range(1, 7):
+        captions = texts_of(count, 2 * count)
+        cache = cache_of(folder, next(machines))
+        cache.add(cache.missing([], captions), encode)
+        assert np.array_equal(cache.rows(captions), vectors(captions))
+        cache.merge_captions(captions)
+        assert len(list(folder.list(f"models/{MODEL}/drift/captions/"))) <= 3
+    assert encode.asked == dict.fromkeys(texts_of(1, 12), 1)
+    assert segments(folder) == []
 
 
-def test_many_segments_are_merged_without_loss(folder: FolderStore, machines: Iterator[Path], encode: Encoder) -> None:
-    most, place = embeddings.MOST_SEGMENTS, next(machines)
-    cache = EmbeddingCache(folder, "e", place)
-    for k in range(most):
-        cache.embed(texts_of(k, k + 2), encode)
-    assert len(segments(folder)) == most
-    cache.embed(texts_of(most, most + 2), encode)
-    assert len(segments(folder)) == 1
-    assert len(list(place.rglob("*.npy"))) == 2, "the local copies of merged segments are deleted"
-    for reader in (cache, EmbeddingCache(folder, "e", place), EmbeddingCache(folder, "e", next(machines))):
-        assert np.array_equal(reader.embed(texts_of(0, most + 2), encode), vectors(texts_of(0, most + 2)))
-    assert encode.asked == dict.fromkeys(texts_of(0, most + 2), 1)
-
-
-class MergedMeanwhile(FolderStore):
-    """A store in which `meanwhile` happens just before the next segment is read."""
-
-    meanwhile: EmbeddingCache | None = None
-
-    def read(self, key: str) -> bytes:
-        other, self.meanwhile = self.meanwhile, None
-        if other:
-            other.merge()
-        return super().read(key)
-
-
-@pytest.fixture
-def merged(tmp_path: Path) -> MergedMeanwhile:
-    return MergedMeanwhile(tmp_path / "store")
-
-
-def test_a_reader_that_listed_before_a_merge_still_gets_all(
-    merged: MergedMeanwhile, machines: Iterator[Path], encode: Encoder
-) -> None:
-    writer = EmbeddingCache(merged, "e", next(machines))
-    for k in range(5):
-        writer.embed(texts_of(k, k + 1), encode)
-    merged.meanwhile = writer
-    reader = EmbeddingCache(merged, "e", next(machines))
-    assert len(segments(merged)) == 1
-    assert reader.missing(texts_of(0, 5)) == []
-
-
-def test_a_segment_merged_while_it_is_added_again_is_found_in_the_merged_one(
-    merged: MergedMeanwhile, machines: Iterator[Path], encode: Encoder
-) -> None:
-    first, second = (EmbeddingCache(merged, "e", next(machines)) for _ in range(2))
-    first.embed(["a"], encode)
-    first.embed(["b"], encode)
-    merged.meanwhile = first
-    assert np.array_equal(second.embed(["b"], encode), vectors(["b"]))
-
-
-def test_a_machine_deletes_local_copies_of_segments_another_has_merged(
+def test_segments_of_old_hours_are_deleted_here_and_in_the_store(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder
 ) -> None:
     place = next(machines)
-    one, other = EmbeddingCache(folder, "e", next(machines)), EmbeddingCache(folder, "e", place)
-    for k in range(3):
-        other.embed(texts_of(k, k + 1), encode)
-    one.refresh()
-    one.merge()
-    EmbeddingCache(folder, "e", place)
-    assert len(list(place.rglob("*.npy"))) == 2
-    assert np.array_equal(other.embed(texts_of(0, 3), encode), vectors(texts_of(0, 3))), "mapped segments stay readable"
+    for encoder in ("before", "e"):
+        for hours in (50, 20):
+            for _ in range(2):
+                cache_of(folder, place, encoder).embed(lines_of("a", hours=hours), encode)
+    cache_of(folder, place).forget(ago(30))
+    assert [key.split("/")[5] for key in segments(folder)] == [f"{ago(20):%Y-%m-%dT%H}"] * 2
+    assert {path.parent.name for path in place.rglob("*.npy")} == {f"{ago(20):%Y-%m-%dT%H}"}
+
+
+class DeletedMeanwhile(FolderStore):
+    """A store in which the next segment is deleted just before it is read."""
+
+    armed = False
+
+    def read(self, key: str) -> bytes:
+        if self.armed and key.startswith(PLACE):
+            self.armed = False
+            self.delete(key)
+        return super().read(key)
+
+
+def test_a_segment_that_is_deleted_meanwhile_is_embedded_again(
+    tmp_path: Path, machines: Iterator[Path], encode: Encoder
+) -> None:
+    store = DeletedMeanwhile(tmp_path / "store")
+    cache_of(store, next(machines)).embed(lines_of("a"), encode)
+    store.armed = True
+    assert np.array_equal(cache_of(store, next(machines)).embed(lines_of("a"), encode), vectors(["a"]))
+    assert encode.asked == {"a": 2}
 
 
 @pytest.mark.parametrize(
@@ -246,13 +277,13 @@ def test_a_machine_deletes_local_copies_of_segments_another_has_merged(
 def test_a_damaged_segment_is_reported_and_can_be_deleted(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder, data: bytes
 ) -> None:
-    EmbeddingCache(folder, "e", next(machines)).embed(["a"], encode)
+    cache_of(folder, next(machines)).embed(lines_of("a"), encode)
     (key,) = segments(folder)
     folder.write(key, data)
     with pytest.raises(EmbeddingsDamaged, match=f"{key} cannot be read: .*; delete it, and its prompts are embedded"):
-        EmbeddingCache(folder, "e", next(machines))
+        cache_of(folder, next(machines)).missing(lines_of("a"))
     folder.delete(key)
-    assert np.array_equal(EmbeddingCache(folder, "e", next(machines)).embed(["a"], encode), vectors(["a"]))
+    assert np.array_equal(cache_of(folder, next(machines)).embed(lines_of("a"), encode), vectors(["a"]))
     assert encode.asked == {"a": 2}
 
 
@@ -262,18 +293,18 @@ def test_a_missing_or_truncated_local_copy_is_rebuilt(
     folder: FolderStore, machines: Iterator[Path], encode: Encoder, names: str, left: int | None
 ) -> None:
     place = next(machines)
-    EmbeddingCache(folder, "e", place).embed(["a", "b"], encode)
+    for _ in range(2):
+        cache_of(folder, place).embed(lines_of("a", "b"), encode)
     for path in place.rglob(names):
         data = path.read_bytes()
         path.unlink()
         if left is not None:
             path.write_bytes(data[:left])
-    assert np.array_equal(EmbeddingCache(folder, "e", place).embed(["b", "a"], encode), vectors(["b", "a"]))
+    assert np.array_equal(cache_of(folder, place).embed(lines_of("b", "a"), encode), vectors(["b", "a"]))
     assert encode.asked == {"a": 1, "b": 1}
 
 
 def test_an_encoder_that_loses_a_text_stores_nothing(folder: FolderStore, tmp_path: Path) -> None:
-    cache = EmbeddingCache(folder, "broken", tmp_path / "local")
     with pytest.raises(BadEmbeddings, match="returned 1 embeddings for 2 prompts"):
-        cache.embed(["a", "b"], lambda texts: np.zeros((1, 4), dtype=np.float32))
-    assert list(folder.list("embeddings/")) == []
+        cache_of(folder, tmp_path / "local").embed(lines_of("a", "b"), lambda _: np.zeros((1, 4), dtype=np.float32))
+    assert segments(folder) == []

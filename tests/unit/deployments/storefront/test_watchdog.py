@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from deployments.storefront.batch_writer import BatchWriter
 from deployments.storefront.errors import PictureUnknown
 from deployments.storefront.feedback import Feedback, ServedPicture
 from deployments.storefront.watchdog import RollbackWatchdog
@@ -20,6 +19,7 @@ from tasks.core.store import FolderStore
 from tasks.core.traffic.feedback import Vote, last_words, read_votes, write_votes
 from tests.adire import adire, installed
 from tests.events_server import EventsServer
+from tests.logging_process import writers
 
 MODEL, SPEC = "adire", RollbackSpec(check_seconds=0.05)
 BAD = Unhealthy(generation=2, release="release-2", kind="health", reason="it draws black")
@@ -200,9 +200,9 @@ def test_unreadable_votes_do_not_delay_reports_of_the_engine(two: FolderStore, e
     assert watchdog.channel is None
 
 
-def test_vote_counts_for_the_session_of_the_picture(folder: FolderStore) -> None:
+def test_vote_counts_for_the_session_of_the_picture(folder: FolderStore, tmp_path: Path) -> None:
     taken: list[Vote] = []
-    writer = BatchWriter[Vote]("feedback", lambda votes: write_votes(folder, MODEL, votes), 60)
+    writer = writers(folder, tmp_path / "spool", 60)[1]
     feedback = Feedback("adire", 2, taken.append, writer.add)
     feedback.remember("a", ServedPicture("release-1", 1, "ada"))
     before = datetime.now(UTC)
@@ -228,48 +228,6 @@ def test_only_the_newest_pictures_accept_votes() -> None:
         with pytest.raises(PictureUnknown, match=f"picture '{unknown}' is unknown or too old"):
             feedback.vote(unknown, True)
     assert len(feedback.pictures) == 2
-
-
-def test_log_lines_are_retried_after_a_store_error(folder: FolderStore) -> None:
-    written: list[list[Vote]] = []
-    answers = iter([ConnectionError("away"), RuntimeError("of an S3 client"), None])
-
-    def write(votes: list[Vote]) -> None:
-        if (answer := next(answers)) is not None:
-            raise answer
-        written.append(votes)
-
-    writer = BatchWriter[Vote]("feedback", write, 0.01)
-    cast(writer.add, 1, 3, 0)
-    writer.start()
-    deadline = time.monotonic() + 30
-    while not written and time.monotonic() < deadline:
-        time.sleep(0.01)
-    writer.stop()
-    assert [v.request_id for v in written[0]] == ["1-0", "1-1", "1-2"]
-
-
-def test_oldest_buffered_lines_are_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    written: list[str] = []
-    away = True
-
-    def write(votes: list[Vote]) -> None:
-        if away:
-            writer.add(more.pop()) if more else None  # lines arrive during the write
-            raise ConnectionError("away")
-        written.extend(v.request_id for v in votes)
-
-    more: list[Vote] = []
-    cast(more.append, 3, 1, 0)
-    writer = BatchWriter[Vote]("feedback", write, 60, waiting=4)
-    cast(writer.add, 2, 10, 0)
-    for _ in range(2):
-        writer._write()
-    assert [v.request_id for v in writer.lines] == ["2-7", "2-8", "2-9", "3-0"]
-    away = False
-    writer._write()
-    assert (written, len(writer.lines)) == (["2-7", "2-8", "2-9", "3-0"], 0)
-    assert "7 lines of the feedback were dropped" in caplog.text
 
 
 def test_number_of_held_votes_is_limited(two: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.errors import ReleaseWithdrawn
 from tasks.core.installation import Installation
-from tasks.core.lifecycle.forget import UploadUnknown, find_picture, forget_picture
+from tasks.core.lifecycle.forget_picture import UploadUnknown, find_picture, forget_picture
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.registry.ledger import champion, history
