@@ -13,7 +13,7 @@ from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.presets import EvaluationSpec, IngestSpec
 from tasks.core.config.training import TrainSpec
-from tasks.core.data.dataset import ingest
+from tasks.core.data.ingest import ingest
 from tasks.core.drift.detector import DriftReport, Verdict
 from tasks.core.gate.checks import at_least
 from tasks.core.gate.decide import GateDecision
