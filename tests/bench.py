@@ -2,7 +2,7 @@
 
 Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
 baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift, gate,
-page, ingest) and writes its rows alone; the drift detector's whole tables are in build/bench/drift.json.
+page, ingest, monitor) and writes its rows alone; the drift detector's whole tables are in build/bench/drift.json.
 """
 
 import json
@@ -22,6 +22,7 @@ from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines
 from tests.bench_gate import gate
 from tests.bench_ingest import ingests
+from tests.bench_monitor import monitor
 from tests.bench_page import page
 from tests.bench_table import Row, Table, row, show
 from tests.bench_training import training
@@ -38,6 +39,7 @@ def main() -> None:
         "gate": gate,
         "page": page,
         "ingest": ingests,
+        "monitor": monitor,
     }
     rows = [row for name in sys.argv[1:] or parts for row in parts[name]()]
     write("bench.json", rows)

@@ -57,7 +57,7 @@ class BatchWriter(Generic[L]):
         self.added = 0
         try:
             if found := self.spool.take_over():
-                log.warning("%d lines of the %s were left by a process that was killed", found, self.name)
+                log.warning("%d lines of the %s were left by another process and are stored now", found, self.name)
             for segment, lines in self.spool.pending():
                 if lines:
                     self.write(list(self._parsed(lines)))

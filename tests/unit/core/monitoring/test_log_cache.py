@@ -10,6 +10,7 @@ import pytest
 from tasks.core.monitoring.log_cache import Hour, forget_hours, newest_lines, read_hours
 from tasks.core.store import S3Store, Store
 from tasks.core.traffic.prompt_log import read_lines, write_lines
+from tests import counting_store
 from tests.s3_server import connect
 from tests.shop import MODEL, NOW, CountingStore, ago, line
 
@@ -258,3 +259,35 @@ def test_other_objects_are_left_alone(shop: CountingStore) -> None:
         shop.write(LOG + key, b"")
     assert read(shop, 24) == ["at-1"]
     assert read(shop, 24 * 90) == ["at-1"]
+
+
+def test_newest_lines_list_no_month_before_they_are_enough(shop: CountingStore) -> None:
+    write_lines(shop, MODEL, [line(24 * days) for days in range(1, 700)])
+    counting = counting_store.CountingStore(shop)
+    assert len(newest_lines(counting, MODEL, ago(24 * 800), NOW, 60)) == 60
+    lists = {key: count for key, count in counting.requests.items() if key.startswith("list")}
+    assert lists == {
+        f"list prompts/{MODEL}/": 1,
+        f"list prompts/{MODEL}/dt=2026-03": 1,
+        f"list prompts/{MODEL}/dt=2026-02": 1,
+        f"list prompts/{MODEL}/dt=2026-01": 1,
+    }
+
+
+def test_an_object_that_was_replaced_since_it_was_listed_is_read_where_it_is(shop: CountingStore) -> None:
+    """As in a compaction between listing and reading."""
+    write_lines(shop, MODEL, [line(1.1)])
+    write_lines(shop, MODEL, [line(1.2)])
+    first, second = log_keys(shop)
+
+    class Replacing(CountingStore):
+        def read(self, key: str) -> bytes:
+            if key == second and shop.exists(first):
+                merged = shop.read(first), shop.read(second)
+                shop.write(second.replace(".jsonl.gz", "-merged.jsonl.gz"), b"".join(merged))
+                shop.delete_many([first, second])
+            return super().read(key)
+
+    replacing = Replacing(Path(str(shop.url).removeprefix("file://")))
+    assert names(read_hours(replacing, MODEL, ago(24), NOW)) == ["at-1.2", "at-1.1"]
+    assert [one.request_id for one in read_lines(replacing, MODEL, ago(24), NOW)] == ["at-1.2", "at-1.1"]
