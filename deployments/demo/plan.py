@@ -13,8 +13,8 @@ class Scale(BaseModel):
     new_pictures: int = 48
     history: int = Field(6000, description="Imported prompt-log lines before the demo.")
     shifted: int = Field(6000, description="Imported prompt-log lines after the shift.")
-    window: int = Field(300, description="Requests rendered in each window.")
-    steps: int = Field(4, description="Denoising steps of these requests.")
+    window: int = Field(260, description="Requests rendered in each window.")
+    steps: int = Field(3, description="Denoising steps of these requests.")
     clients: int = Field(32, description="Concurrent clients.")
 
 

@@ -26,6 +26,7 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
     extra = {
         "DYEWORKS_CLOCK": str((folder / "home" / "clock").resolve()),
         "DYEWORKS_MONITOR_CRON": "* * * * * */20",  # every 20 seconds, while the demo waits for it
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",  # from when its schedule is resumed
         "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # never: an interrupted demo repeats its stage instead
         "DYEWORKS_RENDER_BATCH": "16",
         "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # the address of all its clients

@@ -32,6 +32,7 @@ TIMEOUT = 1500.0  # seconds of any single wait
 LOOK = 1.0  # seconds between two looks at what is waited for
 PROGRESS = {"train-lora": "training", "evaluate-challenger": "evaluation"}  # flows with a progress artifact
 MONITOR = "monitor-drift"
+UNDER_WAY = {"PENDING", "RUNNING", "CANCELLING"}
 
 
 class DemoFailed(DyeworksError):
@@ -74,6 +75,7 @@ class Scenario:
 
     def end(self) -> None:
         """End the demo, and record what its time was spent on."""
+        self.wait("the end of the last run", lambda: all(run.state not in UNDER_WAY for run in self.api.runs()))
         self.note("The demo ends")
         seconds, runs = self.progress.seconds, self.api.times()
         trainings = list(read_documents(self.store, TrainResult, result_folder(self.model, TrainResult)))
