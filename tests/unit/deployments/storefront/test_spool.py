@@ -205,8 +205,8 @@ def test_a_disk_that_cannot_be_written_fails_no_request(tmp_path: Path, caplog: 
     (tmp_path / "spool").unlink()
     stored = 0
     for segment, lines in spool.pending():
-        stored += len(lines)
         spool.remove(segment)
+        stored += len(lines)
     assert stored + spool.forget_dropped() == 1000
     spool.add(b"on disk again")
     assert (spool.in_memory, spool.waiting) == (0, 1)
