@@ -38,7 +38,7 @@ from tests.shop import MODEL, line_at, promote
 
 END = datetime(2026, 3, 20, 12, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-WEEK, YEAR = 7 * 24 + 24, 365 * 24  # hours; the reference needs a week before the window
+WEEK, YEAR = 9 * 24, 365 * 24  # hours; the reference needs a week before the window
 LINES = 40  # an hour, half of which repeat others
 D = 512
 MIB = 2**20
@@ -96,7 +96,7 @@ def lines_of(start: datetime) -> list[PromptLine]:
     times = [start.replace(minute=k, second=0) for k in range(LINES)]
     names = [f"{time:%Y%m%d%H%M}" for time in times]
     prompts = [f"rings {name if k % 2 else k} in adire_style" for k, name in enumerate(names)]
-    return [line_at(*each, each[1]) for each in zip(times, names, prompts, strict=True)]
+    return [line_at(*each, session=each[1]) for each in zip(times, names, prompts, strict=True)]
 
 
 def check(store: FolderStore | CountingStore, cache: Path, end: datetime) -> None:

@@ -59,11 +59,13 @@ def report_key(model: str, time: datetime) -> str:
 
 
 def write_record(store: Store, record: DriftRecord) -> None:
-    """Store a record, then add it to the newest ones."""
+    """Store a record, then add it to the newest ones, with those whose writers were killed in between."""
     store.write(record.key, render(record))
     while True:
         known, version = _read_recent(store, record.model)
-        every = {past.key: past for past in [*known, without_prompts(record)]}
+        keys = _record_keys(store, record.model, known[-1].key) if known else []
+        later = _read_light(store, [key for key in keys if key != record.key])
+        every = {past.key: past for past in [*known, *later, without_prompts(record)]}
         newest = tuple(sorted(every.values(), key=lambda past: past.time)[-MOST_RECENT:])
         with suppress(StoreConflict):
             store.swap(recent_key(record.model), render(Recent(checks=newest)), version)
@@ -71,7 +73,7 @@ def write_record(store: Store, record: DriftRecord) -> None:
 
 
 def recent_records(store: Store, model: str) -> list[DriftRecord]:
-    """The newest checks, oldest first, without prompts and distributions: one object, and what came after it."""
+    """The newest checks, oldest first, without prompts and distributions: one object."""
     return _read_recent(store, model)[0]
 
 
@@ -83,15 +85,19 @@ def without_prompts(record: DriftRecord) -> DriftRecord:
 
 def _read_recent(store: Store, model: str) -> tuple[list[DriftRecord], str | None]:
     """The newest checks, and the version of their object; where it is missing or damaged, the records are read."""
-    checks, version = [], None
+    version = None
     with suppress(ObjectMissing, DocumentInvalid):
         data, version = store.read_versioned(recent_key(model))
-        checks = list(parse(Recent, data, recent_key(model)).checks)
-    keys = _record_keys(store, model, checks[-1].key) if checks else _newest_keys(store, model)
+        return list(parse(Recent, data, recent_key(model)).checks), version
+    return _read_light(store, _newest_keys(store, model)), version
+
+
+def _read_light(store: Store, keys: list[str]) -> list[DriftRecord]:
+    found = []
     for key in keys:
         with suppress(ObjectMissing):  # deleted meanwhile
-            checks.append(without_prompts(read_document(store, DriftRecord, key)))
-    return sorted(checks, key=lambda past: past.time), version
+            found.append(without_prompts(read_document(store, DriftRecord, key)))
+    return sorted(found, key=lambda past: past.time)
 
 
 def _newest_keys(store: Store, model: str) -> list[str]:
