@@ -21,6 +21,8 @@ from tasks.core.training.trainer import Trainer
 from tests.tiny import Diary
 from tests.unit.core.training.test_training import SPEC, rendered, trainer
 
+pytestmark = pytest.mark.any_key  # checkpoints lie in a folder that the caller names
+
 TARGETS = tuple({*load_preset("embedded").train.targets, "to_q", "to_k", "to_v", "to_out.0"})
 
 

@@ -1,10 +1,13 @@
 """Checkpoints: the newest valid one wins, whatever was cut off or damaged."""
 
+import pytest
 import torch
 from torch import Tensor
 
 from tasks.core.store import FolderStore
 from tasks.core.training.checkpoints import Checkpoint, newest_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.any_key  # checkpoints lie in a folder that the caller names
 
 RUN = "run/"
 

@@ -19,6 +19,8 @@ from tasks.core.training.memory import probe
 from tasks.core.training.sampler import forwards
 from tests.tiny import Diary, asking, lesson, tiny
 
+pytestmark = pytest.mark.any_key  # checkpoints lie in a folder that the caller names
+
 FAMILIES = ("sd15", "sd2", "sdxl")
 
 

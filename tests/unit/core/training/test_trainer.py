@@ -17,6 +17,8 @@ from tasks.core.training.checkpoints import Checkpoint, newest_checkpoint, save_
 from tasks.core.training.trainer import Trainer
 from tests.tiny import SPEC, Cut, Diary, asking, lesson, tiny
 
+pytestmark = pytest.mark.any_key  # checkpoints lie in a folder that the caller names
+
 FAMILIES = ("sd15", "sd2", "sdxl")
 
 

@@ -28,6 +28,8 @@ from tasks.core.training.trainer import Trainer
 from tasks.core.training.validation import validation_samples
 from tests.tiny import Cut, Diary
 
+pytestmark = pytest.mark.any_key  # checkpoints lie in a folder that the caller names
+
 SPEC = TrainSpec(
     resolution=64,
     steps=6,

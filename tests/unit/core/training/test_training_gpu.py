@@ -14,7 +14,7 @@ from tasks.core.training.fit import dtype_of
 from tasks.core.training.trainer import Trainer
 from tests.tiny import Cut, Diary, asking, lesson
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = [pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"), pytest.mark.any_key]
 COMPUTE = {"gradient_checkpointing": True, "channels_last": True}
 
 
