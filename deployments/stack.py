@@ -223,15 +223,15 @@ class Stack:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Stop all, newest first."""
+        """Stop all, newest first; flow runs that are under way are killed."""
         for process in reversed(self.processes.values()):
             process.terminate()  # not its group: a worker ends its runs itself
         deadline = time.monotonic() + STOP_SECONDS
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
-        stop_leftovers(self.home)
-        (self.home / "pids.json").unlink(missing_ok=True)
+        if not stop_leftovers(self.home):  # else a run was cut off, which the next start marks as crashed
+            (self.home / "pids.json").unlink(missing_ok=True)
 
     def _write_pids(self) -> None:
         pids = {name: process.pid for name, process in self.processes.items()}
