@@ -44,6 +44,7 @@ class Stack:
         self.models = self.models and self.models.resolve()
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         self.ports = {name: _free_port() for name in ("server", "webhook", "storefront", "mlflow")}
+        self.restarted = (self.home / "prefect.db").exists()
         self.unclean = (self.home / "pids.json").exists()
         self.token = _secret(self.home / "webhook-token")
         self.session_key = _secret(self.home / "session-key")
@@ -128,8 +129,9 @@ class Stack:
         self.start_webhook()
         self.start_storefront()
         self.start_server()
-        if self.unclean:
+        if self.restarted:
             self.end_orphans()
+        if self.unclean:
             self.run(*_tool("dyeworks"), "outbox", "resend")
         self.start_worker()
         self.wait("webhook", "/health")
@@ -230,8 +232,8 @@ class Stack:
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
-        if not stop_leftovers(self.home):  # else a run was cut off, which the next start marks as crashed
-            (self.home / "pids.json").unlink(missing_ok=True)
+        stop_leftovers(self.home)
+        (self.home / "pids.json").unlink(missing_ok=True)
 
     def _write_pids(self) -> None:
         pids = {name: process.pid for name, process in self.processes.items()}
