@@ -44,6 +44,7 @@ class Stack:
         self.models = self.models and self.models.resolve()
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
         self.ports = {name: _free_port() for name in ("server", "webhook", "storefront", "mlflow")}
+        self.restarted = (self.home / "prefect.db").exists()
         self.unclean = (self.home / "pids.json").exists()
         self.token = _secret(self.home / "webhook-token")
         self.session_key = _secret(self.home / "session-key")
@@ -131,8 +132,9 @@ class Stack:
         self.start_webhook()
         self.start_storefront()
         self.start_server()
-        if self.unclean:
+        if self.restarted:
             self.end_orphans()
+        if self.unclean:
             self.run(*_tool("dyeworks"), "outbox", "resend")
         self.start_worker()
         self.wait("webhook", "/health")
@@ -226,7 +228,7 @@ class Stack:
             time.sleep(0.5)
 
     def stop(self) -> None:
-        """Stop all, newest first."""
+        """Stop all, newest first; flow runs that are under way are killed."""
         for process in reversed(self.processes.values()):
             process.terminate()  # not its group: a worker ends its runs itself
         deadline = time.monotonic() + STOP_SECONDS

@@ -143,8 +143,9 @@ def _lead(figures: dict[str, object]) -> str:
     if "style_before" in figures:
         served = "its gate promoted it" if figures["generations"] else "its gate kept the base model: see why below"
         return (
-            f"A LoRA was trained on your pictures. How like them its pictures are, by the mean cosine of their "
-            f"embeddings, went from {figures['style_before']} (the base model) to {figures['style_after']}; {served}."
+            f"A LoRA was trained on your pictures. How like them the model's pictures are (the mean cosine of their "
+            f"embeddings; 1 is the same) went from {figures['style_before']} with the base model to "
+            f"{figures['style_after']}; {served}."
         )
     if figures["generations"] == 0:
         return "A LoRA was trained and measured, and the gate kept the bare base: the reasons are under Decisions."

@@ -220,12 +220,12 @@ def test_with_own_pictures_the_page_leads_with_what_was_learned(refused: FolderS
     assert (figures["style_before"], figures["style_after"]) == (0.5, 0.8)
     read = Reader((tmp_path / "report.html").read_text())
     order = [
-        "from 0.5 (the base model) to 0.8",
+        "from 0.5 with the base model to 0.8",
         "Some of your pictures",
         "the base model and the first LoRA",
         "Why the gate refused it",
         "prompt fidelity is 0.41 where at least 0.75 is needed",
-        "Train longer, or on pictures with more detailed captions.",
+        "dyeworks train founding",
         "Passed: diversity is 0.2",
         "Decisions",
     ]
