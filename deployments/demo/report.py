@@ -148,11 +148,11 @@ def _lead(figures: dict[str, object]) -> str:
             f"{figures['style_after']}; {served}."
         )
     if figures["generations"] == 0:
-        return "A LoRA was trained and measured, and the gate kept the bare base: the reasons are under Decisions."
+        return "A LoRA was trained and measured, and the gate kept the bare base: see why below."
     if "quality_on_shifted_prompts_after" not in figures:
         return "A first model was trained, passed its gate and is served."
     if figures["psi_after_retrain"] is None:
-        return "The prompts drifted and the model retrained itself, but the gate kept the champion: see Decisions."
+        return "The prompts drifted and the model retrained itself, but the gate kept the champion: see why below."
     before, after = figures["quality_on_shifted_prompts_before"], figures["quality_on_shifted_prompts_after"]
     return (
         f"Visitors began to ask for other motifs: PSI rose from {figures['psi_before']} "

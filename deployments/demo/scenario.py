@@ -10,7 +10,7 @@ import httpx
 
 from deployments.demo.console import Console
 from deployments.demo.plan import DemoProgress, Scale
-from deployments.demo.prefect_api import PrefectApi
+from deployments.demo.prefect_api import PrefectApi, StartedRun
 from deployments.demo.timing import delays, sentence, where_time_went
 from deployments.stack import Stack
 from infra.base.visitors import FIRST_TASTE, NEW_TASTE, Request, log_lines, requests
@@ -32,7 +32,7 @@ TIMEOUT = 1500.0  # seconds of any single wait
 LOOK = 1.0  # seconds between two looks at what is waited for
 PROGRESS = {"train-lora": "training", "evaluate-challenger": "evaluation"}  # flows with a progress artifact
 MONITOR = "monitor-drift"
-UNDER_WAY = {"PENDING", "RUNNING", "CANCELLING"}
+ENDING = {"retrain-model", MONITOR}  # flows whose runs go on for a while after what the demo waits for
 
 
 class DemoFailed(DyeworksError):
@@ -75,7 +75,7 @@ class Scenario:
 
     def end(self) -> None:
         """End the demo, and record what its time was spent on."""
-        self.wait("the end of the last run", lambda: all(run.state not in UNDER_WAY for run in self.api.runs()))
+        self.wait("the end of the last run", lambda: not any(run.flow in ENDING for run in self._under_way()))
         self.note("The demo ends")
         seconds, runs = self.progress.seconds, self.api.times()
         trainings = list(read_documents(self.store, TrainResult, result_folder(self.model, TrainResult)))
@@ -86,6 +86,9 @@ class Scenario:
         )
         self.progress.delays = delays(runs, trainings)
         self.console.line(f"the time was spent on: {sentence(self.progress.spent)}")
+
+    def _under_way(self) -> list[StartedRun]:
+        return [run for run in self.api.runs() if run.state in {"PENDING", "RUNNING", "CANCELLING"}]
 
     def note(self, text: str) -> None:
         """Add an entry to the report's timeline."""
