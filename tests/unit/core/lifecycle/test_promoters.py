@@ -37,7 +37,7 @@ def shop(request: pytest.FixtureRequest, bucket: str, tmp_path: Path) -> tuple[s
     return place, adire(name=f"raced-{uuid4().hex[:8]}")
 
 
-@pytest.mark.parametrize("rounds", [15, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.slow)])
 def test_one_wins_each_round(
     rounds: int,
     shop: tuple[str, ModelConfig],
