@@ -20,6 +20,8 @@ from tests.adire import installed
 from tests.candidates import evaluated
 from tests.events_server import EventsServer
 
+pytestmark = pytest.mark.usefixtures("mlflow_home")  # else MLflow writes into the working folder
+
 SOON = timedelta(minutes=10)
 
 

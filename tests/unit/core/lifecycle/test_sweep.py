@@ -29,6 +29,8 @@ from tests.crashes import forked, traced
 from tests.events_server import EventsServer
 from tests.weeks import Weeks
 
+pytestmark = pytest.mark.usefixtures("mlflow_home")  # else MLflow writes into the working folder
+
 START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 KEEP = Retention(generations=3, reports=30, prompts=30, data=30, refusals=30)
 DAY = timedelta(days=1)
