@@ -89,6 +89,7 @@ def prepare(folder: Path, hours: int) -> None:
         store.write(past.key, render(past))
     read_hours(store, MODEL, END - min(hours, 31 * 24) * HOUR, END)
     check(store, folder / "cache", END - HOUR)
+    store.tidy(datetime.now(UTC) + HOUR)  # as the sweep does
 
 
 def lines_of(start: datetime) -> list[PromptLine]:
