@@ -33,12 +33,7 @@ def delete_picture(request: ForgetRequest) -> PictureHolders:
     held = find_picture(installation, request)
     if not request.dry_run:
         held = forget_picture(installation, request, held)
-    lines = [*_lines(held), BEYOND]
-    for line in lines:
-        get_run_logger().info("%s", line)
-    title = "What holds the picture" if request.dry_run else "What held the picture, and was deleted"
-    text = f"{title} (asked for by {request.actor}: {request.reason})\n\n" + "\n".join(f"- {line}" for line in lines)
-    create_markdown_artifact(text, key="forgotten", description=title)
+    _show(request, "picture", [*_lines(held), BEYOND])
     return held
 
 
@@ -53,9 +48,14 @@ def delete_session(request: ForgetRequest) -> None:
         done = forget_session(installation.store, model.name, request.session)
         lines = [f"{done.lines} lines of the logs; what was derived of {len(done.hours)} hours"]
         lines += [f"{what}: {', '.join(names) or 'none'}" for what, names in _quoting(done).items()]
+    _show(request, "session", lines)
+
+
+def _show(request: ForgetRequest, what: str, lines: list[str]) -> None:
+    """Log the lines, and show them as an artifact."""
     for line in lines:
         get_run_logger().info("%s", line)
-    title = "What holds the session" if request.dry_run else "What held the session, and was deleted"
+    title = f"What holds the {what}" if request.dry_run else f"What held the {what}, and was deleted"
     text = f"{title} (asked for by {request.actor}: {request.reason})\n\n" + "\n".join(f"- {line}" for line in lines)
     create_markdown_artifact(text, key="forgotten", description=title)
 

@@ -32,26 +32,52 @@ def scores(fidelity: float) -> Scores:
     }
 
 
+def training_result(key: str, **fields: object) -> TrainResult:
+    """The result of a training, with other fields than usual."""
+    usual: dict[str, object] = {
+        "key": key,
+        "model": NAME,
+        "finished": NOW,
+        "dataset": "cloth",
+        "dataset_version": "v1",
+        "spec": TrainSpec(),
+        "mlflow_run": "",
+        "adapter": "",
+        "loss": 0.1,
+        "resumed_from": 0,
+        "steps_per_second": 1.0,
+    }
+    return TrainResult.model_validate(usual | fields)
+
+
+def evaluation_result(key: str, training: str, **fields: object) -> EvaluationResult:
+    """The result of an evaluation, of nothing unless other fields are given."""
+    usual: dict[str, object] = {
+        "key": key,
+        "model": NAME,
+        "finished": NOW,
+        "training": training,
+        "champion_generation": 0,
+        "spec": EvaluationSpec(),
+        "fixed": ("rings",),
+        "drifted": (),
+        "challenger": {},
+        "champion": {},
+        "traffic_from": None,
+        "pictures": "",
+        "scorer": "embedded",
+    }
+    return EvaluationResult.model_validate(usual | fields)
+
+
 def trained(
     store: Store, key: str, run: str = "run", model: str = NAME, version: str = "v1", dataset: str = "cloth"
 ) -> None:
     """A training and its adapter."""
     adapter = f"{checkpoint_folder(model, key)}/adapter/"
     store.write(adapter + WEIGHTS, key.encode())
-    result = TrainResult(
-        key=key,
-        model=model,
-        finished=NOW,
-        dataset=dataset,
-        dataset_version=version,
-        spec=TrainSpec(),
-        mlflow_run=run,
-        adapter=adapter,
-        loss=0.1,
-        resumed_from=0,
-        steps_per_second=1.0,
-    )
-    save_result(store, result)
+    about = {"model": model, "dataset": dataset, "dataset_version": version}
+    save_result(store, training_result(key, mlflow_run=run, adapter=adapter, **about))
 
 
 def measured(
@@ -65,20 +91,15 @@ def measured(
 ) -> str:
     """An evaluation of a training against a generation; its key."""
     key = name or f"evaluation-{training}-{against}"
-    result = EvaluationResult(
-        key=key,
+    result = evaluation_result(
+        key,
+        training,
         model=model,
         finished=NOW + timedelta(hours=against),
-        training=training,
         champion_generation=against,
-        spec=EvaluationSpec(),
         fixed=PROMPTS,
-        drifted=(),
         challenger=scores(0.8),
         champion=scores(0.8 - better),
-        traffic_from=None,
-        pictures="",
-        scorer="embedded",
         evidence=Evidence(bare_base=bare or not against),
     )
     save_result(store, result)

@@ -1,6 +1,6 @@
 """A store that counts the requests it would take of an S3 server."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,16 @@ class CountingStore:
 
     def __init__(self, store: Store) -> None:
         self._store, self.url = store, store.url
+        self.forget()
+
+    def forget(self) -> None:
+        """Count from nothing."""
         self.requests: Counter[str] = Counter()
+        self.keys: defaultdict[str, list[str]] = defaultdict(list)  # by method; of a listing the prefix
 
     def count(self, method: str, key: str, number: int = 1) -> None:
         """Add requests."""
+        self.keys[method] += [key] * number
         self.requests[f"{method} {'/'.join(key.split('/')[:3])}"] += number
 
     def read(self, key: str) -> bytes:

@@ -1,9 +1,7 @@
 """Fixtures for tests of the monitor: a promoted model, its log at a fixed time, and real parts that count calls."""
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +12,7 @@ from tasks.core.config.presets import MonitorSpec
 from tasks.core.drift.rows import Floats
 from tasks.core.models.clip import Clip
 from tasks.core.registry.ledger import Entry, append
-from tasks.core.store import FolderStore, Store
+from tasks.core.store import Store
 from tasks.core.traffic.prompt_log import PromptLine, write_lines
 
 MODEL = "adire"
@@ -25,31 +23,6 @@ SPEC = MonitorSpec(window_hours=24, reference_hours=0, drift=DRIFT)
 
 def ago(hours: float) -> datetime:
     return NOW - timedelta(hours=hours)
-
-
-class CountingStore(FolderStore):
-    """A folder store that records what was listed, read and written."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        self.lists: list[str] = []
-        self.reads: list[str] = []
-        self.writes: list[str] = []
-
-    def list(self, prefix: str, after: str = "") -> Iterator[str]:
-        self.lists.append(prefix)
-        return super().list(prefix, after)
-
-    def read(self, key: str) -> bytes:
-        self.reads.append(key)
-        return super().read(key)
-
-    def write(self, key: str, data: bytes) -> None:
-        self.writes.append(key)
-        super().write(key, data)
-
-    def forget(self) -> None:
-        self.lists, self.reads, self.writes = [], [], []
 
 
 class CountingClip(Clip):

@@ -13,7 +13,7 @@ class Scale(BaseModel):
     new_pictures: int = 48
     history: int = Field(6000, description="Imported prompt-log lines before the demo.")
     shifted: int = Field(6000, description="Imported prompt-log lines after the shift.")
-    window: int = Field(260, description="Requests rendered in each window.")
+    window: int = Field(350, description="Requests rendered in each window; a check needs 200 independent ones.")
     steps: int = Field(3, description="Denoising steps of these requests.")
     clients: int = Field(32, description="Concurrent clients.")
 

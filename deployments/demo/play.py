@@ -25,7 +25,7 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
     scale = Scale.model_validate_json(scale_file.read_text(encoding="utf-8")) if scale_file else Scale()
     extra = {
         "DYEWORKS_CLOCK": str((folder / "home" / "clock").resolve()),
-        "DYEWORKS_MONITOR_CRON": "* * * * * */20",  # every 20 seconds, while the demo waits for it
+        "DYEWORKS_MONITOR_CRON": "* * * * * */10",  # every 10 seconds, while the demo waits for it
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",  # from when its schedule is resumed
         "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",  # never: an interrupted demo repeats its stage instead
         "DYEWORKS_RENDER_BATCH": "16",

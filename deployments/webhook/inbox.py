@@ -16,7 +16,7 @@ from tasks.core.outbox import queue
 from tasks.core.store import Store
 from tasks.core.store.documents import digest
 
-PENDING = "notifications/pending/"
+PENDING = "pending/"
 SEEN = "notifications/seen/"  # by identity; may be deleted once no sender delivers them again
 EARLIER = "notifications/"  # where version 0.2.0 has put what was seen
 READY = "ready-"  # names of pending notifications that end their burst start with this

@@ -19,8 +19,8 @@ class SettingError(DyeworksError):
 class ObjectMissing(DyeworksError):
     """The store holds nothing under this key."""
 
-    def __init__(self, key: str, store: str) -> None:
-        super().__init__(f"no object {key!r} in store {store}")
+    def __init__(self, key: str, store: str, advice: str = "") -> None:
+        super().__init__(f"no object {key!r} in store {store}{advice}")
         self.key = key
 
 
@@ -332,9 +332,8 @@ class ReleaseIncomplete(ObjectMissing):
     """A file of a release is gone: it was swept, or deleted by hand."""
 
     def __init__(self, release: str, key: str, store: str) -> None:
-        super().__init__(key, store)
-        advice = "choose a newer generation, or train it again"
-        self.args = (f"{self}: release {release} is incomplete; sweep-store keeps the newest releases alone: {advice}",)
+        problem = f"release {release} is incomplete; sweep-store keeps the newest releases alone"
+        super().__init__(key, store, f": {problem}: choose a newer generation, or train it again")
         self.release = release
 
 

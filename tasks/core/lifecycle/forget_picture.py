@@ -81,11 +81,11 @@ def forget_picture(installation: Installation, request: ForgetRequest, held: Pic
     shutil.rmtree(installation.settings.cache / "latents", ignore_errors=True)
     for trained in held.trained if request.withdraw else ():
         _withdraw(installation, trained, request)
+    store.purge(index_key(dataset) for dataset in held.datasets)
     for dataset in held.datasets:
         forget_side(store, dataset, held.sha256)
     for dataset, version in held.versions:
         forget_item(store, dataset, version, held.sha256)
-    store.purge(index_key(dataset) for dataset in held.datasets)
     return held.model_copy(update={"withdrawn": request.withdraw})
 
 

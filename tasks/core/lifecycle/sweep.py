@@ -167,9 +167,7 @@ class Sweep:
         """Events and notifications, refusals, reports of sweeps, what earlier versions have left."""
         keep = self.retention
         yield from self._old("events/", keep.events)
-        yield from (
-            e for e in self._old("notifications/", keep.events) if not e.key.startswith("notifications/pending/")
-        )
+        yield from self._old("notifications/", keep.events)
         yield from self._old("refused/", keep.refusals)
         yield from self._old("quarantine/", keep.refusals)
         yield from self._old("sweeps/", keep.reports)

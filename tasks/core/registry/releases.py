@@ -4,17 +4,15 @@ A name is of the bytes that were written. They are kept and copied as they are, 
 """
 
 import hashlib
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from tasks.core.errors import ObjectMissing, ReleaseCorrupt, ReleaseIncomplete
 from tasks.core.registry.withdrawals import Withdrawal, refuse_withdrawn
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, parse, render
 
-T = TypeVar("T")
 MANIFEST = "manifest.json"
 TOMBSTONE = "withdrawn.json"
 
@@ -104,7 +102,9 @@ def verify_release(store: Store, model: str, release: str) -> ReleaseManifest:
     refuse_withdrawn(store, model, release)
     manifest = release_manifest(store, model, release)
     for name, sha in manifest.files.items():
-        if _complete(release, store, partial(store.sha256, prefix(model, release) + name)) != sha:
+        with _complete(store, release):
+            found = store.sha256(prefix(model, release) + name)
+        if found != sha:
             raise ReleaseCorrupt(release, name)
     return manifest
 
@@ -121,16 +121,18 @@ def fetch_release(store: Store, model: str, release: str, folder: Path) -> Relea
     manifest = release_manifest(store, model, release)
     folder.mkdir(parents=True, exist_ok=True)
     for name, sha in manifest.files.items():
-        _complete(release, store, partial(store.get_file, prefix(model, release) + name, folder / name))
+        with _complete(store, release):
+            store.get_file(prefix(model, release) + name, folder / name)
         if sha256_of(folder / name) != sha:
             raise ReleaseCorrupt(release, name)
     return manifest
 
 
-def _complete(release: str, store: Store, read: Callable[[], T]) -> T:
-    """What is read of a file of a release; raises ReleaseIncomplete."""
+@contextmanager
+def _complete(store: Store, release: str) -> Iterator[None]:
+    """Raise ReleaseIncomplete where a file of the release is missing."""
     try:
-        return read()
+        yield
     except ObjectMissing as error:
         raise ReleaseIncomplete(release, error.key, store.url) from error
 

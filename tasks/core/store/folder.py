@@ -94,7 +94,7 @@ class FolderStore:
         """Yield every key that starts with the prefix, sorted."""
         check_prefix(prefix)
         self._require()
-        return iter(sorted(key for key, plain in self._found(prefix) if plain and key > after))
+        return iter(sorted(key for key, plain in self._found(prefix, after) if plain and key > after))
 
     def scan(self, prefix: str, after: str = "") -> Iterator[Listed]:
         """Yield every key that starts with the prefix, sorted; the tag is of a file's number, time and size."""
@@ -183,10 +183,14 @@ class FolderStore:
         self._require()
         return self._path(key)
 
-    def _found(self, prefix: str) -> Iterator[tuple[str, bool]]:
-        """What starts with the prefix, and whether it can be read as an object."""
+    def _found(self, prefix: str, after: str = "") -> Iterator[tuple[str, bool]]:
+        """What starts with the prefix, and whether it can be read as an object; folders of before are left out."""
         folder = inside(prefix.rpartition("/")[0])
-        for name, plain in walk(self._root / folder):
+
+        def is_before(name: str) -> bool:
+            return (key := f"{folder}{name}/") < after and not after.startswith(key)
+
+        for name, plain in walk(self._root / folder, is_before):
             own = name.rpartition("/")[2].startswith(RESERVED) and name.endswith((".tmp", ".lock"))
             if (key := folder + name).startswith(prefix) and not own:
                 yield key, plain and is_key(key)
@@ -204,8 +208,10 @@ class FolderStore:
             raise StoreConflict(key, self.url) from error
 
 
-def walk(folder: Path) -> Iterator[tuple[str, bool]]:
+def walk(folder: Path, unwanted: Callable[[str], bool] = lambda _: False) -> Iterator[tuple[str, bool]]:
     """Every file below the folder by its relative name, and whether it is one that can be opened by that name.
+
+    Folders whose relative names are unwanted are not entered.
 
     Links to files are followed, those to folders are not: they are yielded, as False, as is a folder that can't be
     read. A broken link is yielded as True, since a missing target is not the same as a missing object.
@@ -215,6 +221,7 @@ def walk(folder: Path) -> Iterator[tuple[str, bool]]:
         relative = Path(place).relative_to(folder)
         yield from (((relative / name).as_posix(), True) for name in names)
         yield from (((relative / name).as_posix(), False) for name in folders if (Path(place) / name).is_symlink())
+        folders[:] = [name for name in folders if not unwanted((relative / name).as_posix())]
     for error in refused:
         if not isinstance(error, FileNotFoundError | NotADirectoryError):
             yield Path(error.filename).relative_to(folder).as_posix(), False

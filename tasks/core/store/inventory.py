@@ -96,7 +96,7 @@ PLACES = (
     Place("outbox/<event>.json", "events that wait to be sent", "outbox", "permanent"),
     Place("events/<event>.json", "events that were sent", "outbox", "age", "events"),
     Place("refused/<event>.json", "events that the server refused", "outbox", "age", "refusals"),
-    Place("notifications/pending/…", "notifications whose event is not queued yet", "webhook", "permanent"),
+    Place("pending/<dataset>/<notification>", "notifications whose event is not queued yet", "webhook", "permanent"),
     Place("notifications/seen/<notification>", "notifications whose event was queued", "webhook", "age", "events"),
     Place("notifications/<notification>", "those of version 0.2.0", "webhook", "age", "events"),
     Place("probes/<probe>", "what the test of conditional writes writes", "store.conditional_writes", "derived"),

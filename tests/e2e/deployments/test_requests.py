@@ -11,15 +11,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.context import with_hub_token
 from tasks.core.config.model import ModelConfig
-from tasks.core.config.presets import EvaluationSpec
 from tasks.core.errors import SettingError
 from tasks.core.installation import Installation, open_installation
 from tasks.core.registry.models import apply_config
-from tasks.core.registry.results import EvaluationResult, save_result
+from tasks.core.registry.results import save_result
 from tasks.core.store import FolderStore
 from tasks.gpu import gpu_slot
 from tests.adire import adire
-from tests.candidates import trained
+from tests.candidates import evaluation_result, trained
 from tests.e2e.deployments.server import Server
 from tests.events_server import EventsServer
 
@@ -90,21 +89,7 @@ def test_an_operator_pauses_retraining(server: Server) -> None:
 
 def test_notification_block_reports_a_champion_that_stays(server: Server) -> None:
     trained(FolderStore(server.store), "t1")
-    nothing_measured = EvaluationResult(
-        key="e1",
-        model="adire",
-        finished=datetime.now(UTC),
-        training="t1",
-        champion_generation=0,
-        spec=EvaluationSpec(),
-        fixed=("rings",),
-        drifted=(),
-        challenger={},
-        champion={},
-        traffic_from=None,
-        pictures="",
-        scorer="embedded",
-    )
+    nothing_measured = evaluation_result("e1", "t1", finished=datetime.now(UTC))
     save_result(FolderStore(server.store), nothing_measured)
     receiver = EventsServer()
     receiver.start()

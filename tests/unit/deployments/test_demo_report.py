@@ -11,8 +11,7 @@ from deployments.demo.plan import DemoProgress
 from deployments.demo.report import OWN, write_report
 from infra.base.visitors import FIRST_TASTE, draw_uploads
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.presets import EvaluationSpec, IngestSpec
-from tasks.core.config.training import TrainSpec
+from tasks.core.config.presets import IngestSpec
 from tasks.core.data.ingest import ingest
 from tasks.core.drift.detector import DriftReport, Verdict
 from tasks.core.gate.checks import at_least
@@ -20,11 +19,12 @@ from tasks.core.gate.decide import GateDecision
 from tasks.core.gate.statistics import MEASURES, Scores
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.registry.ledger import Entry, append
-from tasks.core.registry.results import EvaluationResult, PromotionResult, TrainResult, save_result
+from tasks.core.registry.results import PromotionResult, save_result
 from tasks.core.retraining.decisions import Cause, make_decision, record_decision
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import render
 from tests.adire import NAME, adire
+from tests.candidates import evaluation_result, training_result
 
 BEGIN = datetime(2026, 3, 1, 8, tzinfo=UTC)
 FIXED, DRIFTED = ("rings in adire_style", "dots in adire_style"), ("moons in adire_style", "stars in adire_style")
@@ -62,33 +62,18 @@ def scores(value: float) -> Scores:
 
 def trained(store: FolderStore, number: int) -> None:
     """A training, and its evaluation against the generation before."""
-    training = TrainResult(
-        model=NAME,
-        key=f"t{number}",
-        finished=BEGIN + timedelta(days=number),
-        dataset="cloth",
-        dataset_version="v",
-        spec=TrainSpec(),
-        mlflow_run="",
-        adapter="a/",
-        loss=0.1,
-        resumed_from=120,
-        steps_per_second=2.5,
+    training = training_result(
+        f"t{number}", finished=BEGIN + timedelta(days=number), resumed_from=120, steps_per_second=2.5
     )
-    evaluation = EvaluationResult(
-        model=NAME,
-        key=f"e{number}",
+    evaluation = evaluation_result(
+        f"e{number}",
+        training.key,
         finished=training.finished,
-        training=training.key,
         champion_generation=number - 1,
-        spec=EvaluationSpec(),
         fixed=FIXED,
         drifted=DRIFTED if number > 1 else (),
         challenger=scores(0.8),
         champion=scores(0.5),
-        traffic_from=None,
-        pictures="",
-        scorer="embedded",
         grids={"fixed": f"models/adire/results/evaluate/{number}.png"},
     )
     store.write(f"models/adire/results/evaluate/{number}.png", b"png of %d" % number)

@@ -3,9 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from deployments.demo.timing import RunTimes, delays, sentence, where_time_went
-from tasks.core.config.presets import EvaluationSpec
-from tasks.core.config.training import TrainSpec
-from tasks.core.registry.results import EvaluationResult, TrainResult
+from tests.candidates import evaluation_result, training_result
 
 BEGIN = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
@@ -19,37 +17,8 @@ def run(flow: str, *moments: float, work: tuple[float, float] | None = None) -> 
     return RunTimes(flow, created, pending, running, ended, (at(work[0]), at(work[1])) if work else None)
 
 
-TRAINING = TrainResult(
-    key="t",
-    model="adire",
-    finished=at(90),
-    dataset="cloth",
-    dataset_version="v",
-    spec=TrainSpec(),
-    mlflow_run="",
-    adapter="",
-    loss=0.1,
-    resumed_from=0,
-    steps_per_second=3.0,
-    seconds=60.0,
-)
-EVALUATION = EvaluationResult(
-    key="e",
-    model="adire",
-    finished=at(150),
-    training="t",
-    champion_generation=0,
-    spec=EvaluationSpec(),
-    fixed=("rings",),
-    drifted=(),
-    challenger={},
-    champion={},
-    traffic_from=None,
-    pictures="",
-    scorer="embedded",
-    seconds=40.0,
-    render_seconds=30.0,
-)
+TRAINING = training_result("t", finished=at(90), seconds=60.0)
+EVALUATION = evaluation_result("e", "t", finished=at(150), seconds=40.0, render_seconds=30.0)
 RUNS = [
     run("evaluate-challenger", 93, 94, 97, 151, work=(98, 150)),
     run("retrain-model", 10, 11, 14, 170),

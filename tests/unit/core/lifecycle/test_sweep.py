@@ -196,7 +196,7 @@ def test_the_inventory() -> None:
 
 
 def test_notifications_that_are_pending_stay_however_old(folder: FolderStore) -> None:
-    keys = [f"notifications/{key}" for key in ("pending/cloth/1", "seen/1", "1")]
+    keys = ["pending/cloth/1", "notifications/seen/1", "notifications/1"]
     for key in keys:
         folder.write(key, b"")
     gone = Sweep(folder, KEEP, datetime.now(UTC) + 400 * DAY).all()

@@ -12,8 +12,10 @@ from tasks.core.monitoring.drift_check import DriftCheck
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.reporting.drift_report import write_pages
 from tasks.core.retraining.decisions import make_decision
+from tasks.core.store import FolderStore
 from tests.adire import adire
-from tests.shop import MODEL, NOW, SPEC, CountingClip, CountingStore, ago, promote, visit
+from tests.counting_store import CountingStore
+from tests.shop import MODEL, NOW, SPEC, CountingClip, ago, promote, visit
 
 END = NOW.replace(minute=0)  # a whole hour, so that the window and the reference share none
 EVERY_PAGE = SPEC.model_copy(update={"evidently": "always"})
@@ -27,7 +29,7 @@ def clip() -> CountingClip:
 @pytest.fixture
 def shop(settings: Settings, tmp_path: Path) -> CountingStore:
     """Generation 1 with a reference's worth of traffic, and a day of a new taste."""
-    store = CountingStore(tmp_path / "store")
+    store = CountingStore(FolderStore(tmp_path / "store"))
     promote(store)
     visit(store, 1300, FIRST_TASTE, (240, 24.6))
     visit(store, 300, NEW_TASTE, (24.4, 0.6), seed=2)
@@ -57,11 +59,11 @@ def test_a_check_lists_the_hours_and_reads_the_reference_once(
     record = steps(check)
     assert (record.verdict, record.drift) == ("retrain", first.drift)
     days = [f"prompts/{MODEL}/dt={ago(hours):%Y-%m-%d}/" for hours in (24, 0)]
-    assert times(shop.lists, f"prompts/{MODEL}/") == dict.fromkeys(days, 1), "the days that a window may meet"
-    hours = times(shop.reads, f"models/{MODEL}/drift/hours/")
+    assert times(shop.keys["list"], f"prompts/{MODEL}/") == dict.fromkeys(days, 1), "the days that a window may meet"
+    hours = times(shop.keys["read"], f"models/{MODEL}/drift/hours/")
     assert len(hours) == len(check.window.hours) >= 20
     assert set(hours.values()) == {1}
-    assert list(times(shop.reads, f"models/{MODEL}/drift/profiles/arrays/").values()) == [1]
+    assert list(times(shop.keys["read"], f"models/{MODEL}/drift/profiles/arrays/").values()) == [1]
 
 
 def test_the_check_that_freezes_the_reference_reads_its_log_once(
@@ -70,12 +72,16 @@ def test_the_check_that_freezes_the_reference_reads_its_log_once(
     shop.forget()
     check = DriftCheck(Installation(settings, shop), adire(), EVERY_PAGE, clip, END)
     assert steps(check).verdict == "retrain"
-    listed = times(shop.lists, f"prompts/{MODEL}/")
+    listed = times(shop.keys["list"], f"prompts/{MODEL}/")
     assert listed.pop(f"prompts/{MODEL}/dt=2026-03") == 1, "the reference's month"
+    assert listed.pop(f"prompts/{MODEL}/") == 1, "the folders of days"
     assert (len(listed), set(listed.values())) == (2, {1}), "the window's days"
     read = times(
-        shop.reads, f"models/{MODEL}/drift/hours/", f"prompts/{MODEL}/", f"models/{MODEL}/drift/profiles/pin.json"
+        shop.keys["read"],
+        f"models/{MODEL}/drift/hours/",
+        f"prompts/{MODEL}/",
+        f"models/{MODEL}/drift/profiles/pin.json",
     )
     assert len(read) > 2 * len(check.window.hours)
     assert set(read.values()) == {1}
-    assert not times(shop.reads, f"models/{MODEL}/drift/profiles/arrays/"), "what was just fitted is at hand"
+    assert not times(shop.keys["read"], f"models/{MODEL}/drift/profiles/arrays/"), "what was just fitted is at hand"

@@ -8,18 +8,19 @@ from uuid import uuid4
 import pytest
 
 from tasks.core.monitoring.log_cache import Hour, forget_hours, newest_lines, read_hours
-from tasks.core.store import S3Store, Store
+from tasks.core.store import FolderStore, S3Store, Store
 from tasks.core.traffic.prompt_log import read_lines, write_lines
 from tests import counting_store
+from tests.counting_store import CountingStore
 from tests.s3_server import connect
-from tests.shop import MODEL, NOW, CountingStore, ago, line
+from tests.shop import MODEL, NOW, ago, line
 
 LOG, FILES = f"prompts/{MODEL}/", f"models/{MODEL}/drift/hours/"
 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> CountingStore:
-    return CountingStore(tmp_path / "store")
+    return CountingStore(FolderStore(tmp_path / "store"))
 
 
 def names(hours: list[Hour]) -> list[str]:
@@ -67,12 +68,12 @@ def test_a_second_read_reads_one_object_an_hour(shop: CountingStore) -> None:
     for k in range(1, 41):
         write_lines(shop, MODEL, [line(k / 10)])
     first = read_hours(shop, MODEL, ago(24), NOW)
-    assert len([key for key in shop.reads if key.startswith(LOG)]) == 40
+    assert len([key for key in shop.keys["read"] if key.startswith(LOG)]) == 40
     shop.forget()
     assert read_hours(shop, MODEL, ago(24), NOW) == first
-    assert len(shop.reads) == len(first) == 5
-    assert all(key.startswith(FILES) for key in shop.reads)
-    assert shop.writes == []
+    assert len(shop.keys["read"]) == len(first) == 5
+    assert all(key.startswith(FILES) for key in shop.keys["read"])
+    assert shop.keys["write"] == []
 
 
 def test_a_late_line_reads_itself_and_its_hour(shop: CountingStore) -> None:
@@ -82,8 +83,8 @@ def test_a_late_line_reads_itself_and_its_hour(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(3.05)])
     shop.forget()
     assert len(read(shop, 24)) == 41
-    assert len([key for key in shop.reads if key.startswith(LOG)]) == 1
-    assert len(shop.writes) == 1
+    assert len([key for key in shop.keys["read"] if key.startswith(LOG)]) == 1
+    assert len(shop.keys["write"]) == 1
 
 
 def test_lines_deleted_from_the_log_are_deleted_from_the_cache(shop: CountingStore) -> None:
@@ -154,7 +155,7 @@ def test_a_damaged_hour_file_is_rebuilt(shop: CountingStore, data: bytes | None)
     assert read_hours(shop, MODEL, ago(24), NOW) == first
     shop.forget()
     read_hours(shop, MODEL, ago(24), NOW)
-    assert shop.reads == [key]
+    assert shop.keys["read"] == [key]
 
 
 def test_a_window_holds_its_start_and_not_its_end(shop: CountingStore) -> None:
@@ -199,7 +200,7 @@ def test_newest_lines_stop_at_the_number_asked_for(shop: CountingStore) -> None:
     write_lines(shop, MODEL, [line(h / 2) for h in range(40)])
     found = newest_lines(shop, MODEL, ago(24), ago(1), 5)
     assert [one.request_id for one in found] == ["at-3.5", "at-3.0", "at-2.5", "at-2.0", "at-1.5"]
-    assert len(shop.reads) < 10, "older hours are not read"
+    assert len(shop.keys["read"]) < 10, "older hours are not read"
 
 
 def test_newest_lines_are_all_where_there_are_few(shop: CountingStore) -> None:
@@ -288,6 +289,6 @@ def test_an_object_that_was_replaced_since_it_was_listed_is_read_where_it_is(sho
                 shop.delete_many([first, second])
             return super().read(key)
 
-    replacing = Replacing(Path(str(shop.url).removeprefix("file://")))
+    replacing = Replacing(FolderStore(Path(str(shop.url).removeprefix("file://"))))
     assert names(read_hours(replacing, MODEL, ago(24), NOW)) == ["at-1.2", "at-1.1"]
     assert [one.request_id for one in read_lines(replacing, MODEL, ago(24), NOW)] == ["at-1.2", "at-1.1"]

@@ -12,8 +12,10 @@ from tasks.core.drift.rows import Floats, fold_of
 from tasks.core.drift.window_state import placed_state
 from tasks.core.monitoring.log_cache import Hour, window_state
 from tasks.core.monitoring.reference import session_groups
+from tasks.core.store import FolderStore
 from tasks.core.traffic.prompt_log import PromptLine
-from tests.shop import MODEL, NOW, CountingStore, line
+from tests.counting_store import CountingStore
+from tests.shop import MODEL, NOW, line
 from tests.worlds import World
 
 D = 16
@@ -34,7 +36,7 @@ def profile() -> DriftProfile:
 
 @pytest.fixture
 def store(tmp_path: Path) -> CountingStore:
-    return CountingStore(tmp_path / "store")
+    return CountingStore(FolderStore(tmp_path / "store"))
 
 
 @pytest.fixture
@@ -118,12 +120,12 @@ def test_whole_hours_are_placed_once(store: CountingStore, profile: DriftProfile
     log = Log()
     log.state(store, profile)
     assert placed == [50] * 6
-    assert len(store.writes) == len(list(store.list(STATES))) == 4, "the first and the last hour are not whole"
+    assert len(store.keys["write"]) == len(list(store.list(STATES))) == 4, "the first and the last hour are not whole"
     placed.clear()
     store.forget()
     log.state(store, profile)
     assert placed == [50] * 2
-    assert store.writes == []
+    assert store.keys["write"] == []
 
 
 def test_a_late_line_makes_another_state_of_its_hour(

@@ -5,44 +5,25 @@ from datetime import UTC, datetime
 import pytest
 import torch
 
-from tasks.core.config.presets import EvaluationSpec
-from tasks.core.config.training import TrainSpec
-from tasks.core.registry.results import EvaluationResult, TrainResult, checkpoint_folder, save_result
+from tasks.core.registry.results import checkpoint_folder, save_result
 from tasks.core.retraining.costs import costs_of
 from tasks.core.retraining.decisions import RetrainDecision, make_decision
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import read_document
 from tasks.core.training.checkpoints import Checkpoint, device_seconds, save_checkpoint
 from tests.adire import NAME
+from tests.candidates import evaluation_result, training_result
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 STATE = {"weight": torch.zeros(2)}
 
 
 def trained(store: FolderStore, key: str, seconds: float) -> None:
-    fields = {
-        "key": key,
-        "model": NAME,
-        "finished": NOW,
-        "dataset": "cloth",
-        "dataset_version": "v1",
-        "spec": TrainSpec(),
-    }
-    fields |= {"mlflow_run": "", "adapter": "", "loss": 0.1, "resumed_from": 0, "steps_per_second": 1.0}
-    save_result(store, TrainResult.model_validate(fields | {"seconds": seconds}))
+    save_result(store, training_result(key, seconds=seconds))
 
 
 def evaluated(store: FolderStore, key: str, training: str, seconds: float) -> None:
-    fields = {
-        "key": key,
-        "model": NAME,
-        "finished": NOW,
-        "training": training,
-        "champion_generation": 0,
-        "spec": EvaluationSpec(),
-    }
-    fields |= {"fixed": (), "drifted": (), "challenger": {}, "champion": {}, "traffic_from": None, "pictures": ""}
-    save_result(store, EvaluationResult.model_validate(fields | {"scorer": "", "seconds": seconds}))
+    save_result(store, evaluation_result(key, training, seconds=seconds))
 
 
 def stored_before(**costs: float) -> RetrainDecision:

@@ -177,3 +177,18 @@ def test_a_purge_of_a_bucket_or_folder_without_versions(store: Store) -> None:
     assert store.exists("a")
     store.purge(["a", "missing"])
     assert not store.exists("a")
+
+
+def test_folders_before_are_not_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entered = FolderStore(tmp_path), list[str]()
+    for name in NAMES:
+        store.write(name, b"")
+    scandir = os.scandir
+
+    def note(path: Path | str) -> Any:
+        entered.append(Path(path).relative_to(tmp_path).as_posix())
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", note)
+    assert [*store.list("log/", "log/02/07.json")] == NAMES[5:]
+    assert sorted(entered) == ["log", "log/02", "log/10"]

@@ -16,7 +16,7 @@ from tasks.core.traffic import compaction
 from tasks.core.traffic.compaction import compact
 from tasks.core.traffic.feedback import Vote, read_votes, write_votes
 from tasks.core.traffic.prompt_log import read_lines, write_lines
-from tests import shop
+from tests.counting_store import CountingStore
 from tests.shop import MODEL, NOW, ago, line
 from tests.stopping_store import Stopped, StoppingStore
 
@@ -193,17 +193,17 @@ def test_readers_miss_no_line_meanwhile(folder: FolderStore) -> None:
 
 
 def test_the_monitors_hours_are_read_once_more(tmp_path: Path) -> None:
-    store = shop.CountingStore(tmp_path / "store")
+    store = CountingStore(FolderStore(tmp_path / "store"))
     fill(store)
     first = read_hours(store, MODEL, ago(24), NOW)
     compact(store, MODEL, BEFORE)
     store.forget()
     assert read_hours(store, MODEL, ago(24), NOW) == first
-    assert len([key for key in store.reads if key.startswith("prompts/")]) == len(first) == 3
+    assert len([key for key in store.keys["read"] if key.startswith("prompts/")]) == len(first) == 3
     store.forget()
     assert read_hours(store, MODEL, ago(24), NOW) == first
-    assert all(key.startswith(FILES) for key in store.reads)
-    assert store.writes == []
+    assert all(key.startswith(FILES) for key in store.keys["read"])
+    assert store.keys["write"] == []
 
 
 def test_an_hour_is_compacted_on_the_end_of_its_time(folder: FolderStore) -> None:

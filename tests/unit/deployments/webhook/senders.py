@@ -9,6 +9,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from deployments.webhook.app import create_app
+from deployments.webhook.inbox import PENDING
 from tasks.core.config.installation import Settings
 from tasks.core.errors import ObjectMissing
 from tasks.core.store import FolderStore
@@ -49,7 +50,7 @@ def datasets(events: EventsServer, count: int) -> list[str]:
 
 def queued(folder: FolderStore) -> list[str]:
     """The datasets of all events that were ever queued, once no notification is pending."""
-    wait_for(lambda: not list(folder.list("notifications/pending/")), "the end of all bursts")
+    wait_for(lambda: not list(folder.list(PENDING)), "the end of all bursts")
     found = {}
     for key in [*folder.list("outbox/"), *folder.list("events/")]:
         with suppress(ObjectMissing):  # it is being sent
