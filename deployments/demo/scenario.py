@@ -202,15 +202,15 @@ class Scenario:
         )
 
     def wait_check(self, name: str, verdict: str, at_once: bool) -> DriftRecord:
-        """Wait for the first drift check with this verdict and a page since the step first started."""
-        begin = self.progress.begun.setdefault(name, clock.now())
+        """Wait for a drift check with this verdict and a page: one that is started now, or one since the step began."""
+        begin = clock.now() if at_once else self.progress.begun.setdefault(name, clock.now())
         self.progress.save(self.path)
         if at_once:
             self.api.start(MONITOR)
 
         def found() -> list[DriftRecord]:
-            every = read_records(self.store, self.model)
-            mine = [r for r in every if r.time >= begin and r.verdict == verdict]
+            every = [r for r in read_records(self.store, self.model) if r.time >= begin]
+            mine = with_verdict(every, verdict, only=at_once)
             return [r for r in mine if self.store.exists(f"{r.key.rpartition('/')[0]}/report.html")]
 
         self.wait(f"a drift check with the verdict {verdict}", lambda: bool(found()))
@@ -227,6 +227,13 @@ class Scenario:
             return self.wait_check(name, verdict, at_once=False)
         finally:
             self.api.schedule(MONITOR, active=False)
+
+
+def with_verdict(records: list[DriftRecord], verdict: str, *, only: bool) -> list[DriftRecord]:
+    """The checks with this verdict; raises DemoFailed if there is another one and no further check will follow."""
+    if others := [r for r in records if only and r.verdict != verdict]:
+        raise DemoFailed(f"the drift check found {others[0].verdict}, not {verdict}: {others[0].says}")
+    return [r for r in records if r.verdict == verdict]
 
 
 def play(scenario: Scenario, first: Path, new: Path | None) -> None:
