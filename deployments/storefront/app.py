@@ -1,60 +1,54 @@
-"""The storefront: a page and an API that render with the champion and log the prompts.
+"""The storefront: OpenAI's images API and a page, for all models of a base. The process does not import Prefect.
 
-`POST /api/render` {"prompt", "seed", "steps", "session"} returns a PNG; the headers X-Request-Id,
-X-Release and X-Generation identify the request and the model. `POST /api/feedback` {"request_id", "liked"} records a
-vote on it. The process does not import Prefect.
+`/livez` and `/readyz` are for supervisors, `/metrics` for Prometheus.
 """
 
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import gradio as gr
-from fastapi import FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi import FastAPI, Request
+from fastapi.responses import RedirectResponse, Response
 
 from deployments.exposure import ExposureGuard
-from deployments.storefront.engine import RenderedPicture
-from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
-from deployments.storefront.page import CSS, build_page, is_overloaded, set_trigger
-from deployments.storefront.request_filter import RequestFilter, problems
-from deployments.storefront.requests import FeedbackRequest, RenderRequest
-from deployments.storefront.service import StorefrontService, encode
-from deployments.storefront.sessions import Sessions
-from tasks.core.config.installation import Settings
-from tasks.core.errors import ObjectMissing
-from tasks.core.installation import open_installation
-from tasks.core.reporting.metrics import CONTENT_TYPE, metrics_key
-from tasks.core.traffic.feedback import Vote
+from deployments.storefront.door import Door, SessionCookie
+from deployments.storefront.errors import RenderUnavailable
+from deployments.storefront.images_api import ImagesApi
+from deployments.storefront.metrics import Metrics
+from deployments.storefront.mirror import Mirror
+from deployments.storefront.observer import Observer
+from deployments.storefront.page import CSS, build_page, is_overloaded
+from deployments.storefront.problems import add_handlers
+from deployments.storefront.request_filter import RequestFilter
+from deployments.storefront.service import StorefrontService, choose_models
+from tasks.core.config.installation import Settings, read_prefect_environment
+from tasks.core.config.model import ModelConfig
+from tasks.core.installation import Installation, open_installation
+from tasks.core.prefect_server import PrefectServer
+from tasks.core.reporting.metrics import CONTENT_TYPE
+from tasks.core.store import open_store
 
 log = logging.getLogger("dyeworks.storefront")
-T = TypeVar("T")
-SCRAPES = 2  # concurrent requests to /metrics, so that a hanging store blocks at most so many threads
 
 
 class Storefront:
-    """The API of one model. Until the store can be opened and has the model, every request gets a 503.
+    """The state of the application. Until a model can be served, every request gets a 503.
 
     Raises:
-        SettingError: the trusted addresses cannot be parsed.
+        SettingError: the trusted addresses or a limit cannot be parsed.
     """
 
-    def __init__(self, settings: Settings, model: str) -> None:
-        self.settings, self.model, self.sessions = settings, model, Sessions(settings.trusted_addresses)
+    def __init__(self, settings: Settings, models: Sequence[str]) -> None:
+        self.settings, self.wanted = settings, models
+        self.door, self.metrics = Door(settings), Metrics()
         self.opened: StorefrontService | None = None
         self.closing = threading.Event()
-        self.scrapes = threading.BoundedSemaphore(SCRAPES)
-        self.page = build_page(
-            settings.render_batch, self.draw, lambda picture: encode(picture.image, "WEBP"), self.vote
-        )
 
-    @property
     def service(self) -> StorefrontService:
-        """The rendering service; raises RenderUnavailable until the store is open."""
+        """The rendering service; raises RenderUnavailable until the store, or a copy of it, is open."""
         if self.opened is None:
             raise RenderUnavailable("the store cannot be opened, or has no such model; see the log")
         return self.opened
@@ -70,96 +64,68 @@ class Storefront:
         if self.opened:
             await asyncio.to_thread(self.opened.stop)
 
-    def _open(self) -> None:
-        while not self.closing.is_set():
-            try:
-                installation = open_installation(self.settings)
-                service = StorefrontService(installation, installation.model(self.model), self.sessions)
-            except Exception as error:  # thread boundary: retried on any error of a store's client
-                log.error("the store cannot be opened: %s", error)
-                self.closing.wait(self.settings.poll_seconds)
-            else:
-                service.start()
-                set_trigger(self.page, service.model.trigger)
-                self.opened = service
-                return
+    async def livez(self) -> dict[str, str]:
+        """Whether the process answers; a dead engine ends it."""
+        return {"status": "ok"}
 
-    async def health(self) -> dict[str, object]:
-        """Whether pictures can be rendered, and with which generation."""
-        return self.service.health()
+    async def readyz(self) -> dict[str, object]:
+        """Whether pictures can be rendered, with which generations, and what is wrong."""
+        return self.service().status()
 
-    def metrics(self) -> Response:
-        """The last drift check and the retrains, for Prometheus; 404 before the first check."""
-        store = self.service.store
-        if not self.scrapes.acquire(blocking=False):
-            raise HTTPException(503, "the store is slow; retry later", {"Retry-After": "30"})
-        try:
-            text = store.read(metrics_key(self.service.model.name))
-        except ObjectMissing as error:
-            raise HTTPException(404, "no drift check has run yet") from error
-        except Exception as error:  # request boundary: any error of a store's client
-            log.error("the metrics cannot be read: %s", error)
-            raise HTTPException(503, "the store cannot be read; see the log", {"Retry-After": "30"}) from error
-        finally:
-            self.scrapes.release()
-        return Response(text, media_type=CONTENT_TYPE)
-
-    async def render(self, request: RenderRequest, http: Request) -> Response:
-        """A PNG of the prompt."""
-        host = http.client.host if http.client else ""
-        identity, picture = await cancel_on_disconnect(http, self.draw(request, host))
-        headers = {
-            "X-Request-Id": identity,
-            "X-Release": picture.release or "base",
-            "X-Generation": str(picture.generation),
-        }
-        return Response(await encode(picture.image, "PNG"), media_type="image/png", headers=headers)
-
-    async def post_feedback(self, feedback: FeedbackRequest) -> None:
-        """Record a vote on a picture rendered here; the last vote on a picture counts."""
-        self.vote(feedback.request_id, feedback.liked)
+    async def expose(self) -> Response:
+        """The metrics of this process, and of the last drift check and the retrains of each model."""
+        drift = [model.drift_metrics for model in self.opened.models.values()] if self.opened else []
+        return Response(await asyncio.to_thread(self.metrics.text, *drift), media_type=CONTENT_TYPE)
 
     async def index(self, request: Request) -> RedirectResponse:
         """Redirect to the page, below the path prefix that a proxy has sent, else relative to this path."""
         root = request.scope.get("root_path", "")
         return RedirectResponse(f"{root}/shop/" if root else "shop/")
 
-    async def draw(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
-        """Render and log a request; returns its id and the picture."""
-        return await self.service.render(request, host)
+    def _open(self) -> None:
+        while not self.closing.is_set():
+            try:
+                service = self._service()
+            except Exception as error:  # thread boundary: retried on any error of a store's client
+                log.error("the store cannot be opened: %s", error)
+                self.closing.wait(self.settings.poll_seconds)
+            else:
+                service.start()
+                self.opened = service
+                return
 
-    def vote(self, request_id: str, liked: bool) -> Vote:
-        """Record a vote; raises PictureUnknown and VotesExhausted."""
-        return self.service.feedback.vote(request_id, liked)
+    def _service(self) -> StorefrontService:
+        """The service, of what was served last on this machine if the store is away."""
+        try:
+            installation = open_installation(self.settings)
+            configs = installation.models()
+        except Exception as error:  # any error of a store's client
+            installation, configs = self._offline()
+            if not configs:
+                raise
+            log.error("the store cannot be opened, what was served last is served: %s", error)
+        mirror = Mirror(installation)
+        return StorefrontService(installation, choose_models(configs, self.wanted), self.door, self.metrics, mirror)
+
+    def _offline(self) -> tuple[Installation, list[ModelConfig]]:
+        store = open_store(self.settings.store)
+        installation = Installation(self.settings, store, PrefectServer(read_prefect_environment()))
+        return installation, Mirror(installation).configs()
 
 
-async def cancel_on_disconnect(http: Request, work: Coroutine[None, None, T]) -> T:
-    """Await the work, and cancel it when the client disconnects."""
-    task, disconnected = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
-    try:
-        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise HTTPException(499, "the client disconnected")
-        return task.result()
-    finally:
-        task.cancel()
-        disconnected.cancel()
-
-
-def create_app(settings: Settings, model: str = "") -> FastAPI:
-    """The application that serves a model of an installation; without a name, its only model."""
-    storefront = Storefront(settings, model)
+def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
+    """The application that serves these models of an installation, by default all; they must have one base."""
+    storefront = Storefront(settings, models)
     app = FastAPI(title="dyeworks storefront", lifespan=storefront.lifespan)
-    app.get("/health")(storefront.health)
-    app.get("/metrics", include_in_schema=False)(storefront.metrics)
-    app.post("/api/render")(storefront.render)
-    app.post("/api/feedback", status_code=204)(storefront.post_feedback)
+    api = ImagesApi(storefront.service, storefront.door)
+    app.include_router(api.router())
+    app.get("/livez")(storefront.livez)
+    app.get("/readyz")(storefront.readyz)
+    app.get("/metrics", include_in_schema=False)(storefront.expose)
     app.get("/", include_in_schema=False)(storefront.index)
-    app.add_exception_handler(RenderUnavailable, _unavailable)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(PictureUnknown, _rejected_vote)
-    app.add_exception_handler(VotesExhausted, _rejected_vote)
-    page = storefront.page
+    add_handlers(app)
+    page = build_page(storefront.service, storefront.door, settings.render_batch)
+    app.add_middleware(SessionCookie, cookies=storefront.door.cookies)
     app.add_middleware(
         RequestFilter,
         proxied=bool(settings.proxies),
@@ -167,17 +133,15 @@ def create_app(settings: Settings, model: str = "") -> FastAPI:
         overloaded=lambda session: is_overloaded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
-    gr.mount_gradio_app(app, page, path="/shop", css=CSS, run_history=False, show_error=False, footer_links=[])
+    app.add_middleware(Observer, metrics=storefront.metrics)
+    gr.mount_gradio_app(
+        app,
+        page,
+        path="/shop",
+        css=CSS,
+        run_history=False,
+        show_error=False,
+        footer_links=[],
+        auth_dependency=storefront.door.page_user,
+    )
     return app
-
-
-def _unavailable(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "5"})
-
-
-def _invalid(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": problems(error.errors() if isinstance(error, RequestValidationError) else ())}, 422)
-
-
-def _rejected_vote(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, 429 if isinstance(error, VotesExhausted) else 404)

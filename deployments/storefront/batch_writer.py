@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Generic
 
@@ -22,6 +23,7 @@ class BatchWriter(Generic[L]):
     ) -> None:
         self.name, self.kind, self.write, self.spool, self.seconds = name, kind, write, spool, seconds
         self.added = 0  # lines since the last attempt to write
+        self.oldest: float | None = None  # when the oldest line that is not stored was added; None: all are
         self.stopping, self.wake = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
 
@@ -42,8 +44,14 @@ class BatchWriter(Generic[L]):
         """Append a line to the spool."""
         self.spool.add(line.model_dump_json().encode())
         self.added += 1
+        self.oldest = self.oldest or time.monotonic()
         if self.added >= MOST_LINES:
             self.wake.set()
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of the oldest line that the store does not have."""
+        return time.monotonic() - self.oldest if self.oldest else 0.0
 
     def _work(self) -> None:
         while not self.stopping.is_set():
@@ -54,7 +62,7 @@ class BatchWriter(Generic[L]):
         self._write()
 
     def _write(self) -> None:
-        self.added = 0
+        self.added, begin = 0, time.monotonic()
         try:
             if found := self.spool.take_over():
                 log.warning("%d lines of the %s were left by another process and are stored now", found, self.name)
@@ -66,6 +74,7 @@ class BatchWriter(Generic[L]):
             waiting = self.spool.waiting
             log.error("%d lines of the %s could not be stored and are retried: %s", waiting, self.name, error)
         else:
+            self.oldest = begin if self.spool.waiting else None
             self._log_dropped()
 
     def _parsed(self, lines: list[bytes]) -> Iterator[L]:

@@ -1,76 +1,81 @@
-"""The rendering engine: one thread owns the pipeline, follows the champion, and renders requests in batches."""
+"""The rendering engine: one thread owns the pipeline of a base, and renders what waits in batches.
 
-import contextlib
+Everything it does lies inside a guard; when it can't go on, it says so by `died`, and the process ends.
+"""
+
 import logging
-import math
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from PIL import Image
 
-from deployments.storefront.errors import RenderUnavailable
-from deployments.storefront.follower import Follower, Served
-from tasks.core.config.model import ModelConfig
-from tasks.core.events import Unhealthy
-from tasks.core.installation import Installation
+from deployments.storefront.adapters import AdapterCache
+from deployments.storefront.errors import ApiError, QueueFull, ReleaseUnavailable, RenderUnavailable
+from deployments.storefront.metrics import Metrics
+from deployments.storefront.render_queue import Job, Order, RenderedPicture, RenderQueue, Served
+from tasks.core.config.installation import Settings
+from tasks.core.errors import ModelUnusable
 from tasks.core.models.images import image_fault
 from tasks.core.models.rendering import Renderer
 
 log = logging.getLogger("dyeworks.storefront")
-WAITING = 512  # maximum number of requests queued for the engine, and for the page
+T = TypeVar("T")
+WAITING = 512  # maximum number of pictures that wait
+PAUSE = 0.02  # of the time of a batch, for which its clients are awaited before the next one begins
+LONGEST_PAUSE = 0.1  # seconds
+Outcomes = list[tuple[str, bool]]  # prompts, and whether they were rendered
 
 
-@dataclass(frozen=True)
-class RenderedPicture:
-    """A rendered picture, and the release and generation that rendered it."""
+class Releases(Protocol):
+    """What the engine asks about models; called in its thread, and never waits for the store."""
 
-    image: Image.Image
-    release: str
-    generation: int
-    seconds: float
+    def champion(self, model: str) -> Served | None:
+        """The release that is served; None while there is none."""
 
+    def folder(self, model: str, release: str) -> Path:
+        """The local folder of a release that was fetched."""
 
-@dataclass(frozen=True)
-class Job:
-    """A request waiting to be rendered."""
+    def pinned(self) -> set[str]:
+        """The releases that stay in memory."""
 
-    prompt: str
-    seed: int
-    steps: int
-    done: "Future[RenderedPicture]" = field(default_factory=Future)
+    def record(self, model: str, served: Served, outcomes: Outcomes) -> None:
+        """Take note of renders of a release."""
+
+    def record_shortage(self, model: str, served: Served, problem: str) -> None:
+        """Take note of a single picture that did not fit into memory."""
 
 
 class Engine:
-    """Renders jobs with the champion, or with the bare base if that is the champion or nothing is published yet.
+    """Renders jobs; `died` is called in its thread when it ends without `stop`: the process can no longer serve."""
 
-    `died` is called in the engine's thread when it ends without `stop`: the process can no longer serve requests.
-    """
-
-    follower: Follower  # set when `ready` is
+    adapters: AdapterCache  # set when `loaded` is
 
     def __init__(
         self,
-        installation: Installation,
-        model: ModelConfig,
-        failures: int,
-        report: Callable[[Unhealthy], None],
-        died: Callable[[], None] | None = None,
+        base: str,
+        settings: Settings,
+        releases: Releases,
+        metrics: Metrics | None = None,
+        died: Callable[[], None] = lambda: None,
     ) -> None:
-        self.installation, self.model = installation, model
-        self.failures, self.report, self.died = failures, report, died
-        self.settings = installation.settings
-        self.jobs: queue.Queue[Job] = queue.Queue(maxsize=WAITING)
-        self.stopping = threading.Event()
-        self.ready = threading.Event()
+        self.base, self.settings, self.releases, self.died = base, settings, releases, died
+        self.metrics = metrics or Metrics()
+        self.queue: RenderQueue[RenderedPicture] = RenderQueue(WAITING)
+        self.actions: deque[tuple[Callable[[], object], Future[object]]] = deque()
+        self.loaded, self.stopping = threading.Event(), threading.Event()
         self.ended = False
-        self.polled = -math.inf
-        self.store_problem = ""  # why the champion cannot be followed; empty when it can
+        self.own_size = (0, 0)  # width and height that the base was made for; set when `loaded` is
+        self.running = 0  # pictures of the current batch
+        self.largest: dict[tuple[int, int], int] = {}  # by size: the batch that fitted into memory
+        self.pace = 0.0  # seconds a picture, smoothed
+        self.batch_ended, self.batch_pause, self.expected = 0.0, 0.0, 0  # of the last batch
         self.thread = threading.Thread(target=self._work, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -80,135 +85,201 @@ class Engine:
     def stop(self) -> None:
         """Finish the current batch and stop."""
         self.stopping.set()
-        self.thread.join(timeout=60)
+        self.queue.wake()
+        if self.thread.is_alive():
+            self.thread.join(timeout=60)
 
     @property
     def not_ready(self) -> str:
         """Why nothing can be rendered now; empty when the engine is ready."""
         if self.ended:
             return "the rendering engine has stopped; see its log"
-        if not self.ready.is_set():
-            return "the base model is loading"
-        if not self.follower.serving:
-            return self.follower.problem or self.store_problem or "the champion has not been read yet"
-        return ""
+        return "" if self.loaded.is_set() else "the base model is loading"
 
-    def submit(self, prompt: str, seed: int, steps: int) -> "Future[RenderedPicture]":
-        """Queue a request; cancelling its future removes it. Raises RenderUnavailable."""
+    @property
+    def wait_seconds(self) -> float:
+        """How long the pictures that wait will take, by the measured rate."""
+        return len(self.queue) * self.pace
+
+    def submit(self, orders: list[Order]) -> "list[Future[RenderedPicture]]":
+        """Queue the pictures of one request; cancelling a future removes its job.
+
+        Raises:
+            RenderUnavailable: the engine is not ready.
+            QueueFull: too many pictures wait.
+        """
         if reason := self.not_ready:
             raise RenderUnavailable(reason)
-        job = Job(prompt, seed, steps)
+        jobs = [Job[RenderedPicture](order) for order in orders]
         try:
-            self.jobs.put_nowait(job)
-        except queue.Full as error:
-            raise RenderUnavailable("too many requests are queued") from error
+            self.queue.put(jobs)
+        except QueueFull as error:
+            raise QueueFull(WAITING, self.wait_seconds / 2) from error
         if self.ended:  # in the meantime
             self._reject_waiting()
-        return job.done
+        return [job.done for job in jobs]
+
+    def call(self, action: Callable[[], T]) -> T:
+        """Run an action in the engine's thread between two batches, and return its result; its errors are raised here.
+
+        Raises:
+            RenderUnavailable: the engine is not ready, or has stopped in the meantime.
+        """
+        if reason := self.not_ready:
+            raise RenderUnavailable(reason)
+        done: Future[T] = Future()
+        self.actions.append((action, done))  # type: ignore[arg-type]
+        self.queue.wake()
+        if self.ended:
+            self._reject_waiting()
+        return done.result()
 
     def _work(self) -> None:
         try:
-            self.follower = self._follower()
+            renderer = Renderer(self.base, self.settings.device)
+            self.adapters = AdapterCache(
+                renderer, self.settings.adapters, self.releases.pinned, self.metrics.adapter_load.observe
+            )
+            self.own_size = renderer.side, renderer.side
+            self.loaded.set()
             while not self.stopping.is_set():
                 self._step()
         except BaseException:  # thread boundary: the process must not continue without an engine
             log.critical("the rendering engine has stopped", exc_info=True)
         self.ended = True
         self._reject_waiting()
-        if self.died and not self.stopping.is_set():
+        if not self.stopping.is_set():
             self.died()
 
-    def _follower(self) -> Follower:
-        renderer = Renderer(self.model.base, self.settings.device)
-        return Follower(self.installation, self.model, renderer, self.failures, self.report)
-
     def _step(self) -> None:
-        """Follow the champion and render a batch; an error fails only that batch."""
-        batch: list[Job] = []
+        """Do what was asked between batches, and render a batch; an error fails only that batch."""
+        batch: list[Job[RenderedPicture]] = []
         try:
-            self._follow()
-            self.ready.set()
-            batch = self._gather()
-            if batch:
-                self._keep_serving_on_error(partial(self.follower.record, self._render(self.follower, batch)))
+            while self.actions:
+                _resolve(*self.actions.popleft())
+            self.queue.wait(0.5, unless=lambda: self.actions or self.stopping.is_set())
+            self._linger()
+            if not self.actions and (batch := self.queue.take(self._recipe, self._limit)):
+                self._draw(batch)
         except Exception as error:
             log.exception("a batch of %d could not be rendered", len(batch))
             _fail([job for job in batch if not job.done.done()], error)
             self.stopping.wait(1)
 
-    def _reject_waiting(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = self.jobs.get_nowait()
-                if job.done.set_running_or_notify_cancel():
-                    job.done.set_exception(RenderUnavailable(self.not_ready))
+    def _linger(self) -> None:
+        """Wait a moment for the clients of the last batch, whose next requests may fill this one."""
+        left = self.batch_ended + self.batch_pause - time.monotonic()
+        if left > 0 and len(self.queue):
+            self.queue.wait(left, min(self.expected, self.settings.render_batch), lambda: self.actions)
+        self.batch_pause = 0.0
 
-    def _follow(self) -> None:
-        """Poll the channel; while the store cannot be read, continue with the served release."""
-        if time.monotonic() - self.polled < self.settings.poll_seconds:
-            return
-        self.polled = time.monotonic()
-        self.store_problem = self._keep_serving_on_error(self.follower.follow)
+    def _recipe(self, order: Order) -> Hashable:
+        """What the jobs of one forward pass have in common."""
+        served = order.served or self.releases.champion(order.model) or Served()
+        return served.release, order.width, order.height, order.steps, order.guidance, bool(order.negative)
 
-    def _keep_serving_on_error(self, action: Callable[[], None]) -> str:
-        """Run the action; returns why the served release stays on an error, without details: visitors may see it."""
+    def _limit(self, order: Order) -> int:
+        return self.largest.get((order.width, order.height), self.settings.render_batch)
+
+    def _draw(self, batch: list[Job[RenderedPicture]]) -> None:
+        """Render the jobs of one recipe."""
+        model, start, self.running = batch[0].order.model, time.monotonic(), len(batch)
         try:
-            action()
-        except Exception as error:  # thread boundary: rendering continues on any error of a store's client
-            log.error("the champion cannot be read, %s is still served: %s", self.follower.served, error)
-            return "the store cannot be read, so changes of the champion are not seen; see the log"
-        return ""
+            served = batch[0].order.served or self.releases.champion(model)
+            if served is None:
+                raise RenderUnavailable("no release is served")
+            outcomes = self._render(batch, served, start)
+            if outcomes:
+                self.releases.record(model, served, outcomes)
+        except ApiError as error:
+            _fail([job for job in batch if not job.done.done()], error)
+        finally:
+            self.running = 0
+            self._charge(model, len(batch), time.monotonic() - start)
 
-    def _gather(self) -> list[Job]:
-        """Wait for a request, then add all queued ones that fit into its batch; cancelled ones are dropped."""
-        batch: list[Job] = []
-        with contextlib.suppress(queue.Empty):
-            first = self.jobs.get(timeout=0.2)
-            time.sleep(0.02)
-            self._put_back(first)
-            while len(batch) < self.settings.render_batch:
-                job = self.jobs.get_nowait()
-                if batch and job.steps != batch[0].steps:
-                    self._put_back(job)
-                    break
-                if job.done.set_running_or_notify_cancel():
-                    batch.append(job)
-        return batch
+    def _charge(self, model: str, number: int, seconds: float) -> None:
+        """Count the time of a batch: for fairness, for Retry-After, and for the pause after it."""
+        self.queue.charge(model, seconds)
+        each = seconds / number
+        self.pace = each if not self.pace else 0.8 * self.pace + 0.2 * each
+        self.batch_ended, self.expected = time.monotonic(), len(self.queue) + number
+        self.batch_pause = min(PAUSE * seconds, LONGEST_PAUSE)
 
-    def _put_back(self, job: Job) -> None:
-        with self.jobs.mutex:
-            self.jobs.queue.appendleft(job)
-            self.jobs.not_empty.notify()
+    def _render(self, batch: list[Job[RenderedPicture]], served: Served, start: float) -> Outcomes:
+        """Render the jobs with a release; returns each prompt and whether it was rendered, a failed batch as one.
 
-    def _render(self, follower: Follower, batch: list[Job]) -> list[tuple[str, bool]]:
-        """Render the jobs; returns each prompt and whether it was rendered; a failed batch counts as one.
-
-        A batch that does not fit into memory is rendered one by one; out of memory is not a fault of the release.
+        A batch that does not fit into memory is halved, which is remembered; out of memory is no fault of the release.
         """
-        start, served = time.perf_counter(), follower.served
-        prompts, seeds = [j.prompt for j in batch], [j.seed for j in batch]
         try:
-            images, _ = follower.renderer.render(prompts, seeds, batch[0].steps, self.model.serving.guidance)
+            self._use(batch[0].order.model, served)
+            images = self._images([job.order for job in batch])
         except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                follower.fault = f"{served}: {error}"
-                batch[0].done.set_exception(error.with_traceback(None))  # the frames hold device memory
-                return []
+            self._shrink(batch, served, error)
+        except ApiError:
+            raise
         except Exception as error:  # any error of a pipeline is passed on to the requests
-            _fail(batch, error)
-            return [(prompts[0], False)]
+            log.error("rendering with %s of %s failed: %s", served, batch[0].order.model, error)
+            _fail(batch, RenderUnavailable("rendering failed"))
+            return [(batch[0].order.prompt, False)]
         else:
-            return self._answer(batch, images, served, time.perf_counter() - start)
-        return [outcome for job in batch for outcome in self._render(follower, [job])]
+            return self._answer(batch, images, served, start)
+        halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :]) if len(batch) > 1 else ()
+        return [outcome for half in halves for outcome in self._render(half, served, start)]
+
+    def _use(self, model: str, served: Served) -> None:
+        folder = self.releases.folder(model, served.release) if served.release else Path()
+        try:
+            self.adapters.use(served.release, folder)
+        except ModelUnusable as error:
+            log.error("%s of %s cannot be loaded: %s", served, model, error)
+            raise ReleaseUnavailable(f"{model}@{served.generation}", "it is no LoRA for this base") from error
+
+    def _images(self, orders: list[Order]) -> list[Image.Image]:
+        first = orders[0]
+        images, _ = self.adapters.renderer.render(
+            [order.prompt for order in orders],
+            [order.seed for order in orders],
+            first.steps,
+            first.guidance,
+            (first.width, first.height),
+            [order.negative for order in orders] if first.negative else None,  # SDXL takes none for another than empty
+        )
+        return images
+
+    def _shrink(self, batch: list[Job[RenderedPicture]], served: Served, error: torch.OutOfMemoryError) -> None:
+        order = batch[0].order
+        if len(batch) > 1:
+            self.largest[order.width, order.height] = len(batch) // 2
+            log.warning("%d pictures of %dx%d do not fit into memory", len(batch), order.width, order.height)
+            return
+        self.releases.record_shortage(order.model, served, str(error))
+        _fail(batch, RenderUnavailable("the device is out of memory"))
 
     def _answer(
-        self, batch: list[Job], images: list[Image.Image], served: Served, seconds: float
-    ) -> list[tuple[str, bool]]:
+        self, batch: list[Job[RenderedPicture]], images: list[Image.Image], served: Served, start: float
+    ) -> Outcomes:
+        now = time.monotonic()
+        self.metrics.observe_batch(len(batch), [start - job.queued for job in batch])
         for job, image in zip(batch, images, strict=True):
-            job.done.set_result(RenderedPicture(image, served.release, served.generation, seconds))
-        return [(job.prompt, not image_fault(image)) for job, image in zip(batch, images, strict=True)]
+            job.done.set_result(RenderedPicture(image, served, now - start, start - job.queued))
+        return [(job.order.prompt, not image_fault(image)) for job, image in zip(batch, images, strict=True)]
+
+    def _reject_waiting(self) -> None:
+        _fail(self.queue.clear(), RenderUnavailable(self.not_ready))
+        while self.actions:
+            _, done = self.actions.popleft()
+            done.set_exception(RenderUnavailable(self.not_ready))
 
 
-def _fail(batch: list[Job], error: Exception) -> None:
+def _resolve(action: Callable[[], object], done: "Future[object]") -> None:
+    try:
+        done.set_result(action())
+    except BaseException as error:  # passed on to the caller's thread, whatever it is
+        done.set_exception(error)
+        if not isinstance(error, Exception):
+            raise
+
+
+def _fail(batch: list[Job[RenderedPicture]], error: Exception) -> None:
     for job in batch:
-        job.done.set_exception(error)
+        job.done.set_exception(error.with_traceback(None))  # the frames may hold device memory

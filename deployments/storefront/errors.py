@@ -1,27 +1,91 @@
-"""Errors that the storefront maps to a 4xx or a 503."""
+"""Errors of the storefront's API: each knows its status, and what OpenAI's clients read of it."""
+
+from typing import ClassVar
 
 from tasks.core.errors import DyeworksError
 
 
-class PictureUnknown(DyeworksError):
+class ApiError(DyeworksError):
+    """A request that gets no picture; `retry_after` in seconds says when it may."""
+
+    status: ClassVar[int] = 400
+    kind: ClassVar[str] = "invalid_request_error"
+    code: ClassVar[str] = ""
+
+    def __init__(self, message: str, param: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.param, self.retry_after = param, retry_after
+
+
+class FieldInvalid(ApiError):
+    """A field of the request has a value that is refused."""
+
+    code = "invalid_value"
+
+    def __init__(self, param: str, problem: str) -> None:
+        super().__init__(f"{param}: {problem}", param)
+
+
+class ModelNotFound(ApiError):
+    """The request names a model, generation or release that is not served here."""
+
+    status = 404
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: str) -> None:
+        super().__init__(f"model: {name[:80]!r} is not served here; GET /v1/models lists what is: {known}", "model")
+
+
+class PictureUnknown(ApiError):
     """Feedback refers to a picture that this storefront did not render, or rendered too long ago."""
 
+    status = 404
+    code = "picture_not_found"
+
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"picture {request_id!r} is unknown or too old; send the X-Request-Id of a recent picture")
-        self.request_id = request_id
+        super().__init__(f"picture {request_id[:80]!r} is unknown or too old; send the id of a recent picture", "id")
 
 
-class VotesExhausted(DyeworksError):
+class VotesExhausted(ApiError):
     """The vote on a picture was changed too often."""
 
+    status = 429
+    kind = "requests"
+    code = "too_many_votes"
+
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"the vote on picture {request_id!r} was changed too often; the last vote counts")
-        self.request_id = request_id
+        super().__init__(f"the vote on picture {request_id!r} was changed too often; the last vote counts", "id")
 
 
-class RenderUnavailable(DyeworksError):
+class QueueFull(ApiError):
+    """As many pictures wait as may wait."""
+
+    status = 429
+    kind = "requests"
+    code = "queue_full"
+
+    def __init__(self, most: int, retry_after: float = 5.0) -> None:
+        super().__init__(f"{most} pictures can wait at once, and do; retry later", retry_after=retry_after)
+
+
+class RenderUnavailable(ApiError):
     """The storefront cannot render now; the same request may succeed later."""
 
+    status = 503
+    kind = "server_error"
+    code = "unavailable"
+
     def __init__(self, reason: str) -> None:
-        super().__init__(f"no picture can be rendered now: {reason}; retry in a moment")
+        super().__init__(f"no picture can be rendered now: {reason}; retry in a moment", retry_after=5.0)
         self.reason = reason
+
+
+class ReleaseUnavailable(ApiError):
+    """The release that is asked for can't be loaded; nothing else is drawn in its place."""
+
+    status = 503
+    kind = "server_error"
+    code = "release_unavailable"
+
+    def __init__(self, model: str, problem: str) -> None:
+        super().__init__(f"{model} can't be loaded: {problem}", "model", retry_after=30.0)

@@ -1,13 +1,19 @@
-"""Selects the served release: that of the champion channel, unless it fails to render."""
+"""Selects the served release of a model: that of the champion channel, unless it fails to render.
+
+It works in a thread of its own, and lets the engine load and try out releases between two batches.
+"""
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 
+from deployments.storefront.adapters import AdapterCache
+from deployments.storefront.mirror import Mirror
+from deployments.storefront.render_queue import Served
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import (
     DocumentInvalid,
@@ -18,47 +24,43 @@ from tasks.core.errors import (
     StoreUnusable,
 )
 from tasks.core.events import Unhealthy
-from tasks.core.installation import Installation
-from tasks.core.models.rendering import Renderer
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
-from tasks.core.registry.releases import fetch_release
-from tasks.core.store.documents import digest
+from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
 FAULTS = (DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not a store
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Served:
-    """The served release; the empty release of generation 0 is the bare base."""
+class RenderThread(Protocol):
+    """The thread that renders."""
 
-    release: str = ""
-    generation: int = 0
+    adapters: AdapterCache
 
-    def __str__(self) -> str:
-        return f"generation {self.generation}" if self.generation else "the bare base"
+    def call(self, action: Callable[[], T]) -> T:
+        """Run an action in that thread between two batches, and return its result; its errors are raised here."""
 
 
 class Follower:
-    """Switches the renderer; a generation that fails is reported, and rejected until the channel changes."""
+    """Switches what is served; a generation that fails is reported, and rejected until the channel changes."""
 
     def __init__(
         self,
-        installation: Installation,
+        store: Store,
         model: ModelConfig,
-        renderer: Renderer,
-        failures: int,
+        mirror: Mirror,
+        engine: RenderThread,
         report: Callable[[Unhealthy], None],
     ) -> None:
-        self.store, self.model, self.renderer = installation.store, model, renderer
-        self.failures, self.report = failures, report
-        self.marker = installation.settings.cache / "served" / digest(self.store.url, model.name)
+        self.store, self.model, self.mirror, self.engine = store, model, mirror, engine
+        self.failures, self.report = model.preset.rollback.failures, report
         self.served = Served()
         self.serving = False  # whether a release (or the bare base) has been loaded and has rendered
         self.channel: Channel | None = None
         self.rejected: Unhealthy | None = None
         self.failed_prompts: set[str] = set()  # prompts of consecutive renders that failed or were blank
+        self.suspicion = ""  # why the served release is to be tried out; empty when nothing is wrong
         self.fault = ""  # what is wrong with the served release; empty when nothing is
         self.pending = ""  # why the channel's generation could not be loaded yet; empty when it was
 
@@ -78,8 +80,16 @@ class Follower:
         """Serve the release of the channel; errors of the store are raised, and the served release stays.
 
         On a fault of the machine the served release also stays, and the channel's generation is tried again next time.
+        If nothing is served yet and the store is away, the release that was served last is.
         """
-        channel, _ = read_channel(self.store, self.model.name)
+        if self.suspicion:
+            suspicion, self.suspicion = self.suspicion, ""
+            self._verify(suspicion)
+        try:
+            channel, _ = read_channel(self.store, self.model.name)
+        except Exception:  # any error of a store's client
+            self._serve_mirrored()
+            raise
         if channel is None:
             self._require_new()
             self.serving = True
@@ -88,9 +98,15 @@ class Follower:
 
     def _require_new(self) -> None:
         """Raise StoreUnusable if nothing is published although something was: this is another or an unmounted store."""
-        if self.marker.exists():
-            was = f"it names no champion, though generation {self.marker.read_text()} was served from it"
-            raise StoreUnusable(self.store.url, f"{was}; if it was emptied on purpose, delete {self.marker}")
+        if last := self.mirror.channel(self.model.name):
+            was = f"it names no champion, though generation {last.generation} was served from it"
+            raise StoreUnusable(self.store.url, f"{was}; if it was emptied on purpose, delete {self.mirror.folder}")
+
+    def _serve_mirrored(self) -> None:
+        """Serve what was served last on this machine, if nothing is."""
+        if not self.serving and (last := self.mirror.channel(self.model.name)):
+            log.warning("the store is away: generation %d is served as it was last", last.generation)
+            self._try(last)
 
     def _try(self, channel: Channel) -> None:
         try:
@@ -112,25 +128,25 @@ class Follower:
             self._serve(Served(channel.release, channel.generation))
         except FAULTS as error:
             if isinstance(error, ModelUnusable):
-                self.renderer.try_out(self.model)
+                self._try_out(self.served)
             if not self.served.generation:
                 self._fall_back(channel)
             self._reject(channel, str(error))
         else:
             self.rejected, self.fault = None, ""
-            self._write_marker(channel.generation)
+            self._keep(channel)
             log.info("generation %d (release %s) is served", channel.generation, channel.release or "base")
 
-    def _write_marker(self, generation: int) -> None:
-        """Record on this machine that this store had a published release."""
+    def _keep(self, channel: Channel) -> None:
+        """Record on this machine what is served, for a restart without the store."""
         try:
-            self.marker.parent.mkdir(parents=True, exist_ok=True)
-            self.marker.write_text(str(generation))
+            self.mirror.keep(self.model)
+            self.mirror.keep_channel(self.model.name, channel)
         except OSError as error:
-            log.warning("after a restart an empty store cannot be distinguished from a new one: %s", error)
+            log.warning("a restart without the store would serve nothing: %s", error)
 
     def record(self, outcomes: Iterable[tuple[str, bool]]) -> None:
-        """Record outcomes of renders, each a prompt and whether it was rendered; too many failures reject the release.
+        """Record outcomes of renders, each a prompt and whether it was rendered; the next `follow` acts on too many failures.
 
         A prompt counts once, so that a visitor cannot force a roll-back by repeating a prompt that fails.
         """
@@ -141,13 +157,13 @@ class Follower:
             else:
                 self.failed_prompts.add(prompt)
         if len(self.failed_prompts) >= self.failures:
-            self._verify(f"its last {len(self.failed_prompts)} renders failed or were blank")
+            self.suspicion = f"its last {len(self.failed_prompts)} renders failed or were blank"
             self.failed_prompts.clear()
 
     def _verify(self, reason: str) -> None:
         """Reject the release if a known prompt fails too: a visitor's prompt may legitimately render blank."""
         try:
-            self.renderer.try_out(self.model)
+            self._try_out(self.served)
         except ModelUnusable as error:
             self._leave(f"{reason}; {error}")
         except torch.OutOfMemoryError as error:
@@ -183,26 +199,14 @@ class Follower:
             self.report(rejected)
 
     def _serve(self, wanted: Served) -> None:
-        """Load, test and switch; on an error the served release stays, and the adapter is unloaded."""
-        old = active = self.served
-        try:
-            self._load(wanted.release)
-            self.renderer.activate(wanted.release)
-            self.renderer.try_out(self.model)
-            active = wanted
-        finally:
-            self.renderer.activate(active.release)
-            for name in {old.release, wanted.release} - {active.release, ""}:
-                self.renderer.unload(name)
-            self.served = active
-        self.serving = True
+        """Fetch, load, try out and switch; on an error the served release stays."""
+        self._try_out(wanted)
+        self.served, self.serving = wanted, True
 
-    def _load(self, release: str) -> None:
-        if not release:
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            fetch_release(self.store, self.model.name, release, Path(folder))
-            self.renderer.load(Path(folder), release)
+    def _try_out(self, wanted: Served) -> None:
+        """Fetch a release, and let the engine render a smoke prompt with it."""
+        folder = self.mirror.release(self.model.name, wanted.release) if wanted.release else Path()
+        self.engine.call(partial(self.engine.adapters.try_out, wanted.release, folder, self.model))
 
 
 def _target(channel: Channel) -> tuple[int, str]:

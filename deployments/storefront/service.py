@@ -1,123 +1,211 @@
-"""The storefront's service: renders pictures, logs prompts and votes, and runs the threads for that."""
+"""The storefront's service: the models of one base, the engine that renders for them, and the threads around it."""
 
 import asyncio
-import io
 import logging
 import os
 import random
+import threading
 import time
-import uuid
-from functools import partial
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from PIL import Image
 
-from deployments.storefront.batch_writer import BatchWriter
-from deployments.storefront.engine import Engine, RenderedPicture
-from deployments.storefront.errors import RenderUnavailable
-from deployments.storefront.feedback import Feedback, ServedPicture
-from deployments.storefront.requests import RenderRequest
-from deployments.storefront.sessions import Sessions, client_key
-from deployments.storefront.spool import Spool
-from deployments.storefront.watchdog import RollbackWatchdog
+from deployments.storefront.bodies import ImageRequest, parse_size
+from deployments.storefront.door import Door, Visitor
+from deployments.storefront.engine import Engine, Outcomes
+from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
+from deployments.storefront.feedback import ServedPicture
+from deployments.storefront.metrics import Metrics, Reading
+from deployments.storefront.mirror import Mirror
+from deployments.storefront.render_queue import Order, RenderedPicture, Served
+from deployments.storefront.served_model import ServedModel
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
+from tasks.core.errors import DyeworksError, ModelUnknown
 from tasks.core.installation import Installation
-from tasks.core.store.documents import digest
-from tasks.core.traffic.feedback import Vote, write_votes
-from tasks.core.traffic.prompt_log import PromptLine, hash_session, write_lines
+from tasks.core.models.marks import Mark
+from tasks.core.registry.store_layout import store_identity
+from tasks.core.traffic.feedback import Vote
+from tasks.core.traffic.prompt_log import PromptLine, hash_session
 from tasks.core.traffic.redaction import redact
 
 log = logging.getLogger("dyeworks.storefront")
+BASE = "-base"  # behind a model's name: its base without an adapter
 
 
 class StorefrontService:
-    """The engine, the logs and the watchdog of one storefront."""
+    """Renders for the models of one base, logs prompts and votes; `models` are by name, the first is the page's."""
 
-    def __init__(self, installation: Installation, model: ModelConfig, sessions: Sessions) -> None:
-        self.store, self.settings, self.model = installation.store, installation.settings, model
-        self.sessions, spec = sessions, model.preset.rollback
-        self.watchdog = RollbackWatchdog(installation, model)
-        self.engine = Engine(installation, model, spec.failures, self.watchdog.report, self.exit)
-        spools, seconds = spool_folder(installation, model.name), self.settings.log_seconds
-        write_prompts, write_feedback = (partial(f, self.store, model.name) for f in (write_lines, write_votes))
-        self.prompts = BatchWriter("prompt log", PromptLine, write_prompts, Spool(spools / "prompts"), seconds)
-        self.votes = BatchWriter("feedback", Vote, write_feedback, Spool(spools / "feedback"), seconds)
-        self.feedback = Feedback(model.name, spec.remembered, self.votes.add, self.watchdog.add)
+    def __init__(
+        self, installation: Installation, configs: Sequence[ModelConfig], door: Door, metrics: Metrics, mirror: Mirror
+    ) -> None:
+        self.installation, self.settings, self.door, self.metrics = installation, installation.settings, door, metrics
+        self.mirror = mirror
+        self.aliases = parse_aliases(self.settings.model_aliases)
+        self.engine = Engine(configs[0].base, self.settings, self, metrics, self.exit)
+        self.models = {config.name: ServedModel(installation, config, mirror, self.engine) for config in configs}
+        self.checked = False  # whether the store was found to be of this version of dyeworks
+        self.closing, self.wake = threading.Event(), threading.Event()
+        self.poller = threading.Thread(target=self._poll, name="poller", daemon=True)
+        metrics.add_readings(self._readings)
 
     def start(self) -> None:
-        """Start the engine, the logs and the watchdog."""
-        for part in (self.engine, self.prompts, self.votes, self.watchdog):
+        """Start the engine, the poller, and the models' threads."""
+        for part in (self.engine, *self.models.values()):
             part.start()
+        self.poller.start()
 
     def stop(self) -> None:
         """Stop all threads; spooled lines are written."""
-        for part in (self.engine, self.prompts, self.votes, self.watchdog):
+        self.closing.set()
+        self.wake.set()
+        for part in (self.engine, *self.models.values()):
             part.stop()
+        self.poller.join(timeout=5)
 
     def exit(self) -> None:
         """End the process, so that a supervisor restarts it; queued requests get a response, logs are written."""
         time.sleep(1)
-        for part in (self.prompts, self.votes, self.watchdog):
-            part.stop()
+        for model in self.models.values():
+            model.stop()
         logging.shutdown()
         os._exit(1)
 
-    async def render(self, request: RenderRequest, host: str) -> tuple[str, RenderedPicture]:
-        """Render a request of an address and log it; returns its id and the picture. Raises RenderUnavailable."""
-        start = time.perf_counter()
-        seed = request.seed if request.seed is not None else random.randrange(2**32)
-        steps = request.steps or self.model.serving.steps
-        picture = await self._picture(request.prompt, seed, steps)
-        session = self._hash(self.sessions.session_of(host, request.session))
-        line = PromptLine(
-            request_id=uuid.uuid4().hex,
-            model=self.model.name,
-            time=clock.now(),
-            prompt=redact(request.prompt),
-            seed=seed,
-            size=picture.image.width,
-            steps=steps,
-            release=picture.release or "base",
-            adapter=picture.release,
-            latency_s=round(time.perf_counter() - start, 3),
-            session=session,
-        )
-        self.prompts.add(line)
-        voter = session if self.sessions.trusts(host) else self._hash(f"address {client_key(host)}")
-        self.feedback.remember(line.request_id, ServedPicture(picture.release, picture.generation, session, voter))
-        return line.request_id, picture
+    # What the engine asks, in its thread
 
-    async def _picture(self, prompt: str, seed: int, steps: int) -> RenderedPicture:
-        future = self.engine.submit(prompt, seed, steps)
-        try:
-            return await asyncio.wrap_future(future)
-        except RenderUnavailable:
-            raise
-        except Exception as error:  # any error of a pipeline; the engine has already recorded it against the release
-            log.error("rendering failed: %s", error)
-            raise RenderUnavailable("rendering failed") from error
+    def champion(self, model: str) -> Served | None:
+        """The release that a model serves; None while there is none."""
+        return self.models[model].champion()
 
-    def _hash(self, session: str) -> str:
-        return hash_session(session, self.settings.session_key.get_secret_value())
+    def folder(self, model: str, release: str) -> Path:
+        """The local folder of a release that was fetched."""
+        return self.mirror.path(model, release)
 
-    def health(self) -> dict[str, object]:
-        """The served release and its problems; raises RenderUnavailable if nothing can be rendered."""
+    def pinned(self) -> set[str]:
+        """The releases of the champions."""
+        return {model.follower.served.release for model in self.models.values()}
+
+    def record(self, model: str, served: Served, outcomes: Outcomes) -> None:
+        """Take note of renders; those of the champion may show that it is at fault."""
+        follower = self.models[model].follower
+        if served == follower.served:
+            follower.record(outcomes)
+            if follower.suspicion:
+                self.wake.set()
+
+    def record_shortage(self, model: str, served: Served, problem: str) -> None:
+        """Take note of a single picture that did not fit into memory."""
+        self.models[model].follower.fault = f"{served}: {problem}"
+
+    # What is asked for
+
+    def vote(self, picture: str, liked: bool) -> Vote:
+        """Record a vote on a picture; raises PictureUnknown and VotesExhausted."""
+        holders = [model for model in self.models.values() if picture in model.feedback.pictures]
+        model = (holders or list(self.models.values()))[0]
+        vote = model.feedback.vote(picture, liked)
+        self.metrics.votes.labels(model.name, str(liked).lower()).inc()
+        return vote
+
+    def status(self) -> dict[str, object]:
+        """What each model serves, and what is wrong; raises RenderUnavailable if no model can render."""
         if reason := self.engine.not_ready:
             raise RenderUnavailable(reason)
-        follower = self.engine.follower
-        problem = follower.problem or self.watchdog.problem or self.engine.store_problem
-        status = {"status": "degraded", "reason": problem} if problem else {"status": "ok"}
-        return {**status, "release": follower.served.release, "generation": follower.served.generation}
+        if all(model.not_ready for model in self.models.values()):
+            raise RenderUnavailable("; ".join(model.not_ready for model in self.models.values()))
+        models = {name: _status(model) for name, model in self.models.items()}
+        worst = "degraded" if any(each["status"] != "ok" for each in models.values()) else "ok"
+        return {"status": worst, "models": models}
+
+    # The thread that waits for the store
+
+    def _poll(self) -> None:
+        while not self.closing.is_set():
+            self._keep_on(self._check_store)
+            self._keep_on(lambda: self.door.keys.refresh(self.installation.store))
+            for model in self.models.values():
+                if not self.engine.not_ready:
+                    self._keep_on(model.poll)
+            self.wake.wait(self.settings.poll_seconds if self.engine.loaded.is_set() else 0.05)
+            self.wake.clear()
+
+    def _check_store(self) -> None:
+        """Require that the store is one of this version; it may have been away when the process started."""
+        if not self.checked:
+            store_identity(self.installation.store)
+            self.checked = True
+
+    def _keep_on(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # thread boundary: retried on any error of a store's client
+            log.error("the store cannot be used: %s", error)
+
+    def _readings(self) -> list[Reading]:
+        waiting = {(name,): float(number) for name, number in self.engine.queue.waiting.items()}
+        models = self.models.items()
+        return [
+            ("dyeworks_requests_waiting", "Pictures that wait.", ("model",), waiting),
+            ("dyeworks_requests_running", "Pictures of the current batch.", (), {(): float(self.engine.running)}),
+            (
+                "dyeworks_prompt_log_lag_seconds",
+                "Age of the oldest line that the store does not have.",
+                ("model",),
+                {(name,): model.prompts.lag_seconds for name, model in models},
+            ),
+            (
+                "dyeworks_prompt_log_waiting_lines",
+                "Lines that the store does not have.",
+                ("model",),
+                {(name,): float(model.prompts.spool.waiting) for name, model in models},
+            ),
+            (
+                "dyeworks_served_generation",
+                "Generation that is served.",
+                ("model",),
+                {(name,): float(model.follower.served.generation) for name, model in models},
+            ),
+        ]
 
 
-def spool_folder(installation: Installation, model: str) -> Path:
-    """The folder for the lines of a model of a store, shared by all its storefronts on this machine."""
-    return installation.settings.spool_folder / digest(installation.store.url) / model
+def choose_models(configs: Sequence[ModelConfig], wanted: Sequence[str]) -> list[ModelConfig]:
+    """The models to serve, those that are named or all; one process serves one base.
+
+    Raises:
+        ModelUnknown: there is none, or one that is named isn't there.
+        ModelUnservable: they have different bases.
+    """
+    known = {config.name: config for config in configs}
+    for name in wanted:
+        if name not in known:
+            raise ModelUnknown(name, sorted(known))
+    chosen = [known[name] for name in wanted] or list(configs)
+    if not chosen:
+        raise ModelUnknown("", [])
+    if len({config.base for config in chosen}) > 1:
+        raise ModelUnservable([f"{config.name} ({config.base})" for config in chosen])
+    return chosen
 
 
-async def encode(image: Image.Image, kind: str) -> bytes:
-    """The bytes of a picture as PNG, or as WebP of quality 90; off the event loop."""
-    buffer = io.BytesIO()
-    await asyncio.to_thread(image.save, buffer, kind, quality=90)
-    return buffer.getvalue()
+class ModelUnservable(DyeworksError):
+    """Models of different bases cannot share a process."""
+
+    def __init__(self, models: list[str]) -> None:
+        super().__init__(f"one storefront serves the models of one base: name those of one with --model; {models}")
+
+
+def new_request_id() -> str:
+    """The id of a request."""
+    return uuid4().hex
+
+
+def _status(model: ServedModel) -> dict[str, object]:
+    served = model.follower.served
+    reason = model.not_ready or model.problem
+    status = "unavailable" if model.not_ready else "degraded" if reason else "ok"
+    about = {"release": served.release, "generation": served.generation}
+    return {"status": status, **about, **({"reason": reason} if reason else {})}

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         "", description="Addresses of proxies (comma-separated) whose X-Forwarded headers are believed; empty: none."
     )
     render_batch: int = Field(16, ge=1, description="Requests that the storefront renders at once, at most.")
+    adapters: int = Field(
+        8, ge=1, description="Releases that the storefront holds in memory beside those of the champions."
+    )
+    model_aliases: str = Field(
+        "", description="Other names of models in the API, comma-separated: `gpt-image-1=adire`; empty: none."
+    )
     poll_seconds: float = Field(2.0, gt=0, description="How often the storefront looks for a new champion.")
     hub_token: SecretStr = Field(SecretStr(""), description="Token that may write to the Hub; HF_TOKEN where empty.")
     hub_secret: str = Field("", description="Prefect Secret block that holds that token instead.")

@@ -1,5 +1,6 @@
 """The configuration of a model: one YAML file, applied into the store with `dyeworks models apply FILE`."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -23,11 +24,24 @@ def _line(text: str) -> str:
 Line = Annotated[str, AfterValidator(_line)]
 
 
+def _size(text: str) -> str:
+    """Require WxH in multiples of 8, as latents are an eighth of a picture."""
+    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text, re.ASCII)
+    if not found or any(int(side) % 8 or int(side) > 2048 for side in found.groups()):
+        raise ValueError("must be WxH in pixels, multiples of 8 up to 2048")
+    return text
+
+
+Size = Annotated[str, AfterValidator(_size)]
+
+
 class ServingSpec(Spec):
     """How the storefront renders."""
 
     steps: int = Field(12, ge=1, le=100, description="Denoising steps of a picture.")
     guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture.")
+    sizes: tuple[Size, ...] = Field((), description="Sizes (WxH) that may be asked for beside the base's own.")
+    most_steps: int = Field(100, ge=1, le=100, description="Denoising steps that may be asked for, at most.")
 
 
 class PublishingSpec(Spec):

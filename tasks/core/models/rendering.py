@@ -39,6 +39,11 @@ class Renderer:
         self.pipe = load_pipeline(base, device)
         self.active = ""  # empty: the bare base
 
+    @property
+    def side(self) -> int:
+        """Pixels of a side of the square that the base was made for."""
+        return int(self.pipe.unet.config.sample_size * self.pipe.vae_scale_factor)
+
     def load(self, folder: Path, name: str) -> None:
         """Load an adapter under a name of its own and keep the active one.
 
@@ -94,9 +99,17 @@ class Renderer:
 
     @torch.inference_mode()
     def render(
-        self, prompts: list[str], seeds: list[int], steps: int, guidance: float, size: int | None = None
+        self,
+        prompts: list[str],
+        seeds: list[int],
+        steps: int,
+        guidance: float,
+        size: int | tuple[int, int] | None = None,
+        negatives: list[str] | None = None,
     ) -> tuple[list[Image.Image], float]:
         """Pictures of the prompts, one generator a picture, and the seconds each took; NaN is drawn black and marked.
+
+        `size` is the side of a square, or width and height; `negatives` are prompts of what not to draw.
 
         Raises:
             ModelUnusable: the pipeline does not hold the adapter that it should render with.
@@ -104,14 +117,16 @@ class Renderer:
         if self.active and self.active not in self.pipe.get_active_adapters():
             raise ModelUnusable(self.active, "is not the active adapter of the pipeline")
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        width, height = size if isinstance(size, tuple) else (size, size)
         start = time.perf_counter()
         result = self.pipe(
             prompts,
+            negative_prompt=negatives,
             num_inference_steps=steps,
             guidance_scale=guidance,
             generator=generators,
-            height=size,
-            width=size,
+            height=height,
+            width=width,
             output_type="np",
         )
         return pictures_of(self.pipe, result.images), (time.perf_counter() - start) / len(prompts)

@@ -33,6 +33,11 @@ def read_channel(store: Store, model: str) -> tuple[Channel | None, str | None]:
     return parse(Channel, data, _key(model)), version
 
 
+def keep_channel(store: Store, model: str, channel: Channel) -> None:
+    """Write a pointer over any other, into a copy that has no other writer."""
+    store.write(_key(model), render(channel))
+
+
 def flip(store: Store, model: str, entry: Entry) -> Channel:
     """Point the channel at a generation of the ledger, unless it points at a newer one."""
     while True:

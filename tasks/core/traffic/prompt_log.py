@@ -39,6 +39,13 @@ class PromptLine(Line):
     latency_s: float
     flagged: bool = False
     session: str
+    picture: int = 0  # its place among those of its request
+    retry: int = 0  # how often the client had already sent the request
+
+    @property
+    def is_demand(self) -> bool:
+        """Whether it counts as a request for the drift monitor: once a request, however many pictures and retries."""
+        return not self.picture and not self.retry
 
 
 def hash_session(session: str, key: str) -> str:

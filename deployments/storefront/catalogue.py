@@ -1,0 +1,42 @@
+"""The generations of a model that can be asked for, as the ledger has them."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from deployments.storefront.render_queue import Served
+from tasks.core.registry.channel import Channel
+from tasks.core.registry.ledger import history
+from tasks.core.registry.withdrawals import withdrawals
+from tasks.core.store import Store
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """By generation its release (empty: the bare base) and the time of its promotion; withdrawn ones are left out."""
+
+    releases: dict[int, str] = field(default_factory=dict)
+    times: dict[int, datetime] = field(default_factory=dict)
+    reason: str = ""  # of the newest promotion
+
+    def find(self, version: str) -> Served | None:
+        """What a generation's number or a release's name stands for; None if it can't be asked for."""
+        if version.isascii() and version.isdecimal() and len(version) < 10:
+            generation = int(version)
+            if generation in self.releases:
+                return Served(self.releases[generation], generation)
+        of_release = [generation for generation, release in self.releases.items() if release and release == version]
+        return Served(version, of_release[-1]) if of_release else None
+
+
+def read_catalogue(store: Store, model: str, channel: Channel | None) -> Catalogue:
+    """The catalogue of a model; of a store that has no ledger, only what its channel points at."""
+    entries = history(store, model)
+    gone = {withdrawal.release for withdrawal in withdrawals(store, model)}
+    if not entries and channel:
+        return Catalogue({channel.generation: channel.release}, {channel.generation: channel.time})
+    offered = [entry for entry in entries if entry.release not in gone]
+    return Catalogue(
+        {entry.generation: entry.release for entry in offered},
+        {entry.generation: entry.time.astimezone(UTC) for entry in offered},
+        entries[-1].reason if entries else "",
+    )

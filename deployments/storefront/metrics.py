@@ -1,0 +1,88 @@
+"""What the process measures, for Prometheus; gauges are read from what they are about when they are asked for."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+Reading = tuple[str, str, tuple[str, ...], dict[tuple[str, ...], float]]  # name, help, labels, values by label values
+
+
+class Metrics:
+    """The metrics of one storefront, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Histogram(
+            "dyeworks_request_duration_seconds",
+            "Requests from their arrival to their response.",
+            ("route", "status"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.queue_wait = Histogram(
+            "dyeworks_queue_wait_seconds", "Pictures' wait.", buckets=SECONDS, registry=self.registry
+        )
+        self.batch_size = Histogram(
+            "dyeworks_batch_size", "Pictures of a forward pass.", buckets=SIZES, registry=self.registry
+        )
+        self.images = Counter(
+            "dyeworks_images",
+            "Pictures; generation is champion, previous or other.",
+            ("model", "generation", "route", "outcome"),
+            registry=self.registry,
+        )
+        self.votes = Counter("dyeworks_votes", "Votes.", ("model", "liked"), registry=self.registry)
+        self.refusals = Counter("dyeworks_refusals", "Requests that were refused.", ("code",), registry=self.registry)
+        self.adapter_load = Histogram(
+            "dyeworks_adapter_load_seconds", "Loads of adapters.", buckets=SECONDS, registry=self.registry
+        )
+
+    def observe_batch(self, size: int, waits: Sequence[float]) -> None:
+        """Count a batch and the wait of its pictures."""
+        self.batch_size.observe(size)
+        for wait in waits:
+            self.queue_wait.observe(wait)
+
+    def add_readings(self, read: Callable[[], list[Reading]]) -> None:
+        """Add gauges that are read when they are asked for."""
+        self.registry.register(_Readings(read))
+
+    def text(self, *others: bytes) -> bytes:
+        """All metrics in Prometheus' text format, with those of other texts: families of one name become one."""
+        families = {family.name: family for family in self.registry.collect()}
+        for family in (found for text in others for found in text_string_to_metric_families(text.decode())):
+            if known := families.setdefault(family.name, family):
+                known.samples += family.samples if known is not family else []
+        return generate_latest(_Collected(list(families.values())))
+
+
+class _Collected(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self.families = families
+
+    def collect(self) -> list[Metric]:
+        """The families."""
+        return self.families
+
+
+class _Readings(Collector):
+    def __init__(self, read: Callable[[], list[Reading]]) -> None:
+        self.read = read
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is read when it is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges."""
+        for name, text, labels, values in self.read():
+            gauge = GaugeMetricFamily(name, text, labels=labels)
+            for key, value in values.items():
+                gauge.add_metric(key, value)
+            yield gauge

@@ -1,0 +1,101 @@
+"""A local copy of what is served: verified releases, the channel, the configuration.
+
+It is a folder store with the keys of the store, so that a restart while the store is away serves the last release.
+"""
+
+import logging
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+from tasks.core.config.model import ModelConfig
+from tasks.core.errors import DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from tasks.core.installation import Installation
+from tasks.core.registry.channel import Channel, keep_channel, read_channel
+from tasks.core.registry.models import apply_config, configuration, model_names
+from tasks.core.registry.releases import fetch_release, prefix, put_release, read_manifest, verify_release
+from tasks.core.registry.withdrawals import refuse_withdrawn
+from tasks.core.store import FolderStore, delete_prefix
+from tasks.core.store.documents import digest
+
+log = logging.getLogger("dyeworks.storefront")
+MOST = 32  # releases of a model on disk; the least recently used ones are deleted
+
+
+class Mirror:
+    """The releases of one store on this machine; raises StoreUnusable if the cache cannot be written."""
+
+    def __init__(self, installation: Installation, most: int = MOST) -> None:
+        self.store, self.most = installation.store, most
+        self.folder = installation.settings.cache.absolute() / "served" / digest(self.store.url)
+        self.local = FolderStore(self.folder)
+        self.verified: set[tuple[str, str]] = set()  # of this process
+        self.lock = threading.Lock()
+
+    def release(self, model: str, release: str) -> Path:
+        """The folder of a release, which is fetched and verified unless it was.
+
+        Raises:
+            ReleaseWithdrawn: it was withdrawn, and the local copy is deleted.
+            ReleaseCorrupt, ObjectMissing, DocumentInvalid: the release is at fault.
+        """
+        with self.lock:
+            self._refuse_withdrawn(model, release)
+            if (model, release) not in self.verified:
+                self._fetch(model, release)
+                self.verified.add((model, release))
+                self._evict(model)
+            os.utime(self.path(model, release))
+        return self.path(model, release)
+
+    def path(self, model: str, release: str) -> Path:
+        """Where the files of a release are, once it was fetched."""
+        return self.folder / prefix(model, release)
+
+    def keep(self, config: ModelConfig) -> None:
+        """Write the configuration of a model, for a restart without the store."""
+        apply_config(self.local, config)
+
+    def keep_channel(self, model: str, channel: Channel) -> None:
+        """Write the channel whose release is served, for a restart without the store."""
+        keep_channel(self.local, model, channel)
+
+    def configs(self) -> list[ModelConfig]:
+        """The configurations that were served from this store."""
+        return [configuration(self.local, name).config for name in model_names(self.local)]
+
+    def channel(self, model: str) -> Channel | None:
+        """The channel that was served last; None if none was."""
+        return read_channel(self.local, model)[0]
+
+    def _refuse_withdrawn(self, model: str, release: str) -> None:
+        try:
+            refuse_withdrawn(self.store, model, release)
+        except ReleaseWithdrawn:
+            self._delete(model, release)
+            raise
+        except Exception as error:  # any error of a store's client: the copy was verified when it was made
+            log.warning("whether release %s was withdrawn cannot be read: %s", release, error)
+
+    def _fetch(self, model: str, release: str) -> None:
+        try:
+            verify_release(self.local, model, release)
+        except (ObjectMissing, ReleaseCorrupt, DocumentInvalid):
+            with tempfile.TemporaryDirectory() as folder:
+                fetch_release(self.store, model, release, Path(folder))
+                manifest = read_manifest(self.store, model, release)
+                put_release(self.local, model, release, manifest, lambda name: Path(folder) / name)
+
+    def _evict(self, model: str) -> None:
+        """Delete the least recently used copies; what is served was used last."""
+        served = self.channel(model)
+        names = self.local.folders(f"models/{model}/releases/")
+        oldest = sorted(names, key=lambda name: self.path(model, name).stat().st_mtime)
+        for name in oldest[: -self.most]:
+            if served is None or name not in {served.release, served.previous}:
+                self._delete(model, name)
+
+    def _delete(self, model: str, release: str) -> None:
+        self.verified.discard((model, release))
+        delete_prefix(self.local, prefix(model, release))

@@ -1,0 +1,93 @@
+"""One body for every error: a problem of RFC 9457, with the `error` object inside that OpenAI's clients read."""
+
+import math
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from deployments.storefront.errors import ApiError
+
+LONGEST_WAIT = 119  # seconds: OpenAI's clients ignore a longer Retry-After
+KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "requests"}
+
+
+def problem(
+    status: int, detail: str, *, param: str = "", code: str = "", kind: str = "", retry_after: float | None = None
+) -> JSONResponse:
+    """The response of an error."""
+    fallback = "server_error" if status >= 500 else "invalid_request_error"
+    error = {
+        "message": detail,
+        "type": kind or KINDS.get(status, fallback),
+        "param": param or None,
+        "code": code or None,
+    }
+    body = {"type": "about:blank", "title": _phrase(status), "status": status, "detail": detail, "error": error}
+    headers = {} if retry_after is None else {"Retry-After": str(wait_seconds(retry_after))}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+def wait_seconds(seconds: float) -> int:
+    """A Retry-After that clients obey."""
+    return min(max(math.ceil(seconds), 1), LONGEST_WAIT)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Answer every error of an application in this form."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+
+
+def of_error(error: ApiError) -> JSONResponse:
+    """The response of an error of the API."""
+    return problem(
+        error.status,
+        str(error),
+        param=error.param,
+        code=error.code,
+        kind=error.kind,
+        retry_after=error.retry_after,
+    )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # 499: the client closed its request
+        return "Client Closed Request"
+
+
+def _api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return of_error(error)
+
+
+def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException | StarletteHTTPException)
+    return problem(error.status_code, str(error.detail))
+
+
+def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    param, text = first_fault(error.errors())
+    return problem(400, f"{param}: {text}" if param else text, param=param, code="invalid_value")
+
+
+def first_fault(errors: Any) -> tuple[str, str]:
+    """The field and the text of the first validation error, without the value, which may not be encodable."""
+    first = dict(errors[0])
+    place = ".".join(str(part)[:100] for part in first["loc"] if part != "body")
+    text = str(first["msg"]).removeprefix("Value error, ")
+    return ("", "the body is not JSON") if first["type"] == "json_invalid" else (_printable(place), text)
+
+
+def _printable(text: str) -> str:
+    """A client's own name of a field: lone surrogates can't be encoded."""
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,157 @@
+"""Which waiting jobs make the next batch: fair between models, full batches first, and nothing waits for ever. Pure.
+
+Jobs of one batch share a forward pass: what they have in common is their `Recipe`, known when the batch is made, since
+a release that is switched in the meantime draws what was asked of "the champion".
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from PIL import Image
+
+from deployments.storefront.errors import QueueFull
+
+PATIENCE = 10.0  # seconds after which the oldest job of a model comes first, full batch or not
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A release, and the generation it was promoted as; the empty release of generation 0 is the bare base."""
+
+    release: str = ""
+    generation: int = 0
+
+    def __str__(self) -> str:
+        return f"generation {self.generation}" if self.generation else "the bare base"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one picture is to be: by the champion of a model unless `served` is given; width and height in pixels."""
+
+    model: str
+    served: Served | None
+    prompt: str
+    negative: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True)
+class RenderedPicture:
+    """A picture, what rendered it, the seconds of its batch and those that it waited."""
+
+    image: Image.Image
+    served: Served
+    seconds: float
+    waited: float
+
+
+@dataclass(eq=False)
+class Job(Generic[R]):
+    """An order that waits, and its result."""
+
+    order: Order
+    done: "Future[R]" = field(default_factory=Future)
+    queued: float = field(default_factory=time.monotonic)
+
+
+class RenderQueue(Generic[R]):
+    """The jobs that wait, by model in the order they came, at most `most` of them; cancelled ones leave at once."""
+
+    def __init__(self, most: int, patience: float = PATIENCE, now: Callable[[], float] = time.monotonic) -> None:
+        self.most, self.patience, self.now = most, patience, now
+        self.jobs: dict[str, list[Job[R]]] = {}
+        self.spent: dict[str, float] = {}  # seconds of rendering, by model
+        self.changed = threading.Condition()
+
+    @property
+    def waiting(self) -> Counter[str]:
+        """The number of jobs by model."""
+        with self.changed:
+            return Counter({model: len(jobs) for model, jobs in self.jobs.items()})
+
+    def put(self, jobs: list[Job[R]]) -> None:
+        """Add the jobs of one request, or none of them; raises QueueFull."""
+        with self.changed:
+            if len(self) + len(jobs) > self.most:
+                raise QueueFull(self.most)
+            for job in jobs:
+                self._enter(job.order.model)
+                self.jobs[job.order.model].append(job)
+            self.changed.notify_all()
+        for job in jobs:
+            job.done.add_done_callback(lambda _, job=job: self._discard(job))  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        with self.changed:
+            return sum(map(len, self.jobs.values()))
+
+    def wait(self, seconds: float, number: int = 1, unless: Callable[[], object] = lambda: False) -> None:
+        """Wait until so many jobs wait, or `unless` holds."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self) >= number or unless(), seconds)
+
+    def wake(self) -> None:
+        """Let all waits look again."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def take(self, recipe: Callable[[Order], Hashable], most: Callable[[Order], int]) -> list[Job[R]]:
+        """Remove and return the next batch: jobs of one recipe, at most `most`, marked as running; empty if none wait.
+
+        The model is the one on which the least time was spent; its recipe is that of the most jobs, unless the oldest
+        has waited for longer than `patience`.
+        """
+        with self.changed:
+            batch: list[Job[R]] = []
+            while not batch and (waiting := [model for model, jobs in self.jobs.items() if jobs]):
+                batch = self._next(min(waiting, key=lambda model: self.spent[model]), recipe, most)
+            return batch
+
+    def charge(self, model: str, seconds: float) -> None:
+        """Count the time that was spent on a model."""
+        with self.changed:
+            self.spent[model] = self.spent.get(model, 0.0) + seconds
+
+    def clear(self) -> list[Job[R]]:
+        """Remove and return all jobs, marked as running."""
+        with self.changed:
+            jobs = [job for jobs in self.jobs.values() for job in jobs]
+            self.jobs.clear()
+        return [job for job in jobs if job.done.set_running_or_notify_cancel()]
+
+    def _next(self, model: str, recipe: Callable[[Order], Hashable], most: Callable[[Order], int]) -> list[Job[R]]:
+        jobs = self.jobs[model]
+        first = jobs[0]
+        if self.now() - first.queued < self.patience:
+            limits = {recipe(job.order): most(job.order) for job in jobs}
+            sizes = Counter(recipe(job.order) for job in jobs)
+            largest = max(sizes, key=lambda each: min(sizes[each], limits[each]))  # the oldest of equals
+            first = next(job for job in jobs if recipe(job.order) == largest)
+        wanted, limit = recipe(first.order), most(first.order)
+        taken = [job for job in jobs if recipe(job.order) == wanted][:limit]
+        self.jobs[model] = [job for job in jobs if job not in taken]
+        return [job for job in taken if job.done.set_running_or_notify_cancel()]
+
+    def _enter(self, model: str) -> None:
+        """A model that had nothing waiting has no claim on the time that it did not use."""
+        if not self.jobs.setdefault(model, []):
+            busy = [self.spent[other] for other, jobs in self.jobs.items() if jobs]
+            self.spent[model] = max(self.spent.get(model, 0.0), min(busy, default=0.0))
+
+    def _discard(self, job: Job[R]) -> None:
+        if job.done.cancelled():
+            with self.changed:
+                jobs = self.jobs.get(job.order.model, [])
+                if job in jobs:
+                    jobs.remove(job)
