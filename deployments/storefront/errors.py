@@ -25,3 +25,19 @@ class RenderUnavailable(DyeworksError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"no picture can be rendered now: {reason}; retry in a moment")
         self.reason = reason
+
+
+class Unauthorized(DyeworksError):
+    """A request needs an API key, or has a wrong one: 401, with `challenge` as WWW-Authenticate (RFC 6750)."""
+
+    def __init__(self, problem: str, wrong: bool = False) -> None:
+        super().__init__(f"{problem}; send a valid key as `Authorization: Bearer dyw_...`")
+        self.challenge = 'Bearer realm="dyeworks"' + (', error="invalid_token"' if wrong else "")
+
+
+class Forbidden(DyeworksError):
+    """The API key of a request does not allow it: 403, with `challenge` as WWW-Authenticate (RFC 6750)."""
+
+    def __init__(self, key: str, problem: str, scope: str) -> None:
+        super().__init__(f"the API key {key!r} {problem}; ask the operator for one that may")
+        self.challenge = f'Bearer realm="dyeworks", error="insufficient_scope", scope="{scope}"'

@@ -1,7 +1,7 @@
 """The configuration of a model: one YAML file, applied into the store with `dyeworks models apply FILE`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
@@ -28,6 +28,8 @@ class ServingSpec(Spec):
 
     steps: int = Field(12, ge=1, le=100, description="Denoising steps of a picture.")
     guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture.")
+    page: bool = Field(True, description="Whether the page offers the model to visitors without an API key.")
+    api: Literal["open", "key"] = Field("open", description="Whether the API serves it to all, or to API keys only.")
 
 
 class PublishingSpec(Spec):
