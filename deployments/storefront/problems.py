@@ -10,13 +10,21 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.storefront.errors import ApiError
+from tasks.core.errors import KeysUnread, LimitExceeded
 
 LONGEST_WAIT = 119  # seconds: OpenAI's clients ignore a longer Retry-After
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "requests"}
 
 
 def problem(
-    status: int, detail: str, *, param: str = "", code: str = "", kind: str = "", retry_after: float | None = None
+    status: int,
+    detail: str,
+    *,
+    param: str = "",
+    code: str = "",
+    kind: str = "",
+    retry_after: float | None = None,
+    challenge: str = "",
 ) -> JSONResponse:
     """The response of an error."""
     fallback = "server_error" if status >= 500 else "invalid_request_error"
@@ -28,8 +36,8 @@ def problem(
     }
     body = {"type": "about:blank", "title": _phrase(status), "status": status, "detail": detail, "error": error}
     headers = {} if retry_after is None else {"Retry-After": str(wait_seconds(retry_after))}
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    if challenge:
+        headers["WWW-Authenticate"] = challenge
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
@@ -41,6 +49,8 @@ def wait_seconds(seconds: float) -> int:
 def add_handlers(app: FastAPI) -> None:
     """Answer every error of an application in this form."""
     app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(LimitExceeded, _limit_exceeded)
+    app.add_exception_handler(KeysUnread, _keys_unread)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(StarletteHTTPException, _http_error)
 
@@ -54,6 +64,7 @@ def of_error(error: ApiError) -> JSONResponse:
         code=error.code,
         kind=error.kind,
         retry_after=error.retry_after,
+        challenge=error.challenge,
     )
 
 
@@ -67,6 +78,15 @@ def _phrase(status: int) -> str:
 def _api_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return of_error(error)
+
+
+def _limit_exceeded(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LimitExceeded)
+    return problem(429, str(error), code="rate_limit_exceeded", retry_after=error.retry_after)
+
+
+def _keys_unread(_: Request, error: Exception) -> JSONResponse:
+    return problem(503, str(error), code="unavailable", retry_after=5)
 
 
 def _http_error(_: Request, error: Exception) -> JSONResponse:

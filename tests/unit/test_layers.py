@@ -20,7 +20,19 @@ FLOWS = sorted(p for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__")
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 CORE = ROOT / "tasks/core"
 ROOMS = [  # of core, from the ground up
-    *("__init__", "errors", "clock", "config", "store", "http", "prefect_server", "events", "outbox", "traffic"),
+    *(
+        "__init__",
+        "errors",
+        "clock",
+        "config",
+        "store",
+        "access",
+        "http",
+        "prefect_server",
+        "events",
+        "outbox",
+        "traffic",
+    ),
     *("gate", "models", "registry", "installation", "data", "drift", "tracking", "training", "monitoring"),
     *("retraining", "evaluation", "reporting", "publishing", "lifecycle", "notifications", "serving"),
 ]

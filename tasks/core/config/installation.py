@@ -75,6 +75,13 @@ class Settings(BaseSettings):
     proxies: str = Field(
         "", description="Addresses of proxies (comma-separated) whose X-Forwarded headers are believed; empty: none."
     )
+    limit_key: str = Field("600/minute", description="Pictures that an API key may ask for; empty: no limit.")
+    limit_address: str = Field(
+        "60/minute",
+        description="Pictures for an address (of IPv6: a network of 64 bits) without a key; trusted addresses have no "
+        "such limit.",
+    )
+    limit_session: str = Field("30/minute", description="Pictures for one visitor's session.")
     render_batch: int = Field(16, ge=1, description="Requests that the storefront renders at once, at most.")
     adapters: int = Field(
         8, ge=1, description="Releases that the storefront holds in memory beside those of the champions."

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
@@ -42,6 +42,8 @@ class ServingSpec(Spec):
     guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture.")
     sizes: tuple[Size, ...] = Field((), description="Sizes (WxH) that may be asked for beside the base's own.")
     most_steps: int = Field(100, ge=1, le=100, description="Denoising steps that may be asked for, at most.")
+    page: bool = Field(True, description="Whether the page offers the model to visitors without an API key.")
+    api: Literal["open", "key"] = Field("open", description="Whether the API serves it to all, or to API keys only.")
 
 
 class PublishingSpec(Spec):

@@ -93,6 +93,7 @@ PLACES = (
     Place(MODEL + "forgetting/<request>.json", "hours that are being forgotten", "lifecycle.forget_session", "derived"),
     Place("prompts/<model>/<day>/<hour>/<object>", "the prompt log", "traffic.prompt_log", "age", "prompts"),
     Place("feedback/<model>/<day>/<hour>/<object>", "votes", "traffic.feedback", "age", "prompts"),
+    Place("access/keys/<sha256>.json", "API keys, by their hash", "access.keys", "permanent"),
     Place("outbox/<event>.json", "events that wait to be sent", "outbox", "permanent"),
     Place("events/<event>.json", "events that were sent", "outbox", "age", "events"),
     Place("refused/<event>.json", "events that the server refused", "outbox", "age", "refusals"),
