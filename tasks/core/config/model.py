@@ -28,6 +28,11 @@ class ServingSpec(Spec):
 
     steps: int = Field(12, ge=1, le=100, description="Denoising steps of a picture.")
     guidance: float = Field(2.0, ge=1, description="Guidance scale of a picture.")
+    safety: bool | None = Field(
+        None,
+        description="Whether pictures pass the safety checker before they are shown; "
+        "left out, those of every base but the embedded one do.",
+    )
 
 
 class PublishingSpec(Spec):
@@ -113,6 +118,11 @@ class ModelConfig(Spec):
     def dataset(self) -> str:
         """The dataset that is trained on where a request names none."""
         return self.datasets[0]
+
+    @property
+    def checks_safety(self) -> bool:
+        """Whether pictures pass the safety checker before they are shown."""
+        return self.base != EMBEDDED if self.serving.safety is None else self.serving.safety
 
 
 def read_model(path: Path) -> ModelConfig:
