@@ -24,12 +24,9 @@ from deployments.storefront.page import CSS, build_page, is_overloaded
 from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
 from deployments.storefront.service import StorefrontService, choose_models
-from tasks.core.config.installation import Settings, read_prefect_environment
-from tasks.core.config.model import ModelConfig
-from tasks.core.installation import Installation, open_installation
-from tasks.core.prefect_server import PrefectServer
+from tasks.core.config.installation import Settings
+from tasks.core.installation import open_installation, unopened_installation
 from tasks.core.reporting.metrics import CONTENT_TYPE
-from tasks.core.store import open_store
 
 log = logging.getLogger("dyeworks.storefront")
 
@@ -100,17 +97,12 @@ class Storefront:
             installation = open_installation(self.settings)
             configs = installation.models()
         except Exception as error:  # any error of a store's client
-            installation, configs = self._offline()
-            if not configs:
+            installation = unopened_installation(self.settings)
+            if not (configs := Mirror(installation).configs()):
                 raise
             log.error("the store cannot be opened, what was served last is served: %s", error)
         mirror = Mirror(installation)
         return StorefrontService(installation, choose_models(configs, self.wanted), self.door, self.metrics, mirror)
-
-    def _offline(self) -> tuple[Installation, list[ModelConfig]]:
-        store = open_store(self.settings.store)
-        installation = Installation(self.settings, store, PrefectServer(read_prefect_environment()))
-        return installation, Mirror(installation).configs()
 
 
 def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:

@@ -79,6 +79,7 @@ class ImagesResponse(BaseModel):
     size: str
     output_format: str
     background: Literal["opaque"] = "opaque"
+    flagged: int = Field(0, description="Pictures that the safety checker has flagged, and that are left out.")
 
 
 class ModelCard(BaseModel):

@@ -38,6 +38,7 @@ class Drawing:
     image: Image.Image
     mark: Mark
     seconds: float
+    flagged: bool
 
 
 @dataclass(frozen=True)
@@ -175,15 +176,16 @@ class Drawings:
             release=served.release or "base",
             adapter=served.release,
             latency_s=round(seconds, 3),
+            flagged=picture.flagged,
             session=session,
             picture=number,
             retry=origin.retry,
         )
         model.prompts.add(line)
         model.feedback.remember(picture_id, ServedPicture(served.release, served.generation, session, voter))
-        self._count(model, order.served, served, "rendered", 1)
+        self._count(model, order.served, served, "flagged" if picture.flagged else "rendered", 1)
         mark = Mark(model.name, served.generation, served.release, order.seed, picture_id)
-        return Drawing(picture.image, mark, picture.seconds)
+        return Drawing(picture.image, mark, picture.seconds, picture.flagged)
 
     def _count(self, model: ServedModel, asked: Served | None, served: Served, outcome: str, number: int) -> None:
         route = "champion" if asked is None else "named"

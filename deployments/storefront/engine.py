@@ -24,6 +24,7 @@ from tasks.core.config.installation import Settings
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.images import image_fault
 from tasks.core.models.rendering import Renderer
+from tasks.core.models.safety import PicturesUnchecked, SafetyChecker, checker_source
 
 log = logging.getLogger("dyeworks.storefront")
 T = TypeVar("T")
@@ -47,6 +48,9 @@ class Releases(Protocol):
 
     def record(self, model: str, served: Served, outcomes: Outcomes) -> None:
         """Take note of renders of a release."""
+
+    def checks_safety(self, model: str) -> bool:
+        """Whether its pictures pass the safety checker."""
 
     def record_shortage(self, model: str, served: Served, problem: str) -> None:
         """Take note of a single picture that did not fit into memory."""
@@ -73,6 +77,7 @@ class Engine:
         self.ended = False
         self.own_size = (0, 0)  # width and height that the base was made for; set when `loaded` is
         self.running = 0  # pictures of the current batch
+        self.checker: SafetyChecker | None = None  # loaded with the first picture that it must see
         self.largest: dict[tuple[int, int], int] = {}  # by size: the batch that fitted into memory
         self.pace = 0.0  # seconds a picture, smoothed
         self.batch_ended, self.batch_pause, self.expected = 0.0, 0.0, 0  # of the last batch
@@ -213,16 +218,19 @@ class Engine:
         try:
             self._use(batch[0].order.model, served)
             images = self._images([job.order for job in batch])
+            flags = self._flags(batch[0].order.model, images)
         except torch.OutOfMemoryError as error:
             self._shrink(batch, served, error)
         except ApiError:
             raise
+        except PicturesUnchecked as error:
+            raise RenderUnavailable(str(error)) from error
         except Exception as error:  # any error of a pipeline is passed on to the requests
             log.error("rendering with %s of %s failed: %s", served, batch[0].order.model, error)
             _fail(batch, RenderUnavailable("rendering failed"))
             return [(batch[0].order.prompt, False)]
         else:
-            return self._answer(batch, images, served, start)
+            return self._answer(batch, images, flags, served, start)
         halves = (batch[: len(batch) // 2], batch[len(batch) // 2 :]) if len(batch) > 1 else ()
         return [outcome for half in halves for outcome in self._render(half, served, start)]
 
@@ -246,6 +254,16 @@ class Engine:
         )
         return images
 
+    def _flags(self, model: str, images: list[Image.Image]) -> list[bool]:
+        """Whether each picture must not be shown."""
+        if not self.releases.checks_safety(model):
+            return [False] * len(images)
+        if self.checker is None:
+            self.checker = SafetyChecker(
+                checker_source(self.base, self.settings.safety_checker), self.settings.device
+            )
+        return self.checker.flags(images)
+
     def _shrink(self, batch: list[Job[RenderedPicture]], served: Served, error: torch.OutOfMemoryError) -> None:
         order = batch[0].order
         if len(batch) > 1:
@@ -256,12 +274,17 @@ class Engine:
         _fail(batch, RenderUnavailable("the device is out of memory"))
 
     def _answer(
-        self, batch: list[Job[RenderedPicture]], images: list[Image.Image], served: Served, start: float
+        self,
+        batch: list[Job[RenderedPicture]],
+        images: list[Image.Image],
+        flags: list[bool],
+        served: Served,
+        start: float,
     ) -> Outcomes:
         now = time.monotonic()
         self.metrics.observe_batch(len(batch), [start - job.queued for job in batch])
-        for job, image in zip(batch, images, strict=True):
-            job.done.set_result(RenderedPicture(image, served, now - start, start - job.queued))
+        for job, image, flagged in zip(batch, images, flags, strict=True):
+            job.done.set_result(RenderedPicture(image, served, now - start, start - job.queued, flagged))
         return [(job.order.prompt, not image_fault(image)) for job, image in zip(batch, images, strict=True)]
 
     def _reject_waiting(self) -> None:

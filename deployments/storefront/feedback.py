@@ -38,6 +38,11 @@ class Feedback:
             if len(self.pictures) > self.remembered:
                 self.pictures.popitem(last=False)
 
+    def knows(self, request_id: str) -> bool:
+        """Whether it was rendered here lately."""
+        with self.lock:
+            return request_id in self.pictures
+
     def vote(self, request_id: str, liked: bool) -> Vote:
         """Pass a vote to all consumers; raises PictureUnknown and VotesExhausted."""
         drawn = self._count(request_id)

@@ -48,12 +48,13 @@ class Order:
 
 @dataclass(frozen=True)
 class RenderedPicture:
-    """A picture, what rendered it, the seconds of its batch and those that it waited."""
+    """A picture, what rendered it, the seconds of its batch and those that it waited; a flagged one is not shown."""
 
     image: Image.Image
     served: Served
     seconds: float
     waited: float
+    flagged: bool = False
 
 
 @dataclass(eq=False)

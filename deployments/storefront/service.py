@@ -1,40 +1,27 @@
 """The storefront's service: the models of one base, the engine that renders for them, and the threads around it."""
 
-import asyncio
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
-from PIL import Image
-
-from deployments.storefront.bodies import ImageRequest, parse_size
-from deployments.storefront.door import Door, Visitor
+from deployments.storefront.door import Door
+from deployments.storefront.drawing import Drawings
 from deployments.storefront.engine import Engine, Outcomes
-from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
-from deployments.storefront.feedback import ServedPicture
+from deployments.storefront.errors import PictureUnknown, RenderUnavailable
 from deployments.storefront.metrics import Metrics, Reading
 from deployments.storefront.mirror import Mirror
-from deployments.storefront.render_queue import Order, RenderedPicture, Served
+from deployments.storefront.render_queue import Served
 from deployments.storefront.served_model import ServedModel
-from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DyeworksError, ModelUnknown
 from tasks.core.installation import Installation
-from tasks.core.models.marks import Mark
 from tasks.core.registry.store_layout import store_identity
 from tasks.core.traffic.feedback import Vote
-from tasks.core.traffic.prompt_log import PromptLine, hash_session
-from tasks.core.traffic.redaction import redact
 
 log = logging.getLogger("dyeworks.storefront")
-BASE = "-base"  # behind a model's name: its base without an adapter
 
 
 class StorefrontService:
@@ -45,9 +32,9 @@ class StorefrontService:
     ) -> None:
         self.installation, self.settings, self.door, self.metrics = installation, installation.settings, door, metrics
         self.mirror = mirror
-        self.aliases = parse_aliases(self.settings.model_aliases)
         self.engine = Engine(configs[0].base, self.settings, self, metrics, self.exit)
         self.models = {config.name: ServedModel(installation, config, mirror, self.engine) for config in configs}
+        self.drawings = Drawings(self.settings, self.models, self.engine, mirror, metrics)
         self.checked = False  # whether the store was found to be of this version of dyeworks
         self.closing, self.wake = threading.Event(), threading.Event()
         self.poller = threading.Thread(target=self._poll, name="poller", daemon=True)
@@ -97,16 +84,26 @@ class StorefrontService:
             if follower.suspicion:
                 self.wake.set()
 
+    def checks_safety(self, model: str) -> bool:
+        """Whether its pictures pass the safety checker."""
+        return self.models[model].config.checks_safety
+
     def record_shortage(self, model: str, served: Served, problem: str) -> None:
         """Take note of a single picture that did not fit into memory."""
         self.models[model].follower.fault = f"{served}: {problem}"
 
-    # What is asked for
+    # What routes ask
+
+    def model_of(self, picture: str) -> ServedModel:
+        """The model that rendered a picture; raises PictureUnknown."""
+        for model in self.models.values():
+            if model.feedback.knows(picture):
+                return model
+        raise PictureUnknown(picture)
 
     def vote(self, picture: str, liked: bool) -> Vote:
         """Record a vote on a picture; raises PictureUnknown and VotesExhausted."""
-        holders = [model for model in self.models.values() if picture in model.feedback.pictures]
-        model = (holders or list(self.models.values()))[0]
+        model = self.model_of(picture)
         vote = model.feedback.vote(picture, liked)
         self.metrics.votes.labels(model.name, str(liked).lower()).inc()
         return vote
@@ -196,11 +193,6 @@ class ModelUnservable(DyeworksError):
 
     def __init__(self, models: list[str]) -> None:
         super().__init__(f"one storefront serves the models of one base: name those of one with --model; {models}")
-
-
-def new_request_id() -> str:
-    """The id of a request."""
-    return uuid4().hex
 
 
 def _status(model: ServedModel) -> dict[str, object]:

@@ -61,7 +61,12 @@ def open_installation(settings: Settings | None = None) -> Installation:
     Raises:
         StoreUnusable, StoreLayoutUnreadable: the store cannot be opened, or is of another version of dyeworks.
     """
-    settings = settings or read_settings()
+    installation = unopened_installation(settings or read_settings())
+    store_identity(installation.store)
+    return installation
+
+
+def unopened_installation(settings: Settings) -> Installation:
+    """The installation of these settings, whose store was not read yet: it may be away, or of another version."""
     store = open_store(settings.store)
-    store_identity(store)
     return Installation(settings, store, PrefectServer(read_prefect_environment(), Path.cwd()))

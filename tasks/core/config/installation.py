@@ -102,6 +102,13 @@ class Settings(BaseSettings):
         "", description="Local folder for lines that the store does not have yet; empty: `spool` beside the cache."
     )
 
+    safety_checker: str = Field(
+        "CompVis/stable-diffusion-safety-checker@f37dfba70d35a43a32de8e67c52e68925175eeee",
+        min_length=1,
+        description="Safety checker of public bases whose folder holds none: a folder, or a Hub id, optionally with "
+        "@revision; of safetensors alone. The default is the published checker at the commit that has such.",
+    )
+
     @property
     def spool_folder(self) -> Path:
         """The folder of all storefronts' lines that the store does not have yet."""

@@ -44,6 +44,11 @@ class ServingSpec(Spec):
     most_steps: int = Field(100, ge=1, le=100, description="Denoising steps that may be asked for, at most.")
     page: bool = Field(True, description="Whether the page offers the model to visitors without an API key.")
     api: Literal["open", "key"] = Field("open", description="Whether the API serves it to all, or to API keys only.")
+    safety: bool | None = Field(
+        None,
+        description="Whether pictures pass the safety checker before they are shown; "
+        "left out, those of every base but the embedded one do.",
+    )
 
 
 class PublishingSpec(Spec):
@@ -129,6 +134,11 @@ class ModelConfig(Spec):
     def dataset(self) -> str:
         """The dataset that is trained on where a request names none."""
         return self.datasets[0]
+
+    @property
+    def checks_safety(self) -> bool:
+        """Whether pictures pass the safety checker before they are shown."""
+        return self.base != EMBEDDED if self.serving.safety is None else self.serving.safety
 
 
 def read_model(path: Path) -> ModelConfig:
