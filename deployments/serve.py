@@ -1,6 +1,7 @@
 """Public processes: they listen beyond loopback only with a strong secret, and limit connections."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 import uvicorn
@@ -33,20 +34,20 @@ class HeadTimeoutProtocol(H11Protocol):
             self.loop.call_later(HEAD_SECONDS, self._check, self.cycle)
 
 
-def serve_until_signal(service: str, host: str, port: int, model: str = "") -> int:
+def serve_until_signal(service: str, host: str, port: int, models: Sequence[str] = ()) -> int:
     """Serve until a signal; returns 1 if it could not start. Raises SettingError for an exposed weak secret."""
     settings = read_settings()
     secret = SECRETS[service]
     check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
-    server = uvicorn.Server(configure(service, host, port, settings, model))
+    server = uvicorn.Server(configure(service, host, port, settings, models))
     server.run()
     return 0 if server.started else 1
 
 
-def configure(service: str, host: str, port: int, settings: Settings, model: str = "") -> uvicorn.Config:
+def configure(service: str, host: str, port: int, settings: Settings, models: Sequence[str] = ()) -> uvicorn.Config:
     """The server's configuration: h11 limits headers; X-Forwarded-For is only trusted from configured proxies."""
     return uvicorn.Config(
-        partial(_create_app, service, settings, model),
+        partial(_create_app, service, settings, models),
         host,
         port,
         factory=True,
@@ -59,7 +60,7 @@ def configure(service: str, host: str, port: int, settings: Settings, model: str
     )
 
 
-def _create_app(service: str, settings: Settings, model: str) -> ASGIApp:
+def _create_app(service: str, settings: Settings, models: Sequence[str]) -> ASGIApp:
     """The application; only the served one is imported."""
     if service == "webhook":
         from deployments.webhook.app import create_app  # noqa: PLC0415
@@ -67,4 +68,4 @@ def _create_app(service: str, settings: Settings, model: str) -> ASGIApp:
         return create_app(settings)
     from deployments.storefront.app import create_app as create_storefront  # noqa: PLC0415
 
-    return create_storefront(settings, model)
+    return create_storefront(settings, models)

@@ -18,7 +18,7 @@ import httpx
 
 from tasks.core.config.installation import ROOT, Settings
 from tasks.core.errors import DyeworksError
-from tasks.core.installation import open_installation
+from tasks.core.installation import of_one_base, open_installation
 
 START_SECONDS = 400
 STOP_SECONDS = 15
@@ -35,7 +35,7 @@ class Stack:
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
     models: Path | None = None  # YAML file of a model, or folder of them, to apply before the services start
-    model: str = ""  # served by the storefront; the only one of the store if empty
+    served: tuple[str, ...] = ()  # models of the storefront; all of the store if empty
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
 
@@ -124,11 +124,12 @@ class Stack:
         """Start server, workers, webhook and storefront; returns when all are healthy.
 
         Raises:
-            ModelUnknown: no model is named, and the store does not have exactly one.
+            ModelUnknown: the store has no model, or not one that is named.
+            BasesDiffer: the models to serve have different bases.
             ServiceFailed: a command failed, or a service did not become healthy.
         """
         self.apply_models()
-        self.model = open_installation(Settings(store=self.environment["DYEWORKS_STORE"])).model(self.model).name
+        of_one_base(open_installation(Settings(store=self.environment["DYEWORKS_STORE"])).models(), self.served)
         self.start_webhook()
         self.start_storefront()
         self.start_server()
@@ -138,7 +139,7 @@ class Stack:
             self.run(*_tool("dyeworks"), "outbox", "resend")
         self.start_worker()
         self.wait("webhook", "/health")
-        self.wait("storefront", "/health")
+        self.wait("storefront", "/readyz")
 
     def apply_models(self) -> None:
         """Apply the configurations of `models`."""
@@ -191,7 +192,7 @@ class Stack:
 
     def start_storefront(self) -> None:
         """Start the storefront."""
-        self._serve("storefront", *(("--model", self.model) if self.model else ()))
+        self._serve("storefront", *(part for name in self.served for part in ("--model", name)))
 
     def start_mlflow(self) -> str:
         """Start an MLflow server, unless runs are tracked on another server; returns its URL."""

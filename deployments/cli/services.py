@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.cli.options import Model
+from deployments.cli.options import Models
 from tasks.core.config.installation import ROOT
 from tasks.core.errors import SettingError
 
@@ -46,10 +46,11 @@ def demo(
     raise typer.Exit(play_demo(folder, model, data, scale, restart=restart))
 
 
-def up(home: Home = HOME, models: Applied = None, model: Model = "") -> None:
+def up(home: Home = HOME, models: Applied = None, model: Models = None) -> None:
     """Run all services on free ports until ctrl-C.
 
-    Without --models, a store without a model gets the example. With several models, --model names the storefront's.
+    Without --models, a store without a model gets the example. If the models have several bases, --model names those
+    that the storefront serves.
     """
     from deployments.stack import Stack, stop_leftovers
     from tasks.core.registry.models import model_names
@@ -57,7 +58,7 @@ def up(home: Home = HOME, models: Applied = None, model: Model = "") -> None:
 
     if home.exists():
         stop_leftovers(home)
-    stack = Stack(home, models=models, model=model)
+    stack = Stack(home, models=models, served=tuple(model or ()))
     if models is None and not model_names(open_store(stack.environment["DYEWORKS_STORE"])):
         stack.models = EXAMPLES
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -88,7 +89,7 @@ def serve(
     service: Annotated[Service, typer.Argument(help="Which of the two.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at.")] = 8000,
-    model: Model = "",
+    model: Models = None,
 ) -> None:
     """Run the storefront or the webhook as a public process.
 
@@ -98,7 +99,7 @@ def serve(
 
     if model and service is Service.WEBHOOK:
         raise typer.BadParameter("the webhook serves all models", param_hint="--model")
-    raise typer.Exit(serve_until_signal(service.value, host, port, model))
+    raise typer.Exit(serve_until_signal(service.value, host, port, model or ()))
 
 
 def bootstrap(models: Applied = None) -> None:

@@ -31,7 +31,7 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
         "DYEWORKS_RENDER_BATCH": "16",
         "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1",  # the address of all its clients
     }
-    stack = Stack(folder / "home", extra, model, config.name)
+    stack = Stack(folder / "home", extra, model, (config.name,))
     os.environ.update(stack.environment)
     # Imported now, since Prefect's client reads its settings from the environment.
     from deployments.demo.report import write_report

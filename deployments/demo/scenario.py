@@ -136,8 +136,8 @@ class Scenario:
         time.sleep(2 * self.settings.log_seconds)
 
     def _ask(self, client: httpx.Client, request: Request) -> None:
-        body = {"prompt": request.prompt, "seed": request.seed, "steps": self.scale.steps, "session": request.session}
-        client.post(f"{self.stack.url('storefront')}/api/render", json=body).raise_for_status()
+        body = {"prompt": request.prompt, "seed": request.seed, "steps": self.scale.steps, "user": request.session}
+        client.post(f"{self.stack.url('storefront')}/v1/images/generations", json=body).raise_for_status()
 
     def import_log(self, count: int, taste: dict[str, float], hours: tuple[float, float], seed: int) -> None:
         """Import prompt-log lines, with times between so many hours ago."""
@@ -195,11 +195,10 @@ class Scenario:
         return outcome
 
     def _served(self, generation: int) -> bool:
-        answer = httpx.get(f"{self.stack.url('storefront')}/health", timeout=30)
+        answer = httpx.get(f"{self.stack.url('storefront')}/readyz", timeout=30)
         channel, _ = read_channel(self.store, self.model)
-        return bool(
-            channel and channel.generation >= generation and answer.json().get("generation") == channel.generation
-        )
+        served = answer.json().get("models", {}).get(self.model, {}).get("generation")
+        return bool(channel and channel.generation >= generation and served == channel.generation)
 
     def wait_check(self, name: str, verdict: str, at_once: bool) -> DriftRecord:
         """Wait for a drift check with this verdict and a page: one that is started now, or one since the step began."""

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
+from starlette.routing import Route
 
 from deployments.exposure import ExposureGuard
 from deployments.storefront.door import Door, SessionCookie
@@ -20,12 +21,12 @@ from deployments.storefront.images_api import ImagesApi
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.observer import Observer
-from deployments.storefront.page import CSS, build_page, is_overloaded
+from deployments.storefront.page import CSS, build_page, is_overloaded, set_trigger
 from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
-from deployments.storefront.service import StorefrontService, choose_models
+from deployments.storefront.service import StorefrontService
 from tasks.core.config.installation import Settings
-from tasks.core.installation import open_installation, unopened_installation
+from tasks.core.installation import of_one_base, open_installation, unopened_installation
 from tasks.core.reporting.metrics import CONTENT_TYPE
 
 log = logging.getLogger("dyeworks.storefront")
@@ -43,6 +44,7 @@ class Storefront:
         self.door, self.metrics = Door(settings), Metrics()
         self.opened: StorefrontService | None = None
         self.closing = threading.Event()
+        self.page = build_page(self.service, self.door, settings.render_batch)
 
     def service(self) -> StorefrontService:
         """The rendering service; raises RenderUnavailable until the store, or a copy of it, is open."""
@@ -88,6 +90,7 @@ class Storefront:
                 self.closing.wait(self.settings.poll_seconds)
             else:
                 service.start()
+                set_trigger(self.page, next(iter(service.models.values())).config.trigger)
                 self.opened = service
                 return
 
@@ -102,7 +105,7 @@ class Storefront:
                 raise
             log.error("the store cannot be opened, what was served last is served: %s", error)
         mirror = Mirror(installation)
-        return StorefrontService(installation, choose_models(configs, self.wanted), self.door, self.metrics, mirror)
+        return StorefrontService(installation, of_one_base(configs, self.wanted), self.door, self.metrics, mirror)
 
 
 def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
@@ -116,7 +119,7 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
     app.get("/metrics", include_in_schema=False)(storefront.expose)
     app.get("/", include_in_schema=False)(storefront.index)
     add_handlers(app)
-    page = build_page(storefront.service, storefront.door, settings.render_batch)
+    page = storefront.page
     app.add_middleware(SessionCookie, cookies=storefront.door.cookies)
     app.add_middleware(
         RequestFilter,
@@ -125,7 +128,8 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
         overloaded=lambda session: is_overloaded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
-    app.add_middleware(Observer, metrics=storefront.metrics)
+    paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
+    app.add_middleware(Observer, metrics=storefront.metrics, paths=paths)
     gr.mount_gradio_app(
         app,
         page,

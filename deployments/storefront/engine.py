@@ -9,7 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -19,7 +18,7 @@ from PIL import Image
 from deployments.storefront.adapters import AdapterCache
 from deployments.storefront.errors import ApiError, QueueFull, ReleaseUnavailable, RenderUnavailable
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.render_queue import Job, Order, RenderedPicture, RenderQueue, Served
+from deployments.storefront.render_queue import WAITING, Job, Order, RenderedPicture, RenderQueue, Served
 from tasks.core.config.installation import Settings
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.images import image_fault
@@ -28,7 +27,6 @@ from tasks.core.models.safety import PicturesUnchecked, SafetyChecker, checker_s
 
 log = logging.getLogger("dyeworks.storefront")
 T = TypeVar("T")
-WAITING = 512  # maximum number of pictures that wait
 PAUSE = 0.02  # of the time of a batch, for which its clients are awaited before the next one begins
 LONGEST_PAUSE = 0.1  # seconds
 Outcomes = list[tuple[str, bool]]  # prompts, and whether they were rendered
@@ -145,6 +143,7 @@ class Engine:
             self.adapters = AdapterCache(
                 renderer, self.settings.adapters, self.releases.pinned, self.metrics.adapter_load.observe
             )
+            renderer.render(["a picture"], [0], 1, 2.0)  # the first forward pass takes seconds
             self.own_size = renderer.side, renderer.side
             self.loaded.set()
             while not self.stopping.is_set():
@@ -259,9 +258,7 @@ class Engine:
         if not self.releases.checks_safety(model):
             return [False] * len(images)
         if self.checker is None:
-            self.checker = SafetyChecker(
-                checker_source(self.base, self.settings.safety_checker), self.settings.device
-            )
+            self.checker = SafetyChecker(checker_source(self.base, self.settings.safety_checker), self.settings.device)
         return self.checker.flags(images)
 
     def _shrink(self, batch: list[Job[RenderedPicture]], served: Served, error: torch.OutOfMemoryError) -> None:

@@ -146,9 +146,10 @@ class Follower:
             log.warning("a restart without the store would serve nothing: %s", error)
 
     def record(self, outcomes: Iterable[tuple[str, bool]]) -> None:
-        """Record outcomes of renders, each a prompt and whether it was rendered; the next `follow` acts on too many failures.
+        """Record outcomes of renders, each a prompt and whether it was rendered.
 
-        A prompt counts once, so that a visitor cannot force a roll-back by repeating a prompt that fails.
+        If too many failed, the next `follow` tries out the release. A prompt counts once, so that a visitor cannot
+        force a roll-back by repeating a prompt that fails.
         """
         for prompt, rendered in outcomes:
             if rendered:

@@ -32,8 +32,8 @@ class ImagesApi:
     def router(self) -> APIRouter:
         """All routes of the API."""
         router = APIRouter(prefix="/v1")
-        made = {200: {"model": ImagesResponse}}
-        router.post("/images/generations", response_model=None, responses=made)(self.generate)
+        made = router.post("/images/generations", response_model=None, responses={200: {"model": ImagesResponse}})
+        made(self.generate)
         router.post("/images/feedback", status_code=204)(self.post_feedback)
         router.get("/models")(self.models)
         return router

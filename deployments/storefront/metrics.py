@@ -1,6 +1,7 @@
 """What the process measures, for Prometheus; gauges are read from what they are about when they are asked for."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -9,7 +10,15 @@ from prometheus_client.registry import Collector
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
-Reading = tuple[str, str, tuple[str, ...], dict[tuple[str, ...], float]]  # name, help, labels, values by label values
+
+
+class Reading(NamedTuple):
+    """A gauge: values by the value of its label; a single one by an empty text if it has none."""
+
+    name: str
+    documentation: str
+    label: str
+    values: dict[str, float]
 
 
 class Metrics:
@@ -81,8 +90,8 @@ class _Readings(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The gauges."""
-        for name, text, labels, values in self.read():
-            gauge = GaugeMetricFamily(name, text, labels=labels)
+        for name, documentation, label, values in self.read():
+            gauge = GaugeMetricFamily(name, documentation, labels=[label] if label else [])
             for key, value in values.items():
-                gauge.add_metric(key, value)
+                gauge.add_metric([key] if label else [], value)
             yield gauge

@@ -12,8 +12,8 @@ from deployments.storefront.metrics import Metrics
 class Observer:
     """Sets `state.request_id` and the header x-request-id, and counts requests by route and status."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
+        self.app, self.metrics, self.paths = app, metrics, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -34,11 +34,9 @@ class Observer:
             await self.app(scope, receive, observed)
         finally:
             seconds = time.perf_counter() - start
-            self.metrics.requests.labels(_route(scope), str(status)).observe(seconds)
+            self.metrics.requests.labels(self._route(scope), str(status)).observe(seconds)
 
-
-def _route(scope: Scope) -> str:
-    """The path of the route, of which there are few; what visitors invent is one."""
-    if path := getattr(scope.get("route"), "path", ""):
-        return str(path)
-    return "/shop" if str(scope["path"]).removeprefix(scope.get("root_path", "")).startswith("/shop") else "other"
+    def _route(self, scope: Scope) -> str:
+        """The path if it is one of the application's; what visitors invent is one more."""
+        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+        return path if path in self.paths else "/shop" if path.startswith("/shop/") else "other"

@@ -3,6 +3,7 @@
 Gradio stores nothing of a visitor on disk: the response contains the picture and its request id.
 """
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 
@@ -10,13 +11,15 @@ import gradio as gr
 from gradio.utils import LRUCache
 from pydantic import ValidationError
 
-from deployments.storefront.engine import WAITING, RenderedPicture
-from deployments.storefront.errors import PictureUnknown, RenderUnavailable, VotesExhausted
-from deployments.storefront.requests import LONGEST, RenderRequest
+from deployments.storefront.bodies import LONGEST, ImageRequest
+from deployments.storefront.door import Door
+from deployments.storefront.drawing import Origin
+from deployments.storefront.errors import PicturesFlagged, PictureUnknown
+from deployments.storefront.render_queue import WAITING
+from deployments.storefront.service import StorefrontService
+from tasks.core.errors import DyeworksError
+from tasks.core.models.marks import encode
 
-Draw = Callable[[RenderRequest, str], Awaitable[tuple[str, RenderedPicture]]]  # request, host -> request id, picture
-Encode = Callable[[RenderedPicture], Awaitable[bytes]]  # WebP
-VoteOn = Callable[[str, bool], object]  # request id, liked
 QUIET = {"print_exception": False}  # errors of visitors are not logged
 SIDE = 512  # pixels on the page
 SESSIONS = WAITING + 100  # maximum number of sessions whose state and unread events Gradio holds
@@ -25,27 +28,36 @@ CSS = f"""#votes, #says, #thanks, #picture {{ width: 100%; max-width: {SIDE}px; 
 #picture {{ aspect-ratio: 1; }} #picture img {{ width: 100%; }} #identity {{ display: none; }}"""
 
 
-def build_page(batch: int, draw: Draw, encode: Encode, vote: VoteOn) -> gr.Blocks:
-    """The page; `draw` and `vote` are shared with the API. Two batches of requests run concurrently."""
+def build_page(service: Callable[[], StorefrontService], door: Door, batch: int) -> gr.Blocks:
+    """The page; it renders and votes as the API does. Two batches of requests run concurrently."""
 
     async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
-        render_request = _request(prompt or "", request.session_hash or "")
+        body = _request(prompt or "")
         try:
-            identity, picture = await draw(render_request, request.client.host if request.client else "")
-        except RenderUnavailable as error:
+            drawings = service().drawings
+            asked = drawings.find(None)
+            visitor = door.admit(request, asked.model.config, "render", pictures=1, page=True)
+            (drawing,) = await drawings.generate(body, asked, Origin(request.request.state.request_id, visitor))
+            if drawing.flagged:
+                raise PicturesFlagged
+        except DyeworksError as error:
             raise gr.Error(str(error), **QUIET) from error
-        by = f"generation {picture.generation}" if picture.release else "the bare base model"
-        shown = f'<img alt="the cloth" src="data:image/webp;base64,{b64encode(await encode(picture)).decode()}">'
+        by = f"generation {drawing.mark.generation}" if drawing.mark.release else "the bare base model"
+        file = await asyncio.to_thread(encode, drawing.image, "webp", drawing.mark)
+        shown = f'<img alt="the cloth" src="data:image/webp;base64,{b64encode(file).decode()}">'
         fresh = gr.Button(interactive=True, variant="secondary")
-        return shown, f"Drawn by {by} in {picture.seconds:.1f} s.", identity, "", fresh, fresh
+        says = f"Drawn by {by} in {drawing.seconds:.1f} s."
+        return shown, says, drawing.mark.request_id, "", fresh, fresh
 
-    def vote_handler(liked: bool) -> Callable[[str], Awaitable[tuple[object, ...]]]:
-        async def submit(identity: str) -> tuple[object, ...]:
+    def vote_handler(liked: bool) -> Callable[[str, gr.Request], Awaitable[tuple[object, ...]]]:
+        async def submit(identity: str, request: gr.Request) -> tuple[object, ...]:
             try:
-                vote(identity or "", liked)
+                model = service().model_of(identity or "")
+                door.admit(request, model.config, "vote", page=True)
+                service().vote(identity or "", liked)
             except PictureUnknown as error:
                 raise gr.Error("This picture is too old to vote on; draw another one.", **QUIET) from error
-            except (RenderUnavailable, VotesExhausted) as error:
+            except DyeworksError as error:
                 raise gr.Error(str(error), **QUIET) from error
             chosen, other = gr.Button(variant="primary"), gr.Button(variant="secondary")
             thanks = f"Thank you. You {'like' if liked else 'do not like'} it; you can change your vote."
@@ -84,10 +96,10 @@ def set_trigger(page: gr.Blocks, trigger: str) -> None:
     page.config = page.get_config_file()
 
 
-def _request(prompt: str, session: str) -> RenderRequest:
-    """The render request of a prompt on the page; raises gr.Error with the reason if it is invalid."""
+def _request(prompt: str) -> ImageRequest:
+    """The request of a prompt on the page; raises gr.Error with the reason if it is invalid."""
     try:
-        return RenderRequest(prompt=prompt, session=session)
+        return ImageRequest(prompt=prompt)
     except ValidationError as error:
         if len(prompt) > LONGEST:
             reason = f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed."

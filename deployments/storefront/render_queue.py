@@ -16,6 +16,7 @@ from PIL import Image
 
 from deployments.storefront.errors import QueueFull
 
+WAITING = 512  # maximum number of pictures that wait for the engine, and of requests for the page
 PATIENCE = 10.0  # seconds after which the oldest job of a model comes first, full batch or not
 R = TypeVar("R")
 

@@ -6,15 +6,16 @@ page requests are allowed, with one of two small documents as the body of a POST
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 from fastapi import HTTPException
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.storefront.problems import first_fault, problem
 
 MOST_BYTES = 64 * 1024  # maximum size of a body
 SECONDS = 20.0  # within which the body must arrive
@@ -67,7 +68,7 @@ class RequestFilter:
             body = await _body(scope, receive)
             replay = _replay(self._checked_body(_route(scope), scope["method"], body), receive)
         except HTTPException as error:
-            await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
+            await problem(error.status_code, str(error.detail))(scope, receive, send)
         except ClientDisconnect:
             return
         else:
@@ -102,7 +103,7 @@ class RequestFilter:
         try:
             posted = kind.model_validate_json(body)
         except ValidationError as error:
-            raise HTTPException(422, problems(error.errors())) from error
+            raise HTTPException(422, ": ".join(first_fault(error.errors()))) from error
         if posted.fn_index >= self.functions:
             raise HTTPException(422, "the page has no such function")
         if isinstance(posted, Join) and self.overloaded(posted.session_hash):
@@ -113,11 +114,6 @@ class RequestFilter:
 def _route(scope: Scope) -> str:
     """The path without the prefix under which a proxy serves the storefront."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
-
-
-def problems(errors: Sequence[Any]) -> list[dict[str, object]]:
-    """The validation errors of a body, without its own text, which may not be encodable in a response."""
-    return [{"loc": [str(part)[:100] for part in e["loc"]], "msg": e["msg"], "type": e["type"]} for e in errors[:10]]
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:

@@ -16,7 +16,6 @@ from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import Served
 from deployments.storefront.served_model import ServedModel
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import DyeworksError, ModelUnknown
 from tasks.core.installation import Installation
 from tasks.core.registry.store_layout import store_identity
 from tasks.core.traffic.feedback import Vote
@@ -42,16 +41,18 @@ class StorefrontService:
 
     def start(self) -> None:
         """Start the engine, the poller, and the models' threads."""
-        for part in (self.engine, *self.models.values()):
-            part.start()
+        self.engine.start()
+        for model in self.models.values():
+            model.start()
         self.poller.start()
 
     def stop(self) -> None:
         """Stop all threads; spooled lines are written."""
         self.closing.set()
         self.wake.set()
-        for part in (self.engine, *self.models.values()):
-            part.stop()
+        self.engine.stop()
+        for model in self.models.values():
+            model.stop()
         self.poller.join(timeout=5)
 
     def exit(self) -> None:
@@ -143,56 +144,19 @@ class StorefrontService:
             log.error("the store cannot be used: %s", error)
 
     def _readings(self) -> list[Reading]:
-        waiting = {(name,): float(number) for name, number in self.engine.queue.waiting.items()}
-        models = self.models.items()
+        models, queued = self.models.items(), self.engine.queue.waiting
+        waiting = {name: float(queued[name]) for name, _ in models}
+        lags = {name: model.prompts.lag_seconds for name, model in models}
+        lines = {name: float(model.prompts.spool.waiting) for name, model in models}
+        served = {name: float(model.follower.served.generation) for name, model in models}
+        running = {"": float(self.engine.running)}
         return [
-            ("dyeworks_requests_waiting", "Pictures that wait.", ("model",), waiting),
-            ("dyeworks_requests_running", "Pictures of the current batch.", (), {(): float(self.engine.running)}),
-            (
-                "dyeworks_prompt_log_lag_seconds",
-                "Age of the oldest line that the store does not have.",
-                ("model",),
-                {(name,): model.prompts.lag_seconds for name, model in models},
-            ),
-            (
-                "dyeworks_prompt_log_waiting_lines",
-                "Lines that the store does not have.",
-                ("model",),
-                {(name,): float(model.prompts.spool.waiting) for name, model in models},
-            ),
-            (
-                "dyeworks_served_generation",
-                "Generation that is served.",
-                ("model",),
-                {(name,): float(model.follower.served.generation) for name, model in models},
-            ),
+            Reading("dyeworks_requests_waiting", "Pictures that wait.", "model", waiting),
+            Reading("dyeworks_requests_running", "Pictures of the current batch.", "", running),
+            Reading("dyeworks_prompt_log_lag_seconds", "Age of the oldest line not in the store.", "model", lags),
+            Reading("dyeworks_prompt_log_lines", "Lines that are not in the store yet.", "model", lines),
+            Reading("dyeworks_served_generation", "Generation that is served.", "model", served),
         ]
-
-
-def choose_models(configs: Sequence[ModelConfig], wanted: Sequence[str]) -> list[ModelConfig]:
-    """The models to serve, those that are named or all; one process serves one base.
-
-    Raises:
-        ModelUnknown: there is none, or one that is named isn't there.
-        ModelUnservable: they have different bases.
-    """
-    known = {config.name: config for config in configs}
-    for name in wanted:
-        if name not in known:
-            raise ModelUnknown(name, sorted(known))
-    chosen = [known[name] for name in wanted] or list(configs)
-    if not chosen:
-        raise ModelUnknown("", [])
-    if len({config.base for config in chosen}) > 1:
-        raise ModelUnservable([f"{config.name} ({config.base})" for config in chosen])
-    return chosen
-
-
-class ModelUnservable(DyeworksError):
-    """Models of different bases cannot share a process."""
-
-    def __init__(self, models: list[str]) -> None:
-        super().__init__(f"one storefront serves the models of one base: name those of one with --model; {models}")
 
 
 def _status(model: ServedModel) -> dict[str, object]:

@@ -1,11 +1,12 @@
 """An installation: its settings, its store and its models; created at the edge of a process and passed down."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.core.config.installation import Settings, read_prefect_environment, read_settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import DatasetUnusable, ModelUnknown, SettingError
+from tasks.core.errors import BasesDiffer, DatasetUnusable, ModelUnknown, SettingError
 from tasks.core.prefect_server import PrefectServer
 from tasks.core.registry.models import configuration, model_names
 from tasks.core.registry.store_layout import store_identity
@@ -70,3 +71,20 @@ def unopened_installation(settings: Settings) -> Installation:
     """The installation of these settings, whose store was not read yet: it may be away, or of another version."""
     store = open_store(settings.store)
     return Installation(settings, store, PrefectServer(read_prefect_environment(), Path.cwd()))
+
+
+def of_one_base(configs: Sequence[ModelConfig], names: Sequence[str] = ()) -> list[ModelConfig]:
+    """The models that one process serves: those that are named, else all.
+
+    Raises:
+        ModelUnknown: one that is named isn't there, or there is none.
+        BasesDiffer: they have different bases.
+    """
+    known = {config.name: config for config in configs}
+    unknown = [name for name in names if name not in known]
+    if unknown or not known:
+        raise ModelUnknown("".join(unknown[:1]), sorted(known))
+    chosen = [known[name] for name in names] or list(configs)
+    if len({config.base for config in chosen}) > 1:
+        raise BasesDiffer({config.name: config.base for config in chosen})
+    return chosen
