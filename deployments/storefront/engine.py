@@ -66,8 +66,10 @@ class Engine:
         releases: Releases,
         metrics: Metrics | None = None,
         died: Callable[[], None] = lambda: None,
+        *,
+        safety: bool = False,
     ) -> None:
-        self.base, self.settings, self.releases, self.died = base, settings, releases, died
+        self.base, self.settings, self.releases, self.died, self.safety = base, settings, releases, died, safety
         self.metrics = metrics or Metrics()
         self.queue: RenderQueue[RenderedPicture] = RenderQueue(WAITING)
         self.actions: deque[tuple[Callable[[], object], Future[object]]] = deque()
@@ -75,7 +77,7 @@ class Engine:
         self.ended = False
         self.own_size = (0, 0)  # width and height that the base was made for; set when `loaded` is
         self.running = 0  # pictures of the current batch
-        self.checker: SafetyChecker | None = None  # loaded with the first picture that it must see
+        self.checker: SafetyChecker | None = None
         self.largest: dict[tuple[int, int], int] = {}  # by size: the batch that fitted into memory
         self.pace = 0.0  # seconds a picture, smoothed
         self.batch_ended, self.batch_pause, self.expected = 0.0, 0.0, 0  # of the last batch
@@ -143,6 +145,10 @@ class Engine:
             self.adapters = AdapterCache(
                 renderer, self.settings.adapters, self.releases.pinned, self.metrics.adapter_load.observe
             )
+            if self.safety:
+                self.checker = SafetyChecker(
+                    checker_source(self.base, self.settings.safety_checker), self.settings.device
+                )
             renderer.render(["a picture"], [0], 1, 2.0)  # the first forward pass takes seconds
             self.own_size = renderer.side, renderer.side
             self.loaded.set()
@@ -258,7 +264,7 @@ class Engine:
         if not self.releases.checks_safety(model):
             return [False] * len(images)
         if self.checker is None:
-            self.checker = SafetyChecker(checker_source(self.base, self.settings.safety_checker), self.settings.device)
+            raise PicturesUnchecked("it was not loaded")
         return self.checker.flags(images)
 
     def _shrink(self, batch: list[Job[RenderedPicture]], served: Served, error: torch.OutOfMemoryError) -> None:

@@ -31,7 +31,8 @@ class StorefrontService:
     ) -> None:
         self.installation, self.settings, self.door, self.metrics = installation, installation.settings, door, metrics
         self.mirror = mirror
-        self.engine = Engine(configs[0].base, self.settings, self, metrics, self.exit)
+        safety = any(config.checks_safety for config in configs)
+        self.engine = Engine(configs[0].base, self.settings, self, metrics, self.exit, safety=safety)
         self.models = {config.name: ServedModel(installation, config, mirror, self.engine) for config in configs}
         self.drawings = Drawings(self.settings, self.models, self.engine, mirror, metrics)
         self.checked = False  # whether the store was found to be of this version of dyeworks

@@ -1,6 +1,6 @@
 """A follower of releases of a real tiny pipeline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +8,12 @@ import pytest
 import torch
 from peft import LoraConfig
 
+from deployments.storefront.adapters import AdapterCache
+from deployments.storefront.door import Door
 from deployments.storefront.follower import Follower
+from deployments.storefront.metrics import Metrics
+from deployments.storefront.mirror import Mirror
+from deployments.storefront.service import StorefrontService
 from tasks.core.config.model import ModelConfig
 from tasks.core.events import Unhealthy
 from tasks.core.models.families import family_of
@@ -18,12 +23,12 @@ from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
 from tasks.core.store import FolderStore
 from tests.adire import adire
-from tests.unit.deployments.storefront.releases import MODEL, home, released
+from tests.unit.deployments.storefront.releases import MODEL, HereAndNow, home, released, wait_until
 
 
 @pytest.fixture(scope="module")
 def local(pipelines: dict[str, Path]) -> ModelConfig:
-    return adire(base=str(pipelines["sd15"]), serving={"steps": 2})
+    return adire(base=str(pipelines["sd15"]), serving={"steps": 2, "safety": False})
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +52,34 @@ def reports() -> list[Unhealthy]:
 
 
 @pytest.fixture
-def follower(local: ModelConfig, folder: FolderStore, reports: list[Unhealthy]) -> Follower:
-    return Follower(home(folder), local, Renderer(local.base, "cpu"), 3, reports.append)
+def engine_here(local: ModelConfig) -> HereAndNow:
+    return HereAndNow(AdapterCache(Renderer(local.base, "cpu"), 2))
+
+
+@pytest.fixture
+def follower(local: ModelConfig, folder: FolderStore, engine_here: HereAndNow, reports: list[Unhealthy]) -> Follower:
+    return Follower(folder, local, Mirror(home(folder)), engine_here, reports.append)
+
+
+@pytest.fixture
+def serve(local: ModelConfig, folder: FolderStore) -> Iterator[Callable[..., StorefrontService]]:
+    """Start the service of the model, or of some configurations, and wait until it renders."""
+    started: list[StorefrontService] = []
+
+    def start(*configs: ModelConfig, ready: bool = True, **settings: object) -> StorefrontService:
+        installation = home(folder, **{"poll_seconds": 0.05} | settings)
+        door = Door(installation.settings)
+        service = StorefrontService(installation, configs or (local,), door, Metrics(), Mirror(installation))
+        started.append(service)
+        service.start()
+        assert service.engine.loaded.wait(120)
+        if ready:
+            wait_until(lambda: not any(model.not_ready for model in service.models.values()))
+        return service
+
+    yield start
+    for service in started:
+        service.stop()
 
 
 @pytest.fixture

@@ -2,12 +2,17 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from safetensors.torch import load_file, save_file
 
+from deployments.storefront.adapters import AdapterCache
+from deployments.storefront.engine import Engine
 from deployments.storefront.follower import Follower
+from deployments.storefront.render_queue import Order, RenderedPicture
 from tasks.core.installation import Installation
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.releases import ReleaseManifest, prefix, write_release
@@ -15,6 +20,7 @@ from tasks.core.store import FolderStore
 from tests.adire import installed
 
 MODEL = "adire"
+T = TypeVar("T")
 MANIFEST = ReleaseManifest(
     base_model="b", dataset="d", dataset_version="v", training="t", trigger="adire_style", files={}
 )
@@ -22,6 +28,28 @@ MANIFEST = ReleaseManifest(
 
 def home(store: FolderStore, **settings: object) -> Installation:
     return installed(store, device="cpu", **settings)
+
+
+@dataclass
+class HereAndNow:
+    """In place of the engine's thread: actions are run by the caller."""
+
+    adapters: AdapterCache
+
+    def call(self, action: Callable[[], T]) -> T:
+        return action()
+
+
+def order(prompt: str = "rings", seed: int = 1, model: str = MODEL, **other: object) -> Order:
+    usual: dict[str, object] = {"served": None, "negative": "", "width": 64, "height": 64, "steps": 1, "guidance": 2.0}
+    return Order(model=model, prompt=prompt, seed=seed, **(usual | other))  # type: ignore[arg-type]
+
+
+def draw(engine: Engine, prompt: str = "rings", seed: int = 1, **other: object) -> RenderedPicture:
+    """A picture of the engine."""
+    side = engine.own_size[0]
+    (future,) = engine.submit([order(prompt, seed, **({"width": side, "height": side, "steps": 2} | other))])
+    return future.result(120)
 
 
 def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
@@ -39,11 +67,15 @@ def wait_until(what: Callable[[], bool]) -> None:
 
 
 def drawn(follower: Follower) -> list[object]:
-    return [np.asarray(follower.renderer.render(["rings"], [1], 2, 2.0)[0][0]).tolist()]
+    """What is drawn with the served release."""
+    adapters, release = follower.engine.adapters, follower.served.release
+    adapters.use(release, follower.mirror.path(MODEL, release))
+    return [np.asarray(adapters.renderer.render(["rings"], [1], 2, 2.0)[0][0]).tolist()]
 
 
-def adapters(follower: Follower) -> list[str]:
-    return list(follower.renderer.pipe.get_list_adapters().get("unet", []))
+def loaded(follower: Follower) -> list[str]:
+    """The adapters of the pipeline."""
+    return list(follower.engine.adapters.renderer.pipe.get_list_adapters().get("unet", []))
 
 
 def damage(store: FolderStore, release: str) -> None:

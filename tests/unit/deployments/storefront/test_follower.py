@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deployments.storefront.engine import Engine
 from deployments.storefront.errors import RenderUnavailable
-from deployments.storefront.follower import Follower, Served
+from deployments.storefront.follower import Follower
+from deployments.storefront.mirror import Mirror
+from deployments.storefront.render_queue import Served
+from deployments.storefront.service import StorefrontService
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import ObjectUnreadable, StoreUnusable
 from tasks.core.events import Unhealthy
@@ -17,10 +19,11 @@ from tasks.core.store import FolderStore
 from tests.unit.deployments.storefront.releases import (
     MANIFEST,
     MODEL,
-    adapters,
     damage,
+    draw,
     drawn,
     home,
+    loaded,
     unreadable,
     wait_until,
 )
@@ -37,7 +40,7 @@ def test_the_champion_is_followed(follower: Follower, publish: Callable[..., str
     follower.follow()
     assert follower.served == Served(second, 2)
     assert drawn(follower) != shown
-    assert adapters(follower) == [second]
+    assert loaded(follower) == [first, second]
     assert (reports, follower.problem) == ([], "")
 
 
@@ -90,7 +93,7 @@ def test_release_that_fails_to_render_is_reported_once_and_the_previous_one_serv
         follower.follow()
     assert follower.served == Served(first, 1)
     assert drawn(follower) == shown
-    assert adapters(follower) == [first]
+    assert loaded(follower) == [first]
     (report,) = reports
     assert (report.generation, report.release, report.kind) == (2, bad, "health")
     assert reason in report.reason
@@ -141,26 +144,57 @@ def test_unavailable_store_is_not_a_fault_of_the_release(
 
 
 @pytest.mark.parametrize("part", ["channel", "weights"])
-def test_start_without_a_store_does_not_serve_the_bare_base(
-    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], tmp_path: Path, part: str
+def test_first_start_without_a_store_does_not_serve_the_bare_base(
+    serve: Callable[..., StorefrontService], publish: Callable[..., str], tmp_path: Path, part: str
 ) -> None:
     release = publish()
     key = prefix(MODEL, release) + WEIGHTS if part == "weights" else f"models/{MODEL}/channels/champion.json"
     back = unreadable(tmp_path, key)
-    engine = Engine(home(folder, poll_seconds=0.01), local, 3, lambda _: None)
-    engine.start()
-    try:
-        assert engine.ready.wait(120)
-        with pytest.raises(RenderUnavailable, match="the store cannot be read"):
-            engine.submit("rings", 1, 2)
-        back()
-        wait_until(lambda: not engine.not_ready)
-        assert engine.submit("rings", 1, 2).result(60).release == release
-        unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
-        wait_until(lambda: bool(engine.store_problem))
-        assert engine.submit("rings", 1, 2).result(60).release == release, "the served release stays"
-    finally:
-        engine.stop()
+    service = serve(ready=False)
+    model = service.models[MODEL]
+    wait_until(lambda: bool(model.store_problem))
+    with pytest.raises(RenderUnavailable, match="no release is served"):
+        draw(service.engine)
+    assert "the store cannot be read" in model.not_ready
+    with pytest.raises(RenderUnavailable, match="the store cannot be read"):
+        service.status()
+    back()
+    wait_until(lambda: not model.not_ready)
+    assert draw(service.engine).served == Served(release, 1)
+    unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
+    wait_until(lambda: bool(model.store_problem))
+    assert draw(service.engine).served.release == release, "the served release stays"
+
+
+def test_restart_without_the_store_serves_what_was_served_last(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy], tmp_path: Path
+) -> None:
+    release = publish()
+    follower.follow()
+    shown = drawn(follower)
+    back = unreadable(tmp_path, f"models/{MODEL}/channels/champion.json")
+    again = Follower(folder, follower.model, Mirror(home(folder)), follower.engine, reports.append)
+    with pytest.raises(ObjectUnreadable):
+        again.follow()
+    assert (again.served, again.serving, drawn(again)) == (Served(release, 1), True, shown)
+    back()
+    second = publish(0.5)
+    again.follow()
+    assert (again.served, again.problem, reports) == (Served(second, 2), "", [])
+
+
+def test_damaged_copy_is_fetched_again(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
+) -> None:
+    release = publish()
+    follower.follow()
+    shown = drawn(follower)
+    copy = follower.mirror.path(MODEL, release) / WEIGHTS
+    copy.write_bytes(b"half of i")
+    follower.engine.adapters.drop(release)
+    again = Follower(folder, follower.model, Mirror(home(folder)), follower.engine, reports.append)
+    again.follow()
+    assert (again.served, drawn(again)) == (Served(release, 1), shown)
 
 
 def test_start_without_a_loadable_release_serves_nothing(
@@ -189,7 +223,8 @@ def test_store_that_is_suddenly_empty_is_an_error(
     (tmp_path / "store").rename(tmp_path / "away")
     with pytest.raises(StoreUnusable, match="its folder is gone"):
         follower.follow()
-    restarted = Follower(home(FolderStore(tmp_path / "store")), local, follower.renderer, 3, follower.report)
+    store = FolderStore(tmp_path / "store")
+    restarted = Follower(store, local, Mirror(home(store)), follower.engine, follower.report)
     with pytest.raises(StoreUnusable, match="names no champion, though generation 1 was served"):
         restarted.follow()
     assert not restarted.serving

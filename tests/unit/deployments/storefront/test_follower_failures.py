@@ -6,43 +6,42 @@ from typing import NoReturn
 import pytest
 import torch
 
-from deployments.storefront.engine import Engine, Job
-from deployments.storefront.follower import Follower, Served
-from tasks.core.config.model import ModelConfig
+from deployments.storefront.errors import RenderUnavailable
+from deployments.storefront.follower import Follower
+from deployments.storefront.render_queue import Served
+from deployments.storefront.service import StorefrontService
 from tasks.core.events import Unhealthy
 from tasks.core.models.images import image_fault
 from tasks.core.store import FolderStore
-from tests.unit.deployments.storefront.releases import adapters, damage, drawn, home
+from tests.unit.deployments.storefront.releases import MODEL, damage, draw, drawn, loaded, order, wait_until
 
 
 def spoil(follower: Follower) -> None:
-    """Set the adapter in memory to NaN, as by a fault of the device."""
+    """Set the adapters in memory to NaN, as by a fault of the device."""
     with torch.no_grad():
-        for name, parameter in follower.renderer.pipe.unet.named_parameters():
+        for name, parameter in follower.engine.adapters.renderer.pipe.unet.named_parameters():
             if "lora" in name:
                 parameter.fill_(float("nan"))
 
 
 def test_consecutive_black_pictures_reject_the_release(
-    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
+    serve: Callable[..., StorefrontService], publish: Callable[..., str]
 ) -> None:
     first, second = publish(), publish(0.5)
-    engine = Engine(home(folder), local, 3, reports.append)
-    engine.start()
-    try:
-        assert engine.ready.wait(120)
-        assert engine.submit("rings", 1, 2).result(60).generation == 2
-        spoil(engine.follower)
-        for prompt in ("rings", "dots", "dots"):
-            picture = engine.submit(prompt, 1, 2).result(60)
-            assert image_fault(picture.image)
-        assert reports == [], "two prompts, however often"
-        assert image_fault(engine.submit("waves", 1, 2).result(60).image)
-        after = engine.submit("rings", 1, 2).result(60)
-        assert (after.release, after.generation) == (first, 1)
-        assert not image_fault(after.image)
-    finally:
-        engine.stop()
+    service = serve()
+    follower, engine = service.models[MODEL].follower, service.engine
+    reports: list[Unhealthy] = []
+    follower.report = reports.append
+    assert draw(engine).served.generation == 2
+    service.engine.call(lambda: spoil(follower))
+    for prompt in ("rings", "dots", "dots"):
+        assert image_fault(draw(engine, prompt).image)
+    assert (reports, follower.suspicion) == ([], ""), "two prompts, however often"
+    assert image_fault(draw(engine, "waves").image)
+    wait_until(lambda: bool(reports))
+    after = draw(engine)
+    assert after.served == Served(first, 1)
+    assert not image_fault(after.image)
     (report,) = reports
     assert (report.generation, report.release) == (2, second)
     assert "its last 3 renders failed or were blank" in report.reason
@@ -65,6 +64,7 @@ def test_no_release_is_rejected_when_nothing_renders(
     follower.follow()
     spoil(follower)
     follower.record((prompt, False) for prompt in "abc")
+    follower.follow()
     assert (follower.served, reports) == (Served(second, 2), [])
     assert "the previous release does not render either" in follower.problem
     follower.record([("a", True)])
@@ -86,7 +86,7 @@ def test_switch_is_retried_after_out_of_memory(
     first = publish()
     follower.follow()
     shown = drawn(follower)
-    second, pipe = publish(0.5), follower.renderer.pipe
+    second, pipe = publish(0.5), follower.engine.adapters.renderer.pipe
     with monkeypatch.context() as patch:
         patch.setattr(type(pipe.unet if where == "add_adapter" else pipe), where, short)
         for _ in range(2):
@@ -94,7 +94,7 @@ def test_switch_is_retried_after_out_of_memory(
             follower.record([("a", True)])
             assert follower.problem == "generation 2 is pending, generation 1 is served: CUDA out of memory"
     assert (follower.served, follower.rejected, reports) == (Served(first, 1), None, [])
-    assert (drawn(follower), adapters(follower)) == (shown, [first])
+    assert (drawn(follower), loaded(follower)) == (shown, [first])
     follower.follow()
     assert (follower.served, follower.problem, reports) == (Served(second, 2), "", [])
 
@@ -110,7 +110,7 @@ def test_new_release_is_not_rejected_when_the_served_one_fails_too(
         raise RuntimeError("cuDNN error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(follower.renderer, "render", broken)
+        patch.setattr(follower.engine.adapters.renderer, "render", broken)
         follower.follow()
     assert (follower.served, follower.rejected, reports) == (Served(first, 1), None, [])
     assert f"generation 2 is pending, generation 1 is served: model '{first}': does not render" in follower.problem
@@ -127,6 +127,7 @@ def test_release_is_not_rejected_if_the_previous_one_does_not_fit_into_memory(
     spoil(follower)
     monkeypatch.setattr("tasks.core.models.rendering.load_adapter", short)
     follower.record((prompt, False) for prompt in "abc")
+    follower.follow()
     assert (follower.served, reports) == (Served(second, 2), [])
     assert "the previous release does not render either" in follower.problem
 
@@ -136,8 +137,9 @@ def test_release_is_not_rejected_on_out_of_memory(
 ) -> None:
     first = publish()
     follower.follow()
-    monkeypatch.setattr(follower.renderer, "render", short)
+    monkeypatch.setattr(follower.engine.adapters.renderer, "render", short)
     follower.record((prompt, False) for prompt in "abc")
+    follower.follow()
     assert (follower.served, reports) == (Served(first, 1), [])
     assert follower.problem == "generation 1: CUDA out of memory"
 
@@ -149,52 +151,53 @@ def test_prompts_for_black_pictures_cause_no_roll_back(
     second = publish(0.5)
     follower.follow()
     follower.record((prompt, False) for prompt in ("solid black", "only black", "black, nothing else", "night"))
+    follower.follow()
     assert (follower.served, follower.problem, reports) == (Served(second, 2), "", [])
 
 
 def test_out_of_memory_renders_do_not_count_against_the_release(
-    local: ModelConfig, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
+    serve: Callable[..., StorefrontService], publish: Callable[..., str]
 ) -> None:
     publish()
     second = publish(0.5)
-    engine = Engine(home(folder), local, 2, reports.append)
-    engine.start()
-    try:
-        assert engine.ready.wait(120)
-        follower, draw = engine.follower, engine.follower.renderer.render
+    service = serve()
+    follower, renderer = service.models[MODEL].follower, service.engine.adapters.renderer
+    render = renderer.render
 
-        def crowded(prompts: list[str], *args: object) -> object:
-            """The test render fits into memory, requests do not."""
-            if not prompts[0].startswith("a picture in"):
-                short()
-            return draw(prompts, *args)  # type: ignore[arg-type]
+    def crowded(prompts: list[str], *args: object) -> object:
+        """The test render fits into memory, requests do not."""
+        if not prompts[0].startswith("a picture in"):
+            short()
+        return render(prompts, *args)  # type: ignore[arg-type]
 
-        follower.renderer.render = crowded  # type: ignore[assignment, method-assign]
-        for prompt in ("rings", "dots", "waves"):
-            with pytest.raises(torch.OutOfMemoryError):
-                engine.submit(prompt, 1, 2).result(60)
-        assert (follower.served, follower.failed_prompts, reports) == (Served(second, 2), set(), [])
-        assert follower.problem == "generation 2: CUDA out of memory"
-        follower.renderer.render = draw  # type: ignore[method-assign]
-        assert engine.submit("rings", 1, 2).result(60).release == second
-    finally:
-        engine.stop()
-    assert follower.problem == ""
+    renderer.render = crowded  # type: ignore[assignment, method-assign]
+    for prompt in ("rings", "dots", "waves"):
+        with pytest.raises(RenderUnavailable, match="out of memory"):
+            draw(service.engine, prompt)
+    assert (follower.served, follower.failed_prompts) == (Served(second, 2), set())
+    assert follower.problem == "generation 2: CUDA out of memory"
+    renderer.render = render  # type: ignore[method-assign]
+    assert draw(service.engine).served.release == second
+    wait_until(lambda: follower.problem == "")
 
 
-def test_batch_that_does_not_fit_into_memory_is_rendered_one_by_one(
-    local: ModelConfig, folder: FolderStore, follower: Follower, monkeypatch: pytest.MonkeyPatch
+def test_batch_that_fitted_into_memory_is_remembered(
+    serve: Callable[..., StorefrontService], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = follower.renderer.render
+    engine = serve(render_batch=8).engine
+    renderer, sizes = engine.adapters.renderer, list[int]()
+    render = renderer.render
 
     def narrow(prompts: list[str], *args: object) -> object:
-        if len(prompts) > 1 or prompts == ["dots"]:
+        sizes.append(len(prompts))
+        if len(prompts) > 3:
             short()
-        return draw(prompts, *args)  # type: ignore[arg-type]
+        return render(prompts, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(follower.renderer, "render", narrow)
-    engine = Engine(home(folder), local, 3, follower.report)
-    batch = [Job(prompt, 1, 2) for prompt in ("rings", "dots", "waves")]
-    assert engine._render(follower, batch) == [("rings", True), ("waves", True)]
-    assert [job.done.exception() is None for job in batch] == [True, False, True]
-    assert "out of memory" in follower.problem
+    monkeypatch.setattr(renderer, "render", narrow)
+    side = engine.own_size[0]
+    for tries in ([8, 4, 2, 2, 4, 2, 2], [2, 2, 2, 2]):
+        sizes.clear()
+        futures = engine.submit([order("rings", seed, width=side, height=side) for seed in range(8)])
+        assert [future.result(60).served.generation for future in futures] == [0] * 8
+        assert sizes == tries
