@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from tasks.core.access.keys import create_key, read_keys
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import GateSpec, IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, WithdrawRequest
@@ -144,6 +145,7 @@ def _documents_of_services(store: Store, model: str) -> None:
     pin_profile(store, model, 1, "ada", "the autumn show")
     mark = Checkpoint(step=50, seconds=12.5, spec=TrainSpec(), validations=(Validated(step=50, loss=0.1),))
     save_checkpoint(store, checkpoint_folder(model, "a"), mark, {"weight": torch.zeros(2)})
+    create_key(store, "visitor", "shop", [model])
     noise_found = propose(scores(0.8), scores(0.7), GateSpec())
     store.write(f"models/{model}/calibrations/20260320T123000.json", render(noise_found))
 
@@ -177,6 +179,7 @@ def look(store: Store, model: str) -> list[Document]:
         *read_documents(store, Outbox, "refused/"),
         read_document(store, Recent, recent_key(model)),
         store_identity(store),
+        *read_keys(store),
         *chain(read_records(store, model), read_records(store, model, 1), recent_records(store, model)),
         *chain(lines, hours),
     ]

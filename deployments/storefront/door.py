@@ -20,17 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.storefront.errors import Forbidden, Unauthorized
 from deployments.storefront.sessions import Sessions, client_key
+from tasks.core.access.errors import KeyRejected, KeysUnread
 from tasks.core.access.keys import ApiKey, KeyRing
 from tasks.core.access.limits import Kind, RateLimits
 from tasks.core.access.roles import Scope as KeyScope
 from tasks.core.access.roles import scopes_of
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import KeyRejected, KeysUnread
 
 COOKIE = "dyw_session"
 YEAR = 365 * 24 * 3600  # seconds
 PAGE = "/shop"
+KEY_BEGINS = "dyw_"
 IMPERSONAL: frozenset[KeyScope] = frozenset(("read", "metrics"))  # no session is assigned for these
 
 
@@ -69,7 +70,7 @@ class CookieSigner:
     """Makes and checks the values of session cookies."""
 
     def __init__(self, key: str) -> None:
-        self.signer = TimestampSigner(key, salt=COOKIE, key_derivation="hmac", digest_method=sha256)
+        self.signer = TimestampSigner(key, salt=COOKIE, digest_method=sha256)
 
     def issue(self) -> str:
         """The value of a new session's cookie."""
@@ -144,9 +145,12 @@ class Door:
 
     def _key(self, headers: Mapping[str, str]) -> ApiKey | None:
         """The key of a request; None where it has none. Another scheme than Bearer is for a proxy before this."""
-        scheme, _, text = headers.get("authorization", "").strip().partition(" ")
+        header = headers.get("authorization", "")
+        scheme, text = [*header.split(None, 1), "", ""][:2]
         if scheme.lower() != "bearer":
-            return None
+            if KEY_BEGINS not in header:
+                return None
+            text = ""  # a key without its scheme
         try:
             return self.keys.find(text.strip())
         except KeyRejected as error:

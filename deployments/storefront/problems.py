@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.storefront.errors import ApiError
-from tasks.core.errors import KeysUnread, LimitExceeded
+from tasks.core.access.errors import KeysUnread, LimitExceeded
 
 LONGEST_WAIT = 119  # seconds: OpenAI's clients ignore a longer Retry-After
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "requests"}

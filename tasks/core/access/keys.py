@@ -10,8 +10,9 @@ from datetime import datetime
 from hashlib import sha256
 
 from tasks.core import clock
+from tasks.core.access.errors import KeyNameUnusable, KeyRejected, KeysUnread, KeyUnknown
 from tasks.core.access.roles import Role
-from tasks.core.errors import DocumentInvalid, KeyNameUnusable, KeyRejected, KeysUnread, KeyUnknown, ObjectMissing
+from tasks.core.errors import DocumentInvalid, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.base import Listed
 from tasks.core.store.documents import Document, parse, read_document, render, revised

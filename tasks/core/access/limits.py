@@ -10,7 +10,8 @@ from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from tasks.core.errors import LimitExceeded, SettingError
+from tasks.core.access.errors import LimitExceeded
+from tasks.core.errors import SettingError
 
 Kind = Literal["key", "address", "session"]
 COUNTERS = 20_000  # of a kind: those of the last two windows of 10,000 identities
@@ -45,7 +46,8 @@ class RateLimits:
     def __init__(self, key: str = "", address: str = "", session: str = "") -> None:
         rates: dict[Kind, str] = {"key": key, "address": address, "session": session}
         self.rates = {kind: _parsed(kind, rate) for kind, rate in rates.items()}
-        self.counters = {kind: SlidingWindowCounterRateLimiter(BoundedStorage()) for kind in rates}
+        self.storages = {kind: BoundedStorage() for kind in rates}
+        self.counters = {kind: SlidingWindowCounterRateLimiter(self.storages[kind]) for kind in rates}
         self.lock = threading.Lock()
 
     def spend(self, kind: Kind, identity: str, cost: int = 1) -> None:
@@ -71,9 +73,7 @@ class RateLimits:
         yet: the estimate falls linearly, next through that part, then through the current window's.
         """
         span, room = item.get_expiry(), item.amount - cost + 1  # the estimate must be below `room`
-        storage = self.counters[kind].storage
-        assert isinstance(storage, BoundedStorage)
-        before, _, now, ends = storage.get_sliding_window(item.key_for(identity), span)
+        before, _, now, ends = self.storages[kind].get_sliding_window(item.key_for(identity), span)
         left = ends - span  # until the current window is over
         if room <= 0:
             return span

@@ -67,7 +67,8 @@ class Settings(BaseSettings):
         120.0, gt=0, description="How long new uploads wait to be ingested, at most, while others follow."
     )
     session_key: SecretStr = Field(
-        SecretStr("change-me"), description="Key of the hash that stands for a visitor's session in the prompt log."
+        SecretStr("change-me"),
+        description="Key of the hash that stands for a visitor's session in the prompt log, and of session cookies.",
     )
     trusted_addresses: str = Field(
         "", description="Addresses and networks (comma-separated) whose sessions all count: a backend of one's own."

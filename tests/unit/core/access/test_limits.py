@@ -6,8 +6,9 @@ from random import Random
 import pytest
 
 from tasks.core.access import limits
+from tasks.core.access.errors import LimitExceeded
 from tasks.core.access.limits import Kind, RateLimits
-from tasks.core.errors import LimitExceeded, SettingError
+from tasks.core.errors import SettingError
 
 
 class Clock:
@@ -54,7 +55,8 @@ def test_no_burst_at_the_turn_of_a_window(clock: Clock) -> None:
 
 def test_kinds_are_counted_apart(clock: Clock) -> None:
     rates = RateLimits(key="1/minute", address="2/minute")
-    for kind, fitting in (("key", 1), ("address", 2), ("session", 5)):
+    expected: dict[Kind, int] = {"key": 1, "address": 2, "session": 5}
+    for kind, fitting in expected.items():
         assert sum(fits(rates, "same", kind=kind) for _ in range(5)) == fitting
 
 
@@ -114,7 +116,7 @@ def test_several_rates_hold_together(clock: Clock) -> None:
 def test_without_a_rate_there_is_no_limit_and_no_memory(clock: Clock) -> None:
     rates = RateLimits()
     assert all(fits(rates, "a", 1000) for _ in range(1000))
-    assert [counter.storage.expirations for counter in rates.counters.values()] == [{}, {}, {}]
+    assert [storage.expirations for storage in rates.storages.values()] == [{}, {}, {}]
 
 
 def test_no_pictures_always_fit(clock: Clock) -> None:
@@ -136,7 +138,7 @@ def test_memory_is_bounded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Non
     assert fits(rates, "own", 2)
     for number in range(1000):
         assert fits(rates, f"10.0.{number // 256}.{number % 256}", kind="address")
-    storage = rates.counters["address"].storage
+    storage = rates.storages["address"]
     assert [len(found) for found in (storage.storage, storage.expirations, storage.locks, storage.events)] == [
         *(100, 100, 0, 0),
     ]

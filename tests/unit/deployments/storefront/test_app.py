@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deployments.storefront.app import cancel_on_disconnect, create_app
+from deployments.storefront.app import create_app
+from deployments.storefront.bodies import LONGEST
+from deployments.storefront.images_api import cancel_on_disconnect
 from deployments.storefront.request_filter import MOST_BYTES
-from deployments.storefront.requests import LONGEST
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 from tasks.core.registry.models import apply_config
@@ -26,7 +27,8 @@ from tasks.core.store import FolderStore
 from tests.adire import adire
 from tests.page_client import click, wait_answer
 
-ROUTES = ["/api/render", "/api/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]
+ROUTES = ["/v1/images/generations", "/v1/images/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]
+PLAIN = ["/", "/shop/", "/shop/config", "/shop/gradio_api/info", "/v1/models", "/livez", "/readyz", "/metrics"]
 HEADERS = [
     *("Host", "Content-Type", "Accept", "Accept-Language", "Cookie", "Range", "Origin", "Referer"),
     *("X-Gradio-Server", "X-Gradio-User", "X-Forwarded-For", "X-Forwarded-Host"),
@@ -54,14 +56,16 @@ def wait_until(what: Callable[[], bool]) -> None:
 
 
 def is_ready(client: TestClient) -> bool:
-    return client.get("/health").status_code == 200
+    return client.get("/readyz").status_code == 200
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store = tmp_path_factory.mktemp("shop") / "store"
     apply_config(FolderStore(store), QUICK)
-    for client in start(Settings(store=str(store), device="cpu", proxies="127.0.0.1")):
+    for client in start(
+        Settings(store=str(store), device="cpu", proxies="127.0.0.1", limit_address="", limit_session="")
+    ):
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
         yield client
 
@@ -76,8 +80,14 @@ JSON = st.recursive(LEAF, lambda inner: st.lists(inner, max_size=4) | st.diction
 NAMES = [
     "prompt",
     "seed",
-    "session",
-    "request_id",
+    "user",
+    "n",
+    "size",
+    "model",
+    "guidance",
+    "output_format",
+    "stream",
+    "id",
     "liked",
     "data",
     "fn_index",
@@ -107,7 +117,9 @@ def test_no_body_causes_a_500(shop: TestClient, route: str, body: bytes) -> None
 
 @FUZZ
 @given(
-    route=st.sampled_from([*ROUTES, "/", "/shop/", "/shop/config", "/shop/gradio_api/info", "/health", "/metrics"]),
+    route=st.sampled_from(
+        [*ROUTES, "/", "/shop/", "/shop/config", "/shop/gradio_api/info", "/v1/models", "/readyz", "/metrics"]
+    ),
     method=st.sampled_from(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]),
     query=st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters="#"), max_size=40),
     name=st.sampled_from(HEADERS),
@@ -124,32 +136,36 @@ def test_no_method_query_or_header_causes_a_500(
 @pytest.mark.parametrize(
     ("body", "status"),
     [
-        (b'{"prompt": "\\ud800"}', 422),
-        (b'{"prompt": "rings", "\\udfff": 1}', 422),
-        (b'{"prompt": NaN}', 422),
-        (b'{"prompt": "rings", "seed": Infinity}', 422),
+        (b'{"prompt": "\\ud800"}', 400),
+        (b'{"prompt": "rings", "\\udfff": 1}', 400),
+        (b'{"prompt": NaN}', 400),
+        (b'{"prompt": "rings", "seed": Infinity}', 400),
         (b'{"prompt": "rings", "seed": ' + b"9" * 5000 + b"}", 400),
         (b"[" * 60_000, 400),
         (b'{"prompt": "\xff\xfe"}', 400),
         (b'{"prompt": "' + b"x" * MOST_BYTES + b'"}', 413),
-        (b"", 422),
+        (b"", 400),
     ],
 )
 def test_invalid_body_is_rejected(shop: TestClient, body: bytes, status: int) -> None:
-    assert post(shop, body).status_code == status
+    answer = post(shop, body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["error"]["message"] == answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
     "prompt", [" \t\n", "\u200b\u200d\ufeff", "\u00a0\u3000\u2028", "\x00\x07", "\u3164\u2800\u115f", "\u0301\ufe0f"]
 )
 def test_prompt_without_visible_characters_is_rejected(shop: TestClient, prompt: str) -> None:
-    assert post(shop, json.dumps({"prompt": prompt}).encode()).status_code == 422
+    answer = post(shop, json.dumps({"prompt": prompt}).encode())
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt")
 
 
 @pytest.mark.parametrize("prompt", ["7", "\U0001f9f5", "\u6765", "...", " a "])
 def test_prompt_with_a_visible_character_is_rendered(shop: TestClient, prompt: str) -> None:
     answer = post(shop, json.dumps({"prompt": prompt, "seed": 1}).encode())
-    assert Image.open(io.BytesIO(answer.content)).size == (64, 64)
+    assert Image.open(io.BytesIO(b64decode(answer.json()["data"][0]["b64_json"]))).size == (64, 64)
 
 
 def on_page(client: TestClient, text: str, session: str, function: int = 0) -> dict[str, Any]:
@@ -231,13 +247,17 @@ def test_rendering_continues_when_the_store_fails(tmp_path: Any) -> None:
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
         store.rename(away)
         store.write_text("no folder")
-        wait_until(lambda client=client: client.get("/health").json()["status"] == "degraded")  # type: ignore[misc]
-        assert "the store cannot be read" in client.get("/health").json()["reason"]
+        wait_until(lambda client=client: client.get("/readyz").json()["status"] == "degraded")  # type: ignore[misc]
+        assert "the store cannot be read" in client.get("/readyz").json()["models"]["adire"]["reason"]
         drawn = post(client, b'{"prompt": "rings"}')
-        assert (drawn.status_code, drawn.headers["X-Release"]) == (200, "base")
-        vote = {"request_id": drawn.headers["X-Request-Id"], "liked": True}
-        assert client.post("/api/feedback", json=vote).status_code == 204
-        assert client.get("/metrics").status_code == 503
+        (picture,) = drawn.json()["data"]
+        assert (drawn.status_code, picture["release"], picture["generation"]) == (200, "base", 0)
+        vote = {"id": picture["id"], "liked": True}
+        assert client.post("/v1/images/feedback", json=vote).status_code == 204
+        text = client.get("/metrics").text
+        assert 'dyeworks_images_total{generation="base",model="adire",outcome="rendered",route="champion"} 1.0' in text
+        assert 'dyeworks_votes_total{liked="true",model="adire"} 1.0' in text
+        assert 'dyeworks_prompt_log_lines{model="adire"} 1.0' in text
         store.unlink()
         away.rename(store)
         wait_until(lambda: len(list(store.rglob("*.jsonl.gz"))) == 2)
@@ -247,9 +267,14 @@ def test_start_without_a_store_responds_503_until_it_is_available(tmp_path: Any)
     store = tmp_path / "store"
     store.write_text("no folder")
     for client in start(Settings(store=str(store), device="cpu", poll_seconds=0.05)):
-        answers: list[Response] = [client.get("/health"), client.get("/metrics"), post(client, b'{"prompt": "rings"}')]
+        answers: list[Response] = [
+            client.get("/readyz"),
+            client.get("/v1/models"),
+            post(client, b'{"prompt": "rings"}'),
+        ]
         assert [a.status_code for a in answers] == [503] * 3
         assert all("store" in a.json()["detail"] and a.headers["Retry-After"] for a in answers)
+        assert [client.get(path).status_code for path in ("/livez", "/metrics", "/shop/")] == [200] * 3
         store.unlink()
         apply_config(FolderStore(store), QUICK)
         wait_until(lambda client=client: is_ready(client))  # type: ignore[misc]
