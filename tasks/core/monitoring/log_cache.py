@@ -15,14 +15,14 @@ from tasks.core.errors import DocumentInvalid, DocumentNewer, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, digest, parse
 from tasks.core.traffic.hourly import HOUR, newest_hours, read_hour
-from tasks.core.traffic.prompt_log import PromptLine, log_hours, log_prefix, once, read_objects
+from tasks.core.traffic.prompt_log import PromptLine, demand, log_hours, log_prefix, once, read_objects
 
 SUFFIX = ".json.gz"
 FORM = digest(str(PromptLine.current_version()), *PromptLine.model_fields)  # what this version reads of a line
 
 
 class HourFile(Document):
-    """All lines of an hour's objects (their names are `sources`), each request once; damaged objects are skipped."""
+    """The demand of an hour, from its objects (their names are `sources`); damaged objects are skipped."""
 
     sources: tuple[str, ...] = ()
     lines: tuple[PromptLine, ...] = ()
@@ -119,7 +119,7 @@ def _extended(store: Store, held: HourFile, fresh: list[str], names: tuple[str, 
             raise
         except DocumentInvalid:
             unreadable.append(key)
-    return HourFile(sources=names, lines=tuple(once(lines)), unreadable=tuple(unreadable), form=FORM)
+    return HourFile(sources=names, lines=tuple(demand(once(lines))), unreadable=tuple(unreadable), form=FORM)
 
 
 def forget_hours(store: Store, model: str, before: datetime) -> None:

@@ -15,6 +15,7 @@ from tasks.core.traffic.redaction import redact
 
 __all__ = [
     "PromptLine",
+    "demand",
     "hash_session",
     "log_hours",
     "log_prefix",
@@ -41,11 +42,6 @@ class PromptLine(Line):
     session: str
     picture: int = 0  # its place among those of its request
     retry: int = 0  # how often the client had already sent the request
-
-    @property
-    def is_demand(self) -> bool:
-        """Whether it counts as a request for the drift monitor: once a request, however many pictures and retries."""
-        return not self.picture and not self.retry
 
 
 def hash_session(session: str, key: str) -> str:
@@ -79,6 +75,20 @@ def once(lines: Iterable[PromptLine]) -> list[PromptLine]:
     for line in lines:
         found.setdefault(line.request_id, line)
     return sorted(found.values(), key=lambda line: (line.time, line.request_id))
+
+
+def demand(lines: Iterable[PromptLine]) -> list[PromptLine]:
+    """Each request once, however many pictures it was for; a client's own retry only if what it repeats is not there.
+
+    Such a retry follows a response that was refused or lost. Lines come in the order of time.
+    """
+    found: list[PromptLine] = []
+    asked = set[tuple[str, str]]()
+    for line in lines:
+        if not line.picture and not (line.retry and (line.session, line.prompt) in asked):
+            found.append(line)
+        asked.add((line.session, line.prompt))
+    return found
 
 
 def read_lines(store: Store, model: str, start: datetime, end: datetime) -> list[PromptLine]:

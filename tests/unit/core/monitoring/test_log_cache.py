@@ -49,6 +49,22 @@ def test_a_line_that_was_written_twice_counts_once(shop: CountingStore) -> None:
         assert read(shop, 24) == ["at-2", "at-1"]
 
 
+def test_a_request_counts_once_however_many_pictures_and_retries(shop: CountingStore) -> None:
+    """A retry counts if what it repeats was refused, and so is not in the log."""
+    lines = [
+        line(1.4, "first", "rings", "ada"),
+        line(1.4, "first-1", "rings", "ada").model_copy(update={"picture": 1}),
+        line(1.3, "again", "rings", "ada").model_copy(update={"retry": 1}),
+        line(1.2, "refused before", "dots", "ada").model_copy(update={"retry": 2}),
+        line(1.1, "wants another", "rings", "ada"),
+    ]
+    write_lines(shop, MODEL, lines[:2])
+    assert names(read_hours(shop, MODEL, ago(24), NOW)) == ["first"]
+    write_lines(shop, MODEL, lines[2:])
+    assert names(read_hours(shop, MODEL, ago(24), NOW)) == ["first", "refused before", "wants another"]
+    assert len(read_lines(shop, MODEL, ago(24), NOW)) == 5, "the log has all"
+
+
 def test_an_hour_is_in_the_order_of_time_whatever_was_written_first(shop: CountingStore) -> None:
     for hours in (1.1, 1.3, 1.2):
         write_lines(shop, MODEL, [line(hours)])
