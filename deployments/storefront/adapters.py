@@ -69,6 +69,6 @@ class AdapterCache:
         self.loaded = [name for name in self.loaded if name != release]
 
     def _evict(self) -> None:
-        pinned = {*self.pinned(), self.renderer.active}
+        pinned = self.pinned()
         for release in [name for name in self.loaded if name not in pinned][: -self.most]:
             self.drop(release)

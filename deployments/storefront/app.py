@@ -71,8 +71,9 @@ class Storefront:
         """Whether pictures can be rendered, with which generations, and what is wrong."""
         return self.service().status()
 
-    async def expose(self) -> Response:
+    async def expose(self, http: Request) -> Response:
         """The metrics of this process, and of the last drift check and the retrains of each model."""
+        self.door.admit(http, None, "metrics")
         drift = [model.drift_metrics for model in self.opened.models.values()] if self.opened else []
         return Response(await asyncio.to_thread(self.metrics.text, *drift), media_type=CONTENT_TYPE)
 
@@ -112,6 +113,7 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
     """The application that serves these models of an installation, by default all; they must have one base."""
     storefront = Storefront(settings, models)
     app = FastAPI(title="dyeworks storefront", lifespan=storefront.lifespan)
+    app.state.storefront = storefront
     api = ImagesApi(storefront.service, storefront.door)
     app.include_router(api.router())
     app.get("/livez")(storefront.livez)

@@ -106,6 +106,13 @@ class Engine:
         """How long the pictures that wait will take, by the measured rate."""
         return len(self.queue) * self.pace
 
+    def require_room(self, number: int) -> None:
+        """Raise what `submit` would raise for so many pictures."""
+        if reason := self.not_ready:
+            raise RenderUnavailable(reason)
+        if len(self.queue) + number > WAITING:
+            raise QueueFull(WAITING, self.wait_seconds / 2)
+
     def submit(self, orders: list[Order]) -> "list[Future[RenderedPicture]]":
         """Queue the pictures of one request; cancelling a future removes its job.
 
@@ -113,13 +120,9 @@ class Engine:
             RenderUnavailable: the engine is not ready.
             QueueFull: too many pictures wait.
         """
-        if reason := self.not_ready:
-            raise RenderUnavailable(reason)
+        self.require_room(len(orders))
         jobs = [Job[RenderedPicture](order) for order in orders]
-        try:
-            self.queue.put(jobs)
-        except QueueFull as error:
-            raise QueueFull(WAITING, self.wait_seconds / 2) from error
+        self.queue.put(jobs)
         if self.ended:  # in the meantime
             self._reject_waiting()
         return [job.done for job in jobs]

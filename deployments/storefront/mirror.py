@@ -1,14 +1,16 @@
-"""A local copy of what is served: verified releases, the channel, the configuration.
+"""A local copy of what is served: verified releases, the channel, the configuration, the API keys.
 
 It is a folder store with the keys of the store, so that a restart while the store is away serves the last release.
 """
 
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
 
+from tasks.core.access.keys import PLACE, KeyRing
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.installation import Installation
@@ -16,8 +18,8 @@ from tasks.core.registry.channel import Channel, keep_channel, read_channel
 from tasks.core.registry.models import apply_config, configuration, model_names
 from tasks.core.registry.releases import fetch_release, prefix, put_release, read_manifest, verify_release
 from tasks.core.registry.withdrawals import refuse_withdrawn
-from tasks.core.store import FolderStore, delete_prefix
-from tasks.core.store.documents import digest
+from tasks.core.store import FolderStore
+from tasks.core.store.documents import digest, render
 
 log = logging.getLogger("dyeworks.storefront")
 MOST = 32  # releases of a model on disk; the least recently used ones are deleted
@@ -31,6 +33,7 @@ class Mirror:
         self.folder = installation.settings.cache.absolute() / "served" / digest(self.store.url)
         self.local = FolderStore(self.folder)
         self.verified: set[tuple[str, str]] = set()  # of this process
+        self.keys_kept: dict[str, object] = {}
         self.lock = threading.Lock()
 
     def release(self, model: str, release: str) -> Path:
@@ -60,6 +63,15 @@ class Mirror:
     def keep_channel(self, model: str, channel: Channel) -> None:
         """Write the channel whose release is served, for a restart without the store."""
         keep_channel(self.local, model, channel)
+
+    def keep_keys(self, keys: KeyRing) -> None:
+        """Write the API keys, for a restart without the store."""
+        if keys.read != self.keys_kept:
+            there = {key: render(document) for key, (_, document) in keys.read.items() if document}
+            self.local.delete_many(sorted(set(self.local.list(PLACE)) - set(there)))
+            for key, document in there.items():
+                self.local.write(key, document)
+            self.keys_kept = dict(keys.read)
 
     def configs(self) -> list[ModelConfig]:
         """The configurations that were served from this store."""
@@ -98,4 +110,4 @@ class Mirror:
 
     def _delete(self, model: str, release: str) -> None:
         self.verified.discard((model, release))
-        delete_prefix(self.local, prefix(model, release))
+        shutil.rmtree(self.path(model, release), ignore_errors=True)

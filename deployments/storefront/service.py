@@ -125,7 +125,7 @@ class StorefrontService:
     def _poll(self) -> None:
         while not self.closing.is_set():
             self._keep_on(self._check_store)
-            self._keep_on(lambda: self.door.keys.refresh(self.installation.store))
+            self._keep_on(self._read_keys)
             for model in self.models.values():
                 if not self.engine.not_ready:
                     self._keep_on(model.poll)
@@ -137,6 +137,16 @@ class StorefrontService:
         if not self.checked:
             store_identity(self.installation.store)
             self.checked = True
+
+    def _read_keys(self) -> None:
+        """Read the API keys; at a start without the store those that were read last."""
+        try:
+            self.door.keys.refresh(self.installation.store)
+        except Exception:  # any error of a store's client
+            if self.door.keys.keys is None:
+                self.door.keys.refresh(self.mirror.local)
+            raise
+        self.mirror.keep_keys(self.door.keys)
 
     def _keep_on(self, action: Callable[[], None]) -> None:
         try:

@@ -172,15 +172,6 @@ class PictureRefused(DyeworksError):
         self.reason = reason
 
 
-class BasesDiffer(DyeworksError):
-    """Models of different bases cannot be served by one process."""
-
-    def __init__(self, bases: dict[str, str]) -> None:
-        listed = ", ".join(f"{name} ({base})" for name, base in bases.items())
-        super().__init__(f"a storefront serves the models of one base, and there are {listed}: name some with --model")
-        self.bases = bases
-
-
 class ModelUnusable(DyeworksError):
     """A base model, an adapter or a scorer cannot be loaded."""
 

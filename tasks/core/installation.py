@@ -6,11 +6,20 @@ from pathlib import Path
 
 from tasks.core.config.installation import Settings, read_prefect_environment, read_settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import BasesDiffer, DatasetUnusable, ModelUnknown, SettingError
+from tasks.core.errors import DatasetUnusable, DyeworksError, ModelUnknown, SettingError
 from tasks.core.prefect_server import PrefectServer
 from tasks.core.registry.models import configuration, model_names
 from tasks.core.registry.store_layout import store_identity
 from tasks.core.store import Store, open_store
+
+
+class BasesDiffer(DyeworksError):
+    """Models of different bases cannot be served by one process."""
+
+    def __init__(self, bases: dict[str, str]) -> None:
+        listed = ", ".join(f"{name} ({base})" for name, base in bases.items())
+        super().__init__(f"a storefront serves the models of one base, and there are {listed}: name some with --model")
+        self.bases = bases
 
 
 @dataclass(frozen=True)

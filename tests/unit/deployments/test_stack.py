@@ -10,7 +10,7 @@ import pytest
 
 from deployments.stack import Stack, _processes_of, _secret, _without_password
 from tasks.core.config.installation import ROOT
-from tasks.core.errors import ModelUnknown
+from tasks.core.installation import BasesDiffer
 from tasks.core.registry.models import apply_config, model_names
 from tasks.core.store import FolderStore
 from tests.adire import adire
@@ -110,19 +110,19 @@ def test_services_share_the_clock_of_a_demo(tmp_path: Path) -> None:
 def test_models_are_applied_before_services_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = FolderStore(tmp_path / "store")
     monkeypatch.setenv("DYEWORKS_STORE", str(tmp_path / "store"))
-    apply_config(store, adire(name="indigo"))
+    apply_config(store, adire(name="indigo", base="another"))
     stack = Recorder(tmp_path / "home", models=ROOT / "infra/models")
-    with pytest.raises(ModelUnknown, match="name a model; there are adire, indigo"):
+    with pytest.raises(BasesDiffer, match=r"there are adire \(embedded\), indigo \(another\): name some"):
         stack.start_all()
     assert model_names(store) == ["adire", "indigo"]
     assert not hasattr(stack, "commands"), "no service was started"
 
 
-def test_storefront_serves_the_named_model(tmp_path: Path) -> None:
-    stack = Recorder(tmp_path, model="indigo")
+def test_storefront_serves_the_named_models(tmp_path: Path) -> None:
+    stack = Recorder(tmp_path, served=("indigo", "adire"))
     stack.start_storefront()
     stack.start_webhook()
-    assert stack.commands["storefront"][-2:] == ("--model", "indigo")
+    assert stack.commands["storefront"][-4:] == ("--model", "indigo", "--model", "adire")
     assert "--model" not in stack.commands["webhook"]
 
 

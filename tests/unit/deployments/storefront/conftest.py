@@ -86,9 +86,10 @@ def serve(local: ModelConfig, folder: FolderStore) -> Iterator[Callable[..., Sto
 def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[..., str]:
     """Promote and publish a release of some scale, or one by name."""
 
-    def put(scale: float = 1.0, release: str | None = None) -> str:
-        generation = len(history(folder, MODEL)) + 1
-        name = released(folder, adapter, tmp_path / f"made-{generation}", scale) if release is None else release
+    def put(scale: float = 1.0, release: str | None = None, model: str = MODEL) -> str:
+        generation = len(history(folder, model)) + 1
+        place = tmp_path / f"made-{model}-{generation}"
+        name = released(folder, adapter, place, scale, model) if release is None else release
         entry = Entry(
             generation=generation,
             action="promote",
@@ -98,8 +99,8 @@ def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[...,
             reason="better",
             time=datetime(2026, 1, generation, tzinfo=UTC),
         )
-        append(folder, MODEL, entry)
-        flip(folder, MODEL, entry)
+        append(folder, model, entry)
+        flip(folder, model, entry)
         return name
 
     return put

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,15 +48,16 @@ def order(prompt: str = "rings", seed: int = 1, model: str = MODEL, **other: obj
 def draw(engine: Engine, prompt: str = "rings", seed: int = 1, **other: object) -> RenderedPicture:
     """A picture of the engine."""
     side = engine.own_size[0]
-    (future,) = engine.submit([order(prompt, seed, **({"width": side, "height": side, "steps": 2} | other))])
+    about: dict[str, object] = {"width": side, "height": side, "steps": 2}
+    (future,) = engine.submit([replace(order(prompt, seed), **(about | other))])  # type: ignore[arg-type]
     return future.result(120)
 
 
-def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0) -> str:
+def released(store: FolderStore, adapter: Path, place: Path, scale: float = 1.0, model: str = MODEL) -> str:
     """A release of the LoRA with scaled weights; with NaN it renders black."""
     place.mkdir()
     save_file({k: v * scale for k, v in load_file(adapter / WEIGHTS).items()}, place / WEIGHTS, {"format": "pt"})
-    return write_release(store, MODEL, place, MANIFEST)
+    return write_release(store, model, place, MANIFEST)
 
 
 def wait_until(what: Callable[[], bool]) -> None:
@@ -78,8 +79,8 @@ def loaded(follower: Follower) -> list[str]:
     return list(follower.engine.adapters.renderer.pipe.get_list_adapters().get("unet", []))
 
 
-def damage(store: FolderStore, release: str) -> None:
-    key = prefix(MODEL, release) + WEIGHTS
+def damage(store: FolderStore, release: str, model: str = MODEL) -> None:
+    key = prefix(model, release) + WEIGHTS
     store.write(key, store.read(key)[:-1] + b"x")
 
 

@@ -1,0 +1,295 @@
+"""The API as OpenAI's own client uses it, against a real server: pictures, errors, retries, votes."""
+
+import gzip
+import io
+import json
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from openai import OpenAI
+from PIL import Image
+
+from deployments.serve import configure
+from deployments.storefront.app import create_app
+from deployments.storefront.errors import QueueFull
+from tasks.core.access.keys import create_key
+from tasks.core.config.installation import Settings
+from tasks.core.registry.models import apply_config
+from tasks.core.store import FolderStore
+from tests.adire import adire
+from tests.unit.deployments.storefront.releases import wait_until
+
+REFUSED: dict[str, object] = {  # fields of OpenAI's API that would change nothing here, by a value that asks for it
+    "response_format": "url",
+    "quality": "high",
+    "background": "transparent",
+    "moderation": "low",
+    "style": "vivid",
+    "partial_images": 2,
+    "output_compression": 0,
+}
+SERVES = {"steps": 1, "sizes": ["96x64"], "most_steps": 20}
+
+
+@dataclass
+class Shop:
+    """A running storefront."""
+
+    url: str
+    folder: Path
+    app: Any
+    keys: dict[str, str]
+
+    def client(self, key: str = "none", **options: Any) -> OpenAI:
+        """OpenAI's client, which requires some key."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=self.keys.get(key, key), **options)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines of the prompt log."""
+        files = (self.folder / "store" / "prompts").rglob("*.jsonl.gz")
+        return [json.loads(line) for f in files for line in gzip.decompress(f.read_bytes()).splitlines()]
+
+    def line(self, request_id: str) -> dict[str, Any]:
+        wait_until(lambda: any(line["request_id"] == request_id for line in self.lines()))
+        return next(line for line in self.lines() if line["request_id"] == request_id)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("shop")
+    store = FolderStore(folder / "store")
+    apply_config(store, adire(serving=SERVES))
+    apply_config(store, adire(name="closed", serving=SERVES | {"api": "key", "page": False}))
+    keys = {
+        "visitor": create_key(store, "visitor", "shop")[0],
+        "viewer": create_key(store, "viewer", "grafana")[0],
+        "closed": create_key(store, "visitor", "partner", ("closed",))[0],
+        "old": create_key(store, "visitor", "old", (), datetime.now(UTC) + timedelta(seconds=1))[0],
+    }
+    settings = Settings(
+        store=str(folder / "store"),
+        cache=folder / "cache",
+        spool=str(folder / "spool"),
+        device="cpu",
+        log_seconds=0.1,
+        poll_seconds=0.1,
+        limit_address="",
+        limit_session="",
+        model_aliases="gpt-image-1=adire",
+    )
+    config = configure("storefront", "127.0.0.1", 0, settings)
+    config.app = app = create_app(settings)
+    config.factory = False
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    wait_until(lambda: httpx.get(f"{url}/readyz").status_code == 200)
+    time.sleep(1)  # until the old key has expired
+    yield Shop(url, folder, app, keys)
+    server.should_exit = True
+    thread.join(30)
+
+
+def picture(data: str | None) -> Image.Image:
+    return Image.open(io.BytesIO(b64decode(data or "")))
+
+
+def test_pictures_of_a_prompt(shop: Shop) -> None:
+    prompt = "rings in adire_style for me@example.com"
+    with shop.client() as client:
+        made = client.images.generate(prompt=prompt, model="adire", n=2, user="wole", extra_body={"seed": 7})
+        again = client.images.generate(prompt=prompt, model="adire", extra_body={"seed": 8})
+    assert (made.size, made.output_format, made.background) == ("64x64", "png", "opaque")
+    first, second = (entry.to_dict() for entry in made.data or [])
+    assert (first["seed"], second["seed"]) == (7, 8)
+    assert (first["model"], first["release"], first["generation"]) == ("adire", "base", 0)
+    assert picture(str(first["b64_json"])).size == (64, 64)
+    assert picture((again.data or [])[0].b64_json).tobytes() == picture(str(second["b64_json"])).tobytes()
+    assert str(first["id"]).removesuffix("-0") == made._request_id
+    line = shop.line(str(second["id"]))
+    assert (line["prompt"], line["picture"], line["seed"]) == ("rings in adire_style for [email]", 1, 8)
+    assert "wole" not in json.dumps(line), "the session is a hash"
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_files_say_what_made_them(shop: Shop, kind: Any) -> None:
+    with shop.client() as client:
+        made = client.images.generate(prompt="rings", model="gpt-image-1", output_format=kind, size="auto")
+    entry = (made.data or [])[0]
+    shown = picture(entry.b64_json)
+    assert shown.format == kind.upper()
+    raw = b64decode(entry.b64_json or "")
+    assert b"trainedAlgorithmicMedia" in raw
+    assert str(entry.to_dict()["id"]).encode() in raw
+
+
+def test_fields_of_our_own(shop: Shop) -> None:
+    own = {"seed": 1, "steps": 3, "guidance": 1.5, "negative_prompt": "dots"}
+    with shop.client() as client:
+        made = client.images.generate(prompt="rings", model="adire-base", size="96x64", extra_body=own)
+        usual = client.images.generate(prompt="rings", model="adire-base", size="96x64", extra_body={"seed": 1})
+    shown = picture((made.data or [])[0].b64_json)
+    assert (shown.size, made.size) == ((96, 64), "96x64")
+    assert shown.tobytes() != picture((usual.data or [])[0].b64_json).tobytes()
+    line = shop.line(str((made.data or [])[0].to_dict()["id"]))
+    assert (line["steps"], line["adapter"]) == (3, "")
+
+
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_is_not_served_is_refused_by_name(shop: Shop, field: str) -> None:
+    with shop.client() as client, pytest.raises(openai.BadRequestError) as refused:
+        client.images.generate(prompt="rings", model="adire", extra_body={field: REFUSED[field]})
+    assert (refused.value.param, refused.value.type, refused.value.code) == (
+        field,
+        "invalid_request_error",
+        "invalid_value",
+    )
+    assert refused.value.request_id
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"stream": True}, "stream"),
+        ({"size": "1024x1024"}, "size"),
+        ({"size": "wide"}, "size"),
+        ({"n": 11}, "n"),
+        ({"n": 0}, "n"),
+        ({"steps": 21}, "steps"),
+        ({"guidance": 0.5}, "guidance"),
+        ({"seed": -1}, "seed"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": "x" * 401}, "prompt"),
+        ({"unheard_of": 1}, "unheard_of"),
+        ({"output_compression": 50}, "output_compression"),
+    ],
+)
+def test_values_that_can_not_be_served(shop: Shop, body: dict[str, object], param: str) -> None:
+    answer = httpx.post(f"{shop.url}/v1/images/generations", json={"prompt": "rings", "model": "adire"} | body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+    assert answer.json()["detail"].startswith(f"{param}: ")
+
+
+def test_models(shop: Shop) -> None:
+    with shop.client() as client:
+        assert [model.id for model in client.models.list()] == ["adire", "adire-base", "closed", "closed-base"]
+    with shop.client("closed") as client:
+        assert [model.id for model in client.models.list()] == ["closed", "closed-base"]
+        with pytest.raises(openai.NotFoundError) as unknown:
+            client.images.generate(prompt="rings", model="dall-e-3")
+        assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+        with pytest.raises(openai.BadRequestError, match="name one of adire, closed"):
+            client.images.generate(prompt="rings")
+
+
+def test_clients_retry_when_they_must_wait(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenAI's client does by itself; the log has its count, and the picture counts once as demand."""
+    engine = shop.app.state.storefront.opened.engine
+    require_room, refusals = engine.require_room, [QueueFull(512, 0.2), QueueFull(512, 300.0)]
+
+    def crowded(number: int) -> None:
+        if refusals:
+            raise refusals.pop(0)
+        require_room(number)
+
+    monkeypatch.setattr(engine, "require_room", crowded)
+    with shop.client(max_retries=2) as client:
+        waited: list[float] = []
+        monkeypatch.setattr(client, "_sleep_for_retry", lambda **about: waited.append(_wait_of(about)))
+        made = client.images.generate(prompt="rings", model="adire")
+    assert waited == [1.0, 119.0], "seconds of Retry-After, which clients ignore above 120"
+    assert shop.line(str((made.data or [])[0].to_dict()["id"]))["retry"] == 2
+
+
+def _wait_of(about: dict[str, Any]) -> float:
+    return float(about["response"].headers["retry-after"])
+
+
+def test_a_full_queue_is_a_429_of_the_client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = shop.app.state.storefront.opened.engine
+
+    def full(_: int) -> None:
+        raise QueueFull(512, 40.0)
+
+    monkeypatch.setattr(engine, "require_room", full)
+    with shop.client(max_retries=0) as client, pytest.raises(openai.RateLimitError) as refused:
+        client.images.generate(prompt="rings", model="adire")
+    assert (refused.value.code, refused.value.response.headers["retry-after"]) == ("queue_full", "40")
+
+
+def test_votes(shop: Shop) -> None:
+    with shop.client() as client:
+        made = client.images.generate(prompt="rings", model="adire")
+    name = str((made.data or [])[0].to_dict()["id"])
+    url = f"{shop.url}/v1/images/feedback"
+    assert httpx.post(url, json={"id": name, "liked": True}).status_code == 204
+    unknown = httpx.post(url, json={"id": "another's", "liked": True})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "picture_not_found")
+    assert httpx.post(url, json={"id": name, "liked": "maybe"}).json()["error"]["param"] == "liked"
+
+
+STATUS = {  # by key and model
+    ("", "adire"): 200,
+    ("", "closed"): 401,
+    ("none", "adire"): 200,
+    ("none", "closed"): 401,
+    ("visitor", "adire"): 200,
+    ("visitor", "closed"): 200,
+    ("viewer", "adire"): 403,
+    ("viewer", "closed"): 403,
+    ("closed", "adire"): 403,
+    ("closed", "closed"): 200,
+    ("old", "adire"): 401,
+    ("dyw_visitor_forged", "adire"): 401,
+    ("sk-of-openai", "closed"): 401,
+}
+
+
+@pytest.mark.parametrize(("key", "model"), STATUS)
+def test_who_may_render(shop: Shop, key: str, model: str) -> None:
+    headers = {"Authorization": f"Bearer {shop.keys.get(key, key)}"} if key else {}
+    body = {"prompt": "rings", "model": model}
+    answer = httpx.post(f"{shop.url}/v1/images/generations", json=body, headers=headers, timeout=60)
+    assert answer.status_code == STATUS[key, model], answer.text
+    if answer.status_code in (401, 403):
+        assert answer.headers["www-authenticate"].startswith("Bearer realm=")
+        assert answer.json()["error"]["type"] in ("authentication_error", "permission_error")
+
+
+@pytest.mark.parametrize(
+    ("key", "route", "status"),
+    [
+        ("", "/v1/models", 200),
+        ("viewer", "/v1/models", 200),
+        ("old", "/v1/models", 401),
+        ("", "/metrics", 200),
+        ("viewer", "/metrics", 200),
+        ("visitor", "/metrics", 403),
+        ("", "/livez", 200),
+        ("", "/readyz", 200),
+        ("", "/shop/", 200),
+        ("", "/shop/config", 200),
+        ("viewer", "/shop/config", 401),
+        ("old", "/shop/config", 401),
+        ("visitor", "/shop/config", 200),
+        ("", "/nowhere", 404),
+    ],
+)
+def test_who_may_read(shop: Shop, key: str, route: str, status: int) -> None:
+    headers = {"Authorization": f"Bearer {shop.keys[key]}"} if key else {}
+    answer = httpx.get(f"{shop.url}{route}", headers=headers)
+    assert answer.status_code == status
+    assert len(answer.headers["x-request-id"]) == 32
