@@ -28,13 +28,13 @@ VISITS = 500
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    extra = {"DYEWORKS_POLL_SECONDS": "0.2", "DYEWORKS_LOG_SECONDS": "0.2"}
+    extra = {"DYEWORKS_POLL_SECONDS": "0.2", "DYEWORKS_LOG_SECONDS": "0.2", "DYEWORKS_TRUSTED_ADDRESSES": "127.0.0.1"}
     home = tmp_path_factory.mktemp("hostile")
     stack = Stack(home, extra | {"GRADIO_TEMP_DIR": str(home / "gradio")})
     apply_config(FolderStore(home / "store"), adire(serving={"steps": 1}))
     try:
         stack.start_storefront()
-        stack.wait("storefront", "/health")
+        stack.wait("storefront", "/readyz")
         yield stack
     finally:
         stack.stop()
@@ -57,7 +57,7 @@ def cancel_at_once(client: httpx.Client) -> int:
 def hang_up(shop: Stack, size: int) -> None:
     """Send a part of a render request, and disconnect."""
     body = b'{"prompt": "rings", "steps": 10}'
-    whole = b"POST /api/render HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    whole = b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     whole += b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     with socket.create_connection(("127.0.0.1", shop.ports["storefront"])) as connection:
         connection.sendall(whole[:size])
@@ -65,8 +65,8 @@ def hang_up(shop: Stack, size: int) -> None:
 
 def draws(client: httpx.Client) -> None:
     """Both the API and the page return a picture."""
-    by_api = client.post("/api/render", json={"prompt": "large rings", "seed": 1})
-    assert Image.open(io.BytesIO(by_api.raise_for_status().content)).size == (64, 64)
+    by_api = client.post("/v1/images/generations", json={"prompt": "large rings", "seed": 1}).raise_for_status()
+    assert Image.open(io.BytesIO(b64decode(by_api.json()["data"][0]["b64_json"]))).size == (64, 64)
     shown = visit(client, "large rings")["data"][0]
     assert Image.open(io.BytesIO(b64decode(shown.partition("base64,")[2].partition('"')[0]))).size == (64, 64)
 
@@ -88,7 +88,7 @@ def test_service_survives_cancels_disconnects_load_and_a_dead_store(shop: Stack,
         assert time.monotonic() < deadline
     draws(client)
     assert shop.processes["storefront"].poll() is None
-    assert client.get("/health").status_code == 200
+    assert client.get("/readyz").status_code == 200
     store.unlink()
     away.rename(store)
     draws(client)
