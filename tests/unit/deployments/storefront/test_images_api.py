@@ -1,8 +1,10 @@
 """The API as OpenAI's own client uses it, against a real server: pictures, errors, retries, votes."""
 
 import gzip
+import inspect
 import io
 import json
+import re
 import threading
 import time
 from base64 import b64decode
@@ -17,13 +19,15 @@ import openai
 import pytest
 import uvicorn
 from openai import OpenAI
+from openai.resources.images import Images
 from PIL import Image
 
 from deployments.serve import configure
 from deployments.storefront.app import create_app
+from deployments.storefront.bodies import ImageRequest
 from deployments.storefront.errors import QueueFull
 from tasks.core.access.keys import create_key
-from tasks.core.config.installation import Settings
+from tasks.core.config.installation import ROOT, Settings
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tests.adire import adire
@@ -181,6 +185,22 @@ def test_values_that_can_not_be_served(shop: Shop, body: dict[str, object], para
     answer = httpx.post(f"{shop.url}/v1/images/generations", json={"prompt": "rings", "model": "adire"} | body)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
     assert answer.json()["detail"].startswith(f"{param}: ")
+
+
+def test_the_guide_says_what_each_field_does() -> None:
+    guide = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+    table = guide[guide.index("| field | what it does |") : guide.index("A field that is not in this table")]
+    named = set(re.findall(r"`(\w+)`", " ".join(row.split("|")[1] for row in table.splitlines()[2:] if row)))
+    of_client = set(inspect.signature(Images.generate).parameters)
+    transport = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
+    assert named == (of_client - transport) | set(ImageRequest.model_fields)
+
+
+@pytest.mark.parametrize("field", sorted(set(inspect.signature(Images.generate).parameters) - {"self", "timeout"}))
+def test_every_field_of_the_client_is_served_or_refused(shop: Shop, field: str) -> None:
+    """A value that no version knows is refused by the field's name."""
+    answer = httpx.post(f"{shop.url}/v1/images/generations", json={"prompt": "rings", field: {"no": "such"}})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
 
 
 def test_models(shop: Shop) -> None:
