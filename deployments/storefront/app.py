@@ -20,7 +20,7 @@ from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.images_api import ImagesApi
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.mirror import Mirror
-from deployments.storefront.observer import Observer
+from deployments.storefront.observer import RequestObserver
 from deployments.storefront.page import CSS, build_page, is_overloaded, set_trigger
 from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
@@ -131,7 +131,7 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
     paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
-    app.add_middleware(Observer, metrics=storefront.metrics, paths=paths)
+    app.add_middleware(RequestObserver, metrics=storefront.metrics, paths=paths)
     gr.mount_gradio_app(
         app,
         page,

@@ -17,7 +17,7 @@ from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound,
 from deployments.storefront.feedback import ServedPicture
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.mirror import Mirror
-from deployments.storefront.render_queue import Order, RenderedPicture, Served
+from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
 from deployments.storefront.served_model import ServedModel
 from tasks.core import clock
 from tasks.core.config.installation import Settings
@@ -51,11 +51,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request comes from: its id, who sent it, and how often their client had already sent it."""
+    """Where a request comes from: its id, who sent it, how often their client had sent it before, how long it took."""
 
     request_id: str
     visitor: Visitor
     retry: int = 0
+    seconds: float = 0.0
 
 
 class Drawings:
@@ -106,19 +107,17 @@ class Drawings:
         except ApiError as error:
             self._count(model, asked.served, model.follower.served, error.code, len(orders))
             raise
-        seconds = time.perf_counter() - start
-        return [
-            self._log(origin, model, order, picture, number, seconds)
-            for number, (order, picture) in enumerate(zip(orders, pictures, strict=True))
-        ]
+        origin = dataclasses.replace(origin, seconds=time.perf_counter() - start)
+        numbered = enumerate(zip(orders, pictures, strict=True))
+        return [self._log(origin, model, order, picture, number) for number, (order, picture) in numbered]
 
-    def _orders(self, request: ImageRequest, asked: Asked) -> list[Order]:
+    def _orders(self, request: ImageRequest, asked: Asked) -> list[RenderOrder]:
         config = asked.model.config
         width, height = self._size(request.size, config)
         if request.steps and request.steps > config.serving.most_steps:
             raise FieldInvalid("steps", f"at most {config.serving.most_steps} for {config.name}")
         seed = request.seed if request.seed is not None else random.randrange(2**32 - MOST_PICTURES)
-        order = Order(
+        order = RenderOrder(
             model=config.name,
             served=asked.served,
             prompt=request.prompt,
@@ -151,7 +150,7 @@ class Drawings:
             log.error("release %s of %s cannot be fetched: %s", served.release, model.name, error)
             raise RenderUnavailable("the store cannot be read, and this release is not here") from error
 
-    async def _render(self, orders: list[Order]) -> list[RenderedPicture]:
+    async def _render(self, orders: list[RenderOrder]) -> list[RenderedPicture]:
         """The pictures; if one fails or the request is cancelled, the others are cancelled."""
         futures = self.engine.submit(orders)
         try:
@@ -160,7 +159,7 @@ class Drawings:
             _cancel(futures)
 
     def _log(
-        self, origin: Origin, model: ServedModel, order: Order, picture: RenderedPicture, number: int, seconds: float
+        self, origin: Origin, model: ServedModel, order: RenderOrder, picture: RenderedPicture, number: int
     ) -> Drawing:
         """Log a picture, and remember it for votes."""
         served, picture_id = picture.served, f"{origin.request_id}-{number}"
@@ -175,7 +174,7 @@ class Drawings:
             steps=order.steps,
             release=served.release or "base",
             adapter=served.release,
-            latency_s=round(seconds, 3),
+            latency_s=round(origin.seconds, 3),
             flagged=picture.flagged,
             session=session,
             picture=number,
