@@ -5,20 +5,18 @@ import dataclasses
 import logging
 import random
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from deployments.storefront.bodies import MOST_PICTURES, ImageRequest, parse_size
 from deployments.storefront.door import Visitor
-from deployments.storefront.engine import Engine
 from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
 from deployments.storefront.feedback import ServedPicture
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
-from deployments.storefront.served_model import ServedModel
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
@@ -26,6 +24,11 @@ from tasks.core.errors import DyeworksError
 from tasks.core.models.marks import Mark
 from tasks.core.traffic.prompt_log import PromptLine, hash_session
 from tasks.core.traffic.redaction import redact
+
+if TYPE_CHECKING:  # they import torch, which takes seconds: the page is shown before
+    from deployments.storefront.engine import Engine
+    from deployments.storefront.mirror import Mirror
+    from deployments.storefront.served_model import ServedModel
 
 log = logging.getLogger("dyeworks.storefront")
 BASE = "-base"  # behind a model's name: its base without an adapter
@@ -45,7 +48,7 @@ class Drawing:
 class Asked:
     """What the name of a model stands for: `served` None is the champion."""
 
-    model: ServedModel
+    model: "ServedModel"
     served: Served | None
 
 
@@ -63,10 +66,11 @@ class Drawings:
     """Draws for the models of one base; `models` are by name."""
 
     def __init__(
-        self, settings: Settings, models: dict[str, ServedModel], engine: Engine, mirror: Mirror, metrics: Metrics
+        self, settings: Settings, models: "dict[str, ServedModel]", engine: "Engine", mirror: "Mirror", metrics: Metrics
     ) -> None:
         self.settings, self.models, self.engine, self.mirror, self.metrics = settings, models, engine, mirror, metrics
         self.aliases = parse_aliases(settings.model_aliases)
+        self.fetching = ThreadPoolExecutor(2, "fetching")  # of its own: a store that hangs must not block others
 
     def find(self, name: str | None) -> Asked:
         """What a name stands for: that of a model, with @GENERATION, @RELEASE or -base behind it, or an alias.
@@ -140,10 +144,11 @@ class Drawings:
         names = ", ".join(f"{width}x{height}" for width, height in sorted(offered))
         raise FieldInvalid("size", f"{config.name} draws auto, {names}")
 
-    async def _fetch(self, model: ServedModel, served: Served) -> None:
+    async def _fetch(self, model: "ServedModel", served: Served) -> None:
         """Fetch a release before its pictures wait for the engine, which never waits for the store."""
         try:
-            await asyncio.to_thread(self.mirror.release, model.name, served.release)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self.fetching, self.mirror.release, model.name, served.release)
         except DyeworksError as error:
             raise ModelNotFound(f"{model.name}@{served.generation or served.release}", str(error)) from error
         except Exception as error:  # any error of a store's client
@@ -159,7 +164,7 @@ class Drawings:
             _cancel(futures)
 
     def _log(
-        self, origin: Origin, model: ServedModel, order: RenderOrder, picture: RenderedPicture, number: int
+        self, origin: Origin, model: "ServedModel", order: RenderOrder, picture: RenderedPicture, number: int
     ) -> Drawing:
         """Log a picture, and remember it for votes."""
         served, picture_id = picture.served, f"{origin.request_id}-{number}"
@@ -186,7 +191,7 @@ class Drawings:
         mark = Mark(model.name, served.generation, served.release, order.seed, picture_id)
         return Drawing(picture.image, mark, picture.seconds, picture.flagged)
 
-    def _count(self, model: ServedModel, asked: Served | None, served: Served, outcome: str, number: int) -> None:
+    def _count(self, model: "ServedModel", asked: Served | None, served: Served, outcome: str, number: int) -> None:
         route = "champion" if asked is None else "named"
         self.metrics.images.labels(model.name, model.kind_of(asked or served), route, outcome).inc(number)
 

@@ -47,7 +47,6 @@ class Metrics:
             registry=self.registry,
         )
         self.votes = Counter("dyeworks_votes", "Votes.", ("model", "liked"), registry=self.registry)
-        self.refusals = Counter("dyeworks_refusals", "Requests that were refused.", ("code",), registry=self.registry)
         self.adapter_load = Histogram(
             "dyeworks_adapter_load_seconds", "Loads of adapters.", buckets=SECONDS, registry=self.registry
         )
