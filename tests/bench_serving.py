@@ -52,7 +52,7 @@ class Loop:
     @property
     def wanted(self) -> int:
         """Pictures of a run: a round to settle, then as many as make full batches."""
-        return self.clients + max(self.clients, 4 * min(self.clients, BATCH))
+        return self.clients + max(self.clients, BATCH, 4 * min(self.clients, BATCH))
 
     @property
     def rate(self) -> float:
