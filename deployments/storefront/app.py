@@ -21,7 +21,7 @@ from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.images_api import ImagesApi
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.observer import RequestObserver
-from deployments.storefront.page import CSS, HEAD, Shop, build_page, is_overloaded
+from deployments.storefront.page import HEAD, THEME, Shop, build_page, is_overloaded
 from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
 from tasks.core.config.installation import Settings
@@ -142,8 +142,8 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
         app,
         page,
         path="/shop",
-        css=CSS,
         head=HEAD,
+        theme=THEME,
         run_history=False,
         show_error=False,
         footer_links=[],

@@ -27,9 +27,10 @@ from tasks.core.models.marks import Kind, encode
 
 TEMPLATES = Path(__file__).parent / "templates"
 HTML, CSS, SCRIPT = ((TEMPLATES / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-HEAD = """<meta name="color-scheme" content="light dark">
-<meta name="theme-color" media="(prefers-color-scheme: light)" content="#232c62">
-<meta name="theme-color" media="(prefers-color-scheme: dark)" content="#12142a">"""
+HEAD = (TEMPLATES / "head.html").read_text("utf-8") + f"<style>{CSS}</style>"
+THEME = gr.themes.Base(font="system-ui", font_mono="monospace").set(  # before the style is there
+    body_background_fill="#faf8f3", body_background_fill_dark="#12142a"
+)
 LOSSLESS = 256  # pixels of a side up to which a picture is a PNG: the page scales it up, and it is small
 SESSIONS = WAITING + 100  # maximum number of sessions whose state and unread events Gradio holds
 UNREAD = 5  # maximum number of unread events of a session

@@ -83,13 +83,13 @@ function show_offers() {
 function show_model() {
   const chosen = model();
   if (!chosen) return;
-  const newest = chosen.generation ? "newest (generation " + chosen.generation + ")" : "newest (the bare base)";
-  const others = chosen.generations.map((each) => [each.name, each.generation ? "generation " + each.generation : "bare base, no style"]);
+  const newest = chosen.generation ? "Newest: generation " + chosen.generation : "Newest: the bare base";
+  const others = chosen.generations.map((each) => [each.name, each.generation ? "Generation " + each.generation : "Bare base, without the style"]);
   options($("version"), [[chosen.name, newest], ...others]);
-  options($("size"), [["", chosen.sizes[0] ? "usual, " + chosen.sizes[0].replace("x", " × ") : "usual"],
+  options($("size"), [["", chosen.sizes[0] ? chosen.sizes[0].replace("x", " × ") : "Its own"],
     ...chosen.sizes.slice(1).map((size) => [size, size.replace("x", " × ")])]);
   $("lead").textContent = "Draws " + chosen.about + ". Say what it should show.";
-  $("hint").textContent = "With the word " + chosen.trigger + " in its own style. Enter draws, Shift and Enter begins a new line.";
+  $("style").textContent = "With the word " + chosen.trigger + " it draws in its own style.";
   const texts = chosen.examples.map((text) => make("button", {type: "button", textContent: text, onclick: () => fill(text)}));
   if (texts.map((each) => each.textContent).join() !== [...$("examples").children].map((each) => each.textContent).join())
     $("examples").replaceChildren(...texts);
@@ -155,7 +155,7 @@ async function draw() {
     const made = await call(DRAW, data, drawing.abort.signal, (rank) => { if (drawing) drawing.rank = rank; });
     const pictures = made.pictures.map((picture) => ({...picture, prompt}));
     history.unshift(...pictures.slice().reverse());
-    history.splice(MOST);
+    for (const old of history.splice(MOST)) votes.delete(old.id);
     show_frames(count, pictures);
     show_history();
     say(summary(pictures, made.flagged));
@@ -176,14 +176,17 @@ function summary(pictures, flagged) {
   const [first] = pictures;
   const number = pictures.length === 1 ? "One picture" : pictures.length + " pictures";
   const back = flagged ? " The safety check kept back " + flagged + "." : "";
-  return number + " by " + named(first.generation) + " of " + first.model + ", in " + first.seconds.toFixed(1) + " s." + back;
+  return number + " by " + named(first.generation) + " of " + first.model + ", in " + first.seconds.toFixed(1) + "\u00a0s." + back;
 }
 
 function busy(is, count) {
   $("draw").setAttribute("aria-disabled", is);
   $("frames").setAttribute("aria-busy", is);
   $("stop").hidden = !is;
-  if (is) { say("Drawing …"); show_frames(count, [], true); }
+  if (!is) return;
+  say("Drawing …");
+  show_frames(count, [], true);
+  if ($("table").getBoundingClientRect().top > innerHeight / 2) $("table").scrollIntoView();
 }
 
 async function wait() {
@@ -225,9 +228,9 @@ function show_history() {
 }
 
 function framed(picture, opens) {
-  const again = make("button", {type: "button", className: "link"});
-  const about = make("p", {className: "about quiet"}, "Seed " + picture.seed + ", ",
-    make("a", {href: "#why", textContent: named(picture.generation), title: "Why this model?", onclick: (event) => ask_why(event, picture)}));
+  const about = make("p", {className: "about quiet"},
+    make("a", {href: "#why", textContent: sentence(named(picture.generation)).slice(0, -1) + ": why?", onclick: (event) => ask_why(event, picture)}),
+    make("span", {textContent: "Seed " + picture.seed}));
   return [opens ? opener(picture) : mat("div", picture), ...(opens ? [] : [make("p", {textContent: picture.prompt})]), about, acts(picture)];
 }
 
@@ -248,7 +251,7 @@ function mat(tag, picture) {
   const small = picture.width <= 128;
   const image = make("img", {src: picture.file, alt: picture.prompt, width: picture.width, height: picture.height});
   const made = make(tag, {className: small ? "mat small" : "mat"}, image);
-  made.style.setProperty("--natural", picture.width + "px");
+  made.style.setProperty("--step", picture.width / Math.max(1, Math.round(devicePixelRatio)) + "px");  // whole pixels of the screen
   made.style.setProperty("--ratio", picture.width / picture.height);
   return made;
 }
