@@ -251,7 +251,6 @@ function mat(tag, picture) {
   const small = picture.width <= 128;
   const image = make("img", {src: picture.file, alt: picture.prompt, width: picture.width, height: picture.height});
   const made = make(tag, {className: small ? "mat small" : "mat"}, image);
-  made.style.setProperty("--step", picture.width / Math.max(1, Math.round(devicePixelRatio)) + "px");  // whole pixels of the screen
   made.style.setProperty("--ratio", picture.width / picture.height);
   return made;
 }
