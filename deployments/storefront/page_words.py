@@ -18,7 +18,7 @@ from deployments.storefront.errors import (
     VotesExhausted,
 )
 from deployments.storefront.problems import wait_seconds
-from tasks.core.errors import LimitExceeded
+from tasks.core.access.errors import LimitExceeded
 
 
 @singledispatch
