@@ -209,6 +209,7 @@ function say(text, alert = false, by = "draw") {
   status.dataset.by = by;
   status.classList.toggle("alert", alert);
   if (status.textContent !== text) status.textContent = text;
+  if (alert) status.scrollIntoView({block: "nearest"});
 }
 
 // Pictures
@@ -325,7 +326,11 @@ $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); draw(); }
 });
 $("prompt").addEventListener("input", () => { touched = true; });
-$("model").addEventListener("change", () => { delete $("why").dataset.chosen; show_model(); });
+$("model").addEventListener("change", () => {
+  if (offers.models.some((each) => each.examples.includes($("prompt").value))) touched = false;  // an example of another
+  delete $("why").dataset.chosen;
+  show_model();
+});
 $("stop").addEventListener("click", () => { drawing?.abort.abort(); $("draw").focus(); });
 for (const radio of element.querySelectorAll("[name=count]"))
   radio.addEventListener("change", () => { if (!drawing) show_frames(Number(radio.value), []); });
