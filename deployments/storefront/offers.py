@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
 from deployments.storefront.door import Visitor, allows
 from deployments.storefront.drawing import BASE
-from deployments.storefront.errors import RenderUnavailable
-from deployments.storefront.served_model import ServedModel
-from deployments.storefront.service import StorefrontService
+
+if TYPE_CHECKING:  # they import torch
+    from deployments.storefront.served_model import ServedModel
+    from deployments.storefront.service import StorefrontService
 
 EXAMPLES = 5
 GENERATIONS = 30  # the newest ones
+OPENING = "The storefront is opening; this takes some seconds."
 KEY_NEEDED = "The models of this storefront need an API key; ask its operator for one, and draw by the API."
 
 
@@ -47,7 +50,7 @@ class Offers(BaseModel):
     seconds: int = Field(0, description="Until they are drawn, by the measured rate.")
 
 
-def offers_of(service: StorefrontService, visitor: Visitor) -> Offers:
+def offers_of(service: "StorefrontService", visitor: Visitor) -> Offers:
     """What this visitor may draw with."""
     engine = service.engine
     served = [model for model in service.models.values() if allows(visitor.key, model.config, "render", page=True)]
@@ -58,12 +61,7 @@ def offers_of(service: StorefrontService, visitor: Visitor) -> Offers:
     return Offers(problem=problem, models=models, waiting=waiting, seconds=seconds)
 
 
-def no_offers(error: RenderUnavailable) -> Offers:
-    """What is offered before the store was read."""
-    return Offers(problem=error.reason)
-
-
-def _model(model: ServedModel, own_size: tuple[int, int]) -> ModelOffer:
+def _model(model: "ServedModel", own_size: tuple[int, int]) -> ModelOffer:
     config = model.config
     prompts = config.preset.evaluation.prompts.filled("trigger", config.trigger)
     own = ["{}x{}".format(*own_size)] if all(own_size) else []
@@ -79,7 +77,7 @@ def _model(model: ServedModel, own_size: tuple[int, int]) -> ModelOffer:
     )
 
 
-def _generations(model: ServedModel) -> Iterator[GenerationOffer]:
+def _generations(model: "ServedModel") -> Iterator[GenerationOffer]:
     catalogue = model.catalogue
     drawable = sorted((number for number, release in catalogue.releases.items() if release), reverse=True)
     for number in drawable[:GENERATIONS]:

@@ -8,6 +8,7 @@ import asyncio
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.utils import LRUCache
@@ -18,12 +19,14 @@ from deployments.storefront.bodies import ImageRequest
 from deployments.storefront.door import Door
 from deployments.storefront.drawing import Drawing, Origin
 from deployments.storefront.errors import PicturesFlagged, RenderUnavailable
-from deployments.storefront.offers import Offers, no_offers, offers_of
+from deployments.storefront.offers import OPENING, Offers, offers_of
 from deployments.storefront.page_words import words
 from deployments.storefront.render_queue import WAITING
-from deployments.storefront.service import StorefrontService
 from tasks.core.errors import DyeworksError
 from tasks.core.models.marks import Kind, encode
+
+if TYPE_CHECKING:  # it imports torch
+    from deployments.storefront.service import StorefrontService
 
 TEMPLATES = Path(__file__).parent / "templates"
 HTML, CSS, SCRIPT = ((TEMPLATES / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
@@ -40,7 +43,7 @@ Answer = dict[str, object]
 class Shop:
     """What the page's script calls; answers are JSON, with a `problem` in plain words where there is no picture."""
 
-    def __init__(self, service: Callable[[], StorefrontService], door: Door) -> None:
+    def __init__(self, service: "Callable[[], StorefrontService]", door: Door) -> None:
         self.service, self.door = service, door
 
     async def draw(
@@ -78,8 +81,8 @@ class Shop:
         visitor = self.door.admit(http, None, "read")
         try:
             return offers_of(self.service(), visitor)
-        except RenderUnavailable as error:
-            return no_offers(error)
+        except RenderUnavailable:  # the log says why
+            return Offers(problem=OPENING)
 
     async def _drawings(self, asked: ImageRequest, request: gr.Request) -> list[Drawing]:
         drawings = self.service().drawings

@@ -258,7 +258,7 @@ def test_visitor_who_comes_too_early_gets_the_picture_when_the_model_is_ready(pa
 
     page.route("**/shop/offers", loading)
     page.reload()
-    expect(page.locator("#status")).to_contain_text("The model is loading. You can write already")
+    expect(page.locator("#status")).to_contain_text("Not ready yet: the base model is loading. You can write already.")
     page.locator("#draw").click()
     expect(page.locator("#status")).to_contain_text("Yours is drawn as soon as it can be")
     page.unroute("**/shop/offers")

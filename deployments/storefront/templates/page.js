@@ -61,7 +61,7 @@ async function refresh() {
     if (!answered.ok) throw new Error(answered.status);
     offers = await answered.json();
   } catch {
-    offers = {...offers, problem: "The storefront can't be reached; trying again."};
+    offers = {...offers, problem: "the storefront can't be reached"};
   }
   show_offers();
   if (!offers.problem && wanted) draw();
@@ -75,8 +75,8 @@ function show_offers() {
   $("choice").hidden = offers.models.length < 2;
   show_model();
   if (drawing) return;
-  if (offers.problem) say(offers.problem === "the base model is loading"
-    ? "The model is loading. You can write already; drawing starts when it is ready." : sentence(offers.problem), false, "offers");
+  const then = wanted ? " Yours is drawn as soon as it can be." : " You can write already.";
+  if (offers.problem) say(offers.models.length ? "Not ready yet: " + offers.problem + "." + then : offers.problem, false, "offers");
   else if ($("status").dataset.by === "offers" || !$("status").dataset.by) say("Ready.", false, "offers");
 }
 
@@ -132,7 +132,7 @@ function why(generation, found) {
 
 const line = (each) => "Generation " + each.generation + ", " + day(each.promoted) + ": " + (each.reason || "no reason is recorded");
 const day = (date) => new Date(date + "T12:00:00Z").toLocaleDateString("en-GB", {dateStyle: "long"});
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.…!?]$/.test(text) ? "" : ".");
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // Drawing
 
@@ -145,7 +145,7 @@ async function draw() {
   if (seed && !(/^[0-9]{1,10}$/.test(seed) && Number(seed) <= LARGEST_SEED)) {
     say("A seed is a whole number from 0 to " + LARGEST_SEED + ".", true); $("advanced").open = true; $("seed").focus(); return;
   }
-  if (wanted) { say(sentence(offers.problem) + " Yours is drawn as soon as it can be.", false, "offers"); return; }
+  if (wanted) { show_offers(); return; }
   const count = Number(element.querySelector("[name=count]:checked").value);
   const prompt = $("prompt").value;
   drawing = {abort: new AbortController(), start: performance.now(), rank: 0, seconds: Infinity, asked: -Infinity};
@@ -230,7 +230,7 @@ function show_history() {
 
 function framed(picture, opens) {
   const about = make("p", {className: "about quiet"},
-    make("a", {href: "#why", textContent: sentence(named(picture.generation)).slice(0, -1) + ": why?", onclick: (event) => ask_why(event, picture)}),
+    make("a", {href: "#why", textContent: capital(named(picture.generation)) + ": why?", onclick: (event) => ask_why(event, picture)}),
     make("span", {textContent: "Seed " + picture.seed}));
   return [opens ? opener(picture) : mat("div", picture), ...(opens ? [] : [make("p", {textContent: picture.prompt})]), about, acts(picture)];
 }

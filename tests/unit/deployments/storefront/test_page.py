@@ -28,7 +28,7 @@ from deployments.storefront.errors import (
     Unauthorized,
     VotesExhausted,
 )
-from deployments.storefront.offers import KEY_NEEDED
+from deployments.storefront.offers import KEY_NEEDED, OPENING
 from deployments.storefront.page import CSS, HTML, SCRIPT
 from deployments.storefront.page_words import words
 from tasks.core.access.errors import LimitExceeded
@@ -122,7 +122,7 @@ def test_page_is_shown_before_anything_can_be_drawn(tmp_path: Path) -> None:
     with TestClient(create_app(local), base_url="http://127.0.0.1") as client:
         assert client.get("/shop/").status_code == 200
         offers = client.get("/shop/offers").json()
-        assert (offers["models"], "store cannot be opened" in offers["problem"]) == ([], True)
+        assert (offers["models"], offers["problem"]) == ([], OPENING)
         assert "Nothing can be drawn at the moment" in visit(client, "rings")["problem"]
 
 
