@@ -1,8 +1,8 @@
 """The storefront's page in a real browser: drawn with, voted on, by keyboard, on a phone, at night, under load."""
 
+import contextlib
 import io
 import shutil
-import time
 from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -266,16 +266,15 @@ def test_visitor_who_comes_too_early_gets_the_picture_when_the_model_is_ready(pa
 
 
 def test_under_load_the_visitor_is_told_how_long_it_takes_and_can_stop(shop: Stack, page: Page) -> None:
-    body = {"model": "adire", "prompt": "rings", "n": 10, "steps": 40}
+    body = {"model": "adire", "prompt": "rings", "n": 10, "steps": 20}
 
     def flood(_: int) -> None:
-        deadline = time.monotonic() + 8
-        while time.monotonic() < deadline:
-            httpx.post(f"{shop.url('storefront')}/v1/images/generations", json=body, timeout=120)
+        with contextlib.suppress(httpx.TimeoutException):  # it hangs up, and its pictures leave the queue
+            httpx.post(f"{shop.url('storefront')}/v1/images/generations", json=body, timeout=20)
 
     with ThreadPoolExecutor(8) as clients:
         floods = [clients.submit(flood, number) for number in range(8)]
-        time.sleep(3)
+        wait_for(lambda: httpx.get(page.url + "offers").json()["seconds"] > 5, "pictures wait")
         page.locator("#draw").click()
         expect(page.locator("#status")).to_contain_text("Yours comes in about")
         page.get_by_role("button", name="Stop").click()
