@@ -1,10 +1,9 @@
-"""The storefront: rendering, logs, the page in a real browser, a corrupt champion."""
+"""The storefront: rendering, logs, a corrupt champion."""
 
 import contextlib
 import gzip
 import io
 import json
-import shutil
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ import pytest
 import torch
 from peft import LoraConfig
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from deployments.stack import Stack
 from tasks.core.models.families import family_of
@@ -33,16 +31,6 @@ from tests.adire import adire
 from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
-CHROMIUM = shutil.which("chromium") or ""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
 
 
 @pytest.fixture(scope="module")
@@ -139,32 +127,6 @@ def test_prometheus_reads_the_last_check(shop: Stack) -> None:
     (shop.home / "store/models/adire/drift").mkdir(parents=True, exist_ok=True)
     (shop.home / "store/models/adire/drift/metrics.prom").write_text('dyeworks_drift_psi{model="adire"} 0.1\n')
     wait_for(lambda: 'dyeworks_drift_psi{model="adire"} 0.1' in httpx.get(url, timeout=30).text, "the check is shown")
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
-def test_a_visitor_draws_a_cloth_in_the_browser(shop: Stack, tmp_path: Path) -> None:
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page()
-        page.goto(shop.url("storefront"))
-        assert page.locator("#prompt textarea").input_value() == "large rings in adire_style"
-        page.locator("#prompt textarea").fill("large dots in adire_style")
-        page.locator("#draw").click()
-        page.locator("#says", has_text="Drawn by the bare base model").wait_for(timeout=60_000)
-        shown = page.locator("#picture img")
-        shown.wait_for()
-        before = len(logged(shop, "feedback"))
-        page.locator("#dislike").click()
-        page.locator("#thanks", has_text="You do not like it").wait_for()
-        page.screenshot(path=tmp_path / "shop.png", full_page=True)
-        assert shown.bounding_box() is not None
-        browser.close()
-    wait_for(lambda: len(logged(shop, "feedback")) > before, "the vote is logged")
-    vote = logged(shop, "feedback")[-1]
-    line_of(shop, vote["request_id"])
-    line = logged(shop)[-1]
-    assert (vote["liked"], vote["request_id"]) == (False, line["request_id"])
 
 
 def published(store: FolderStore, release: str, generation: int) -> None:
