@@ -40,7 +40,7 @@ Seed = Annotated[StrictInt, Field(ge=0, lt=2**32 - MOST_PICTURES)]
 PictureId = Annotated[str, Field(max_length=100)]
 
 
-class Draw(BaseModel):
+class DrawCall(BaseModel):
     """A call of the page's function that draws: model, prompt, negative prompt, pictures, size and seed."""
 
     fn_index: Literal[0]
@@ -49,7 +49,7 @@ class Draw(BaseModel):
     trigger_id: Number | None = None
 
 
-class Vote(BaseModel):
+class VoteCall(BaseModel):
     """A call of the page's function that votes: the picture, and whether it is liked."""
 
     fn_index: Literal[1]
@@ -66,7 +66,7 @@ class Cancel(BaseModel):
     event_id: Session
 
 
-JOIN: TypeAdapter[Draw | Vote] = TypeAdapter(Annotated[Draw | Vote, Field(discriminator="fn_index")])
+JOIN: TypeAdapter[DrawCall | VoteCall] = TypeAdapter(Annotated[DrawCall | VoteCall, Field(discriminator="fn_index")])
 CANCEL = TypeAdapter(Cancel)
 
 
