@@ -16,13 +16,12 @@ from deployments.storefront.engine import Engine
 from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
 from deployments.storefront.feedback import ServedPicture
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.mirror import Mirror
+from deployments.storefront.mirror import FAULTS, Mirror
 from deployments.storefront.render_queue import Order, RenderedPicture, Served
 from deployments.storefront.served_model import ServedModel
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import DyeworksError
 from tasks.core.models.marks import Mark
 from tasks.core.traffic.prompt_log import PromptLine, hash_session
 from tasks.core.traffic.redaction import redact
@@ -145,11 +144,12 @@ class Drawings:
         """Fetch a release before its pictures wait for the engine, which never waits for the store."""
         try:
             await asyncio.to_thread(self.mirror.release, model.name, served.release)
-        except DyeworksError as error:
-            raise ModelNotFound(f"{model.name}@{served.generation or served.release}", str(error)) from error
+        except FAULTS as error:
+            log.error("%s of %s cannot be drawn by: %s", served, model.name, error)
+            raise ModelNotFound(f"{model.name}@{served.generation or served.release}", "it is damaged, or gone") from error
         except Exception as error:  # any error of a store's client
             log.error("release %s of %s cannot be fetched: %s", served.release, model.name, error)
-            raise RenderUnavailable("the store cannot be read, and this release is not here") from error
+            raise RenderUnavailable("this release is not here, and cannot be fetched now") from error
 
     async def _render(self, orders: list[Order]) -> list[RenderedPicture]:
         """The pictures; if one fails or the request is cancelled, the others are cancelled."""

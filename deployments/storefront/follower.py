@@ -12,24 +12,18 @@ from typing import Protocol, TypeVar
 import torch
 
 from deployments.storefront.adapters import AdapterCache
+from deployments.storefront.mirror import FAULTS as COPY_FAULTS
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import Served
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import (
-    DocumentInvalid,
-    ModelUnusable,
-    ObjectMissing,
-    ReleaseCorrupt,
-    ReleaseWithdrawn,
-    StoreUnusable,
-)
+from tasks.core.errors import CacheUnwritable, ModelUnusable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
-FAULTS = (DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not a store
+FAULTS = (*COPY_FAULTS, ModelUnusable)
 T = TypeVar("T")
 
 
@@ -111,7 +105,7 @@ class Follower:
     def _try(self, channel: Channel) -> None:
         try:
             self._switch(channel)
-        except (torch.OutOfMemoryError, ModelUnusable) as error:
+        except (torch.OutOfMemoryError, ModelUnusable, CacheUnwritable) as error:
             self.pending = f"generation {channel.generation} is pending, {self._serving_name} is served: {error}"
             log.error("%s", self.pending)
         else:
@@ -121,7 +115,7 @@ class Follower:
         """Serve the release of the channel, or reject it.
 
         Raises:
-            torch.OutOfMemoryError: never treated as a fault of the release.
+            torch.OutOfMemoryError, CacheUnwritable: never treated as a fault of the release.
             ModelUnusable: neither it nor the served release renders.
         """
         try:

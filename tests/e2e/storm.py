@@ -50,6 +50,7 @@ class Watch:
     url: str
     ready: list[tuple[float, int, str]] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
+    warm: float = 0.0  # resident bytes after the warm-up
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -71,7 +72,7 @@ class Watch:
 class Storm:
     """The storefront, what is published meanwhile, and what its clients were told."""
 
-    def __init__(self, home: Path, disk: Path) -> None:
+    def __init__(self, home: Path, disk: Path, unfillable: str = "") -> None:
         home.mkdir()
         self.store_link, self.real = home / "store", home / "real-store"
         self.real.mkdir()
@@ -79,7 +80,7 @@ class Storm:
         places = {"STORE": self.store_link, "SPOOL": disk / "spool", "CACHE": disk / "cache"}
         extra = {f"DYEWORKS_{name}": str(place) for name, place in places.items()}
         self.stack = Stack(home, UNLIMITED | QUICK | extra | {"GRADIO_TEMP_DIR": str(home / "gradio")})
-        self.store, self.disk = FolderStore(self.store_link), disk
+        self.store, self.disk, self.unfillable = FolderStore(self.store_link), disk, unfillable
         for name in MODELS:
             apply_config(self.store, adire(name=name, serving={"steps": 2, "sizes": [SIZES[1]]}))
         (home / "loras").mkdir()
@@ -88,8 +89,8 @@ class Storm:
         self.releases: dict[str, list[str]] = {name: [] for name in MODELS}  # in the order of generations
         self.broken: set[str] = set()
         self.answers: list[Answer] = []
-        self.bursts: list[tuple[float, float]] = []  # from when till when
-        self.away: list[tuple[float, float]] = []
+        self.burst_answers: list[Answer] = []
+        self.away: list[tuple[float, float]] = []  # from when till when
         self.full: list[tuple[float, float]] = []
         self.watch = Watch(self.url)
 
@@ -110,6 +111,15 @@ class Storm:
         if kind < 0.7:
             return model
         return f"{model}-base" if kind < 0.75 else f"{model}@{random.randint(1, len(self.releases[model]))}"
+
+    def is_broken(self, name: str) -> bool:
+        """Whether a name is that of a broken generation."""
+        model, _, generation = name.partition("@")
+        return bool(generation) and self.releases[model][int(generation) - 1] in self.broken
+
+    def was_away(self, when: float) -> bool:
+        """Whether the store was away then, or shortly before."""
+        return any(start < when < end + 10 for start, end in self.away)
 
     def publish(self, model: str, damage: str = "") -> str:
         """Publish a new release, damaged in some way; returns its name."""
@@ -136,8 +146,12 @@ class Storm:
         before = self.health(model)["release"]
         self.publish(model, damage)
         said = f"generation {len(self.releases[model])} is rejected"
-        wait_for(lambda: said in self.health(model).get("reason", ""), f"{damage}: {said}")
+        wait_for(lambda: said in self.reason(model), f"{damage}: {said}")
         assert self.health(model)["release"] == before
+
+    def reason(self, model: str) -> str:
+        """What /readyz says is wrong with a model."""
+        return str(self.health(model).get("reason", ""))
 
     def health(self, model: str) -> dict[str, Any]:
         """What /readyz says about a model; empty if it cannot be asked now."""
@@ -153,7 +167,7 @@ class Storm:
         spare.write_text("no folder")
         spare.replace(self.store_link)
         try:
-            wait_for(lambda: "the store cannot be read" in self.health(MODELS[0]).get("reason", ""), "it is missed")
+            wait_for(lambda: "the store cannot be read" in self.reason(MODELS[0]), "it is missed")
             yield
         finally:
             spare.symlink_to(self.real)
@@ -163,24 +177,26 @@ class Storm:
     @contextmanager
     def disk_full(self) -> Iterator[None]:
         """Without space on the disk of the spool and of the cache."""
-        start, ballast = time.monotonic(), self.disk / "ballast"
+        start = time.monotonic()
         try:
-            with suppress(OSError), ballast.open("wb", buffering=0) as file:
-                while file.write(b"x" * 4096):
-                    pass
+            self.fill_disk()
             yield
         finally:
-            ballast.unlink(missing_ok=True)
+            (self.disk / "ballast").unlink(missing_ok=True)
             self.full.append((start, time.monotonic()))
 
-    def burst(self, number: int) -> list[Answer]:
-        """So many requests at once, with the answers."""
-        random, start = Random("burst"), time.monotonic()
+    def fill_disk(self) -> None:
+        """Fill what space there is, also what became free in the meantime."""
+        with suppress(OSError), (self.disk / "ballast").open("ab", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+
+    def burst(self, number: int) -> None:
+        """So many requests at once."""
+        random = Random("burst")
         bodies = [body(random, random.choice(MODELS), 1) | {"size": SIZES[1], "steps": 1} for _ in range(number)]
-        found = burst(self.stack.ports["storefront"], bodies)
-        self.bursts.append((start, time.monotonic()))
-        self.answers += found
-        return found
+        self.burst_answers = burst(self.stack.ports["storefront"], bodies)
+        self.answers += self.burst_answers
 
     def hang_up(self, number: int, over: float) -> None:
         """So many clients that hang up, within some seconds: in the middle of the request, or while they wait."""
@@ -213,20 +229,20 @@ def small_disk(place: Path) -> Iterator[str]:
             subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def run(storm: Storm, plan: Plan, can_fill: bool) -> None:
+def run(storm: Storm, plan: Plan) -> None:
     """All that the plan says, under the load of a crowd; its answers are the storm's afterwards."""
     crowd, watcher = Crowd(storm.url, storm.names), threading.Thread(target=storm.watch.run)
     rude = threading.Thread(target=storm.hang_up, args=(plan.hang_ups, plan.seconds / 2))
     watcher.start()
     try:
         time.sleep(plan.warm_up)
-        storm.watch.memory.append((0.0, storm.watch.memory[-1][1]))
+        storm.watch.warm = storm.watch.memory[-1][1]
         rude.start()
         start, pause = time.monotonic(), (plan.seconds - plan.warm_up - 3 * plan.away) / (plan.switches + plan.broken)
         _publish(storm, range(plan.switches // 2), plan, max(pause, 0))
         with storm.store_away():
             time.sleep(plan.away)
-        if can_fill:
+        if not storm.unfillable:
             _fill(storm, plan.away)
         storm.burst(plan.burst)
         _publish(storm, range(plan.switches // 2, plan.switches), plan, max(pause, 0))
@@ -253,8 +269,10 @@ def _fill(storm: Storm, seconds: float) -> None:
     """Fill the disk; then the store goes too, so that lines are held in memory, and a release cannot be kept."""
     with storm.disk_full():
         with storm.store_away():
-            wait_for(lambda: "only in memory" in storm.health(MODELS[0]).get("reason", ""), "it says what is in memory")
+            wait_for(lambda: "only in memory" in storm.reason(MODELS[0]), "it says what is in memory")
             time.sleep(seconds)
+        storm.fill_disk()
         release = storm.publish(MODELS[0])
-        time.sleep(2)
+        said = f"generation {len(storm.releases[MODELS[0]])} is pending"
+        wait_for(lambda: said in storm.reason(MODELS[0]), said)
     wait_for(lambda: storm.health(MODELS[0]).get("release") == release, "the release is served once there is space")
