@@ -146,7 +146,9 @@ class Drawings:
             await asyncio.to_thread(self.mirror.release, model.name, served.release)
         except FAULTS as error:
             log.error("%s of %s cannot be drawn by: %s", served, model.name, error)
-            raise ModelNotFound(f"{model.name}@{served.generation or served.release}", "it is damaged, or gone") from error
+            raise ModelNotFound(
+                f"{model.name}@{served.generation or served.release}", "it is damaged, or gone"
+            ) from error
         except Exception as error:  # any error of a store's client
             log.error("release %s of %s cannot be fetched: %s", served.release, model.name, error)
             raise RenderUnavailable("this release is not here, and cannot be fetched now") from error
