@@ -63,12 +63,13 @@ def up(home: Home = HOME, models: Applied = None, model: Models = None) -> None:
         stack.models = EXAMPLES
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        mlflow = stack.start_mlflow()
+        print(f"storefront  {stack.url('storefront')}  (in some seconds; the others take longer)", flush=True)
         stack.start_all()
+        mlflow = stack.start_mlflow()
         if "mlflow" in stack.processes:
             stack.wait("mlflow", "/health")
         print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
-        print(f"storefront  {stack.url('storefront')}\nwebhook     {stack.url('webhook')}/notifications/s3")
+        print(f"webhook     {stack.url('webhook')}/notifications/s3")
         print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
         print(f"{stack.wait_end()} has exited, so the others are stopped; logs in {stack.home}/logs")
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI, Request
@@ -19,15 +20,16 @@ from deployments.storefront.door import Door, SessionCookie
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.images_api import ImagesApi
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.mirror import Mirror
-from deployments.storefront.observer import Observer
+from deployments.storefront.observer import RequestObserver
 from deployments.storefront.page import CSS, build_page, is_overloaded, set_trigger
 from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
-from deployments.storefront.service import StorefrontService
 from tasks.core.config.installation import Settings
 from tasks.core.installation import of_one_base, open_installation, unopened_installation
 from tasks.core.reporting.metrics import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from deployments.storefront.service import StorefrontService
 
 log = logging.getLogger("dyeworks.storefront")
 
@@ -46,7 +48,7 @@ class Storefront:
         self.closing = threading.Event()
         self.page = build_page(self.service, self.door, settings.render_batch)
 
-    def service(self) -> StorefrontService:
+    def service(self) -> "StorefrontService":
         """The rendering service; raises RenderUnavailable until the store, or a copy of it, is open."""
         if self.opened is None:
             raise RenderUnavailable("the store cannot be opened, or has no such model; see the log")
@@ -95,8 +97,12 @@ class Storefront:
                 self.opened = service
                 return
 
-    def _service(self) -> StorefrontService:
+    def _service(self) -> "StorefrontService":
         """The service, of what was served last on this machine if the store is away."""
+        # They import torch, which takes seconds: the page is shown before.
+        from deployments.storefront.mirror import Mirror  # noqa: PLC0415
+        from deployments.storefront.service import StorefrontService  # noqa: PLC0415
+
         try:
             installation = open_installation(self.settings)
             configs = installation.models()
@@ -131,7 +137,7 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
     paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
-    app.add_middleware(Observer, metrics=storefront.metrics, paths=paths)
+    app.add_middleware(RequestObserver, metrics=storefront.metrics, paths=paths)
     gr.mount_gradio_app(
         app,
         page,

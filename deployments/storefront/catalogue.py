@@ -17,6 +17,7 @@ class Catalogue:
     releases: dict[int, str] = field(default_factory=dict)
     times: dict[int, datetime] = field(default_factory=dict)
     reason: str = ""  # of the newest promotion
+    withdrawn: frozenset[str] = frozenset()  # releases
 
     def find(self, version: str) -> Served | None:
         """What a generation's number or a release's name stands for; None if it can't be asked for."""
@@ -31,7 +32,7 @@ class Catalogue:
 def read_catalogue(store: Store, model: str, channel: Channel | None) -> Catalogue:
     """The catalogue of a model; of a store that has no ledger, only what its channel points at."""
     entries = history(store, model)
-    gone = {withdrawal.release for withdrawal in withdrawals(store, model)}
+    gone = frozenset(withdrawal.release for withdrawal in withdrawals(store, model))
     if not entries and channel:
         return Catalogue({channel.generation: channel.release}, {channel.generation: channel.time})
     offered = [entry for entry in entries if entry.release not in gone]
@@ -39,4 +40,5 @@ def read_catalogue(store: Store, model: str, channel: Channel | None) -> Catalog
         {entry.generation: entry.release for entry in offered},
         {entry.generation: entry.time.astimezone(UTC) for entry in offered},
         entries[-1].reason if entries else "",
+        gone,
     )

@@ -5,26 +5,29 @@ import dataclasses
 import logging
 import random
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from deployments.storefront.bodies import MOST_PICTURES, ImageRequest, parse_size
 from deployments.storefront.door import Visitor
-from deployments.storefront.engine import Engine
-from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
+from deployments.storefront.errors import RELEASE_FAULTS, ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
 from deployments.storefront.feedback import ServedPicture
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.mirror import FAULTS, Mirror
-from deployments.storefront.render_queue import Order, RenderedPicture, Served
-from deployments.storefront.served_model import ServedModel
+from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
 from tasks.core.models.marks import Mark
 from tasks.core.traffic.prompt_log import PromptLine, hash_session
 from tasks.core.traffic.redaction import redact
+
+if TYPE_CHECKING:  # they import torch, which takes seconds: the page is shown before
+    from deployments.storefront.engine import Engine
+    from deployments.storefront.mirror import Mirror
+    from deployments.storefront.served_model import ServedModel
 
 log = logging.getLogger("dyeworks.storefront")
 BASE = "-base"  # behind a model's name: its base without an adapter
@@ -44,27 +47,29 @@ class Drawing:
 class Asked:
     """What the name of a model stands for: `served` None is the champion."""
 
-    model: ServedModel
+    model: "ServedModel"
     served: Served | None
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request comes from: its id, who sent it, and how often their client had already sent it."""
+    """Where a request comes from: its id, who sent it, how often their client had sent it before, how long it took."""
 
     request_id: str
     visitor: Visitor
     retry: int = 0
+    seconds: float = 0.0
 
 
 class Drawings:
     """Draws for the models of one base; `models` are by name."""
 
     def __init__(
-        self, settings: Settings, models: dict[str, ServedModel], engine: Engine, mirror: Mirror, metrics: Metrics
+        self, settings: Settings, models: "dict[str, ServedModel]", engine: "Engine", mirror: "Mirror", metrics: Metrics
     ) -> None:
         self.settings, self.models, self.engine, self.mirror, self.metrics = settings, models, engine, mirror, metrics
         self.aliases = parse_aliases(settings.model_aliases)
+        self.fetching = ThreadPoolExecutor(2, "fetching")  # of its own: a store that hangs must not block others
 
     def find(self, name: str | None) -> Asked:
         """What a name stands for: that of a model, with @GENERATION, @RELEASE or -base behind it, or an alias.
@@ -105,19 +110,17 @@ class Drawings:
         except ApiError as error:
             self._count(model, asked.served, model.follower.served, error.code, len(orders))
             raise
-        seconds = time.perf_counter() - start
-        return [
-            self._log(origin, model, order, picture, number, seconds)
-            for number, (order, picture) in enumerate(zip(orders, pictures, strict=True))
-        ]
+        origin = dataclasses.replace(origin, seconds=time.perf_counter() - start)
+        numbered = enumerate(zip(orders, pictures, strict=True))
+        return [self._log(origin, model, order, picture, number) for number, (order, picture) in numbered]
 
-    def _orders(self, request: ImageRequest, asked: Asked) -> list[Order]:
+    def _orders(self, request: ImageRequest, asked: Asked) -> list[RenderOrder]:
         config = asked.model.config
         width, height = self._size(request.size, config)
         if request.steps and request.steps > config.serving.most_steps:
             raise FieldInvalid("steps", f"at most {config.serving.most_steps} for {config.name}")
         seed = request.seed if request.seed is not None else random.randrange(2**32 - MOST_PICTURES)
-        order = Order(
+        order = RenderOrder(
             model=config.name,
             served=asked.served,
             prompt=request.prompt,
@@ -140,20 +143,20 @@ class Drawings:
         names = ", ".join(f"{width}x{height}" for width, height in sorted(offered))
         raise FieldInvalid("size", f"{config.name} draws auto, {names}")
 
-    async def _fetch(self, model: ServedModel, served: Served) -> None:
+    async def _fetch(self, model: "ServedModel", served: Served) -> None:
         """Fetch a release before its pictures wait for the engine, which never waits for the store."""
         try:
-            await asyncio.to_thread(self.mirror.release, model.name, served.release)
-        except FAULTS as error:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self.fetching, self.mirror.release, model.name, served.release)
+        except RELEASE_FAULTS as error:
             log.error("%s of %s cannot be drawn by: %s", served, model.name, error)
-            raise ModelNotFound(
-                f"{model.name}@{served.generation or served.release}", "it is damaged, or gone"
-            ) from error
+            name = f"{model.name}@{served.generation or served.release}"
+            raise ModelNotFound(name, "this one is damaged, or gone") from error
         except Exception as error:  # any error of a store's client
             log.error("release %s of %s cannot be fetched: %s", served.release, model.name, error)
             raise RenderUnavailable("this release is not here, and cannot be fetched now") from error
 
-    async def _render(self, orders: list[Order]) -> list[RenderedPicture]:
+    async def _render(self, orders: list[RenderOrder]) -> list[RenderedPicture]:
         """The pictures; if one fails or the request is cancelled, the others are cancelled."""
         futures = self.engine.submit(orders)
         try:
@@ -162,7 +165,7 @@ class Drawings:
             _cancel(futures)
 
     def _log(
-        self, origin: Origin, model: ServedModel, order: Order, picture: RenderedPicture, number: int, seconds: float
+        self, origin: Origin, model: "ServedModel", order: RenderOrder, picture: RenderedPicture, number: int
     ) -> Drawing:
         """Log a picture, and remember it for votes."""
         served, picture_id = picture.served, f"{origin.request_id}-{number}"
@@ -177,7 +180,7 @@ class Drawings:
             steps=order.steps,
             release=served.release or "base",
             adapter=served.release,
-            latency_s=round(seconds, 3),
+            latency_s=round(origin.seconds, 3),
             flagged=picture.flagged,
             session=session,
             picture=number,
@@ -189,7 +192,7 @@ class Drawings:
         mark = Mark(model.name, served.generation, served.release, order.seed, picture_id)
         return Drawing(picture.image, mark, picture.seconds, picture.flagged)
 
-    def _count(self, model: ServedModel, asked: Served | None, served: Served, outcome: str, number: int) -> None:
+    def _count(self, model: "ServedModel", asked: Served | None, served: Served, outcome: str, number: int) -> None:
         route = "champion" if asked is None else "named"
         self.metrics.images.labels(model.name, model.kind_of(asked or served), route, outcome).inc(number)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from deployments.storefront.adapters import AdapterCache
 from deployments.storefront.errors import ApiError, QueueFull, ReleaseUnavailable, RenderUnavailable
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.render_queue import WAITING, Job, Order, RenderedPicture, RenderQueue, Served
+from deployments.storefront.render_queue import WAITING, Job, RenderedPicture, RenderOrder, RenderQueue, Served
 from tasks.core.config.installation import Settings
 from tasks.core.errors import ModelUnusable
 from tasks.core.models.images import image_fault
@@ -113,7 +113,7 @@ class Engine:
         if len(self.queue) + number > WAITING:
             raise QueueFull(WAITING, self.wait_seconds / 2)
 
-    def submit(self, orders: list[Order]) -> "list[Future[RenderedPicture]]":
+    def submit(self, orders: list[RenderOrder]) -> "list[Future[RenderedPicture]]":
         """Queue the pictures of one request; cancelling a future removes its job.
 
         Raises:
@@ -186,12 +186,12 @@ class Engine:
             self.queue.wait(left, min(self.expected, self.settings.render_batch), lambda: self.actions)
         self.batch_pause = 0.0
 
-    def _recipe(self, order: Order) -> Hashable:
+    def _recipe(self, order: RenderOrder) -> Hashable:
         """What the jobs of one forward pass have in common."""
         served = order.served or self.releases.champion(order.model) or Served()
         return served.release, order.width, order.height, order.steps, order.guidance, bool(order.negative)
 
-    def _limit(self, order: Order) -> int:
+    def _limit(self, order: RenderOrder) -> int:
         return self.largest.get((order.width, order.height), self.settings.render_batch)
 
     def _draw(self, batch: list[Job[RenderedPicture]]) -> None:
@@ -250,7 +250,7 @@ class Engine:
             log.error("%s of %s cannot be loaded: %s", served, model, error)
             raise ReleaseUnavailable(f"{model}@{served.generation}", "it is no LoRA for this base") from error
 
-    def _images(self, orders: list[Order]) -> list[Image.Image]:
+    def _images(self, orders: list[RenderOrder]) -> list[Image.Image]:
         first = orders[0]
         images, _ = self.adapters.renderer.render(
             [order.prompt for order in orders],

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from deployments.storefront.adapters import AdapterCache
-from deployments.storefront.mirror import FAULTS as COPY_FAULTS
+from deployments.storefront.errors import RELEASE_FAULTS
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import Served
 from tasks.core.config.model import ModelConfig
@@ -23,7 +23,7 @@ from tasks.core.registry.ledger import history
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
-FAULTS = (*COPY_FAULTS, ModelUnusable)
+FAULTS = (*RELEASE_FAULTS, ModelUnusable)
 T = TypeVar("T")
 
 
@@ -176,13 +176,20 @@ class Follower:
             log.error("%s", self.fault)
 
     def _fall_back(self, channel: Channel) -> bool:
-        """Serve the previous release of the channel; returns whether that worked."""
+        """Serve the previous release of the channel, else what was served last here; returns whether one of them is."""
         entries = [e for e in history(self.store, self.model.name) if e.generation < channel.generation]
         generations = [e.generation for e in entries if e.release == channel.previous]
+        older = [Served(channel.previous, max(generations, default=0))]
+        if (last := self.mirror.channel(self.model.name)) and last.release != channel.release:
+            older.append(Served(last.release, last.generation))
+        return any(map(self._is_served, older))
+
+    def _is_served(self, older: Served) -> bool:
+        """Serve an older release; returns whether that worked."""
         try:
-            self._serve(Served(channel.previous, max(generations, default=0)))
-        except (*FAULTS, torch.OutOfMemoryError) as error:
-            log.error("the previous release %s does not render either: %s", channel.previous, error)
+            self._serve(older)
+        except (*FAULTS, CacheUnwritable, torch.OutOfMemoryError) as error:
+            log.error("%s (release %s) does not render either: %s", older, older.release or "base", error)
             return False
         return True
 

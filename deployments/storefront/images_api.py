@@ -7,7 +7,7 @@ import asyncio
 import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -15,9 +15,11 @@ from deployments.storefront.bodies import FeedbackRequest, ImageData, ImageReque
 from deployments.storefront.door import Door
 from deployments.storefront.drawing import Asked, Drawing, Origin
 from deployments.storefront.errors import FieldInvalid, PicturesFlagged
-from deployments.storefront.served_model import ServedModel
-from deployments.storefront.service import StorefrontService
 from tasks.core.models.marks import Kind, encode
+
+if TYPE_CHECKING:  # they import torch
+    from deployments.storefront.served_model import ServedModel
+    from deployments.storefront.service import StorefrontService
 
 T = TypeVar("T")
 MOST_RETRIES = 100  # that a client may say it has made
@@ -26,7 +28,7 @@ MOST_RETRIES = 100  # that a client may say it has made
 class ImagesApi:
     """The routes; `service` raises RenderUnavailable until there is one."""
 
-    def __init__(self, service: Callable[[], StorefrontService], door: Door) -> None:
+    def __init__(self, service: "Callable[[], StorefrontService]", door: Door) -> None:
         self.service, self.door = service, door
 
     def router(self) -> APIRouter:
@@ -110,7 +112,7 @@ def _data(drawing: Drawing, file: str) -> ImageData:
     )
 
 
-def _cards(model: ServedModel) -> Iterator[ModelCard]:
+def _cards(model: "ServedModel") -> Iterator[ModelCard]:
     """The champion under the model's name, the bare base, and each generation."""
     served = model.follower.served
     yield _card(model, model.name, served.generation, served.release)
@@ -119,6 +121,6 @@ def _cards(model: ServedModel) -> Iterator[ModelCard]:
         yield _card(model, f"{model.name}@{generation}", generation, release)
 
 
-def _card(model: ServedModel, name: str, generation: int, release: str) -> ModelCard:
+def _card(model: "ServedModel", name: str, generation: int, release: str) -> ModelCard:
     created = int(model.promoted(generation).timestamp())
     return ModelCard(id=name, created=created, generation=generation, release=release or "base")

@@ -12,7 +12,7 @@ SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class Reading(NamedTuple):
+class GaugeReading(NamedTuple):
     """A gauge: values by the value of its label; a single one by an empty text if it has none."""
 
     name: str
@@ -47,7 +47,6 @@ class Metrics:
             registry=self.registry,
         )
         self.votes = Counter("dyeworks_votes", "Votes.", ("model", "liked"), registry=self.registry)
-        self.refusals = Counter("dyeworks_refusals", "Requests that were refused.", ("code",), registry=self.registry)
         self.adapter_load = Histogram(
             "dyeworks_adapter_load_seconds", "Loads of adapters.", buckets=SECONDS, registry=self.registry
         )
@@ -58,7 +57,7 @@ class Metrics:
         for wait in waits:
             self.queue_wait.observe(wait)
 
-    def add_readings(self, read: Callable[[], list[Reading]]) -> None:
+    def add_readings(self, read: Callable[[], list[GaugeReading]]) -> None:
         """Add gauges that are read when they are asked for."""
         self.registry.register(_Readings(read))
 
@@ -81,7 +80,7 @@ class _Collected(Collector):
 
 
 class _Readings(Collector):
-    def __init__(self, read: Callable[[], list[Reading]]) -> None:
+    def __init__(self, read: Callable[[], list[GaugeReading]]) -> None:
         self.read = read
 
     def describe(self) -> Iterator[Metric]:

@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from tasks.core.access.keys import PLACE, KeyRing
@@ -23,8 +24,7 @@ from tasks.core.store import FolderStore
 from tasks.core.store.documents import digest, render
 
 log = logging.getLogger("dyeworks.storefront")
-FAULTS = (DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not a store
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors of a disk without room
 MOST = 32  # releases of a model on disk; the least recently used ones are deleted
 
 
@@ -43,18 +43,24 @@ class Mirror:
         """The folder of a release, which is fetched and verified unless it was.
 
         Raises:
-            ReleaseWithdrawn: it was withdrawn, and the local copy is deleted.
+            ReleaseWithdrawn: it was withdrawn.
             ReleaseCorrupt, ObjectMissing, DocumentInvalid: the release is at fault.
             CacheUnwritable: there is no room for a copy of it.
         """
-        with self.lock:
-            self._refuse_withdrawn(model, release)
-            if (model, release) not in self.verified:
+        if (model, release) not in self.verified:
+            with self.lock:
+                self._refuse_withdrawn(model, release)
                 self._fetch(model, release)
                 self.verified.add((model, release))
                 self._evict(model)
+        with suppress(FileNotFoundError):  # it was dropped in the meantime
             os.utime(self.path(model, release))
         return self.path(model, release)
+
+    def drop(self, model: str, release: str) -> None:
+        """Delete the copy of a release that was withdrawn."""
+        if self.path(model, release).exists():
+            self._delete(model, release)
 
     def path(self, model: str, release: str) -> Path:
         """Where the files of a release are, once it was fetched."""
@@ -89,7 +95,6 @@ class Mirror:
         try:
             refuse_withdrawn(self.store, model, release)
         except ReleaseWithdrawn:
-            self._delete(model, release)
             raise
         except Exception as error:  # any error of a store's client: the copy was verified when it was made
             log.warning("whether release %s was withdrawn cannot be read: %s", release, error)

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.storefront.metrics import Metrics
 
 
-class Observer:
+class RequestObserver:
     """Sets `state.request_id` and the header x-request-id, and counts requests by route and status."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:

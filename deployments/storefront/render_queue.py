@@ -1,6 +1,6 @@
 """Which waiting jobs make the next batch: fair between models, full batches first, and nothing waits for ever. Pure.
 
-Jobs of one batch share a forward pass: what they have in common is their `Recipe`, known when the batch is made, since
+Jobs of one batch share a forward pass: what they have in common is their recipe, known when the batch is made, since
 a release that is switched in the meantime draws what was asked of "the champion".
 """
 
@@ -33,7 +33,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Order:
+class RenderOrder:
     """What one picture is to be: by the champion of a model unless `served` is given; width and height in pixels."""
 
     model: str
@@ -45,6 +45,10 @@ class Order:
     height: int
     steps: int
     guidance: float
+
+
+Recipe = Callable[[RenderOrder], Hashable]  # what the jobs of one batch have in common
+Limit = Callable[[RenderOrder], int]  # how many of them a batch has at most
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class RenderedPicture:
 class Job(Generic[R]):
     """An order that waits, and its result."""
 
-    order: Order
+    order: RenderOrder
     done: "Future[R]" = field(default_factory=Future)
     queued: float = field(default_factory=time.monotonic)
 
@@ -108,7 +112,7 @@ class RenderQueue(Generic[R]):
         with self.changed:
             self.changed.notify_all()
 
-    def take(self, recipe: Callable[[Order], Hashable], most: Callable[[Order], int]) -> list[Job[R]]:
+    def take(self, recipe: Recipe, most: Limit) -> list[Job[R]]:
         """Remove and return the next batch: jobs of one recipe, at most `most`, marked as running; empty if none wait.
 
         The model is the one on which the least time was spent; its recipe is that of the most jobs, unless the oldest
@@ -132,7 +136,7 @@ class RenderQueue(Generic[R]):
             self.jobs.clear()
         return [job for job in jobs if job.done.set_running_or_notify_cancel()]
 
-    def _next(self, model: str, recipe: Callable[[Order], Hashable], most: Callable[[Order], int]) -> list[Job[R]]:
+    def _next(self, model: str, recipe: Recipe, most: Limit) -> list[Job[R]]:
         jobs = self.jobs[model]
         first = jobs[0]
         if self.now() - first.queued < self.patience:

@@ -90,7 +90,8 @@ class ServedModel:
         """What a version of this model stands for; raises ModelNotFound."""
         found = self.catalogue.find(version)
         if found is None:
-            raise ModelNotFound(asked, f"{self.name} has the generations {sorted(self.catalogue.releases) or 'none'}")
+            newest = max(self.catalogue.releases, default=0)
+            raise ModelNotFound(asked, f"the newest generation of {self.name} is {newest or 'none'}")
         return found
 
     def kind_of(self, served: Served) -> str:
@@ -109,6 +110,8 @@ class ServedModel:
     def _look(self) -> None:
         """Read what changes rarely."""
         self.catalogue = read_catalogue(self.store, self.name, self.follower.channel)
+        for release in self.catalogue.withdrawn:
+            self.follower.mirror.drop(self.name, release)
         try:
             self.drift_metrics = self.store.read(metrics_key(self.name))
         except ObjectMissing:

@@ -11,7 +11,7 @@ from deployments.storefront.door import Door
 from deployments.storefront.drawing import Drawings
 from deployments.storefront.engine import Engine, Outcomes
 from deployments.storefront.errors import PictureUnknown, RenderUnavailable
-from deployments.storefront.metrics import Metrics, Reading
+from deployments.storefront.metrics import GaugeReading, Metrics
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import Served
 from deployments.storefront.served_model import ServedModel
@@ -154,7 +154,7 @@ class StorefrontService:
         except Exception as error:  # thread boundary: retried on any error of a store's client
             log.error("the store cannot be used: %s", error)
 
-    def _readings(self) -> list[Reading]:
+    def _readings(self) -> list[GaugeReading]:
         models, queued = self.models.items(), self.engine.queue.waiting
         waiting = {name: float(queued[name]) for name, _ in models}
         lags = {name: model.prompts.lag_seconds for name, model in models}
@@ -162,11 +162,11 @@ class StorefrontService:
         served = {name: float(model.follower.served.generation) for name, model in models}
         running = {"": float(self.engine.running)}
         return [
-            Reading("dyeworks_requests_waiting", "Pictures that wait.", "model", waiting),
-            Reading("dyeworks_requests_running", "Pictures of the current batch.", "", running),
-            Reading("dyeworks_prompt_log_lag_seconds", "Age of the oldest line not in the store.", "model", lags),
-            Reading("dyeworks_prompt_log_lines", "Lines that are not in the store yet.", "model", lines),
-            Reading("dyeworks_served_generation", "Generation that is served.", "model", served),
+            GaugeReading("dyeworks_requests_waiting", "Pictures that wait.", "model", waiting),
+            GaugeReading("dyeworks_requests_running", "Pictures of the current batch.", "", running),
+            GaugeReading("dyeworks_prompt_log_lag_seconds", "Age of the oldest line not in the store.", "model", lags),
+            GaugeReading("dyeworks_prompt_log_lines", "Lines that are not in the store yet.", "model", lines),
+            GaugeReading("dyeworks_served_generation", "Generation that is served.", "model", served),
         ]
 
 

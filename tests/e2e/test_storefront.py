@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import shutil
-import time
 from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

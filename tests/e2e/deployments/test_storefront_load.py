@@ -7,12 +7,10 @@ from base64 import b64decode
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from io import BytesIO
-from itertools import combinations
-from pathlib import Path
+from itertools import combinations, pairwise
 from random import Random
 from typing import Any
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -107,7 +105,7 @@ def test_releases_differ_visibly(storm: Storm) -> None:
 
 def test_it_was_ready_all_the_time(storm: Storm) -> None:
     assert Counter(status for _, status, _ in storm.watch.ready).keys() == {200}
-    longest = max(after - before for (before, *_), (after, *_) in zip(storm.watch.ready, storm.watch.ready[1:]))
+    longest = max(after - before for (before, *_), (after, *_) in pairwise(storm.watch.ready))
     print(f"{len(storm.watch.ready)} looks, {longest:.1f} s between two at most")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from deployments.storefront.catalogue import read_catalogue
 from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest
@@ -59,6 +60,7 @@ def acts(store: FolderStore, model: ModelConfig, number: int) -> Iterator[tuple[
     reconcile(installed(store), model)  # MLflow's versions are created
     yield "reconcile", lambda home: reconcile(home, model)
     yield "poll", lambda home: RollbackWatchdog(home, model).check_votes()
+    yield "catalogue", lambda home: read_catalogue(home.store, model.name, None)
     yield "roll-back", lambda home: roll_back(home, model, RollBackRequest())
     yield "costs", lambda home: costs_of(home.store, model.name, "t0", [])
     yield "reference", lambda home: find_record(home.store, model.name, number, "embedded")

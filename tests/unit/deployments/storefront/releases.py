@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from deployments.storefront.adapters import AdapterCache
 from deployments.storefront.engine import Engine
 from deployments.storefront.follower import Follower
-from deployments.storefront.render_queue import Order, RenderedPicture
+from deployments.storefront.render_queue import RenderedPicture, RenderOrder
 from tasks.core.installation import Installation
 from tasks.core.models.identity import WEIGHTS
 from tasks.core.registry.releases import ReleaseManifest, prefix, write_release
@@ -40,9 +40,9 @@ class HereAndNow:
         return action()
 
 
-def order(prompt: str = "rings", seed: int = 1, model: str = MODEL, **other: object) -> Order:
+def order(prompt: str = "rings", seed: int = 1, model: str = MODEL, **other: object) -> RenderOrder:
     usual: dict[str, object] = {"served": None, "negative": "", "width": 64, "height": 64, "steps": 1, "guidance": 2.0}
-    return Order(model=model, prompt=prompt, seed=seed, **(usual | other))  # type: ignore[arg-type]
+    return RenderOrder(model=model, prompt=prompt, seed=seed, **(usual | other))  # type: ignore[arg-type]
 
 
 def draw(engine: Engine, prompt: str = "rings", seed: int = 1, **other: object) -> RenderedPicture:

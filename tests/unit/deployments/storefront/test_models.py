@@ -12,7 +12,7 @@ import pytest
 from deployments.storefront.drawing import Drawings, parse_aliases
 from deployments.storefront.errors import FieldInvalid, ModelNotFound
 from deployments.storefront.mirror import Mirror
-from deployments.storefront.render_queue import Order, RenderedPicture, Served
+from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
 from deployments.storefront.service import StorefrontService
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import ModelUnknown, ReleaseWithdrawn
@@ -40,7 +40,7 @@ def numbers(picture: RenderedPicture) -> Any:
     return np.asarray(picture.image, int)
 
 
-def asked(service: StorefrontService, model: str, seed: int, served: Served | None = None) -> Order:
+def asked(service: StorefrontService, model: str, seed: int, served: Served | None = None) -> RenderOrder:
     side = service.engine.own_size[0]
     return order(f"rings {seed}", seed, model, served=served, width=side, height=side, steps=2)
 
@@ -70,7 +70,7 @@ def test_switches_under_load_lose_no_picture(
     three: StorefrontService, publish: Callable[..., str], folder: FolderStore
 ) -> None:
     """Ten switches, two broken releases between them: every picture is by the release that its response names."""
-    stop, made = threading.Event(), list[tuple[Order, RenderedPicture]]()
+    stop, made = threading.Event(), list[tuple[RenderOrder, RenderedPicture]]()
 
     def visit(number: int) -> None:
         seed = number * 1000
@@ -164,9 +164,9 @@ def test_withdrawn_releases_can_not_be_asked_for(
     wait_until(lambda: 1 not in service.models[MODEL].catalogue.releases)
     with pytest.raises(ModelNotFound):
         service.drawings.find("adire@1")
+    wait_until(lambda: not service.mirror.path(MODEL, release).exists())
     with pytest.raises(ReleaseWithdrawn):
         service.mirror.release(MODEL, release)
-    assert not list(service.mirror.path(MODEL, release).glob("*")), "the copy is deleted"
 
 
 def test_the_mirror_is_bounded(folder: FolderStore, publish: Callable[..., str]) -> None:

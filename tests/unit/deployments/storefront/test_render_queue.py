@@ -3,15 +3,15 @@
 import pytest
 
 from deployments.storefront.errors import QueueFull
-from deployments.storefront.render_queue import Job, Order, RenderQueue
+from deployments.storefront.render_queue import Job, RenderOrder, RenderQueue
 from tests.unit.deployments.storefront.releases import order
 
 
-def recipe(each: Order) -> tuple[int, float]:
+def recipe(each: RenderOrder) -> tuple[int, float]:
     return each.steps, each.guidance
 
 
-def jobs(*orders: Order, queued: float = 0.0) -> list[Job[str]]:
+def jobs(*orders: RenderOrder, queued: float = 0.0) -> list[Job[str]]:
     return [Job(each, queued=queued) for each in orders]
 
 
