@@ -167,7 +167,6 @@ class Storm:
         spare.write_text("no folder")
         spare.replace(self.store_link)
         try:
-            wait_for(lambda: "the store cannot be read" in self.reason(MODELS[0]), "it is missed")
             yield
         finally:
             spare.symlink_to(self.real)
@@ -241,6 +240,7 @@ def run(storm: Storm, plan: Plan) -> None:
         start, pause = time.monotonic(), (plan.seconds - plan.warm_up - 3 * plan.away) / (plan.switches + plan.broken)
         _publish(storm, range(plan.switches // 2), plan, max(pause, 0))
         with storm.store_away():
+            wait_for(lambda: "the store cannot be read" in storm.reason(MODELS[0]), "it is missed")
             time.sleep(plan.away)
         if not storm.unfillable:
             _fill(storm, plan.away)
