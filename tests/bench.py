@@ -2,7 +2,7 @@
 
 Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
 baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift, gate,
-page, ingest, monitor) and writes its rows alone; the drift detector's whole tables are in build/bench/drift.json.
+page, serving, ingest, monitor) and writes its rows alone; the drift detector's tables are in build/bench/drift.json.
 """
 
 import json
@@ -24,6 +24,7 @@ from tests.bench_gate import gate
 from tests.bench_ingest import ingests
 from tests.bench_monitor import monitor
 from tests.bench_page import page
+from tests.bench_serving import serving
 from tests.bench_table import Row, Table, row, show
 from tests.bench_training import training
 
@@ -38,6 +39,7 @@ def main() -> None:
         "drift": drift,
         "gate": gate,
         "page": page,
+        "serving": serving,
         "ingest": ingests,
         "monitor": monitor,
     }

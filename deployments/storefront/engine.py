@@ -144,7 +144,7 @@ class Engine:
 
     def _work(self) -> None:
         try:
-            renderer = Renderer(self.base, self.settings.device)
+            renderer = Renderer(self.base, self.settings.device, fast=True)
             self.adapters = AdapterCache(
                 renderer, self.settings.adapters, self.releases.pinned, self.metrics.adapter_load.observe
             )
