@@ -51,6 +51,7 @@ class Watch:
     ready: list[tuple[float, int, str]] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
     warm: float = 0.0  # resident bytes after the warm-up
+    settled: float = 0.0  # and after the burst
     stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -92,6 +93,7 @@ class Storm:
         self.burst_answers: list[Answer] = []
         self.away: list[tuple[float, float]] = []  # from when till when
         self.full: list[tuple[float, float]] = []
+        self.said_of_disk = ""  # when it was full
         self.watch = Watch(self.url)
 
     @property
@@ -100,7 +102,7 @@ class Storm:
         return self.stack.url("storefront")
 
     def start(self) -> None:
-        """Start the storefront, and wait until it serves the newest release of each model."""
+        """Start the storefront, and wait until it serves all models."""
         self.stack.start_storefront()
         self.stack.wait("storefront", "/readyz")
         wait_for(lambda: all(self.health(name)["status"] != "unavailable" for name in MODELS), "all models are served")
@@ -237,7 +239,7 @@ def run(storm: Storm, plan: Plan) -> None:
         time.sleep(plan.warm_up)
         storm.watch.warm = storm.watch.memory[-1][1]
         rude.start()
-        start, pause = time.monotonic(), (plan.seconds - plan.warm_up - 3 * plan.away) / (plan.switches + plan.broken)
+        start, pause = time.monotonic(), (plan.seconds - plan.warm_up - 4 * plan.away) / (plan.switches + plan.broken)
         _publish(storm, range(plan.switches // 2), plan, max(pause, 0))
         with storm.store_away():
             wait_for(lambda: "the store cannot be read" in storm.reason(MODELS[0]), "it is missed")
@@ -245,6 +247,8 @@ def run(storm: Storm, plan: Plan) -> None:
         if not storm.unfillable:
             _fill(storm, plan.away)
         storm.burst(plan.burst)
+        time.sleep(plan.away)
+        storm.watch.settled = storm.watch.memory[-1][1]
         _publish(storm, range(plan.switches // 2, plan.switches), plan, max(pause, 0))
         rude.join()
         time.sleep(max(0.0, start + plan.seconds - plan.warm_up - time.monotonic()))
@@ -270,9 +274,11 @@ def _fill(storm: Storm, seconds: float) -> None:
     with storm.disk_full():
         with storm.store_away():
             wait_for(lambda: "only in memory" in storm.reason(MODELS[0]), "it says what is in memory")
+            storm.said_of_disk = storm.reason(MODELS[0])
             time.sleep(seconds)
         storm.fill_disk()
         release = storm.publish(MODELS[0])
         said = f"generation {len(storm.releases[MODELS[0]])} is pending"
         wait_for(lambda: said in storm.reason(MODELS[0]), said)
+        storm.said_of_disk += storm.reason(MODELS[0])
     wait_for(lambda: storm.health(MODELS[0]).get("release") == release, "the release is served once there is space")

@@ -24,7 +24,8 @@ def storm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Storm]:
     """A storefront that has served a release of one of its models, and has stopped."""
     place = tmp_path_factory.mktemp("restart")
     storm = Storm(place / "home", place / "disk")
-    storm.publish(FIRST)
+    for model in MODELS[:2]:  # the third has no champion yet
+        storm.publish(model)
     try:
         storm.start()
         yield storm
@@ -53,13 +54,16 @@ def test_a_restart_while_the_store_is_away_serves_the_last_release(storm: Storm)
     release, (before, pixels) = storm.releases[FIRST][0], draw(storm)
     stop(storm)
     with storm.store_away():
-        storm.start()
+        storm.stack.start_storefront()
+        storm.stack.wait("storefront", "/readyz")
+        wait_for(lambda: all(storm.health(name)["release"] for name in MODELS[:2]), "the last releases are served")
+        assert storm.health(MODELS[2])["status"] == "unavailable", "the base without an adapter is no last release"
         after, again = draw(storm)
         assert (after["release"], after["generation"], again) == (release, 1, pixels)
         wait_for(lambda: "the store cannot be read" in storm.reason(FIRST), "it says so")
         refused = ask(storm, model=f"{FIRST}@2")
         assert (refused.status_code, refused.headers["content-type"]) == (404, PROBLEM)
-    wait_for(lambda: storm.health(FIRST).get("status") == "ok", "the store is read again")
+    wait_for(lambda: {storm.health(name).get("status") for name in MODELS} == {"ok"}, "the store is read again")
     wanted = {before["id"], after["id"]}
     wait_for(lambda: wanted <= {line["request_id"] for line in logged(storm.stack)}, "both pictures are logged")
     storm.switch(FIRST)
