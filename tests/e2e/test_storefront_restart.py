@@ -75,7 +75,7 @@ def test_without_a_copy_it_is_not_ready_until_the_store_is_back(storm: Storm) ->
     with storm.store_away():
         storm.stack.start_storefront()
         storm.stack.wait("storefront", "/livez")
-        deadline = time.monotonic() + 15  # in which the base is loaded otherwise
+        deadline = time.monotonic() + 10  # in which the base is loaded otherwise
         while time.monotonic() < deadline:
             ready = httpx.get(f"{storm.url}/readyz", timeout=60)
             assert (ready.status_code, ready.headers["content-type"]) == (503, PROBLEM)
