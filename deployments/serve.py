@@ -41,13 +41,13 @@ def serve_until_signal(service: str, host: str, port: int, models: Sequence[str]
     settings = read_settings()
     secret = SECRETS[service]
     check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
-    _allow_files()
+    allow_files()
     server = uvicorn.Server(configure(service, host, port, settings, models))
     server.run()
     return 0 if server.started else 1
 
 
-def _allow_files() -> None:
+def allow_files() -> None:
     """Raise the limit of open files, each connection being one: else a crowd would leave none for the logs."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)

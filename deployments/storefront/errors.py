@@ -6,6 +6,7 @@ from tasks.core.errors import DocumentInvalid, DyeworksError, ObjectMissing, Rel
 
 RELEASE_FAULTS = (DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not of a store
 
+
 class ApiError(DyeworksError):
     """A request that gets no picture; `retry_after` in seconds says when it may."""
 
