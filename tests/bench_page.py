@@ -32,7 +32,7 @@ def page(runs: int = 9) -> list[Row]:
                 client.post("/api/render", json={"prompt": prompt}).raise_for_status()
 
             def look(prompt: str) -> None:
-                assert "data" in visit(client, prompt)
+                assert "pictures" in visit(client, prompt)
 
             prompts = [f"{number} large rings in adire_style" for number in range(VISITORS)]
             by_page, by_api = timed(runs, lambda: list(pool.map(look, prompts)), lambda: list(pool.map(call, prompts)))

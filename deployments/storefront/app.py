@@ -21,7 +21,7 @@ from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.images_api import ImagesApi
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.observer import RequestObserver
-from deployments.storefront.page import CSS, build_page, is_overloaded, set_trigger
+from deployments.storefront.page import HEAD, THEME, Shop, build_page, is_overloaded
 from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
 from tasks.core.config.installation import Settings
@@ -46,7 +46,8 @@ class Storefront:
         self.door, self.metrics = Door(settings), Metrics()
         self.opened: StorefrontService | None = None
         self.closing = threading.Event()
-        self.page = build_page(self.service, self.door, settings.render_batch)
+        self.shop = Shop(self.service, self.door)
+        self.page = build_page(self.shop, settings.render_batch)
 
     def service(self) -> "StorefrontService":
         """The rendering service; raises RenderUnavailable until the store, or a copy of it, is open."""
@@ -93,7 +94,6 @@ class Storefront:
                 self.closing.wait(self.settings.poll_seconds)
             else:
                 service.start()
-                set_trigger(self.page, next(iter(service.models.values())).config.trigger)
                 self.opened = service
                 return
 
@@ -126,13 +126,13 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
     app.get("/readyz")(storefront.readyz)
     app.get("/metrics", include_in_schema=False)(storefront.expose)
     app.get("/", include_in_schema=False)(storefront.index)
+    app.get("/shop/offers", include_in_schema=False)(storefront.shop.offers)
     add_handlers(app)
     page = storefront.page
     app.add_middleware(SessionCookie, cookies=storefront.door.cookies)
     app.add_middleware(
         RequestFilter,
         proxied=bool(settings.proxies),
-        functions=len(page.fns),
         overloaded=lambda session: is_overloaded(page, session),
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
@@ -142,7 +142,8 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
         app,
         page,
         path="/shop",
-        css=CSS,
+        head=HEAD,
+        theme=THEME,
         run_history=False,
         show_error=False,
         footer_links=[],

@@ -12,11 +12,11 @@ from tasks.core.store import Store
 
 @dataclass(frozen=True)
 class Catalogue:
-    """By generation its release (empty: the bare base) and the time of its promotion; withdrawn ones are left out."""
+    """By generation its release (empty: the bare base), when and why it was promoted; withdrawn ones are left out."""
 
     releases: dict[int, str] = field(default_factory=dict)
     times: dict[int, datetime] = field(default_factory=dict)
-    reason: str = ""  # of the newest promotion
+    reasons: dict[int, str] = field(default_factory=dict)
     withdrawn: frozenset[str] = frozenset()  # releases
 
     def find(self, version: str) -> Served | None:
@@ -39,6 +39,6 @@ def read_catalogue(store: Store, model: str, channel: Channel | None) -> Catalog
     return Catalogue(
         {entry.generation: entry.release for entry in offered},
         {entry.generation: entry.time.astimezone(UTC) for entry in offered},
-        entries[-1].reason if entries else "",
+        {entry.generation: entry.reason for entry in offered},
         gone,
     )

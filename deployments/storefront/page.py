@@ -1,110 +1,131 @@
-"""The storefront's page: a prompt, a picture, and two buttons to vote on it.
+"""The storefront's page: a Gradio application of one component, whose markup, style and script lie in `templates/`.
 
-Gradio stores nothing of a visitor on disk: the response contains the picture and its request id.
+Gradio stores nothing of a visitor on disk: the response contains the pictures, and the browser keeps the history of a
+visit. The script calls two functions through Gradio's queue, by number: 0 draws, 1 votes (`request_filter.py`).
 """
 
 import asyncio
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.utils import LRUCache
 from pydantic import ValidationError
+from starlette.requests import Request
 
-from deployments.storefront.bodies import LONGEST, ImageRequest
+from deployments.storefront.bodies import ImageRequest
 from deployments.storefront.door import Door
-from deployments.storefront.drawing import Origin
-from deployments.storefront.errors import PicturesFlagged, PictureUnknown
+from deployments.storefront.drawing import Drawing, Origin
+from deployments.storefront.errors import PicturesFlagged, RenderUnavailable
+from deployments.storefront.offers import OPENING, Offers, offers_of
+from deployments.storefront.page_words import words
 from deployments.storefront.render_queue import WAITING
-from deployments.storefront.service import StorefrontService
 from tasks.core.errors import DyeworksError
-from tasks.core.models.marks import encode
+from tasks.core.models.marks import Kind, encode
 
-QUIET = {"print_exception": False}  # errors of visitors are not logged
-SIDE = 512  # pixels on the page
+if TYPE_CHECKING:  # it imports torch
+    from deployments.storefront.service import StorefrontService
+
+TEMPLATES = Path(__file__).parent / "templates"
+HTML, CSS, SCRIPT = ((TEMPLATES / f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+HEAD = (TEMPLATES / "head.html").read_text("utf-8") + f"<style>{CSS}</style>"
+THEME = gr.themes.Base(font="system-ui", font_mono="monospace").set(  # before the style is there
+    body_background_fill="#faf8f3", body_background_fill_dark="#12142a"
+)
+LOSSLESS = 256  # pixels of a side up to which a picture is a PNG: the page scales it up, and it is small
 SESSIONS = WAITING + 100  # maximum number of sessions whose state and unread events Gradio holds
 UNREAD = 5  # maximum number of unread events of a session
-CSS = f"""#votes, #says, #thanks, #picture {{ width: 100%; max-width: {SIDE}px; margin: 0 auto; }}
-#picture {{ aspect-ratio: 1; }} #picture img {{ width: 100%; }} #identity {{ display: none; }}"""
+Answer = dict[str, object]
 
 
-def build_page(service: Callable[[], StorefrontService], door: Door, batch: int) -> gr.Blocks:
-    """The page; it renders and votes as the API does. Two batches of requests run concurrently."""
+class Shop:
+    """What the page's script calls; answers are JSON, with a `problem` in plain words where there is no picture."""
 
-    async def show(prompt: str | None, request: gr.Request) -> tuple[object, ...]:
-        body = _request(prompt or "")
+    def __init__(self, service: "Callable[[], StorefrontService]", door: Door) -> None:
+        self.service, self.door = service, door
+
+    async def draw(
+        self, model: str, prompt: str, negative: str, pictures: int, size: str, seed: int | None, request: gr.Request
+    ) -> Answer:
+        """Pictures of a prompt, with what drew each."""
         try:
-            drawings = service().drawings
-            asked = drawings.find(None)
-            visitor = door.admit(request, asked.model.config, "render", pictures=1, page=True)
-            (drawing,) = await drawings.generate(body, asked, Origin(request.request.state.request_id, visitor))
-            if drawing.flagged:
-                raise PicturesFlagged
+            asked = ImageRequest(
+                model=model or None,
+                prompt=prompt,
+                negative_prompt=negative or None,
+                n=pictures,
+                size=size or None,
+                seed=seed,
+            )
+            drawings = await self._drawings(asked, request)
+        except (ValidationError, DyeworksError) as error:
+            return {"problem": words(error)}
+        shown = [drawing for drawing in drawings if not drawing.flagged]
+        made = await asyncio.to_thread(lambda: [_picture(drawing) for drawing in shown])
+        return {"pictures": made, "flagged": len(drawings) - len(shown)}
+
+    async def vote(self, picture: str, liked: bool, request: gr.Request) -> Answer:
+        """Record a vote."""
+        try:
+            service = self.service()
+            self.door.admit(request, service.model_of(picture).config, "vote", page=True)
+            service.vote(picture, liked)
         except DyeworksError as error:
-            raise gr.Error(str(error), **QUIET) from error
-        by = f"generation {drawing.mark.generation}" if drawing.mark.release else "the bare base model"
-        file = await asyncio.to_thread(encode, drawing.image, "webp", drawing.mark)
-        shown = f'<img alt="the cloth" src="data:image/webp;base64,{b64encode(file).decode()}">'
-        fresh = gr.Button(interactive=True, variant="secondary")
-        says = f"Drawn by {by} in {drawing.seconds:.1f} s."
-        return shown, says, drawing.mark.request_id, "", fresh, fresh
+            return {"problem": words(error)}
+        return {"liked": liked}
 
-    def vote_handler(liked: bool) -> Callable[[str, gr.Request], Awaitable[tuple[object, ...]]]:
-        async def submit(identity: str, request: gr.Request) -> tuple[object, ...]:
-            try:
-                model = service().model_of(identity or "")
-                door.admit(request, model.config, "vote", page=True)
-                service().vote(identity or "", liked)
-            except PictureUnknown as error:
-                raise gr.Error("This picture is too old to vote on; draw another one.", **QUIET) from error
-            except DyeworksError as error:
-                raise gr.Error(str(error), **QUIET) from error
-            chosen, other = gr.Button(variant="primary"), gr.Button(variant="secondary")
-            thanks = f"Thank you. You {'like' if liked else 'do not like'} it; you can change your vote."
-            return thanks, *((chosen, other) if liked else (other, chosen))
+    async def offers(self, http: Request) -> Offers:
+        """What can be drawn with now; the page is shown before anything can."""
+        visitor = self.door.admit(http, None, "read")
+        try:
+            return offers_of(self.service(), visitor)
+        except RenderUnavailable:  # the log says why
+            return Offers(problem=OPENING)
 
-        return submit
+    async def _drawings(self, asked: ImageRequest, request: gr.Request) -> list[Drawing]:
+        drawings = self.service().drawings
+        model = drawings.find(asked.model)
+        visitor = self.door.admit(request, model.model.config, "render", pictures=asked.n or 1, page=True)
+        made = await drawings.generate(asked, model, Origin(request.request.state.request_id, visitor))
+        if all(drawing.flagged for drawing in made):
+            raise PicturesFlagged
+        return made
 
+
+def build_page(shop: Shop, batch: int) -> gr.Blocks:
+    """The page; it renders and votes as the API does. Two batches of requests run concurrently."""
     with gr.Blocks(title="dyeworks") as page:
-        gr.Markdown("# dyeworks\nDescribe a cloth to draw.", elem_id="heading")
-        prompt = gr.Textbox(label="Prompt", elem_id="prompt")
-        button = gr.Button("Draw", variant="primary", elem_id="draw")
-        picture = gr.HTML(elem_id="picture")
-        with gr.Row(elem_id="votes"):
-            like = gr.Button("I like it", interactive=False, elem_id="like")
-            dislike = gr.Button("I do not like it", interactive=False, elem_id="dislike")
-        says, thanks = gr.Markdown(elem_id="says"), gr.Markdown(elem_id="thanks")
-        identity = gr.Textbox(elem_id="identity")
-        gr.on([button.click, prompt.submit], show, prompt, [picture, says, identity, thanks, like, dislike])
-        like.click(vote_handler(True), identity, [thanks, like, dislike])
-        dislike.click(vote_handler(False), identity, [thanks, like, dislike])
+        gr.HTML(html_template=HTML, js_on_load=SCRIPT, apply_default_css=False, elem_id="shop")
+        answer, called = gr.JSON(visible=False), gr.Button(visible=False)
+        model, prompt, negative, size = (gr.Textbox(visible=False) for _ in range(4))
+        pictures, seed = gr.Number(precision=0, visible=False), gr.Number(precision=0, visible=False)
+        picture, liked = gr.Textbox(visible=False), gr.Checkbox(visible=False)
+        called.click(shop.draw, [model, prompt, negative, pictures, size, seed], answer)
+        called.click(shop.vote, [picture, liked], answer, concurrency_limit=batch)
     return _bounded(page, batch)
 
 
-def set_trigger(page: gr.Blocks, trigger: str) -> None:
-    """Fill in the heading and a first prompt, for visitors who load the page from now on.
+def is_overloaded(page: gr.Blocks, session: str) -> bool:
+    """Whether a session has so many unread events that further requests are rejected."""
+    return len(page._queue.pending_event_ids_session.get(session, ())) >= UNREAD
 
-    They are part of the page, since an event on load would wait in Gradio's queue and overwrite what a visitor types.
-    """
-    values = {
-        "heading": f"# dyeworks\nDescribe a cloth to draw. Include `{trigger}` for the house style.",
-        "prompt": f"large rings in {trigger}",
+
+def _picture(drawing: Drawing) -> Answer:
+    mark, image = drawing.mark, drawing.image
+    kind: Kind = "png" if max(image.size) <= LOSSLESS else "webp"
+    return {
+        "id": mark.request_id,
+        "file": f"data:image/{kind};base64,{b64encode(encode(image, kind, mark)).decode()}",
+        "kind": kind,
+        "width": image.width,
+        "height": image.height,
+        "model": mark.model,
+        "generation": mark.generation if mark.release else 0,
+        "seed": mark.seed,
+        "seconds": round(drawing.seconds, 1),
     }
-    for component in page.blocks.values():
-        if component.elem_id in values:
-            component.value = values[component.elem_id]
-    page.config = page.get_config_file()
-
-
-def _request(prompt: str) -> ImageRequest:
-    """The request of a prompt on the page; raises gr.Error with the reason if it is invalid."""
-    try:
-        return ImageRequest(prompt=prompt)
-    except ValidationError as error:
-        if len(prompt) > LONGEST:
-            reason = f"The prompt has {len(prompt)} characters; at most {LONGEST} are allowed."
-            raise gr.Error(reason, **QUIET) from error
-        raise gr.Error("Describe what the cloth should show.", **QUIET) from error
 
 
 def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
@@ -116,8 +137,3 @@ def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
     page._queue.pending_event_ids_session = LRUCache(SESSIONS)
     page._queue.ANALYTICS_MAX_EVENTS = 100
     return page
-
-
-def is_overloaded(page: gr.Blocks, session: str) -> bool:
-    """Whether a session has so many unread events that further requests are rejected."""
-    return len(page._queue.pending_event_ids_session.get(session, ())) >= UNREAD

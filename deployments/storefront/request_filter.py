@@ -1,26 +1,29 @@
 """Validates requests before any other code reads them: size, time and path.
 
 Gradio serves much that the page does not need (uploads, files, proxies, sessions' internals): only the paths that the
-page requests are allowed, with one of two small documents as the body of a POST.
+page requests are allowed, with one of three small documents as the body of a POST.
 """
 
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import HTTPException
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictInt, TypeAdapter, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.storefront.bodies import MOST_PICTURES
 from deployments.storefront.problems import first_fault, problem
 
 MOST_BYTES = 64 * 1024  # maximum size of a body
+MOST_ON_PAGE = 4  # pictures of a call
 SECONDS = 20.0  # within which the body must arrive
 PAGE = re.compile(
-    r"/shop(/|/config/?|/(theme\.css|manifest\.json|favicon\.ico|robots\.txt)|/(assets|static|svelte)/[\w./@+-]+"
+    r"/shop(/|/offers|/config/?|/(theme\.css|manifest\.json|favicon\.ico|robots\.txt)"
+    r"|/(assets|static|svelte)/[\w./@+-]+"
     r"|/gradio_api/(info/?|startup-events|queue/(join|data)/?|cancel|heartbeat/[\w-]+))?"
 )
 HOST = re.compile(r"[\w.-]+(:\d{1,5})?|\[[0-9a-fA-F:.]+\](:\d{1,5})?", re.ASCII)
@@ -29,34 +32,52 @@ FORWARDED = {b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix", b
 
 Session = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
 Number = Annotated[int, Field(ge=0, le=10_000)]
+Text = Annotated[str, Field(max_length=10_000)]  # the page says what is wrong with one of more than LONGEST
+ModelName = Annotated[str, Field(pattern=r"^([a-z0-9-]{1,60}(@[0-9]{1,9})?)?$")]
+Pictures = Annotated[StrictInt, Field(ge=1, le=MOST_ON_PAGE)]
+Size = Annotated[str, Field(pattern=r"^([0-9]{1,4}x[0-9]{1,4})?$")]
+Seed = Annotated[StrictInt, Field(ge=0, lt=2**32 - MOST_PICTURES)]
+PictureId = Annotated[str, Field(max_length=100)]
 
 
-class Join(BaseModel):
-    """A call of one of the page's functions, by its number, with one text."""
+class DrawCall(BaseModel):
+    """A call of the page's function that draws: model, prompt, negative prompt, pictures, size and seed."""
 
-    data: list[Annotated[str, Field(max_length=10_000)] | None] = Field(min_length=1, max_length=1)
-    fn_index: Number
+    fn_index: Literal[0]
+    data: tuple[ModelName, Text, Text, Pictures, Size, Seed | None]
+    session_hash: Session
+    trigger_id: Number | None = None
+
+
+class VoteCall(BaseModel):
+    """A call of the page's function that votes: the picture, and whether it is liked."""
+
+    fn_index: Literal[1]
+    data: tuple[PictureId, StrictBool]
     session_hash: Session
     trigger_id: Number | None = None
 
 
 class Cancel(BaseModel):
-    """The cancellation of a queued call."""
+    """The cancellation of a drawing."""
 
+    fn_index: Literal[0]
     session_hash: Session
-    fn_index: Number
     event_id: Session
+
+
+JOIN: TypeAdapter[DrawCall | VoteCall] = TypeAdapter(Annotated[DrawCall | VoteCall, Field(discriminator="fn_index")])
+CANCEL = TypeAdapter(Cancel)
 
 
 class RequestFilter:
     """ASGI middleware that rejects invalid requests.
 
-    `functions` is the number of functions of the page; `overloaded` returns whether a session has too many unread
-    events.
+    `overloaded` returns whether a session has too many unread events.
     """
 
-    def __init__(self, app: ASGIApp, proxied: bool, functions: int, overloaded: Callable[[str], bool]) -> None:
-        self.app, self.proxied, self.functions, self.overloaded = app, proxied, functions, overloaded
+    def __init__(self, app: ASGIApp, proxied: bool, overloaded: Callable[[str], bool]) -> None:
+        self.app, self.proxied, self.overloaded = app, proxied, overloaded
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its whole body, or respond with a 4xx."""
@@ -99,14 +120,11 @@ class RequestFilter:
         """The body; for Gradio it must be a document that the page itself would post."""
         if method != "POST" or not path.startswith("/shop"):
             return body
-        kind = Cancel if path.endswith("/cancel") else Join
         try:
-            posted = kind.model_validate_json(body)
+            posted = (CANCEL if path.endswith("/cancel") else JOIN).validate_json(body)
         except ValidationError as error:
             raise HTTPException(422, ": ".join(first_fault(error.errors()))) from error
-        if posted.fn_index >= self.functions:
-            raise HTTPException(422, "the page has no such function")
-        if isinstance(posted, Join) and self.overloaded(posted.session_hash):
+        if not isinstance(posted, Cancel) and self.overloaded(posted.session_hash):
             raise HTTPException(429, "this session has too many unread responses; reload the page")
         return posted.model_dump_json().encode()
 

@@ -1,9 +1,8 @@
-"""The storefront: rendering, logs, the page in a real browser, a corrupt champion."""
+"""The storefront: rendering, logs, a corrupt champion."""
 
 import contextlib
 import io
 import json
-import shutil
 from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from deployments.stack import Stack
 from tasks.core.models.identity import WEIGHTS
@@ -25,16 +23,6 @@ from tests.e2e.shops import MANIFEST, logged, published, random_lora, wait_for
 from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
-CHROMIUM = shutil.which("chromium") or ""
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-]
 
 
 @pytest.fixture(scope="module")
@@ -117,32 +105,6 @@ def test_prometheus_reads_the_last_check(shop: Stack) -> None:
     (shop.home / "store/models/adire/drift").mkdir(parents=True, exist_ok=True)
     (shop.home / "store/models/adire/drift/metrics.prom").write_text('dyeworks_drift_psi{model="adire"} 0.1\n')
     wait_for(lambda: 'dyeworks_drift_psi{model="adire"} 0.1' in httpx.get(url, timeout=30).text, "the check is shown")
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine: apt-get install chromium")
-def test_a_visitor_draws_a_cloth_in_the_browser(shop: Stack, tmp_path: Path) -> None:
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page()
-        page.goto(shop.url("storefront"))
-        assert page.locator("#prompt textarea").input_value() == "large rings in adire_style"
-        page.locator("#prompt textarea").fill("large dots in adire_style")
-        page.locator("#draw").click()
-        page.locator("#says", has_text="Drawn by the bare base model").wait_for(timeout=60_000)
-        shown = page.locator("#picture img")
-        shown.wait_for()
-        before = len(logged(shop, "feedback"))
-        page.locator("#dislike").click()
-        page.locator("#thanks", has_text="You do not like it").wait_for()
-        page.screenshot(path=tmp_path / "shop.png", full_page=True)
-        assert shown.bounding_box() is not None
-        browser.close()
-    wait_for(lambda: len(logged(shop, "feedback")) > before, "the vote is logged")
-    vote = logged(shop, "feedback")[-1]
-    line_of(shop, vote["request_id"])
-    line = logged(shop)[-1]
-    assert (vote["liked"], vote["request_id"]) == (False, line["request_id"])
 
 
 def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(

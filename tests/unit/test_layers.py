@@ -59,7 +59,12 @@ PROCESSES = [  # code, what it imports, what it does not
     ("import deployments.webhook.app", {"fastapi"}, HEAVY | {"prefect", "numpy", "PIL"}),
     (
         "import deployments.storefront.app",
-        {"torch", "gradio"},
+        {"gradio"},
+        {"prefect", "mlflow", "torch", "deployments.webhook"},  # the page is shown before torch is imported
+    ),
+    (
+        "import deployments.storefront.service",
+        {"torch"},
         {"prefect", "mlflow", "open_clip", "deployments.webhook"},
     ),
     ("import deployments.cli.app", {"typer"}, HEAVY | {"prefect", "PIL", "fastapi"}),

@@ -74,7 +74,7 @@ class Renderer:
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise ModelUnusable(name, f"is no LoRA for this base: {error}") from error
         finally:
-            self._set(self.active)
+            self._set_again()
 
     def activate(self, name: str) -> None:
         """Make a loaded adapter the active one; the empty name is the bare base.
@@ -85,13 +85,21 @@ class Renderer:
         try:
             self._set(name)
         except BaseException:
-            self._set(self.active)
+            self._set_again()
             raise
         self.active = name
 
     def unload(self, name: str) -> None:
         """Unload an adapter that is not active, if it is loaded."""
         forget_adapter(self.pipe, name)
+
+    def _set_again(self) -> None:
+        """Make the active adapter the active one again, or the bare base if the adapter has become unusable."""
+        try:
+            self._set(self.active)
+        except ModelUnusable:
+            self._set("")
+            self.active = ""
 
     def _set(self, name: str) -> None:
         if self.fused:

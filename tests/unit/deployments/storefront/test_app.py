@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deployments.storefront.app import create_app
-from deployments.storefront.bodies import LONGEST
 from deployments.storefront.images_api import cancel_on_disconnect
 from deployments.storefront.request_filter import MOST_BYTES
 from tasks.core.config.installation import Settings
@@ -25,7 +24,6 @@ from tasks.core.errors import SettingError
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tests.adire import adire
-from tests.page_client import click, wait_answer
 
 ROUTES = ["/v1/images/generations", "/v1/images/feedback", "/shop/gradio_api/queue/join", "/shop/gradio_api/cancel"]
 PLAIN = ["/", "/shop/", "/shop/config", "/shop/gradio_api/info", "/v1/models", "/livez", "/readyz", "/metrics"]
@@ -166,45 +164,6 @@ def test_prompt_without_visible_characters_is_rejected(shop: TestClient, prompt:
 def test_prompt_with_a_visible_character_is_rendered(shop: TestClient, prompt: str) -> None:
     answer = post(shop, json.dumps({"prompt": prompt, "seed": 1}).encode())
     assert Image.open(io.BytesIO(b64decode(answer.json()["data"][0]["b64_json"]))).size == (64, 64)
-
-
-def on_page(client: TestClient, text: str, session: str, function: int = 0) -> dict[str, Any]:
-    """The page's response to a click."""
-    assert click(client, text, session, function)[0] == 200
-    return wait_answer(client, session)
-
-
-def test_page_is_served_with_its_heading_and_first_prompt(shop: TestClient) -> None:
-    """No event on load fills them in: it would wait in the queue and overwrite what a visitor types."""
-    config = shop.get("/shop/config").json()
-    values = [component["props"].get("value") for component in config["components"]]
-    assert [value for value in values if "adire_style" in str(value)] == [
-        "# dyeworks\nDescribe a cloth to draw. Include `adire_style` for the house style.",
-        "large rings in adire_style",
-    ]
-    targets = [target for function in config["dependencies"] for target in function["targets"]]
-    assert {event for _, event in targets} == {"click", "submit"}
-
-
-def test_page_renders_and_records_a_vote(shop: TestClient) -> None:
-    picture, says, identity, *_ = on_page(shop, "rings", "visitor")["data"]
-    assert Image.open(io.BytesIO(b64decode(picture.partition("base64,")[2].partition('"')[0]))).size == (64, 64)
-    assert says.startswith("Drawn by the bare base model")
-    assert "You like it" in on_page(shop, identity, "visitor", 1)["data"][0]
-    assert "too old" in on_page(shop, "another's", "visitor", 2)["error"]
-
-
-@pytest.mark.parametrize(
-    ("prompt", "message"), [("x" * (LONGEST + 1), "has 401 characters; at most 400"), (" ", "Describe what the cloth")]
-)
-def test_page_reports_an_invalid_prompt(shop: TestClient, prompt: str, message: str) -> None:
-    assert message in on_page(shop, prompt, "visitor")["error"]
-
-
-def test_session_with_unread_responses_is_limited(shop: TestClient) -> None:
-    body = {"data": ["x"], "fn_index": 1, "session_hash": "deaf"}
-    found = [shop.post(ROUTES[2], json=body).status_code for _ in range(8)]
-    assert found == [200] * 5 + [429] * 3
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.errors import SettingError
 from tasks.core.store import FolderStore
 from tests.adire import adire
-from tests.page_client import click, wait_answer
+from tests.page_client import call, wait_answer
 from tests.unit.deployments.storefront.doors import (
     ELSEWHERE,
     HERE,
@@ -266,7 +266,7 @@ def test_page_of_gradio_goes_through_the_same_door(folder: FolderStore) -> None:
         client.get("/shop/")
         answers = []
         for number in range(3):
-            assert click(client, "ada", f"tab{number}")[0] == 200
+            assert call(client, ["ada"], f"tab{number}")[0] == 200
             answers.append(wait_answer(client, f"tab{number}"))
         sessions = [answer["data"][0].split("|") for answer in answers[:2]]
         assert sessions[0] == sessions[1]
@@ -279,4 +279,4 @@ def test_page_of_gradio_goes_through_the_same_door(folder: FolderStore) -> None:
         }
         assert found == {text: [200] * 3, viewer: [401] * 3, "dyw_visitor_wrong": [401] * 3}
         client.headers["Authorization"] = "Bearer dyw_visitor_wrong"
-        assert click(client, "ada", "tab9")[0] == 401
+        assert call(client, ["ada"], "tab9")[0] == 401

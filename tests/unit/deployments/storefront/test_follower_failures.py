@@ -19,11 +19,14 @@ from tests.unit.deployments.storefront.releases import MODEL, damage, draw, draw
 
 
 def spoil(follower: Follower) -> None:
-    """Set the adapters in memory to NaN, as by a fault of the device."""
+    """Set the adapters in memory to NaN, and the weights that one is fused with, as by a fault of the device."""
+    renderer = follower.engine.adapters.renderer
     with torch.no_grad():
-        for name, parameter in follower.engine.adapters.renderer.pipe.unet.named_parameters():
+        for name, parameter in renderer.pipe.unet.named_parameters():
             if "lora" in name:
                 parameter.fill_(float("nan"))
+        for layer in renderer.fused.kept if renderer.fused else ():
+            layer.get_base_layer().weight.data.fill_(float("nan"))
 
 
 def test_consecutive_black_pictures_reject_the_release(
