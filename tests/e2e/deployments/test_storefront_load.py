@@ -125,7 +125,6 @@ def test_a_full_disk_was_survived(storm: Storm) -> None:
         pytest.skip(f"a small tmpfs cannot be mounted here: {storm.unfillable}")
     ((start, end),) = storm.full
     assert "only in memory: the disk cannot be written" in storm.said_of_disk
-    assert "No space left on device" in storm.said_of_disk
     during = [answer for answer in storm.answers if start < answer.ended < end]
     assert sum(answer.status == 200 for answer in during) >= 10
 
