@@ -1,6 +1,7 @@
 """Public processes: they listen beyond loopback only with a strong secret, and limit connections."""
 
 import asyncio
+import resource
 from collections.abc import Sequence
 from functools import partial
 
@@ -12,7 +13,8 @@ from deployments.exposure import check_exposure
 from tasks.core.config.installation import Settings, read_settings
 
 SECRETS = {"storefront": "session_key", "webhook": "webhook_token"}
-CONNECTIONS = 1000  # concurrent connections; further ones get a 503
+CONNECTIONS = 4000  # at once; while there are more, every request gets a 503
+FILES = 8192  # that may be open at once, where the system lets us: many have a limit of 1024
 HEAD_SECONDS = 20.0  # after which a connection without a complete request head is closed
 
 
@@ -39,9 +41,18 @@ def serve_until_signal(service: str, host: str, port: int, models: Sequence[str]
     settings = read_settings()
     secret = SECRETS[service]
     check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
+    allow_files()
     server = uvicorn.Server(configure(service, host, port, settings, models))
     server.run()
     return 0 if server.started else 1
+
+
+def allow_files() -> None:
+    """Raise the limit of open files, each connection being one: else a crowd would leave none for the logs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def configure(service: str, host: str, port: int, settings: Settings, models: Sequence[str] = ()) -> uvicorn.Config:

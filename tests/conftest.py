@@ -40,8 +40,8 @@ def opened_stores() -> Iterator[list[FolderStore]]:
     """All folder stores that were opened in this process."""
     opened, usual = list[FolderStore](), FolderStore.__init__
 
-    def note(store: FolderStore, root: Path) -> None:
-        usual(store, root)
+    def note(store: FolderStore, root: Path, create: bool = True) -> None:
+        usual(store, root, create)
         opened.append(store)
 
     with pytest.MonkeyPatch.context() as patch:

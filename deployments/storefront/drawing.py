@@ -13,14 +13,13 @@ from PIL import Image
 
 from deployments.storefront.bodies import MOST_PICTURES, ImageRequest, parse_size
 from deployments.storefront.door import Visitor
-from deployments.storefront.errors import ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
+from deployments.storefront.errors import RELEASE_FAULTS, ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
 from deployments.storefront.feedback import ServedPicture
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
 from tasks.core import clock
 from tasks.core.config.installation import Settings
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import DyeworksError
 from tasks.core.models.marks import Mark
 from tasks.core.traffic.prompt_log import PromptLine, hash_session
 from tasks.core.traffic.redaction import redact
@@ -149,11 +148,13 @@ class Drawings:
         try:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self.fetching, self.mirror.release, model.name, served.release)
-        except DyeworksError as error:
-            raise ModelNotFound(f"{model.name}@{served.generation or served.release}", str(error)) from error
+        except RELEASE_FAULTS as error:
+            log.error("%s of %s cannot be drawn by: %s", served, model.name, error)
+            name = f"{model.name}@{served.generation or served.release}"
+            raise ModelNotFound(name, "this one is damaged, or gone") from error
         except Exception as error:  # any error of a store's client
             log.error("release %s of %s cannot be fetched: %s", served.release, model.name, error)
-            raise RenderUnavailable("the store cannot be read, and this release is not here") from error
+            raise RenderUnavailable("this release is not here, and cannot be fetched now") from error
 
     async def _render(self, orders: list[RenderOrder]) -> list[RenderedPicture]:
         """The pictures; if one fails or the request is cancelled, the others are cancelled."""

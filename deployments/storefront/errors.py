@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
-from tasks.core.errors import DyeworksError
+from tasks.core.errors import DocumentInvalid, DyeworksError, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+
+RELEASE_FAULTS = (DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not of a store
 
 
 class ApiError(DyeworksError):

@@ -12,24 +12,18 @@ from typing import Protocol, TypeVar
 import torch
 
 from deployments.storefront.adapters import AdapterCache
+from deployments.storefront.errors import RELEASE_FAULTS
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import Served
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import (
-    DocumentInvalid,
-    ModelUnusable,
-    ObjectMissing,
-    ReleaseCorrupt,
-    ReleaseWithdrawn,
-    StoreUnusable,
-)
+from tasks.core.errors import CacheUnwritable, ModelUnusable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history
 from tasks.core.store import Store
 
 log = logging.getLogger("dyeworks.storefront")
-FAULTS = (DocumentInvalid, ModelUnusable, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not a store
+FAULTS = (*RELEASE_FAULTS, ModelUnusable)
 T = TypeVar("T")
 
 
@@ -111,7 +105,7 @@ class Follower:
     def _try(self, channel: Channel) -> None:
         try:
             self._switch(channel)
-        except (torch.OutOfMemoryError, ModelUnusable) as error:
+        except (torch.OutOfMemoryError, ModelUnusable, CacheUnwritable) as error:
             self.pending = f"generation {channel.generation} is pending, {self._serving_name} is served: {error}"
             log.error("%s", self.pending)
         else:
@@ -121,7 +115,7 @@ class Follower:
         """Serve the release of the channel, or reject it.
 
         Raises:
-            torch.OutOfMemoryError: never treated as a fault of the release.
+            torch.OutOfMemoryError, CacheUnwritable: never treated as a fault of the release.
             ModelUnusable: neither it nor the served release renders.
         """
         try:
@@ -182,13 +176,20 @@ class Follower:
             log.error("%s", self.fault)
 
     def _fall_back(self, channel: Channel) -> bool:
-        """Serve the previous release of the channel; returns whether that worked."""
+        """Serve the previous release of the channel, else what was served last here; returns whether one of them is."""
         entries = [e for e in history(self.store, self.model.name) if e.generation < channel.generation]
         generations = [e.generation for e in entries if e.release == channel.previous]
+        older = [Served(channel.previous, max(generations, default=0))]
+        if (last := self.mirror.channel(self.model.name)) and last.release != channel.release:
+            older.append(Served(last.release, last.generation))
+        return any(map(self._is_served, older))
+
+    def _is_served(self, older: Served) -> bool:
+        """Serve an older release; returns whether that worked."""
         try:
-            self._serve(Served(channel.previous, max(generations, default=0)))
-        except (*FAULTS, torch.OutOfMemoryError) as error:
-            log.error("the previous release %s does not render either: %s", channel.previous, error)
+            self._serve(older)
+        except (*FAULTS, CacheUnwritable, torch.OutOfMemoryError) as error:
+            log.error("%s (release %s) does not render either: %s", older, older.release or "base", error)
             return False
         return True
 

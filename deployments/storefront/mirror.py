@@ -3,6 +3,7 @@
 It is a folder store with the keys of the store, so that a restart while the store is away serves the last release.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from tasks.core.access.keys import PLACE, KeyRing
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from tasks.core.errors import CacheUnwritable, DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.installation import Installation
 from tasks.core.registry.channel import Channel, keep_channel, read_channel
 from tasks.core.registry.models import apply_config, configuration, model_names
@@ -23,6 +24,7 @@ from tasks.core.store import FolderStore
 from tasks.core.store.documents import digest, render
 
 log = logging.getLogger("dyeworks.storefront")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors of a disk without room
 MOST = 32  # releases of a model on disk; the least recently used ones are deleted
 
 
@@ -43,6 +45,7 @@ class Mirror:
         Raises:
             ReleaseWithdrawn: it was withdrawn.
             ReleaseCorrupt, ObjectMissing, DocumentInvalid: the release is at fault.
+            CacheUnwritable: there is no room for a copy of it.
         """
         if (model, release) not in self.verified:
             with self.lock:
@@ -100,10 +103,18 @@ class Mirror:
         try:
             verify_release(self.local, model, release)
         except (ObjectMissing, ReleaseCorrupt, DocumentInvalid):
-            with tempfile.TemporaryDirectory() as folder:
-                fetch_release(self.store, model, release, Path(folder))
-                manifest = read_manifest(self.store, model, release)
-                put_release(self.local, model, release, manifest, lambda name: Path(folder) / name)
+            try:
+                self._copy(model, release)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise CacheUnwritable(str(self.folder), error.strerror or str(error)) from error
+
+    def _copy(self, model: str, release: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            fetch_release(self.store, model, release, Path(folder))
+            manifest = read_manifest(self.store, model, release)
+            put_release(self.local, model, release, manifest, lambda name: Path(folder) / name)
 
     def _evict(self, model: str) -> None:
         """Delete the least recently used copies; what is served was used last."""

@@ -133,9 +133,14 @@ class StorefrontService:
             self.wake.clear()
 
     def _check_store(self) -> None:
-        """Require that the store is one of this version; it may have been away when the process started."""
+        """Require that the store is one of this version; it may have been away when the process started.
+
+        The configurations are kept for a restart without the store, also of models that have no champion yet.
+        """
         if not self.checked:
             store_identity(self.installation.store)
+            for model in self.models.values():
+                self.mirror.keep(model.config)
             self.checked = True
 
     def _read_keys(self) -> None:

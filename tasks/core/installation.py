@@ -71,14 +71,14 @@ def open_installation(settings: Settings | None = None) -> Installation:
     Raises:
         StoreUnusable, StoreLayoutUnreadable: the store cannot be opened, or is of another version of dyeworks.
     """
-    installation = unopened_installation(settings or read_settings())
+    installation = unopened_installation(settings or read_settings(), create=True)
     store_identity(installation.store)
     return installation
 
 
-def unopened_installation(settings: Settings) -> Installation:
+def unopened_installation(settings: Settings, create: bool = False) -> Installation:
     """The installation of these settings, whose store was not read yet: it may be away, or of another version."""
-    store = open_store(settings.store)
+    store = open_store(settings.store, create)
     return Installation(settings, store, PrefectServer(read_prefect_environment(), Path.cwd()))
 
 

@@ -15,10 +15,10 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_play
 
 from deployments.stack import Stack
 from tasks.core.registry.models import apply_config
-from tasks.core.registry.releases import ReleaseManifest, write_release
+from tasks.core.registry.releases import write_release
 from tasks.core.store import FolderStore
 from tests.adire import adire
-from tests.e2e.test_storefront import adapter, logged, published, wait_for
+from tests.e2e.shops import MANIFEST, logged, published, random_lora, wait_for
 
 CHROMIUM = shutil.which("chromium") or ""
 pytestmark = [
@@ -143,8 +143,7 @@ def test_example_fills_the_box_and_a_picture_opens_large(page: Page) -> None:
 def test_model_generation_size_and_seed_are_chosen(shop: Stack, page: Page, tmp_path: Path) -> None:
     store = FolderStore(shop.home / "store")
     (tmp_path / "a").mkdir()
-    about = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="t", files={})
-    published(store, write_release(store, "adire", adapter(tmp_path / "a"), about), 1)
+    published(store, write_release(store, "adire", random_lora(tmp_path / "a"), MANIFEST), 1)
     ready = f"{shop.url('storefront')}/shop/offers"
     wait_for(lambda: httpx.get(ready).json()["models"][0]["generation"] == 1, "the release is served")
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # as when the visitor comes back

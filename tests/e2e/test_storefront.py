@@ -1,33 +1,25 @@
 """The storefront: rendering, logs, a corrupt champion."""
 
 import contextlib
-import gzip
 import io
 import json
-import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import torch
-from peft import LoraConfig
 from PIL import Image
 
 from deployments.stack import Stack
-from tasks.core.models.families import family_of
 from tasks.core.models.identity import WEIGHTS
-from tasks.core.models.pipeline import load_pipeline
-from tasks.core.registry.channel import flip
-from tasks.core.registry.ledger import Entry, append
 from tasks.core.registry.models import apply_config
-from tasks.core.registry.releases import ReleaseManifest, prefix, write_release
+from tasks.core.registry.releases import prefix, write_release
 from tasks.core.store import FolderStore
 from tests.adire import adire
+from tests.e2e.shops import MANIFEST, logged, published, random_lora, wait_for
 from tests.events_server import EventsServer
 
 pytestmark = pytest.mark.e2e
@@ -57,20 +49,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory, prefect: EventsServer) -> Ite
         yield stack
     finally:
         stack.stop()
-
-
-def logged(stack: Stack, log: str = "prompts") -> list[dict[str, Any]]:
-    """The lines of a log in the order of time."""
-    files = (stack.home / "store" / log / "adire").rglob("*.jsonl.gz")
-    lines = [json.loads(line) for f in files for line in gzip.decompress(f.read_bytes()).splitlines()]
-    return sorted(lines, key=lambda line: str(line["time"]))
-
-
-def wait_for(what: Callable[[], bool], that: str) -> None:
-    deadline = time.monotonic() + 120
-    while not what():
-        assert time.monotonic() < deadline, f"never: {that}"
-        time.sleep(0.1)
 
 
 def line_of(shop: Stack, request_id: str) -> dict[str, Any]:
@@ -129,37 +107,12 @@ def test_prometheus_reads_the_last_check(shop: Stack) -> None:
     wait_for(lambda: 'dyeworks_drift_psi{model="adire"} 0.1' in httpx.get(url, timeout=30).text, "the check is shown")
 
 
-def published(store: FolderStore, release: str, generation: int) -> None:
-    entry = Entry(
-        generation=generation,
-        action="promote",
-        release=release,
-        dataset_version="v",
-        actor="gate",
-        reason="better",
-        time=datetime.now(UTC),
-    )
-    append(store, "adire", entry)
-    flip(store, "adire", entry)
-
-
-def adapter(folder: Path) -> Path:
-    """A LoRA for the embedded base, with random weights."""
-    family = family_of(load_pipeline("embedded", "cpu"))
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        family.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["proj_in"], init_lora_weights=False))
-    family.save(folder)
-    return folder
-
-
 def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(
     shop: Stack, prefect: EventsServer, tmp_path: Path
 ) -> None:
     store = FolderStore(shop.home / "store")
     (tmp_path / "a").mkdir()
-    about = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="t", files={})
-    good = write_release(store, "adire", adapter(tmp_path / "a"), about)
+    good = write_release(store, "adire", random_lora(tmp_path / "a"), MANIFEST)
     bare = pixels(ask(shop))
     published(store, good, 1)
     wait_for(lambda: health(shop)["generation"] == 1, "the first release is served")
@@ -167,7 +120,7 @@ def test_corrupt_release_is_rejected_and_reported_and_the_previous_one_served(
     shown = ask(shop)
     assert (shown["release"], pixels(shown) == bare) == (good, False)
 
-    bad = write_release(store, "adire", tmp_path / "a", about.model_copy(update={"training": "another"}))
+    bad = write_release(store, "adire", tmp_path / "a", MANIFEST.model_copy(update={"training": "another"}))
     store.write(prefix("adire", bad) + WEIGHTS, b"damaged")
     published(store, bad, 2)
     wait_for(lambda: bool(prefect.events), "the event is sent")

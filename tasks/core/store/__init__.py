@@ -22,13 +22,16 @@ __all__ = [
 ]
 
 
-def open_store(url: str) -> Store:
-    """Open `s3://bucket/prefix`, `file:///folder` or a folder's plain path; raise StoreUnusable."""
+def open_store(url: str, create: bool = True) -> Store:
+    """Open `s3://bucket/prefix`, `file:///folder` or a folder's plain path; raise StoreUnusable.
+
+    Without `create` a folder may be away: whether it is there is seen when it is used.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return FolderStore(Path(url))
+        return FolderStore(Path(url), create)
     if scheme == "s3":
         return s3_store(url)
     if scheme == "file" and rest.startswith("/"):
-        return FolderStore(Path(unquote(rest)))
+        return FolderStore(Path(unquote(rest)), create)
     raise StoreUnusable(url, "it is neither s3://bucket/prefix nor file:///folder nor a folder's path")

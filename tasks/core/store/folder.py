@@ -31,13 +31,17 @@ UNREADABLE = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO}  # of one fil
 class FolderStore:
     """A file for each object. As on any disk, 'a' and 'a/b' can't both be objects.
 
-    Its folder is created only when the store is opened: if it is gone later, such as an unmounted disk, reading and
-    writing raise StoreUnusable.
+    Its folder is created only when the store is opened, and not even then without `create`: if it is gone, such as an
+    unmounted disk, reading and writing raise StoreUnusable.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, create: bool = True) -> None:
         self._root = root.expanduser().absolute()
         self.url = self._root.as_uri()
+        if create:
+            self._create()
+
+    def _create(self) -> None:
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self._root).close()

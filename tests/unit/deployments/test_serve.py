@@ -1,7 +1,10 @@
 """Public processes: weak secrets only on loopback; configured proxies; slow clients."""
 
 import asyncio
+import resource
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -112,3 +115,17 @@ def test_oversized_request_head_is_rejected(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * 70_000)
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_as_many_files_may_be_open_as_connections_need() -> None:
+    """In a process of its own, with the limit that many systems have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    code = f"""
+import resource
+from deployments.serve import allow_files
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))
+allow_files()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == (min(serve.FILES, hard) if hard >= 0 else serve.FILES)

@@ -238,3 +238,18 @@ def test_bare_base_is_served_if_nothing_was_ever_published(follower: Follower) -
     assert not follower.serving
     follower.follow()
     assert (follower.serving, follower.served, follower.problem) == (True, Served(), "")
+
+
+def test_restart_after_two_bad_champions_serves_what_was_served_last(
+    follower: Follower, folder: FolderStore, publish: Callable[..., str], reports: list[Unhealthy]
+) -> None:
+    first = publish()
+    follower.follow()
+    for scale in (0.5, 0.6):
+        damage(folder, publish(scale))
+        follower.follow()
+    assert follower.served == Served(first, 1)
+    again = Follower(folder, follower.model, Mirror(home(folder)), follower.engine, reports.append)
+    again.follow()
+    assert (again.served, again.serving) == (Served(first, 1), True)
+    assert "generation 3 is rejected, generation 1 is served" in again.problem

@@ -1,11 +1,13 @@
 """The served release when renders fail: whether the release, the machine or its memory is at fault."""
 
+import errno
 from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
 import torch
 
+from deployments.storefront import mirror
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.follower import Follower
 from deployments.storefront.render_queue import Served
@@ -204,3 +206,23 @@ def test_batch_that_fitted_into_memory_is_remembered(
         futures = engine.submit([order("rings", seed, width=side, height=side) for seed in range(8)])
         assert [future.result(60).served.generation for future in futures] == [0] * 8
         assert sizes == tries
+
+
+def test_a_release_waits_for_room_on_the_disk(
+    follower: Follower, publish: Callable[..., str], reports: list[Unhealthy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish()
+    follower.follow()
+    second = publish(0.5)
+
+    def full(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, "put_release", full)
+        follower.follow()
+        assert (follower.served, reports) == (Served(first, 1), [])
+        assert "generation 2 is pending, generation 1 is served: cache" in follower.problem
+        assert "No space left on device; free space" in follower.problem
+    follower.follow()
+    assert (follower.served, follower.problem) == (Served(second, 2), "")

@@ -1,5 +1,7 @@
 """Several models of one base in one process: each picture by the right release, whatever is switched meanwhile."""
 
+import asyncio
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from deployments.storefront.drawing import Drawings, parse_aliases
-from deployments.storefront.errors import FieldInvalid, ModelNotFound
+from deployments.storefront.errors import FieldInvalid, ModelNotFound, RenderUnavailable
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
 from deployments.storefront.service import StorefrontService
@@ -195,3 +197,27 @@ def test_mirror_place_is_of_the_store(folder: FolderStore, tmp_path: Path) -> No
     assert (
         Mirror(home(folder)).folder == Mirror(home(folder)).folder != Mirror(home(FolderStore(tmp_path / "b"))).folder
     )
+
+
+def test_a_named_release_that_cannot_be_fetched_is_not_said_to_be_gone(
+    three: StorefrontService, publish: Callable[..., str], folder: FolderStore, tmp_path: Path
+) -> None:
+    """The store is away, or the release is damaged: a visitor reads neither where the store is nor what is in it."""
+    damaged = publish(0.7)
+    wait_until(lambda: 2 in three.models["adire"].catalogue.releases)
+    three.mirror.verified.clear()
+    shutil.rmtree(three.mirror.path("adire", three.models["adire"].catalogue.releases[1]))
+    damage(folder, damaged)
+    shutil.rmtree(three.mirror.path("adire", damaged))
+
+    def fetch(generation: int) -> None:
+        model = three.models["adire"]
+        asyncio.run(three.drawings._fetch(model, model.find(str(generation), "adire")))
+
+    with pytest.raises(ModelNotFound, match="this one is damaged, or gone"):
+        fetch(2)
+    (tmp_path / "store").rename(tmp_path / "away")
+    with pytest.raises(RenderUnavailable, match="this release is not here, and cannot be fetched now"):
+        fetch(1)
+    (tmp_path / "away").rename(tmp_path / "store")
+    fetch(1)
