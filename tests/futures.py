@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, Field, create_model
 import tasks.core
 from tasks.core.config.base import Spec
 from tasks.core.config.drift import DriftSpec
-from tasks.core.config.model import ModelConfig
+from tasks.core.config.model import ModelConfig, ServingSpec
 from tasks.core.config.presets import PolicySpec
 from tasks.core.config.prompts import PromptSet, load_prompts
 from tasks.core.config.stored import Stored, read_stored
@@ -28,11 +28,12 @@ ADDED, NEW = "added_later", "known later"  # a field, and a choice, that today's
 DEFAULT = "default of what is gone"
 Kind: TypeAlias = type[Stored]
 WORDS = ("adire", "b-2", "c.3")  # for every text, whatever pattern it has to follow
-VALIDATED: dict[Kind, Callable[[], Stored]] = {  # whose fields depend on each other
+VALIDATED: dict[Kind, Callable[[], Stored]] = {  # whose fields depend on each other, or are checked
     DriftSpec: DriftSpec,
     ModelConfig: adire,
     PolicySpec: PolicySpec,
     PromptSet: lambda: load_prompts("embedded-1"),
+    ServingSpec: lambda: ServingSpec(sizes=("96x64",), safety=True),  # sizes have a form
 }
 
 
