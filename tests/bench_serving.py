@@ -79,9 +79,9 @@ def serving(runs: int = 3) -> list[Row]:
                     loop = asyncio.run(_closed_loop(url, clients))
                     rates.setdefault(_named(clients), []).append(loop.rate)
                     waits.setdefault(_named(clients), []).extend(loop.settled)
+            show("serving", _table(rates, waits))
             over, bare = _paired_one_step(url, fast)
             page, api = _page_beside_api(url, runs)
-    show("serving", _table(rates, waits))
     medians = {name: statistics.median(found) for name, found in rates.items()}
     return [
         *(
@@ -192,7 +192,7 @@ def _page_beside_api(url: str, runs: int) -> tuple[float, float]:
 
 def _look(http: httpx.Client, prompt: str) -> None:
     """One picture by the page, as a new visitor."""
-    assert "data" in visit(http, prompt)
+    assert "pictures" in visit(http, prompt)
 
 
 @contextmanager

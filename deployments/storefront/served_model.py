@@ -18,6 +18,7 @@ from deployments.storefront.watchdog import RollbackWatchdog
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import ObjectMissing
 from tasks.core.installation import Installation
+from tasks.core.registry.models import configuration
 from tasks.core.reporting.metrics import metrics_key
 from tasks.core.store.documents import digest
 from tasks.core.traffic.feedback import Vote, write_votes
@@ -108,7 +109,9 @@ class ServedModel:
         return self.catalogue.times.get(generation, datetime.fromtimestamp(0, UTC))
 
     def _look(self) -> None:
-        """Read what changes rarely."""
+        """Read what changes rarely: who may be served and how, what can be asked for, the drift metrics."""
+        serving = configuration(self.store, self.name).config.serving
+        self.config = self.config.model_copy(update={"serving": serving})
         self.catalogue = read_catalogue(self.store, self.name, self.follower.channel)
         for release in self.catalogue.withdrawn:
             self.follower.mirror.drop(self.name, release)

@@ -35,6 +35,7 @@ class StorefrontService:
         self.engine = Engine(configs[0].base, self.settings, self, metrics, self.exit, safety=safety)
         self.models = {config.name: ServedModel(installation, config, mirror, self.engine) for config in configs}
         self.drawings = Drawings(self.settings, self.models, self.engine, mirror, metrics)
+        self.warned = ""
         self.checked = False  # whether the store was found to be of this version of dyeworks
         self.closing, self.wake = threading.Event(), threading.Event()
         self.poller = threading.Thread(target=self._poll, name="poller", daemon=True)
@@ -157,7 +158,9 @@ class StorefrontService:
         try:
             action()
         except Exception as error:  # thread boundary: retried on any error of a store's client
-            log.error("the store cannot be used: %s", error)
+            if str(error) != self.warned:  # else it would be logged every few seconds
+                log.error("the store cannot be used: %s", error)
+            self.warned = str(error)
 
     def _readings(self) -> list[GaugeReading]:
         models, queued = self.models.items(), self.engine.queue.waiting

@@ -21,6 +21,7 @@ from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
 from tasks.core.registry.channel import flip
 from tasks.core.registry.ledger import Entry, append, history
+from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tests.adire import adire
 from tests.unit.deployments.storefront.releases import MODEL, HereAndNow, home, released, wait_until
@@ -68,6 +69,8 @@ def serve(local: ModelConfig, folder: FolderStore) -> Iterator[Callable[..., Sto
 
     def start(*configs: ModelConfig, ready: bool = True, **settings: object) -> StorefrontService:
         installation = home(folder, **{"poll_seconds": 0.05} | settings)
+        for config in configs or (local,):
+            apply_config(folder, config)
         door = Door(installation.settings)
         service = StorefrontService(installation, configs or (local,), door, Metrics(), Mirror(installation))
         started.append(service)

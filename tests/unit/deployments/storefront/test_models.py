@@ -19,6 +19,7 @@ from deployments.storefront.service import StorefrontService
 from tasks.core.config.model import ModelConfig
 from tasks.core.errors import ModelUnknown, ReleaseWithdrawn
 from tasks.core.installation import BasesDiffer, of_one_base
+from tasks.core.registry.models import apply_config
 from tasks.core.registry.withdrawals import Withdrawal, record_withdrawal
 from tasks.core.store import FolderStore
 from tests.adire import adire
@@ -169,6 +170,16 @@ def test_withdrawn_releases_can_not_be_asked_for(
     wait_until(lambda: not service.mirror.path(MODEL, release).exists())
     with pytest.raises(ReleaseWithdrawn):
         service.mirror.release(MODEL, release)
+
+
+def test_a_model_is_closed_without_a_restart(
+    serve: Callable[..., StorefrontService], folder: FolderStore, local: ModelConfig
+) -> None:
+    model = serve().models[MODEL]
+    assert model.config.serving.api == "open"
+    apply_config(folder, local.model_copy(update={"serving": local.serving.model_copy(update={"api": "key"})}))
+    model.looked = 0.0
+    wait_until(lambda: model.config.serving.api == "key")
 
 
 def test_the_mirror_is_bounded(folder: FolderStore, publish: Callable[..., str]) -> None:
