@@ -67,7 +67,9 @@ class Storefront:
             await asyncio.to_thread(self.opened.stop)
 
     async def livez(self) -> dict[str, str]:
-        """Whether the process answers; a dead engine ends it."""
+        """Whether the process answers; a dead engine ends it, and a page whose queue has stopped wants a restart."""
+        if self.page._queue.stopped:
+            raise RenderUnavailable("the queue of the page has stopped")
         return {"status": "ok"}
 
     async def readyz(self) -> dict[str, object]:
@@ -89,11 +91,11 @@ class Storefront:
         while not self.closing.is_set():
             try:
                 service = self._service()
+                service.start()
             except Exception as error:  # thread boundary: retried on any error of a store's client
                 log.error("the store cannot be opened: %s", error)
                 self.closing.wait(self.settings.poll_seconds)
             else:
-                service.start()
                 self.opened = service
                 return
 
@@ -103,15 +105,18 @@ class Storefront:
         from deployments.storefront.mirror import Mirror  # noqa: PLC0415
         from deployments.storefront.service import StorefrontService  # noqa: PLC0415
 
-        try:
-            installation = open_installation(self.settings)
-            configs = installation.models()
-        except Exception as error:  # any error of a store's client
-            installation = unopened_installation(self.settings)
-            if not (configs := Mirror(installation).configs()):
-                raise
-            log.error("the store cannot be opened, what was served last is served: %s", error)
+        installation = unopened_installation(self.settings)
         mirror = Mirror(installation)
+        kept = mirror.configs()
+        try:
+            if not kept:  # the first contact: the folder of a store is created, which must not hide a lost one later
+                installation = open_installation(self.settings)
+            configs = installation.models() or kept
+        except Exception as error:  # any error of a store's client
+            if not kept:
+                raise
+            configs = kept
+            log.error("the store cannot be opened, what was served last is served: %s", error)
         return StorefrontService(installation, of_one_base(configs, self.wanted), self.door, self.metrics, mirror)
 
 

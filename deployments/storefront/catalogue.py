@@ -1,6 +1,7 @@
 """The generations of a model that can be asked for, as the ledger has them."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from deployments.storefront.render_queue import Served
@@ -17,7 +18,11 @@ class Catalogue:
     releases: dict[int, str] = field(default_factory=dict)
     times: dict[int, datetime] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
-    withdrawn: frozenset[str] = frozenset()  # releases
+
+    def without(self, gone: Collection[str]) -> "Catalogue":
+        """The same without some releases."""
+        kept = {generation: release for generation, release in self.releases.items() if release not in gone}
+        return replace(self, releases=kept)
 
     def find(self, version: str) -> Served | None:
         """What a generation's number or a release's name stands for; None if it can't be asked for."""
@@ -40,5 +45,4 @@ def read_catalogue(store: Store, model: str, channel: Channel | None) -> Catalog
         {entry.generation: entry.release for entry in offered},
         {entry.generation: entry.time.astimezone(UTC) for entry in offered},
         {entry.generation: entry.reason for entry in offered},
-        gone,
     )

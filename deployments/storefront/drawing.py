@@ -103,7 +103,7 @@ class Drawings:
         model = asked.model
         if model.not_ready and not asked.served:
             raise RenderUnavailable(model.not_ready)
-        if asked.served and asked.served.release:
+        if asked.served and asked.served.release and not self.mirror.holds(model.name, asked.served.release):
             await self._fetch(model, asked.served)
         try:
             pictures = await self._render(orders)

@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -106,11 +108,11 @@ class Engine:
         """How long the pictures that wait will take, by the measured rate."""
         return len(self.queue) * self.pace
 
-    def require_room(self, number: int) -> None:
+    def require_room(self, model: str, number: int) -> None:
         """Raise what `submit` would raise for so many pictures."""
         if reason := self.not_ready:
             raise RenderUnavailable(reason)
-        if len(self.queue) + number > WAITING:
+        if not self.queue.has_room(model, number):
             raise QueueFull(WAITING, self.wait_seconds / 2)
 
     def submit(self, orders: list[RenderOrder]) -> "list[Future[RenderedPicture]]":
@@ -120,7 +122,7 @@ class Engine:
             RenderUnavailable: the engine is not ready.
             QueueFull: too many pictures wait.
         """
-        self.require_room(len(orders))
+        self.require_room(orders[0].model, len(orders))
         jobs = [Job[RenderedPicture](order) for order in orders]
         self.queue.put(jobs)
         if self.ended:  # in the meantime
@@ -160,23 +162,25 @@ class Engine:
         except BaseException:  # thread boundary: the process must not continue without an engine
             log.critical("the rendering engine has stopped", exc_info=True)
         self.ended = True
-        self._reject_waiting()
-        if not self.stopping.is_set():
-            self.died()
+        try:
+            self._reject_waiting()
+        finally:
+            if not self.stopping.is_set():
+                self.died()
 
     def _step(self) -> None:
         """Do what was asked between batches, and render a batch; an error fails only that batch."""
         batch: list[Job[RenderedPicture]] = []
         try:
-            while self.actions:
-                _resolve(*self.actions.popleft())
+            self._act()
             self.queue.wait(0.5, unless=lambda: self.actions or self.stopping.is_set())
             self._linger()
-            if not self.actions and (batch := self.queue.take(self._recipe, self._limit)):
-                self._draw(batch)
-        except Exception as error:
+            champion = cache(self.releases.champion)  # one answer a batch: another thread may switch it
+            if not self.actions and (batch := self.queue.take(partial(_recipe, champion), self._limit)):
+                self._draw(batch, batch[0].order.served or champion(batch[0].order.model))
+        except Exception:
             log.exception("a batch of %d could not be rendered", len(batch))
-            _fail([job for job in batch if not job.done.done()], error)
+            _fail([job for job in batch if not job.done.done()], RenderUnavailable("rendering failed"))
             self.stopping.wait(1)
 
     def _linger(self) -> None:
@@ -186,19 +190,19 @@ class Engine:
             self.queue.wait(left, min(self.expected, self.settings.render_batch), lambda: self.actions)
         self.batch_pause = 0.0
 
-    def _recipe(self, order: RenderOrder) -> Hashable:
-        """What the jobs of one forward pass have in common."""
-        served = order.served or self.releases.champion(order.model) or Served()
-        return served.release, order.width, order.height, order.steps, order.guidance, bool(order.negative)
+    def _act(self) -> None:
+        """Do what was asked between two batches."""
+        while self.actions:
+            with suppress(IndexError):  # another thread has rejected it
+                _resolve(*self.actions.popleft())
 
     def _limit(self, order: RenderOrder) -> int:
         return self.largest.get((order.width, order.height), self.settings.render_batch)
 
-    def _draw(self, batch: list[Job[RenderedPicture]]) -> None:
+    def _draw(self, batch: list[Job[RenderedPicture]], served: Served | None) -> None:
         """Render the jobs of one recipe."""
         model, start, self.running = batch[0].order.model, time.monotonic(), len(batch)
         try:
-            served = batch[0].order.served or self.releases.champion(model)
             if served is None:
                 raise RenderUnavailable("no release is served")
             outcomes = self._render(batch, served, start)
@@ -211,10 +215,8 @@ class Engine:
             self._charge(model, len(batch), time.monotonic() - start)
 
     def _charge(self, model: str, number: int, seconds: float) -> None:
-        """Count the time of a batch: for fairness, for Retry-After, and for the pause after it."""
+        """Count the time of a batch: for fairness, and for the pause after it."""
         self.queue.charge(model, seconds)
-        each = seconds / number
-        self.pace = each if not self.pace else 0.8 * self.pace + 0.2 * each
         self.batch_ended, self.expected = time.monotonic(), len(self.queue) + number
         self.batch_pause = min(PAUSE * seconds, LONGEST_PAUSE)
 
@@ -223,8 +225,8 @@ class Engine:
 
         A batch that does not fit into memory is halved, which is remembered; out of memory is no fault of the release.
         """
+        self._use(batch[0].order.model, served)
         try:
-            self._use(batch[0].order.model, served)
             images = self._images([job.order for job in batch])
             flags = self._flags(batch[0].order.model, images)
         except torch.OutOfMemoryError as error:
@@ -246,6 +248,9 @@ class Engine:
         folder = self.releases.folder(model, served.release) if served.release else Path()
         try:
             self.adapters.use(served.release, folder)
+        except torch.OutOfMemoryError as error:
+            self.releases.record_shortage(model, served, str(error))
+            raise RenderUnavailable("the device is out of memory") from error
         except ModelUnusable as error:
             log.error("%s of %s cannot be loaded: %s", served, model, error)
             raise ReleaseUnavailable(f"{model}@{served.generation}", "it is no LoRA for this base") from error
@@ -288,6 +293,8 @@ class Engine:
         start: float,
     ) -> Outcomes:
         now = time.monotonic()
+        each = (now - start) / len(batch)
+        self.pace = each if not self.pace else 0.8 * self.pace + 0.2 * each  # for Retry-After
         self.metrics.observe_batch(len(batch), [start - job.queued for job in batch])
         for job, image, flagged in zip(batch, images, flags, strict=True):
             job.done.set_result(RenderedPicture(image, served, now - start, start - job.queued, flagged))
@@ -296,8 +303,14 @@ class Engine:
     def _reject_waiting(self) -> None:
         _fail(self.queue.clear(), RenderUnavailable(self.not_ready))
         while self.actions:
-            _, done = self.actions.popleft()
-            done.set_exception(RenderUnavailable(self.not_ready))
+            with suppress(IndexError):  # another thread has rejected it
+                self.actions.popleft()[1].set_exception(RenderUnavailable(self.not_ready))
+
+
+def _recipe(champion: Callable[[str], Served | None], order: RenderOrder) -> Hashable:
+    """What the jobs of one forward pass have in common, also the generation that they will name."""
+    served = order.served or champion(order.model)
+    return served, order.width, order.height, order.steps, order.guidance, bool(order.negative)
 
 
 def _resolve(action: Callable[[], object], done: "Future[object]") -> None:

@@ -85,7 +85,11 @@ class Follower:
             self._serve_mirrored()
             raise
         if channel is None:
-            self._require_new()
+            try:
+                self._require_new()
+            except StoreUnusable:
+                self._serve_mirrored()
+                raise
             self.serving = True
         elif not self.serving or self.channel is None or _target(channel) != _target(self.channel):
             self._try(channel)
@@ -134,7 +138,6 @@ class Follower:
     def _keep(self, channel: Channel) -> None:
         """Record on this machine what is served, for a restart without the store."""
         try:
-            self.mirror.keep(self.model)
             self.mirror.keep_channel(self.model.name, channel)
         except OSError as error:
             log.warning("a restart without the store would serve nothing: %s", error)

@@ -47,7 +47,7 @@ class ImagesApi:
             raise FieldInvalid("output_compression", "png has none; ask for jpeg or webp")
         service = self.service()
         asked = service.drawings.find(body.model)
-        service.engine.require_room(body.n or 1)  # before it is counted against a limit
+        service.engine.require_room(asked.model.name, body.n or 1)  # before it is counted against a limit
         origin = self._origin(http, asked, body)
         drawings = await cancel_on_disconnect(http, service.drawings.generate(body, asked, origin))
         if not (shown := [drawing for drawing in drawings if not drawing.flagged]):

@@ -47,7 +47,7 @@ class Mirror:
             ReleaseCorrupt, ObjectMissing, DocumentInvalid: the release is at fault.
             CacheUnwritable: there is no room for a copy of it.
         """
-        if (model, release) not in self.verified:
+        if not self.holds(model, release):
             with self.lock:
                 self._refuse_withdrawn(model, release)
                 self._fetch(model, release)
@@ -56,6 +56,10 @@ class Mirror:
         with suppress(FileNotFoundError):  # it was dropped in the meantime
             os.utime(self.path(model, release))
         return self.path(model, release)
+
+    def holds(self, model: str, release: str) -> bool:
+        """Whether a verified copy is here."""
+        return (model, release) in self.verified and self.path(model, release).exists()
 
     def drop(self, model: str, release: str) -> None:
         """Delete the copy of a release that was withdrawn."""
@@ -84,12 +88,18 @@ class Mirror:
             self.keys_kept = dict(keys.read)
 
     def configs(self) -> list[ModelConfig]:
-        """The configurations that were served from this store."""
-        return [configuration(self.local, name).config for name in model_names(self.local)]
+        """The configurations that were served from this store; one that cannot be read is left out."""
+        found = []
+        for name in model_names(self.local):
+            with suppress(DocumentInvalid):
+                found.append(configuration(self.local, name).config)
+        return found
 
     def channel(self, model: str) -> Channel | None:
-        """The channel that was served last; None if none was."""
-        return read_channel(self.local, model)[0]
+        """The channel that was served last; None if none was, or it cannot be read."""
+        with suppress(DocumentInvalid):
+            return read_channel(self.local, model)[0]
+        return None
 
     def _refuse_withdrawn(self, model: str, release: str) -> None:
         try:

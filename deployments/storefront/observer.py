@@ -1,5 +1,6 @@
 """ASGI middleware: each request gets an id, which its response carries, and is measured."""
 
+import logging
 import time
 from uuid import uuid4
 
@@ -7,6 +8,10 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.storefront.metrics import Metrics
+from deployments.storefront.problems import problem
+
+log = logging.getLogger("dyeworks.storefront")
+UNANSWERED = 499  # the client was gone before the response began
 
 
 class RequestObserver:
@@ -20,7 +25,7 @@ class RequestObserver:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, request_id, status = time.perf_counter(), uuid4().hex, 499
+        start, request_id, status = time.perf_counter(), uuid4().hex, UNANSWERED
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def observed(message: Message) -> None:
@@ -32,6 +37,11 @@ class RequestObserver:
 
         try:
             await self.app(scope, receive, observed)
+        except Exception:  # request boundary: whatever it is, the client gets the body of every other error
+            log.exception("request %s failed", request_id)
+            if status != UNANSWERED:
+                raise
+            await problem(500, "the request failed; the log has it by its x-request-id")(scope, receive, observed)
         finally:
             seconds = time.perf_counter() - start
             self.metrics.requests.labels(self._route(scope), str(status)).observe(seconds)

@@ -6,12 +6,12 @@ visit. The script calls two functions through Gradio's queue, by number: 0 draws
 
 import asyncio
 from base64 import b64encode
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import gradio as gr
-from gradio.utils import LRUCache
 from pydantic import ValidationError
 from starlette.requests import Request
 
@@ -87,6 +87,7 @@ class Shop:
     async def _drawings(self, asked: ImageRequest, request: gr.Request) -> list[Drawing]:
         drawings = self.service().drawings
         model = drawings.find(asked.model)
+        self.service().engine.require_room(model.model.name, asked.n or 1)  # before it is counted against a limit
         visitor = self.door.admit(request, model.model.config, "render", pictures=asked.n or 1, page=True)
         made = await drawings.generate(asked, model, Origin(request.request.state.request_id, visitor))
         if all(drawing.flagged for drawing in made):
@@ -128,12 +129,39 @@ def _picture(drawing: Drawing) -> Answer:
     }
 
 
+V = TypeVar("V")
+
+
+class IdleFirst(OrderedDict[str, V]):
+    """What Gradio holds of a session, at most `SESSIONS`: sessions without pending events are forgotten, oldest first.
+
+    What is missing is made for the moment: one KeyError in Gradio's queue would stop it for all visitors.
+    """
+
+    def __init__(self, is_idle: Callable[[str], bool], make: Callable[[], V]) -> None:
+        super().__init__()
+        self.is_idle, self.make = is_idle, make
+
+    def __setitem__(self, session: str, value: V) -> None:
+        """Hold this, and forget the oldest that is idle if there are too many; the queue bounds those that wait."""
+        if session not in self and len(self) >= SESSIONS:
+            oldest = next((other for other in self if self.is_idle(other)), None)
+            if oldest is not None:
+                del self[oldest]
+        super().__setitem__(session, value)
+
+    def __missing__(self, session: str) -> V:
+        """Something that nobody reads."""
+        return self.make()
+
+
 def _bounded(page: gr.Blocks, batch: int) -> gr.Blocks:
     """Configure Gradio's queue, with bounds on everything that would grow with every new session."""
     page.max_threads = 2 * batch + 8
     page.queue(max_size=WAITING, default_concurrency_limit=2 * batch, api_open=False)
     page.state_session_capacity = SESSIONS
-    page._queue.pending_messages_per_session = LRUCache(SESSIONS)
-    page._queue.pending_event_ids_session = LRUCache(SESSIONS)
+    events: IdleFirst[set[str]] = IdleFirst(lambda session: not events.get(session), set)
+    page._queue.pending_event_ids_session = events
+    page._queue.pending_messages_per_session = IdleFirst(lambda session: not events.get(session), asyncio.Queue[object])
     page._queue.ANALYTICS_MAX_EVENTS = 100
     return page

@@ -78,6 +78,7 @@ class RenderQueue(Generic[R]):
         self.most, self.patience, self.now = most, patience, now
         self.jobs: dict[str, list[Job[R]]] = {}
         self.spent: dict[str, float] = {}  # seconds of rendering, by model
+        self.clock = 0.0  # the most that a model had when its turn came: nobody enters with less
         self.changed = threading.Condition()
 
     @property
@@ -89,7 +90,7 @@ class RenderQueue(Generic[R]):
     def put(self, jobs: list[Job[R]]) -> None:
         """Add the jobs of one request, or none of them; raises QueueFull."""
         with self.changed:
-            if len(self) + len(jobs) > self.most:
+            if not self.has_room(jobs[0].order.model, len(jobs)):
                 raise QueueFull(self.most)
             for job in jobs:
                 self._enter(job.order.model)
@@ -97,6 +98,12 @@ class RenderQueue(Generic[R]):
             self.changed.notify_all()
         for job in jobs:
             job.done.add_done_callback(lambda _, job=job: self._discard(job))  # type: ignore[misc]
+
+    def has_room(self, model: str, number: int) -> bool:
+        """Whether so many pictures may wait; beyond `most` those of a model that has little waiting, whoever floods."""
+        with self.changed:
+            reserve = self.most // (2 * max(len(self.jobs.keys() | {model}), 1))
+            return len(self) + number <= self.most or len(self.jobs.get(model, ())) + number <= reserve
 
     def __len__(self) -> int:
         with self.changed:
@@ -121,7 +128,9 @@ class RenderQueue(Generic[R]):
         with self.changed:
             batch: list[Job[R]] = []
             while not batch and (waiting := [model for model, jobs in self.jobs.items() if jobs]):
-                batch = self._next(min(waiting, key=lambda model: self.spent[model]), recipe, most)
+                model = min(waiting, key=lambda model: self.spent[model])
+                self.clock = max(self.clock, self.spent[model])
+                batch = self._next(model, recipe, most)
             return batch
 
     def charge(self, model: str, seconds: float) -> None:
@@ -152,8 +161,7 @@ class RenderQueue(Generic[R]):
     def _enter(self, model: str) -> None:
         """A model that had nothing waiting has no claim on the time that it did not use."""
         if not self.jobs.setdefault(model, []):
-            busy = [self.spent[other] for other, jobs in self.jobs.items() if jobs]
-            self.spent[model] = max(self.spent.get(model, 0.0), min(busy, default=0.0))
+            self.spent[model] = max(self.spent.get(model, 0.0), self.clock)
 
     def _discard(self, job: Job[R]) -> None:
         if job.done.cancelled():

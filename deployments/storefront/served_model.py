@@ -2,9 +2,12 @@
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from deployments.storefront.batch_writer import BatchWriter
 from deployments.storefront.catalogue import Catalogue, read_catalogue
@@ -19,6 +22,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.errors import ObjectMissing
 from tasks.core.installation import Installation
 from tasks.core.registry.models import configuration
+from tasks.core.registry.withdrawals import withdrawals
 from tasks.core.reporting.metrics import metrics_key
 from tasks.core.store.documents import digest
 from tasks.core.traffic.feedback import Vote, write_votes
@@ -37,6 +41,7 @@ class ServedModel:
         self.follower = Follower(self.store, config, mirror, engine, self.watchdog.report)
         self.catalogue = Catalogue()
         self.drift_metrics = b""  # of the newest check
+        self.logged = ""  # the last error of the store
         self.store_problem = ""  # why the champion cannot be followed; empty when it can
         self.looked = float("-inf")
         spools, seconds = spool_folder(installation, config.name), installation.settings.log_seconds
@@ -61,27 +66,41 @@ class ServedModel:
         """Why nothing can be rendered; empty when a release, or the bare base, is served."""
         if self.follower.serving:
             return ""
-        return self.follower.problem or self.store_problem or "the champion has not been read yet"
+        return self._public(self.follower.problem) or self.store_problem or "the champion has not been read yet"
 
     @property
     def problem(self) -> str:
         """What is wrong although it renders; empty when nothing is."""
-        problems = self.follower.problem, self.watchdog.problem, self.store_problem, *self._log_problems()
+        problems = self._public(self.follower.problem), self.watchdog.problem, self.store_problem, *self._log_problems()
         return "; ".join(filter(None, problems))
 
+    def _public(self, text: str) -> str:
+        """A text without the places of this machine; the log has them."""
+        places = {self.store.url: "the store", str(self.follower.mirror.folder): "the cache"}
+        for place, name in places.items():
+            text = text.replace(place, name).replace(place.removeprefix("file://"), name)
+        return text
+
     def poll(self) -> None:
-        """Follow the champion; on any error of the store what is served stays."""
+        """Follow the champion; on any error of the store what is served stays. What fails holds up nothing else."""
+        before = self.follower.channel
+        problems = [self._tried(self.follower.follow)]
+        if self.follower.channel is not before or time.monotonic() - self.looked >= LOOK_SECONDS:
+            looks = (self._read_withdrawals, self._read_serving, self._read_catalogue, self._read_metrics)
+            problems += [self._tried(look) for look in looks]
+            self.looked = time.monotonic()
+        self.store_problem = next(filter(None, problems), "")
+
+    def _tried(self, action: Callable[[], None]) -> str:
+        """Run an action; returns the problem in words for visitors if it fails."""
         try:
-            before = self.follower.channel
-            self.follower.follow()
-            if self.follower.channel is not before or time.monotonic() - self.looked >= LOOK_SECONDS:
-                self._look()
+            action()
         except Exception as error:  # thread boundary: any error of a store's client
-            if not self.store_problem:
-                log.error("the champion of %s cannot be read, %s is served: %s", self.name, self.follower.served, error)
-            self.store_problem = "the store cannot be read, so changes of the champion are not seen; see the log"
-        else:
-            self.store_problem = ""
+            if str(error) != self.logged:
+                log.error("the store of %s cannot be read, %s is served: %s", self.name, self.follower.served, error)
+            self.logged = str(error)
+            return "the store cannot be read, so changes of the champion are not seen; see the log"
+        return ""
 
     def champion(self) -> Served | None:
         """What is served; None before the first release, or the bare base, was loaded."""
@@ -108,18 +127,34 @@ class ServedModel:
         """When a generation was promoted; the epoch if that is not known."""
         return self.catalogue.times.get(generation, datetime.fromtimestamp(0, UTC))
 
-    def _look(self) -> None:
-        """Read what changes rarely: who may be served and how, what can be asked for, the drift metrics."""
-        serving = configuration(self.store, self.name).config.serving
-        self.config = self.config.model_copy(update={"serving": serving})
-        self.catalogue = read_catalogue(self.store, self.name, self.follower.channel)
-        for release in self.catalogue.withdrawn:
+    def _read_withdrawals(self) -> None:
+        """Stop offering what was withdrawn, and delete the copies of it."""
+        gone = {withdrawal.release for withdrawal in withdrawals(self.store, self.name)}
+        self.catalogue = self.catalogue.without(gone)
+        for release in gone:
             self.follower.mirror.drop(self.name, release)
+
+    def _read_serving(self) -> None:
+        """Follow a change of who may be served, and how."""
+        serving = configuration(self.store, self.name).config.serving
+        if serving != self.config.serving:
+            self.config = self.config.model_copy(update={"serving": serving})
+            self.follower.mirror.keep(self.config)
+
+    def _read_catalogue(self) -> None:
+        self.catalogue = read_catalogue(self.store, self.name, self.follower.channel)
+
+    def _read_metrics(self) -> None:
+        """Read the metrics of the newest check; text that is none is left out."""
         try:
-            self.drift_metrics = self.store.read(metrics_key(self.name))
+            text = self.store.read(metrics_key(self.name))
+            list(text_string_to_metric_families(text.decode()))
         except ObjectMissing:
-            self.drift_metrics = b""
-        self.looked = time.monotonic()
+            text = b""
+        except ValueError as error:
+            log.error("the drift metrics of %s cannot be parsed: %s", self.name, error)
+            text = b""
+        self.drift_metrics = text
 
     def _log_problems(self) -> list[str]:
         return [

@@ -59,11 +59,13 @@ class StorefrontService:
 
     def exit(self) -> None:
         """End the process, so that a supervisor restarts it; queued requests get a response, logs are written."""
-        time.sleep(1)
-        for model in self.models.values():
-            model.stop()
-        logging.shutdown()
-        os._exit(1)
+        try:
+            time.sleep(1)
+            for model in self.models.values():
+                model.stop()
+            logging.shutdown()
+        finally:
+            os._exit(1)
 
     # What the engine asks, in its thread
 

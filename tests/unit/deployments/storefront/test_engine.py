@@ -89,7 +89,7 @@ def test_an_error_fails_only_its_batch(engine: Engine, monkeypatch: pytest.Monke
         assert draw(engine).served == Served()
     with monkeypatch.context() as patch:
         patch.setattr(engine, "_answer", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(RenderUnavailable, match="rendering failed"):
             draw(engine)
     with monkeypatch.context() as patch:
         patch.setattr(engine.adapters.renderer, "render", lambda *_: 1 / 0)

@@ -227,7 +227,7 @@ def test_store_that_is_suddenly_empty_is_an_error(
     restarted = Follower(store, local, Mirror(home(store)), follower.engine, follower.report)
     with pytest.raises(StoreUnusable, match="names no champion, though generation 1 was served"):
         restarted.follow()
-    assert not restarted.serving
+    assert (restarted.serving, restarted.served) == (True, Served(release, 1)), "as it was last served here"
     (tmp_path / "store").rmdir()
     (tmp_path / "away").rename(tmp_path / "store")
     restarted.follow()

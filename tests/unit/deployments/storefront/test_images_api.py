@@ -153,10 +153,10 @@ def test_clients_retry_when_they_must_wait(shop: Shop, monkeypatch: pytest.Monke
     engine = shop.app.state.storefront.opened.engine
     require_room, refusals = engine.require_room, [QueueFull(512, 0.2), QueueFull(512, 300.0)]
 
-    def crowded(number: int) -> None:
+    def crowded(model: str, number: int) -> None:
         if refusals:
             raise refusals.pop(0)
-        require_room(number)
+        require_room(model, number)
 
     monkeypatch.setattr(engine, "require_room", crowded)
     with shop.client(max_retries=2) as client:
@@ -174,7 +174,7 @@ def _wait_of(about: dict[str, Any]) -> float:
 def test_a_full_queue_is_a_429_of_the_client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = shop.app.state.storefront.opened.engine
 
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise QueueFull(512, 40.0)
 
     monkeypatch.setattr(engine, "require_room", full)

@@ -29,7 +29,7 @@ from deployments.storefront.errors import (
     VotesExhausted,
 )
 from deployments.storefront.offers import KEY_NEEDED, OPENING
-from deployments.storefront.page import CSS, HTML, SCRIPT
+from deployments.storefront.page import CSS, HTML, SCRIPT, SESSIONS, IdleFirst
 from deployments.storefront.page_words import words
 from tasks.core.access.errors import LimitExceeded
 from tasks.core.config.installation import Settings
@@ -236,3 +236,14 @@ def test_page_needs_nothing_from_elsewhere() -> None:
     assert set(re.findall(r'\$\("([\w-]+)"\)', SCRIPT)) <= set(re.findall(r'id="([\w-]+)"', HTML))
     assert "${" not in HTML, "Gradio would evaluate it"
     assert "{{" not in HTML, "Gradio would evaluate it"
+
+
+def test_sessions_that_wait_are_never_forgotten() -> None:
+    """Gradio's own cache forgets the oldest even while it waits, and the KeyError that follows stops its queue."""
+    events: IdleFirst[set[str]] = IdleFirst(lambda session: not events.get(session), set)
+    events["waits"] = {"event"}
+    for number in range(2 * SESSIONS):
+        events[f"idle {number}"] = set()
+    assert len(events) == SESSIONS
+    assert events["waits"] == {"event"}
+    assert (events["forgotten"], "forgotten" in events) == (set(), False)

@@ -66,10 +66,30 @@ def test_models_share_the_time(queue: RenderQueue[str]) -> None:
             queue.charge(batch[0].order.model, 1.0)
             taken.append(batch[0].order.model)
     assert taken == ["adire", "other", "adire", "other", "adire", "other"]
-    queue.put(jobs(order("late", model="third")))
-    queue.charge("third", 0.5)
-    queue.put(jobs(order("flood again")))
-    assert queue.spent["third"] <= queue.spent["adire"]
+
+
+def test_a_new_model_does_not_starve_one_that_has_served_for_long(queue: RenderQueue[str]) -> None:
+    """Though none waits at the moment when the new one comes."""
+    queue.put(jobs(order("old")))
+    queue.charge("adire", 36_000.0)
+    assert take(queue) == ["old"]
+    queue.charge("adire", 1.0)
+    queue.put(jobs(*(order(f"flood {i}", model="new") for i in range(6))))
+    queue.put(jobs(order("old again")))
+    taken = []
+    for _ in range(4):
+        batch = queue.take(recipe, lambda _: 1)
+        queue.charge(batch[0].order.model, 1.0)
+        taken.append(batch[0].order.model)
+    assert taken[:3].count("adire") == 1
+
+
+def test_a_flood_of_one_model_does_not_close_the_queue_to_others(queue: RenderQueue[str]) -> None:
+    queue.put(jobs(*(order(str(i)) for i in range(8))))
+    queue.put(jobs(order("a", model="other"), order("b", model="other")))
+    for model in ("adire", "other"):
+        with pytest.raises(QueueFull):
+            queue.put(jobs(order("c", model=model)))
 
 
 def test_a_request_is_queued_whole_or_not_at_all(queue: RenderQueue[str]) -> None:
