@@ -13,10 +13,10 @@ import torch
 
 from deployments.storefront.adapters import AdapterCache
 from deployments.storefront.errors import RELEASE_FAULTS
-from deployments.storefront.mirror import Mirror
+from deployments.storefront.mirror import CacheUnwritable, Mirror
 from deployments.storefront.render_queue import Served
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import CacheUnwritable, ModelUnusable, StoreUnusable
+from tasks.core.errors import ModelUnusable, StoreUnusable
 from tasks.core.events import Unhealthy
 from tasks.core.registry.channel import Channel, read_channel
 from tasks.core.registry.ledger import history

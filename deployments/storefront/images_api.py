@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from deployments.storefront.bodies import FeedbackRequest, ImageData, ImageRequest, ImagesResponse, ModelCard, ModelList
 from deployments.storefront.door import Door
 from deployments.storefront.drawing import Asked, Drawing, Origin
-from deployments.storefront.errors import FieldInvalid, PicturesFlagged
+from deployments.storefront.errors import FieldInvalid, ModelNotFound, PicturesFlagged
 from tasks.core.models.marks import Kind, encode
 
 if TYPE_CHECKING:  # they import torch
@@ -38,6 +38,7 @@ class ImagesApi:
         made(self.generate)
         router.post("/images/feedback", status_code=204)(self.post_feedback)
         router.get("/models")(self.models)
+        router.get("/models/{name}")(self.model)
         return router
 
     async def generate(self, body: ImageRequest, http: Request) -> Response:
@@ -75,6 +76,14 @@ class ImagesApi:
         allowed = visitor.key.models if visitor.key else ()
         served = [model for name, model in service.models.items() if not allowed or name in allowed]
         return ModelList(data=[card for model in served for card in _cards(model)])
+
+    async def model(self, name: str, http: Request) -> ModelCard:
+        """One of them."""
+        cards = (await self.models(http)).data
+        found = next((card for card in cards if card.id == name), None)
+        if found is None:
+            raise ModelNotFound(name, "GET /v1/models lists what is")
+        return found
 
     def _origin(self, http: Request, asked: Asked, body: ImageRequest) -> Origin:
         visitor = self.door.admit(http, asked.model.config, "render", user=body.user or "", pictures=body.n or 1)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tasks.core.access.keys import PLACE, KeyRing
 from tasks.core.config.model import ModelConfig
-from tasks.core.errors import CacheUnwritable, DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from tasks.core.errors import DocumentInvalid, DyeworksError, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 from tasks.core.installation import Installation
 from tasks.core.registry.channel import Channel, keep_channel, read_channel
 from tasks.core.registry.models import apply_config, configuration, model_names
@@ -26,6 +26,13 @@ from tasks.core.store.documents import digest, render
 log = logging.getLogger("dyeworks.storefront")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # errors of a disk without room
 MOST = 32  # releases of a model on disk; the least recently used ones are deleted
+
+
+class CacheUnwritable(DyeworksError):
+    """There is no room in the local cache."""
+
+    def __init__(self, folder: str, problem: str) -> None:
+        super().__init__(f"cache {folder} cannot be written: {problem}; free space, or set DYEWORKS_CACHE elsewhere")
 
 
 class Mirror:

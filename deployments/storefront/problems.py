@@ -91,7 +91,9 @@ def _keys_unread(_: Request, error: Exception) -> JSONResponse:
 
 def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException | StarletteHTTPException)
-    return problem(error.status_code, str(error.detail))
+    response = problem(error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})  # such as Allow
+    return response
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:

@@ -65,13 +65,6 @@ class StoreUnusable(DyeworksError):
         self.url = url
 
 
-class CacheUnwritable(DyeworksError):
-    """There is no room in the local cache."""
-
-    def __init__(self, folder: str, problem: str) -> None:
-        super().__init__(f"cache {folder} cannot be written: {problem}; free space, or set DYEWORKS_CACHE elsewhere")
-
-
 class EmbeddingsDamaged(DyeworksError):
     """A segment of cached embeddings cannot be read."""
 

@@ -139,6 +139,9 @@ def test_every_field_of_the_client_is_served_or_refused(shop: Shop, field: str) 
 def test_models(shop: Shop) -> None:
     with shop.client() as client:
         assert [model.id for model in client.models.list()] == ["adire", "adire-base", "closed", "closed-base"]
+        assert client.models.retrieve("adire-base").to_dict()["release"] == "base"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("dall-e-3")
     with shop.client("closed") as client:
         assert [model.id for model in client.models.list()] == ["closed", "closed-base"]
         with pytest.raises(openai.NotFoundError) as unknown:

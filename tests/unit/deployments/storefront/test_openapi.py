@@ -13,7 +13,7 @@ from tests.unit.deployments.storefront.running import running
 
 CHECKS = [not_a_server_error, response_schema_conformance]
 POSTS = ["POST /v1/images/generations", "POST /v1/images/feedback"]
-GETS = ["GET /v1/models", "GET /readyz", "GET /livez"]
+GETS = ["GET /v1/models", "GET /v1/models/{name}", "GET /readyz", "GET /livez"]
 EXAMPLES = settings(
     max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
