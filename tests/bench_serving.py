@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,13 +23,12 @@ from tasks.core.config.presets import load_preset
 from tasks.core.models.families import family_of
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
-from tasks.core.registry.channel import flip
-from tasks.core.registry.ledger import Entry, append
 from tasks.core.registry.models import apply_config
-from tasks.core.registry.releases import ReleaseManifest, write_release
+from tasks.core.registry.releases import write_release
 from tasks.core.store import FolderStore
 from tests.adire import NAME, adire
 from tests.bench_table import Row, Table, row, show
+from tests.e2e.shops import MANIFEST, published
 from tests.page_client import visit
 
 CLIENTS = (1, 8, 32, 128)
@@ -200,7 +198,7 @@ def _storefront(home: Path, release: Path) -> Iterator[str]:
     """The address of a storefront that serves the release."""
     store = FolderStore(home / "store")
     apply_config(store, adire(serving={"steps": STEPS, "guidance": GUIDANCE}))
-    _promote(store, release)
+    published(store, write_release(store, NAME, release, MANIFEST), 1, NAME)
     stack = Stack(home, {**UNLIMITED, "DYEWORKS_RENDER_BATCH": str(BATCH)})
     try:
         stack.start_storefront()
@@ -208,21 +206,6 @@ def _storefront(home: Path, release: Path) -> Iterator[str]:
         yield stack.url("storefront")
     finally:
         stack.stop()
-
-
-def _promote(store: FolderStore, release: Path) -> None:
-    about = ReleaseManifest(base_model="b", dataset="d", dataset_version="v", training="t", trigger="t", files={})
-    entry = Entry(
-        generation=1,
-        action="promote",
-        release=write_release(store, NAME, release, about),
-        dataset_version="v",
-        actor="bench",
-        reason="to be measured",
-        time=datetime.now(UTC),
-    )
-    append(store, NAME, entry)
-    flip(store, NAME, entry)
 
 
 def _adapter(folder: Path) -> Path:

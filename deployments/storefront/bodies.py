@@ -1,6 +1,5 @@
 """Bodies of the API: OpenAI's images API with our own fields; what is not served is refused, nothing is ignored."""
 
-import re
 import unicodedata
 from typing import Annotated, Literal
 
@@ -9,7 +8,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 LONGEST = 400  # maximum number of characters of a prompt
 MOST_PICTURES = 10  # of a request
 INVISIBLE = "\u115f\u1160\u2800"  # letters and symbols by category that are invisible; NFKC maps others to these
-SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
 
 
 def _visible(prompt: str) -> str:
@@ -98,12 +96,6 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
-
-
-def parse_size(text: str) -> tuple[int, int] | None:
-    """Width and height; None if it is no WxH."""
-    found = SIZE.fullmatch(text)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def _is_visible(character: str) -> bool:

@@ -7,13 +7,12 @@ from datetime import UTC, datetime
 from deployments.storefront.render_queue import Served
 from tasks.core.registry.channel import Channel
 from tasks.core.registry.ledger import history
-from tasks.core.registry.withdrawals import withdrawals
 from tasks.core.store import Store
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """By generation its release (empty: the bare base), when and why it was promoted; withdrawn ones are left out."""
+    """By generation its release (empty: the bare base), when and why it was promoted."""
 
     releases: dict[int, str] = field(default_factory=dict)
     times: dict[int, datetime] = field(default_factory=dict)
@@ -35,14 +34,12 @@ class Catalogue:
 
 
 def read_catalogue(store: Store, model: str, channel: Channel | None) -> Catalogue:
-    """The catalogue of a model; of a store that has no ledger, only what its channel points at."""
+    """All generations of a model; of a store that has no ledger, only what its channel points at."""
     entries = history(store, model)
-    gone = frozenset(withdrawal.release for withdrawal in withdrawals(store, model))
     if not entries and channel:
         return Catalogue({channel.generation: channel.release}, {channel.generation: channel.time})
-    offered = [entry for entry in entries if entry.release not in gone]
     return Catalogue(
-        {entry.generation: entry.release for entry in offered},
-        {entry.generation: entry.time.astimezone(UTC) for entry in offered},
-        {entry.generation: entry.reason for entry in offered},
+        {entry.generation: entry.release for entry in entries},
+        {entry.generation: entry.time.astimezone(UTC) for entry in entries},
+        {entry.generation: entry.reason for entry in entries},
     )

@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from deployments.storefront.bodies import MOST_PICTURES, ImageRequest, parse_size
+from deployments.storefront.bodies import MOST_PICTURES, ImageRequest
 from deployments.storefront.door import Visitor
-from deployments.storefront.errors import RELEASE_FAULTS, ApiError, FieldInvalid, ModelNotFound, RenderUnavailable
+from deployments.storefront.errors import (
+    RELEASE_FAULTS,
+    ApiError,
+    FieldInvalid,
+    ModelNotFound,
+    PicturesFlagged,
+    RenderUnavailable,
+)
 from deployments.storefront.feedback import ServedPicture
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.render_queue import RenderedPicture, RenderOrder, Served
 from tasks.core import clock
 from tasks.core.config.installation import Settings
-from tasks.core.config.model import ModelConfig
+from tasks.core.config.model import ModelConfig, parse_size
 from tasks.core.models.marks import Mark
 from tasks.core.traffic.prompt_log import PromptLine, hash_session
 from tasks.core.traffic.redaction import redact
@@ -53,12 +60,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request comes from: its id, who sent it, how often their client had sent it before, how long it took."""
+    """Where a request comes from: its id, who sent it, how often their client had sent it before, and when it began."""
 
     request_id: str
     visitor: Visitor
     retry: int = 0
-    seconds: float = 0.0
+    began: float = dataclasses.field(default_factory=time.perf_counter)
 
 
 class Drawings:
@@ -92,17 +99,27 @@ class Drawings:
             return Asked(model, model.find(version, name))
         raise ModelNotFound(name, ", ".join(self.models))
 
-    async def generate(self, request: ImageRequest, asked: Asked, origin: Origin) -> list[Drawing]:
-        """Render the pictures of a request, and log them before they are returned.
+    def orders(self, request: ImageRequest, asked: Asked) -> list[RenderOrder]:
+        """What is to be rendered for a request; whatever speaks against it is found before it counts against a limit.
 
         Raises:
             FieldInvalid: the model doesn't offer this size or number of steps.
-            RenderUnavailable, QueueFull, ReleaseUnavailable: not now.
+            RenderUnavailable, QueueFull: not now.
         """
-        orders, start = self._orders(request, asked), time.perf_counter()
+        orders = self._orders(request, asked)
+        if asked.model.not_ready and not asked.served:
+            raise RenderUnavailable(asked.model.not_ready)
+        self.engine.require_room(asked.model.name, len(orders))
+        return orders
+
+    async def generate(self, orders: list[RenderOrder], asked: Asked, origin: Origin) -> list[Drawing]:
+        """Render the pictures of a request, and log them before they are returned.
+
+        Raises:
+            RenderUnavailable, QueueFull, ReleaseUnavailable: not now.
+            PicturesFlagged: none of them may be shown.
+        """
         model = asked.model
-        if model.not_ready and not asked.served:
-            raise RenderUnavailable(model.not_ready)
         if asked.served and asked.served.release and not self.mirror.holds(model.name, asked.served.release):
             await self._fetch(model, asked.served)
         try:
@@ -110,9 +127,11 @@ class Drawings:
         except ApiError as error:
             self._count(model, asked.served, model.follower.served, error.code, len(orders))
             raise
-        origin = dataclasses.replace(origin, seconds=time.perf_counter() - start)
         numbered = enumerate(zip(orders, pictures, strict=True))
-        return [self._log(origin, model, order, picture, number) for number, (order, picture) in numbered]
+        made = [self._log(origin, model, order, picture, number) for number, (order, picture) in numbered]
+        if all(drawing.flagged for drawing in made):
+            raise PicturesFlagged
+        return made
 
     def _orders(self, request: ImageRequest, asked: Asked) -> list[RenderOrder]:
         config = asked.model.config
@@ -180,7 +199,7 @@ class Drawings:
             steps=order.steps,
             release=served.release or "base",
             adapter=served.release,
-            latency_s=round(origin.seconds, 3),
+            latency_s=round(time.perf_counter() - origin.began, 3),
             flagged=picture.flagged,
             session=session,
             picture=number,

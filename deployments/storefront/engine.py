@@ -231,8 +231,6 @@ class Engine:
             flags = self._flags(batch[0].order.model, images)
         except torch.OutOfMemoryError as error:
             self._shrink(batch, served, error)
-        except ApiError:
-            raise
         except PicturesUnchecked as error:
             raise RenderUnavailable(str(error)) from error
         except Exception as error:  # any error of a pipeline is passed on to the requests

@@ -13,8 +13,8 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from deployments.storefront.bodies import FeedbackRequest, ImageData, ImageRequest, ImagesResponse, ModelCard, ModelList
 from deployments.storefront.door import Door
-from deployments.storefront.drawing import Asked, Drawing, Origin
-from deployments.storefront.errors import FieldInvalid, ModelNotFound, PicturesFlagged
+from deployments.storefront.drawing import BASE, Asked, Drawing, Origin
+from deployments.storefront.errors import FieldInvalid, ModelNotFound
 from tasks.core.models.marks import Kind, encode
 
 if TYPE_CHECKING:  # they import torch
@@ -48,11 +48,10 @@ class ImagesApi:
             raise FieldInvalid("output_compression", "png has none; ask for jpeg or webp")
         service = self.service()
         asked = service.drawings.find(body.model)
-        service.engine.require_room(asked.model.name, body.n or 1)  # before it is counted against a limit
+        orders = service.drawings.orders(body, asked)
         origin = self._origin(http, asked, body)
-        drawings = await cancel_on_disconnect(http, service.drawings.generate(body, asked, origin))
-        if not (shown := [drawing for drawing in drawings if not drawing.flagged]):
-            raise PicturesFlagged
+        drawings = await cancel_on_disconnect(http, service.drawings.generate(orders, asked, origin))
+        shown = [drawing for drawing in drawings if not drawing.flagged]
         files = await asyncio.to_thread(lambda: [_encoded(each, kind, body.output_compression) for each in shown])
         answer = ImagesResponse(
             created=int(time.time()),
@@ -66,8 +65,9 @@ class ImagesApi:
     async def post_feedback(self, body: FeedbackRequest, http: Request) -> None:
         """A vote on a picture that was rendered here; the last vote on a picture counts."""
         service = self.service()
-        self.door.admit(http, service.model_of(body.id).config, "vote")
-        service.vote(body.id, body.liked)
+        model = service.model_of(body.id)
+        self.door.admit(http, model.config, "vote")
+        service.vote(model, body.id, body.liked)
 
     async def models(self, http: Request) -> ModelList:
         """What can be asked for."""
@@ -125,7 +125,7 @@ def _cards(model: "ServedModel") -> Iterator[ModelCard]:
     """The champion under the model's name, the bare base, and each generation."""
     served = model.follower.served
     yield _card(model, model.name, served.generation, served.release)
-    yield _card(model, f"{model.name}-base", 0, "")
+    yield _card(model, f"{model.name}{BASE}", 0, "")
     for generation, release in model.catalogue.releases.items():
         yield _card(model, f"{model.name}@{generation}", generation, release)
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from deployments.storefront.bodies import ImageRequest
 from deployments.storefront.door import Door
 from deployments.storefront.drawing import Drawing, Origin
-from deployments.storefront.errors import PicturesFlagged, RenderUnavailable
+from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.offers import OPENING, Offers, offers_of
 from deployments.storefront.page_words import words
 from deployments.storefront.render_queue import WAITING
@@ -38,6 +38,7 @@ LOSSLESS = 256  # pixels of a side up to which a picture is a PNG: the page scal
 SESSIONS = WAITING + 100  # maximum number of sessions whose state and unread events Gradio holds
 UNREAD = 5  # maximum number of unread events of a session
 Answer = dict[str, object]
+V = TypeVar("V")
 
 
 class Shop:
@@ -70,8 +71,9 @@ class Shop:
         """Record a vote."""
         try:
             service = self.service()
-            self.door.admit(request, service.model_of(picture).config, "vote", page=True)
-            service.vote(picture, liked)
+            model = service.model_of(picture)
+            self.door.admit(request, model.config, "vote", page=True)
+            service.vote(model, picture, liked)
         except DyeworksError as error:
             return {"problem": words(error)}
         return {"liked": liked}
@@ -87,12 +89,9 @@ class Shop:
     async def _drawings(self, asked: ImageRequest, request: gr.Request) -> list[Drawing]:
         drawings = self.service().drawings
         model = drawings.find(asked.model)
-        self.service().engine.require_room(model.model.name, asked.n or 1)  # before it is counted against a limit
-        visitor = self.door.admit(request, model.model.config, "render", pictures=asked.n or 1, page=True)
-        made = await drawings.generate(asked, model, Origin(request.request.state.request_id, visitor))
-        if all(drawing.flagged for drawing in made):
-            raise PicturesFlagged
-        return made
+        orders = drawings.orders(asked, model)
+        visitor = self.door.admit(request, model.model.config, "render", pictures=len(orders), page=True)
+        return await drawings.generate(orders, model, Origin(request.request.state.request_id, visitor))
 
 
 def build_page(shop: Shop, batch: int) -> gr.Blocks:
@@ -127,9 +126,6 @@ def _picture(drawing: Drawing) -> Answer:
         "seed": mark.seed,
         "seconds": round(drawing.seconds, 1),
     }
-
-
-V = TypeVar("V")
 
 
 class IdleFirst(OrderedDict[str, V]):

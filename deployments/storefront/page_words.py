@@ -1,6 +1,6 @@
 """What the page says to a visitor when there is no picture: plain words, and when to try again."""
 
-from functools import singledispatch
+import math
 
 from pydantic import ValidationError
 
@@ -17,74 +17,41 @@ from deployments.storefront.errors import (
     Unauthorized,
     VotesExhausted,
 )
-from deployments.storefront.problems import wait_seconds
 from tasks.core.access.errors import LimitExceeded
 
+LONG = 120  # seconds from which minutes are said
 
-@singledispatch
+
+PLAIN: dict[type[Exception], str] = {
+    Unauthorized: "This model needs an API key, which this page cannot send. Choose another model, or draw by the API.",
+    Forbidden: "The API key that was sent is not for this. Ask the operator of this storefront for one that is.",
+    PicturesFlagged: "The safety check has kept back all of these pictures. Please describe something else.",
+    ModelNotFound: "This model is no longer offered here. Choose another one.",
+    ReleaseUnavailable: "This generation can't be loaded at the moment. Choose the newest one.",
+    PictureUnknown: "This picture is too old to vote on; draw another one.",
+    VotesExhausted: "You have changed this vote very often; the last one counts.",
+}
+
+
 def words(error: Exception) -> str:
     """What to tell a visitor."""
-    return str(error)
+    match error:
+        case RenderUnavailable():
+            return f"Nothing can be drawn at the moment: {error.reason}. Please try again shortly."
+        case QueueFull():
+            return f"Very many pictures are waiting. Please try again in {duration(error.retry_after or 5)}."
+        case LimitExceeded():
+            fewer = ", or ask for fewer pictures at once" if error.asked > 1 else ""
+            return f"You have drawn a lot in a short time. You can go on in {duration(error.retry_after)}{fewer}."
+        case FieldInvalid():
+            return f"That can't be drawn; {error}."
+        case ValidationError():
+            return _invalid(error)
+        case _:
+            return PLAIN.get(type(error), str(error))
 
 
-@words.register
-def _(error: RenderUnavailable) -> str:
-    return f"Nothing can be drawn at the moment: {error.reason}. Please try again shortly."
-
-
-@words.register
-def _(error: QueueFull) -> str:
-    return f"Very many pictures are waiting. Please try again in {seconds(error.retry_after or 5)}."
-
-
-@words.register
-def _(error: LimitExceeded) -> str:
-    fewer = ", or ask for fewer pictures at once" if error.asked > 1 else ""
-    return f"You have drawn a lot in a short time. You can go on in {seconds(error.retry_after)}{fewer}."
-
-
-@words.register
-def _(_: Unauthorized) -> str:
-    return "This model needs an API key, which this page cannot send. Choose another model, or draw by the API."
-
-
-@words.register
-def _(_: Forbidden) -> str:
-    return "The API key that was sent is not for this. Ask the operator of this storefront for one that is."
-
-
-@words.register
-def _(_: PicturesFlagged) -> str:
-    return "The safety check has kept back all of these pictures. Please describe something else."
-
-
-@words.register
-def _(_: ModelNotFound) -> str:
-    return "This model is no longer offered here. Choose another one."
-
-
-@words.register
-def _(_: ReleaseUnavailable) -> str:
-    return "This generation can't be loaded at the moment. Choose the newest one."
-
-
-@words.register
-def _(error: FieldInvalid) -> str:
-    return f"That can't be drawn; {error}."
-
-
-@words.register
-def _(_: PictureUnknown) -> str:
-    return "This picture is too old to vote on; draw another one."
-
-
-@words.register
-def _(_: VotesExhausted) -> str:
-    return "You have changed this vote very often; the last one counts."
-
-
-@words.register
-def _(error: ValidationError) -> str:
+def _invalid(error: ValidationError) -> str:
     first = error.errors()[0]
     field, given = str(first["loc"][0]), first.get("input")
     if field in {"prompt", "negative_prompt"} and isinstance(given, str) and len(given) > LONGEST:
@@ -94,7 +61,7 @@ def _(error: ValidationError) -> str:
     return f"{field}: {first['msg']}."
 
 
-def seconds(number: float) -> str:
+def duration(seconds: float) -> str:
     """A wait in words."""
-    rounded = wait_seconds(number)
-    return f"{rounded} second{'' if rounded == 1 else 's'}"
+    number, unit = (math.ceil(seconds / 60), "minute") if seconds >= LONG else (max(math.ceil(seconds), 1), "second")
+    return f"{number} {unit}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Which waiting jobs make the next batch: fair between models, full batches first, and nothing waits for ever. Pure.
+"""Which waiting jobs make the next batch: fair between models, full batches first, and nothing waits for ever.
 
 Jobs of one batch share a forward pass: what they have in common is their recipe, known when the batch is made, since
 a release that is switched in the meantime draws what was asked of "the champion".
@@ -72,7 +72,7 @@ class Job(Generic[R]):
 
 
 class RenderQueue(Generic[R]):
-    """The jobs that wait, by model in the order they came, at most `most` of them; cancelled ones leave at once."""
+    """The jobs that wait, by model in the order they came, as many as `has_room` allows; cancelled ones leave."""
 
     def __init__(self, most: int, patience: float = PATIENCE, now: Callable[[], float] = time.monotonic) -> None:
         self.most, self.patience, self.now = most, patience, now
@@ -147,14 +147,13 @@ class RenderQueue(Generic[R]):
 
     def _next(self, model: str, recipe: Recipe, most: Limit) -> list[Job[R]]:
         jobs = self.jobs[model]
-        first = jobs[0]
-        if self.now() - first.queued < self.patience:
-            limits = {recipe(job.order): most(job.order) for job in jobs}
-            sizes = Counter(recipe(job.order) for job in jobs)
-            largest = max(sizes, key=lambda each: min(sizes[each], limits[each]))  # the oldest of equals
-            first = next(job for job in jobs if recipe(job.order) == largest)
-        wanted, limit = recipe(first.order), most(first.order)
-        taken = [job for job in jobs if recipe(job.order) == wanted][:limit]
+        recipes = [recipe(job.order) for job in jobs]
+        limits = {each: most(job.order) for each, job in zip(recipes, jobs, strict=True)}
+        chosen = recipes[0]
+        if self.now() - jobs[0].queued < self.patience:
+            sizes = Counter(recipes)
+            chosen = max(sizes, key=lambda each: min(sizes[each], limits[each]))  # the oldest of equals
+        taken = [job for each, job in zip(recipes, jobs, strict=True) if each == chosen][: limits[chosen]]
         self.jobs[model] = [job for job in jobs if job not in taken]
         return [job for job in taken if job.done.set_running_or_notify_cancel()]
 

@@ -32,6 +32,19 @@ log = logging.getLogger("dyeworks.storefront")
 LOOK_SECONDS = 10.0  # between reads of the ledger, the withdrawals and the drift metrics while the champion stays
 
 
+class Repeats:
+    """Logs an error that comes again at every poll once."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, str] = {}  # by what failed
+
+    def log(self, what: str, text: str) -> None:
+        """Log an error, unless it is what failed there last."""
+        if self.last.get(what) != text:
+            log.error("%s", text)
+        self.last[what] = text
+
+
 class ServedModel:
     """The state of one model; `poll` runs in a thread that may wait for the store, everything else never does."""
 
@@ -41,7 +54,8 @@ class ServedModel:
         self.follower = Follower(self.store, config, mirror, engine, self.watchdog.report)
         self.catalogue = Catalogue()
         self.drift_metrics = b""  # of the newest check
-        self.logged = ""  # the last error of the store
+        self.repeats = Repeats()
+        self.gone: frozenset[str] = frozenset()  # releases that were withdrawn
         self.store_problem = ""  # why the champion cannot be followed; empty when it can
         self.looked = float("-inf")
         spools, seconds = spool_folder(installation, config.name), installation.settings.log_seconds
@@ -96,9 +110,8 @@ class ServedModel:
         try:
             action()
         except Exception as error:  # thread boundary: any error of a store's client
-            if str(error) != self.logged:
-                log.error("the store of %s cannot be read, %s is served: %s", self.name, self.follower.served, error)
-            self.logged = str(error)
+            what = f"the store of {self.name} cannot be read, {self.follower.served} is served"
+            self.repeats.log(action.__name__, f"{what}: {error}")
             return "the store cannot be read, so changes of the champion are not seen; see the log"
         return ""
 
@@ -129,9 +142,9 @@ class ServedModel:
 
     def _read_withdrawals(self) -> None:
         """Stop offering what was withdrawn, and delete the copies of it."""
-        gone = {withdrawal.release for withdrawal in withdrawals(self.store, self.name)}
-        self.catalogue = self.catalogue.without(gone)
-        for release in gone:
+        self.gone = frozenset(withdrawal.release for withdrawal in withdrawals(self.store, self.name))
+        self.catalogue = self.catalogue.without(self.gone)
+        for release in self.gone:
             self.follower.mirror.drop(self.name, release)
 
     def _read_serving(self) -> None:
@@ -142,7 +155,7 @@ class ServedModel:
             self.follower.mirror.keep(self.config)
 
     def _read_catalogue(self) -> None:
-        self.catalogue = read_catalogue(self.store, self.name, self.follower.channel)
+        self.catalogue = read_catalogue(self.store, self.name, self.follower.channel).without(self.gone)
 
     def _read_metrics(self) -> None:
         """Read the metrics of the newest check; text that is none is left out."""

@@ -14,11 +14,10 @@ from deployments.storefront.errors import PictureUnknown, RenderUnavailable
 from deployments.storefront.metrics import GaugeReading, Metrics
 from deployments.storefront.mirror import Mirror
 from deployments.storefront.render_queue import Served
-from deployments.storefront.served_model import ServedModel
+from deployments.storefront.served_model import Repeats, ServedModel
 from tasks.core.config.model import ModelConfig
 from tasks.core.installation import Installation
 from tasks.core.registry.store_layout import store_identity
-from tasks.core.traffic.feedback import Vote
 
 log = logging.getLogger("dyeworks.storefront")
 
@@ -35,7 +34,7 @@ class StorefrontService:
         self.engine = Engine(configs[0].base, self.settings, self, metrics, self.exit, safety=safety)
         self.models = {config.name: ServedModel(installation, config, mirror, self.engine) for config in configs}
         self.drawings = Drawings(self.settings, self.models, self.engine, mirror, metrics)
-        self.warned = ""
+        self.repeats = Repeats()
         self.checked = False  # whether the store was found to be of this version of dyeworks
         self.closing, self.wake = threading.Event(), threading.Event()
         self.poller = threading.Thread(target=self._poll, name="poller", daemon=True)
@@ -106,12 +105,10 @@ class StorefrontService:
                 return model
         raise PictureUnknown(picture)
 
-    def vote(self, picture: str, liked: bool) -> Vote:
-        """Record a vote on a picture; raises PictureUnknown and VotesExhausted."""
-        model = self.model_of(picture)
-        vote = model.feedback.vote(picture, liked)
+    def vote(self, model: ServedModel, picture: str, liked: bool) -> None:
+        """Record a vote on a picture of a model; raises PictureUnknown and VotesExhausted."""
+        model.feedback.vote(picture, liked)
         self.metrics.votes.labels(model.name, str(liked).lower()).inc()
-        return vote
 
     def status(self) -> dict[str, object]:
         """What each model serves, and what is wrong; raises RenderUnavailable if no model can render."""
@@ -160,9 +157,7 @@ class StorefrontService:
         try:
             action()
         except Exception as error:  # thread boundary: retried on any error of a store's client
-            if str(error) != self.warned:  # else it would be logged every few seconds
-                log.error("the store cannot be used: %s", error)
-            self.warned = str(error)
+            self.repeats.log(action.__name__, f"the store cannot be used: {error}")
 
     def _readings(self) -> list[GaugeReading]:
         models, queued = self.models.items(), self.engine.queue.waiting

@@ -11,6 +11,7 @@ from tasks.core.config.presets import Preset, load_preset, preset_values
 from tasks.core.errors import SettingError
 
 EMBEDDED = "embedded"
+LARGEST = 2048  # pixels of a side
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=40)]
 
 
@@ -24,11 +25,17 @@ def _line(text: str) -> str:
 Line = Annotated[str, AfterValidator(_line)]
 
 
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Width and height of WxH; None if it is something else."""
+    found = re.fullmatch(r"(\d{1,4})x(\d{1,4})", text, re.ASCII)
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def _size(text: str) -> str:
     """Require WxH in multiples of 8, as latents are an eighth of a picture."""
-    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text, re.ASCII)
-    if not found or any(int(side) % 8 or int(side) > 2048 for side in found.groups()):
-        raise ValueError("must be WxH in pixels, multiples of 8 up to 2048")
+    sides = parse_size(text)
+    if not sides or any(side % 8 or not 8 <= side <= LARGEST for side in sides):
+        raise ValueError(f"must be WxH in pixels, multiples of 8 up to {LARGEST}")
     return text
 
 

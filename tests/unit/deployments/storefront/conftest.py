@@ -1,7 +1,6 @@
 """A follower of releases of a real tiny pipeline."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,11 @@ from tasks.core.events import Unhealthy
 from tasks.core.models.families import family_of
 from tasks.core.models.pipeline import load_pipeline
 from tasks.core.models.rendering import Renderer
-from tasks.core.registry.channel import flip
-from tasks.core.registry.ledger import Entry, append, history
+from tasks.core.registry.ledger import history
 from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tests.adire import adire
+from tests.e2e.shops import published
 from tests.unit.deployments.storefront.releases import MODEL, HereAndNow, home, released, wait_until
 
 
@@ -93,17 +92,7 @@ def publish(folder: FolderStore, adapter: Path, tmp_path: Path) -> Callable[...,
         generation = len(history(folder, model)) + 1
         place = tmp_path / f"made-{model}-{generation}"
         name = released(folder, adapter, place, scale, model) if release is None else release
-        entry = Entry(
-            generation=generation,
-            action="promote",
-            release=name,
-            dataset_version="v",
-            actor="gate",
-            reason="better",
-            time=datetime(2026, 1, generation, tzinfo=UTC),
-        )
-        append(folder, model, entry)
-        flip(folder, model, entry)
+        published(folder, name, generation, model)
         return name
 
     return put
