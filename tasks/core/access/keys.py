@@ -12,7 +12,7 @@ from hashlib import sha256
 from tasks.core import clock
 from tasks.core.access.errors import KeyNameUnusable, KeyRejected, KeysUnread, KeyUnknown
 from tasks.core.access.roles import Role
-from tasks.core.errors import DocumentInvalid, ObjectMissing
+from tasks.core.errors import DocumentInvalid, ObjectMissing, ObjectUnreadable
 from tasks.core.store import Store
 from tasks.core.store.base import Listed
 from tasks.core.store.documents import Document, parse, read_document, render, revised
@@ -145,7 +145,11 @@ class KeyRing:
             return known[1]
         try:
             return read_document(store, ApiKey, item.key)
-        except (DocumentInvalid, ObjectMissing) as error:  # one key that cannot be read is rejected; the others stay
+        except (
+            DocumentInvalid,
+            ObjectMissing,
+            ObjectUnreadable,
+        ) as error:  # one key that cannot be read is rejected; the others stay
             log.error("a key is rejected: %s", error)
             return None
 

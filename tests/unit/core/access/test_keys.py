@@ -185,6 +185,17 @@ def test_damaged_document_is_rejected_and_the_others_stay(
     assert text not in caplog.text
 
 
+def test_a_document_that_may_not_be_read_holds_up_no_revocation(folder: FolderStore, tmp_path: Path) -> None:
+    (_, key), (other, _) = create_key(folder, "visitor", "shop"), create_key(folder, "visitor", "other")
+    keys, path = ring(folder), tmp_path / "store" / PLACE / f"{key.sha256}.json"
+    revoke_key(folder, "other")
+    path.unlink()
+    path.symlink_to(path)  # it cannot be opened, as without the right to
+    keys.refresh(folder)
+    with pytest.raises(KeyRejected):
+        keys.find(other)
+
+
 def test_keys_stay_while_the_store_is_away(folder: FolderStore, tmp_path: Path) -> None:
     text, key = create_key(folder, "visitor", "shop")
     keys = ring(folder)
