@@ -149,8 +149,8 @@ class KeyRing:
             DocumentInvalid,
             ObjectMissing,
             ObjectUnreadable,
-        ) as error:  # one key that cannot be read is rejected; the others stay
-            log.error("a key is rejected: %s", error)
+        ) as error:
+            log.error("a key is rejected, the others stay: %s", error)
             return None
 
 
