@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
+from tasks.core.reporting.metrics import exposition
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -65,18 +67,11 @@ class Metrics:
         """All metrics in Prometheus' text format, with those of other texts: families of one name become one."""
         families = {family.name: family for family in self.registry.collect()}
         for family in (found for text in others for found in text_string_to_metric_families(text.decode())):
-            if known := families.setdefault(family.name, family):
-                known.samples += family.samples if known is not family else []
-        return generate_latest(_Collected(list(families.values())))
-
-
-class _Collected(Collector):
-    def __init__(self, families: list[Metric]) -> None:
-        self.families = families
-
-    def collect(self) -> list[Metric]:
-        """The families."""
-        return self.families
+            if family.name in families:
+                families[family.name].samples += family.samples
+            else:
+                families[family.name] = family
+        return exposition(families.values())
 
 
 class _Readings(Collector):

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from tasks.core.drift.detector import Verdict
 from tasks.core.monitoring.records import DriftRecord
 
-__all__ = ["CONTENT_TYPE", "counter", "gauge", "metrics_key", "prometheus_text"]
+__all__ = ["CONTENT_TYPE", "counter", "exposition", "gauge", "metrics_key", "prometheus_text"]
 
 VERDICTS = get_args(Verdict)
 M = TypeVar("M", GaugeMetricFamily, CounterMetricFamily)
@@ -47,7 +47,12 @@ def counter(name: str, documentation: str, model: str, value: Value, label: str 
 
 def prometheus_text(record: DriftRecord, model: str, more: Sequence[Metric] = ()) -> bytes:
     """The metrics of the newest check of `model`, and `more`; metrics without a sample are left out."""
-    return generate_latest(_Collected([*_of_check(record, model), *more]))
+    return exposition([*_of_check(record, model), *more])
+
+
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """Metrics as text; those without a sample are left out."""
+    return generate_latest(_Collected(metrics))
 
 
 def _of_check(record: DriftRecord, model: str) -> Iterator[Metric]:
