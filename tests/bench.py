@@ -2,14 +2,12 @@
 
 Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
 baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift, gate,
-page, serving, ingest, monitor) and writes its rows alone; the drift detector's tables are in build/bench/drift.json.
+serving, ingest, monitor) and writes its rows alone; the drift detector's tables are in build/bench/drift.json.
 """
 
 import json
 import logging
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,9 +21,8 @@ from tests.bench_drift_all import drift_tables, headlines
 from tests.bench_gate import gate
 from tests.bench_ingest import ingests
 from tests.bench_monitor import monitor
-from tests.bench_page import page
 from tests.bench_serving import serving
-from tests.bench_table import Row, Table, row, show
+from tests.bench_table import Row, Table, row, show, timed
 from tests.bench_training import training
 
 OUT = Path("build/bench")
@@ -38,7 +35,6 @@ def main() -> None:
         "rendering": rendering,
         "drift": drift,
         "gate": gate,
-        "page": page,
         "serving": serving,
         "ingest": ingests,
         "monitor": monitor,
@@ -53,18 +49,6 @@ def main() -> None:
 def write(name: str, found: object) -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / name).write_text(json.dumps(found, indent=2) + "\n")
-
-
-def timed(runs: int, *works: Callable[[], object]) -> list[float]:
-    """The median seconds of each work, run in turn after one warm-up."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for run in range(runs + 1):
-        for work, taken in zip(works, seconds, strict=True):
-            start = time.perf_counter()
-            work()
-            if run:
-                taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
 
 
 def rendering(runs: int = 3) -> list[Row]:

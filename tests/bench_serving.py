@@ -2,10 +2,12 @@
 
 The champion is an adapter with random weights for the modules that the embedded preset trains. The plain loop is one
 call of an unchanged pipeline for each picture; the limit is the storefront's own renderer, called with full batches.
+`python -m tests.bench_serving BASE` measures another base, for a GPU.
 """
 
 import asyncio
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ import torch
 from peft import LoraConfig
 
 from deployments.stack import Stack
+from tasks.core.config.model import EMBEDDED
 from tasks.core.config.presets import load_preset
 from tasks.core.models.families import family_of
 from tasks.core.models.pipeline import load_pipeline
@@ -27,11 +30,11 @@ from tasks.core.registry.models import apply_config
 from tasks.core.registry.releases import write_release
 from tasks.core.store import FolderStore
 from tests.adire import NAME, adire
-from tests.bench_table import Row, Table, row, show
+from tests.bench_table import Row, Table, row, show, timed
 from tests.e2e.shops import MANIFEST, published
 from tests.page_client import visit
 
-CLIENTS = (1, 8, 32, 128)
+CLIENTS = (1, 8, 16, 32, 128)
 BATCH, STEPS, GUIDANCE, VISITORS = 16, 12, 2.0, 16
 ONE_STEP = 40  # pairs of pictures of one step
 UNLIMITED = {"DYEWORKS_LIMIT_KEY": "", "DYEWORKS_LIMIT_ADDRESS": "", "DYEWORKS_LIMIT_SESSION": ""}
@@ -63,12 +66,12 @@ class Loop:
         return self.waits[self.clients : self.wanted]
 
 
-def serving(runs: int = 3) -> list[Row]:
+def serving(runs: int = 3, base: str = EMBEDDED) -> list[Row]:
     """Clients of the API beside the plain loop and the limit; what is not rendering; visitors of the page."""
     with TemporaryDirectory() as folder:
-        release = _adapter(Path(folder) / "release")
-        plain, fast = _renderer(release, fast=False), _renderer(release, fast=True)
-        with _storefront(Path(folder) / "home", release) as url:
+        release = _adapter(base, Path(folder) / "release")
+        plain, fast = _renderer(base, release, fast=False), _renderer(base, release, fast=True)
+        with _storefront(Path(folder) / "home", base, release) as url:
             rates: Rates = {}
             waits: dict[str, list[float]] = {}
             for _ in range(runs):
@@ -121,9 +124,9 @@ def _draw(renderer: Renderer, prompts: list[str], seed: int, steps: int = STEPS)
     renderer.render(prompts, [seed + number for number in range(len(prompts))], steps, GUIDANCE)
 
 
-def _renderer(release: Path, fast: bool) -> Renderer:
+def _renderer(base: str, release: Path, fast: bool) -> Renderer:
     """A renderer with the release, warm at both batch sizes."""
-    renderer = Renderer("embedded", fast=fast)
+    renderer = Renderer(base, fast=fast)
     renderer.load(release, "release")
     renderer.activate("release")
     for prompts in (PROMPTS[:1], PROMPTS):
@@ -174,8 +177,6 @@ def _paired_one_step(url: str, renderer: Renderer) -> tuple[float, float]:
 
 def _page_beside_api(url: str, runs: int) -> tuple[float, float]:
     """Median seconds until all visitors of the page, and as many clients of the API, have their pictures."""
-    from tests.bench import timed  # noqa: PLC0415  bench imports this module
-
     with httpx.Client(base_url=url, timeout=300) as http, ThreadPoolExecutor(VISITORS) as pool:
 
         def call(prompt: str) -> None:
@@ -194,10 +195,10 @@ def _look(http: httpx.Client, prompt: str) -> None:
 
 
 @contextmanager
-def _storefront(home: Path, release: Path) -> Iterator[str]:
+def _storefront(home: Path, base: str, release: Path) -> Iterator[str]:
     """The address of a storefront that serves the release."""
     store = FolderStore(home / "store")
-    apply_config(store, adire(serving={"steps": STEPS, "guidance": GUIDANCE}))
+    apply_config(store, adire(base=base, serving={"steps": STEPS, "guidance": GUIDANCE, "safety": False}))
     published(store, write_release(store, NAME, release, MANIFEST), 1, NAME)
     stack = Stack(home, {**UNLIMITED, "DYEWORKS_RENDER_BATCH": str(BATCH)})
     try:
@@ -208,9 +209,9 @@ def _storefront(home: Path, release: Path) -> Iterator[str]:
         stack.stop()
 
 
-def _adapter(folder: Path) -> Path:
-    """A LoRA with small random weights, as the embedded preset trains it."""
-    spec, family = load_preset("embedded").train, family_of(load_pipeline("embedded"))
+def _adapter(base: str, folder: Path) -> Path:
+    """A LoRA with small random weights, as the embedded preset trains it, or for another base the founding one."""
+    spec, family = load_preset(EMBEDDED if base == EMBEDDED else "founding").train, family_of(load_pipeline(base))
     with torch.random.fork_rng():
         torch.manual_seed(1)
         family.pipe.unet.add_adapter(LoraConfig(r=spec.rank, target_modules=list(spec.targets)))
@@ -247,3 +248,7 @@ def _table(rates: Rates, waits: dict[str, list[float]]) -> Table:
 
 def _ratio(some: list[float], others: list[float]) -> float:
     return statistics.median(one / other for one, other in zip(some, others, strict=True))
+
+
+if __name__ == "__main__":
+    serving(base=sys.argv[1])

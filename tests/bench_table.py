@@ -1,4 +1,8 @@
-"""What a benchmark reports: rows that compare a value with a baseline, and tables to read."""
+"""What a benchmark reports: works that are timed in turn, rows that compare with a baseline, tables to read."""
+
+import statistics
+import time
+from collections.abc import Callable
 
 Row = dict[str, str | float | int]
 Table = list[Row]
@@ -15,6 +19,18 @@ def row(name: str, unit: str, value: float, baseline: str, against: float, runs:
         "ratio": round(value / against, 3),
         "runs": runs,
     }
+
+
+def timed(runs: int, *works: Callable[[], object]) -> list[float]:
+    """The median seconds of each work, run in turn after one warm-up."""
+    seconds: list[list[float]] = [[] for _ in works]
+    for run in range(runs + 1):
+        for work, taken in zip(works, seconds, strict=True):
+            start = time.perf_counter()
+            work()
+            if run:
+                taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in seconds]
 
 
 def show(title: str, table: Table) -> None:
