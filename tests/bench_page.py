@@ -25,7 +25,7 @@ def page(runs: int = 9) -> list[Row]:
         apply_config(FolderStore(Path(folder) / "store"), adire())
         try:
             stack.start_storefront()
-            stack.wait("storefront", "/health")
+            stack.wait("storefront", "/readyz")
             client.base_url = httpx.URL(stack.url("storefront"))
 
             def call(prompt: str) -> None:
