@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from deployments.exposure import check_exposure
 from tasks.core.config.installation import Settings, read_settings
 
-SECRETS = {"storefront": "session_key", "webhook": "webhook_token"}
+SECRETS = {"storefront": "session_key", "gateway": "webhook_token"}
 CONNECTIONS = 4000  # at once; while there are more, every request gets a 503
 FILES = 8192  # that may be open at once, where the system lets us: many have a limit of 1024
 HEAD_SECONDS = 20.0  # after which a connection without a complete request head is closed
@@ -73,8 +73,8 @@ def configure(service: str, host: str, port: int, settings: Settings, models: Se
 
 def _create_app(service: str, settings: Settings, models: Sequence[str]) -> ASGIApp:
     """The application; only the served one is imported."""
-    if service == "webhook":
-        from deployments.webhook.app import create_app  # noqa: PLC0415
+    if service == "gateway":
+        from deployments.gateway.app import create_app  # noqa: PLC0415
 
         return create_app(settings)
     from deployments.storefront.app import create_app as create_storefront  # noqa: PLC0415

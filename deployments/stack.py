@@ -30,7 +30,7 @@ class ServiceFailed(DyeworksError):
 
 @dataclass
 class Stack:
-    """Prefect server, workers, webhook, storefront and, optionally, the MLflow server."""
+    """Prefect server, workers, gateway, storefront and, optionally, the MLflow server."""
 
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Stack:
         self.home = self.home.resolve()
         self.models = self.models and self.models.resolve()
         (self.home / "logs").mkdir(parents=True, exist_ok=True)
-        self.ports = {name: _free_port() for name in ("server", "webhook", "storefront", "mlflow")}
+        self.ports = {name: _free_port() for name in ("server", "gateway", "storefront", "mlflow")}
         self.restarted = (self.home / "prefect.db").exists()
         self.unclean = (self.home / "pids.json").exists()
         self.token = _secret(self.home / "webhook-token")
@@ -121,7 +121,7 @@ class Stack:
             raise ServiceFailed(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def start_all(self) -> None:
-        """Start server, workers, webhook and storefront; returns when all are healthy.
+        """Start server, workers, gateway and storefront; returns when all are healthy.
 
         Raises:
             ModelUnknown: the store has no model, or not one that is named.
@@ -130,7 +130,7 @@ class Stack:
         """
         self.apply_models()
         of_one_base(open_installation(Settings(store=self.environment["DYEWORKS_STORE"])).models(), self.served)
-        self.start_webhook()
+        self.start_gateway()
         self.start_storefront()
         self.start_server()
         if self.restarted:
@@ -138,7 +138,7 @@ class Stack:
         if self.unclean:
             self.run(*_tool("dyeworks"), "outbox", "resend")
         self.start_worker()
-        self.wait("webhook", "/health")
+        self.wait("gateway", "/livez")
         self.wait("storefront", "/readyz")
 
     def apply_models(self) -> None:
@@ -186,9 +186,9 @@ class Stack:
                 f"worker-{pool}", *_tool("prefect"), "worker", "start", "--pool", pool, "--name", f"local-{pool}"
             )
 
-    def start_webhook(self) -> None:
-        """Start the upload webhook."""
-        self._serve("webhook")
+    def start_gateway(self) -> None:
+        """Start the gateway."""
+        self._serve("gateway")
 
     def start_storefront(self) -> None:
         """Start the storefront."""

@@ -29,7 +29,7 @@ def modules() -> Iterator[tuple[str, str]]:
     yield "stage of an evaluation", "tasks.core.evaluation.run, tasks.core.models.encoder"
     yield "stage of a check with new prompts", "tasks.core.models.encoder, tasks.core.reporting.drift_page"
     yield "storefront", "deployments.storefront.app"
-    yield "webhook", "deployments.webhook.app"
+    yield "gateway", "deployments.gateway.app"
     yield "dyeworks, every command", "deployments.cli.app"
     yield "dyeworks up", "deployments.stack"
     yield "dyeworks bootstrap", "deployments.bootstrap"

@@ -23,7 +23,7 @@ class Service(StrEnum):
     """The public services."""
 
     STOREFRONT = "storefront"
-    WEBHOOK = "webhook"
+    GATEWAY = "gateway"
 
 
 def demo(
@@ -69,8 +69,8 @@ def up(home: Home = HOME, models: Applied = None, model: Models = None) -> None:
         if "mlflow" in stack.processes:
             stack.wait("mlflow", "/health")
         print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
-        print(f"webhook     {stack.url('webhook')}/notifications/s3")
-        print(f"webhook token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
+        print(f"gateway     {stack.url('gateway')}/hooks/s3")
+        print(f"its token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
         print(f"{stack.wait_end()} has exited, so the others are stopped; logs in {stack.home}/logs")
     except KeyboardInterrupt:
         pass
@@ -92,14 +92,14 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen at.")] = 8000,
     model: Models = None,
 ) -> None:
-    """Run the storefront or the webhook as a public process.
+    """Run the storefront or the gateway as a public process.
 
     Refuses to listen beyond loopback with a default or short secret. --model applies to the storefront.
     """
     from deployments.serve import serve_until_signal
 
-    if model and service is Service.WEBHOOK:
-        raise typer.BadParameter("the webhook serves all models", param_hint="--model")
+    if model and service is Service.GATEWAY:
+        raise typer.BadParameter("the gateway is for all models", param_hint="--model")
     raise typer.Exit(serve_until_signal(service.value, host, port, model or ()))
 
 

@@ -39,7 +39,7 @@ def play_demo(folder: Path, model: Path, data: Path | None, scale_file: Path | N
 
     try:
         installation = open_installation()
-        print(f"starting Prefect, its workers, the webhook and the storefront (logs in {stack.home}/logs)", flush=True)
+        print(f"starting Prefect, its workers, the gateway and the storefront (logs in {stack.home}/logs)", flush=True)
         first = data or _first_pictures(folder / "pictures", scale)
         new = folder / "pictures" / "new"
         if not data and not new.exists():

@@ -99,7 +99,7 @@ class Scenario:
     # Actions
 
     def upload(self, folder: Path) -> None:
-        """Put a folder's files into the uploads and notify the webhook, as an object store would."""
+        """Put a folder's files into the uploads and notify the gateway, as an object store would."""
         keys = []
         files = sorted(path for path in folder.iterdir() if path.is_file())
         odd = [path.name for path in files if not is_key(path.name)]
@@ -114,13 +114,13 @@ class Scenario:
             for i, key in enumerate(keys)
         ]
         answer = httpx.post(
-            f"{self.stack.url('webhook')}/notifications/s3",
+            f"{self.stack.url('gateway')}/hooks/s3",
             json={"Records": records},
             headers={"Authorization": f"Bearer {self.stack.token}"},
             timeout=60,
         )
         answer.raise_for_status()
-        self.console.line(f"{len(keys)} files uploaded; the webhook was notified")
+        self.console.line(f"{len(keys)} files uploaded; the gateway was notified")
 
     def visit(self, taste: dict[str, float], seed: int) -> None:
         """Send render requests to the storefront, except those that an earlier attempt has served."""

@@ -8,21 +8,23 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gradio as gr
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.routing import Route
+from starlette.types import Scope
 
 from deployments.exposure import ExposureGuard
+from deployments.observer import RequestObserver
+from deployments.problems import add_handlers
 from deployments.storefront.door import Door, SessionCookie
 from deployments.storefront.errors import RenderUnavailable
 from deployments.storefront.images_api import ImagesApi
 from deployments.storefront.metrics import Metrics
-from deployments.storefront.observer import RequestObserver
 from deployments.storefront.page import HEAD, THEME, Shop, build_page, is_overloaded
-from deployments.storefront.problems import add_handlers
 from deployments.storefront.request_filter import RequestFilter
 from tasks.core.config.installation import Settings
 from tasks.core.installation import of_one_base, open_installation, unopened_installation
@@ -142,7 +144,7 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
     )
     app.add_middleware(ExposureGuard, setting="DYEWORKS_SESSION_KEY", secret=lambda: settings.session_key)
     paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
-    app.add_middleware(RequestObserver, metrics=storefront.metrics, paths=paths)
+    app.add_middleware(RequestObserver, requests=storefront.metrics.requests, route=partial(_route, paths))
     gr.mount_gradio_app(
         app,
         page,
@@ -155,3 +157,9 @@ def create_app(settings: Settings, models: Sequence[str] = ()) -> FastAPI:
         auth_dependency=storefront.door.page_user,
     )
     return app
+
+
+def _route(paths: frozenset[str], scope: Scope) -> str:
+    """The path if it is one of the application's; what visitors invent is one more."""
+    path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return path if path in paths else "/shop" if path.startswith("/shop/") else "other"

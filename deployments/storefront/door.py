@@ -18,7 +18,7 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.storefront.errors import Forbidden, Unauthorized
+from deployments.problems import Forbidden, Unauthorized
 from deployments.storefront.sessions import Sessions, client_key
 from tasks.core.access.errors import KeyRejected, KeysUnread
 from tasks.core.access.keys import ApiKey, KeyRing

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from deployments.problems import ApiError
 from deployments.storefront.bodies import MOST_PICTURES, ImageRequest
 from deployments.storefront.door import Visitor
 from deployments.storefront.errors import (
     RELEASE_FAULTS,
-    ApiError,
     FieldInvalid,
     ModelNotFound,
     PicturesFlagged,

@@ -17,8 +17,9 @@ from typing import Protocol, TypeVar
 import torch
 from PIL import Image
 
+from deployments.problems import ApiError
 from deployments.storefront.adapters import AdapterCache
-from deployments.storefront.errors import ApiError, QueueFull, ReleaseUnavailable, RenderUnavailable
+from deployments.storefront.errors import QueueFull, ReleaseUnavailable, RenderUnavailable
 from deployments.storefront.metrics import Metrics
 from deployments.storefront.render_queue import WAITING, Job, RenderedPicture, RenderOrder, RenderQueue, Served
 from tasks.core.config.installation import Settings

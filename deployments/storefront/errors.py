@@ -1,24 +1,9 @@
-"""Errors of the storefront's API: each knows its status, and what OpenAI's clients read of it."""
+"""Errors of the storefront's API."""
 
-from typing import ClassVar
-
-from tasks.core.errors import DocumentInvalid, DyeworksError, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
+from deployments.problems import ApiError
+from tasks.core.errors import DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn
 
 RELEASE_FAULTS = (DocumentInvalid, ObjectMissing, ReleaseCorrupt, ReleaseWithdrawn)  # of a release, not of a store
-
-
-class ApiError(DyeworksError):
-    """A request that gets no picture; `retry_after` in seconds says when it may."""
-
-    status: ClassVar[int] = 400
-    kind: ClassVar[str] = "invalid_request_error"
-    code: ClassVar[str] = ""
-
-    challenge: str = ""
-
-    def __init__(self, message: str, param: str = "", retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.param, self.retry_after = param, retry_after
 
 
 class FieldInvalid(ApiError):
@@ -102,27 +87,3 @@ class PicturesFlagged(ApiError):
 
     def __init__(self) -> None:
         super().__init__("the pictures were flagged by the safety checker, and are not shown; ask for something else")
-
-
-class Unauthorized(ApiError):
-    """A request needs an API key, or has a wrong one; `challenge` is its WWW-Authenticate (RFC 6750)."""
-
-    status = 401
-    kind = "authentication_error"
-    code = "invalid_api_key"
-
-    def __init__(self, problem: str, wrong: bool = False) -> None:
-        super().__init__(f"{problem}; send a valid key as `Authorization: Bearer dyw_...`")
-        self.challenge = 'Bearer realm="dyeworks"' + (', error="invalid_token"' if wrong else "")
-
-
-class Forbidden(ApiError):
-    """The API key of a request does not allow it; `challenge` is its WWW-Authenticate (RFC 6750)."""
-
-    status = 403
-    kind = "permission_error"
-    code = "insufficient_scope"
-
-    def __init__(self, key: str, problem: str, scope: str) -> None:
-        super().__init__(f"the API key {key!r} {problem}; ask the operator for one that may")
-        self.challenge = f'Bearer realm="dyeworks", error="insufficient_scope", scope="{scope}"'

@@ -8,9 +8,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from deployments.observer import SECONDS, request_histogram
 from tasks.core.reporting.metrics import exposition
 
-SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -29,13 +29,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = Histogram(
-            "dyeworks_request_duration_seconds",
-            "Requests from their arrival to their response.",
-            ("route", "status"),
-            buckets=SECONDS,
-            registry=self.registry,
-        )
+        self.requests = request_histogram(self.registry)
         self.queue_wait = Histogram(
             "dyeworks_queue_wait_seconds", "Pictures' wait.", buckets=SECONDS, registry=self.registry
         )

@@ -4,17 +4,16 @@ import math
 
 from pydantic import ValidationError
 
+from deployments.problems import Forbidden, Unauthorized
 from deployments.storefront.bodies import LONGEST
 from deployments.storefront.errors import (
     FieldInvalid,
-    Forbidden,
     ModelNotFound,
     PicturesFlagged,
     PictureUnknown,
     QueueFull,
     ReleaseUnavailable,
     RenderUnavailable,
-    Unauthorized,
     VotesExhausted,
 )
 from tasks.core.access.errors import LimitExceeded

@@ -4,7 +4,6 @@ Gradio serves much that the page does not need (uploads, files, proxies, session
 page requests are allowed, with one of three small documents as the body of a POST.
 """
 
-import asyncio
 import re
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -15,8 +14,9 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.problems import first_fault, problem
+from deployments.request_body import read_body
 from deployments.storefront.bodies import MOST_PICTURES
-from deployments.storefront.problems import first_fault, problem
 
 MOST_BYTES = 64 * 1024  # maximum size of a body
 MOST_ON_PAGE = 4  # pictures of a call
@@ -86,7 +86,7 @@ class RequestFilter:
             return
         try:
             scope = self._checked(scope)
-            body = await _body(scope, receive)
+            body = await read_body(Request(scope, receive), MOST_BYTES, SECONDS)
             replay = _replay(self._checked_body(_route(scope), scope["method"], body), receive)
         except HTTPException as error:
             await problem(error.status_code, str(error.detail))(scope, receive, send)
@@ -132,20 +132,6 @@ class RequestFilter:
 def _route(scope: Scope) -> str:
     """The path without the prefix under which a proxy serves the storefront."""
     return str(scope["path"]).removeprefix(scope.get("root_path", ""))
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body; raises HTTPException if it is too large or too slow."""
-    body = bytearray()
-    try:
-        async with asyncio.timeout(SECONDS):
-            async for part in Request(scope, receive).stream():
-                body += part
-                if len(body) > MOST_BYTES:
-                    raise HTTPException(413, f"the body has more than {MOST_BYTES} bytes")
-    except TimeoutError as error:
-        raise HTTPException(408, f"the body did not arrive within {SECONDS:.0f} seconds") from error
-    return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

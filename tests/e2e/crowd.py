@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from deployments.storefront.problems import LONGEST_WAIT
+from deployments.problems import LONGEST_WAIT
 
 ROUTE = "/v1/images/generations"
 PROBLEM = "application/problem+json"

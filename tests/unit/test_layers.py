@@ -56,16 +56,16 @@ HEAVY = {  # what takes from half a second to six seconds of CPU to import
     *("sklearn", "scipy", "matplotlib", "evidently", "gradio", "huggingface_hub", "boto3", "sqlalchemy"),
 }
 PROCESSES = [  # code, what it imports, what it does not
-    ("import deployments.webhook.app", {"fastapi"}, HEAVY | {"prefect", "numpy", "PIL"}),
+    ("import deployments.gateway.app", {"fastapi"}, HEAVY | {"prefect", "numpy", "PIL"}),
     (
         "import deployments.storefront.app",
         {"gradio"},
-        {"prefect", "mlflow", "torch", "deployments.webhook"},  # the page is shown before torch is imported
+        {"prefect", "mlflow", "torch", "deployments.gateway"},  # the page is shown before torch is imported
     ),
     (
         "import deployments.storefront.service",
         {"torch"},
-        {"prefect", "mlflow", "open_clip", "deployments.webhook"},
+        {"prefect", "mlflow", "open_clip", "deployments.gateway"},
     ),
     ("import deployments.cli.app", {"typer"}, HEAVY | {"prefect", "PIL", "fastapi"}),
     ("import tasks.core.retraining.costs", {"pydantic"}, HEAVY | {"prefect"}),
@@ -88,8 +88,8 @@ FORBIDDEN = [
     ("flows", {"numpy", "torch", "deployments", "infra"}),
     ("deployments", {"flows"}),
     ("infra", {"prefect", "flows", "deployments"}),
-    ("deployments/webhook", {"torch", "deployments.storefront"}),
-    ("deployments/storefront", {"prefect", "deployments.webhook"}),
+    ("deployments/gateway", {"torch", "deployments.storefront"}),
+    ("deployments/storefront", {"prefect", "deployments.gateway"}),
 ]
 
 

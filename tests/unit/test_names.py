@@ -56,7 +56,7 @@ def test_every_module_has_an_importer_or_is_an_entry_point() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("scripts", {}).values()
     used |= {script.partition(":")[0] for script in scripts}
     started = {module(path) for path in files if ENTRY.search(path.read_text())}
-    by_name = {f"deployments.{service}.app" for service in ("storefront", "webhook")}
+    by_name = {f"deployments.{service}.app" for service in ("storefront", "gateway")}
     packages = {module(path) for path in files if path.name == "__init__.py"}
     assert sorted({module(path) for path in files} - used - started - by_name - packages) == []
 

@@ -22,8 +22,8 @@ from starlette.types import Receive, Scope, Send
 from deployments import serve
 from deployments.cli.app import run
 from deployments.exposure import ExposureGuard, check_exposure
+from deployments.gateway.app import create_app
 from deployments.serve import configure
-from deployments.webhook.app import create_app
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 
@@ -45,21 +45,21 @@ def test_weak_secret_is_accepted_on_loopback(host: str) -> None:
     check_exposure(host, "DYEWORKS_SESSION_KEY", SecretStr(""))
 
 
-@pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("webhook", "WEBHOOK_TOKEN")])
+@pytest.mark.parametrize(("service", "setting"), [("storefront", "SESSION_KEY"), ("gateway", "WEBHOOK_TOKEN")])
 def test_serve_command_rejects_a_weak_secret(capsys: pytest.CaptureFixture[str], service: str, setting: str) -> None:
     assert run(["serve", service, "--host", "0.0.0.0"]) == 1
     assert f"DYEWORKS_{setting}: has fewer than 12 characters, and 0.0.0.0 is not loopback" in capsys.readouterr().err
 
 
 def get(app: FastAPI | ExposureGuard, address: str) -> Response:
-    return TestClient(app, base_url=f"http://{address}", raise_server_exceptions=False).get("/health")
+    return TestClient(app, base_url=f"http://{address}", raise_server_exceptions=False).get("/livez")
 
 
 def test_server_started_another_way_responds_503_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    webhook = create_app(Settings())
-    refused = get(webhook, "192.0.2.7")
+    gateway = create_app(Settings())
+    refused = get(gateway, "192.0.2.7")
     assert (refused.status_code, "DYEWORKS_WEBHOOK_TOKEN" in refused.text) == (503, True)
-    assert get(webhook, "127.0.0.1").status_code == 200
+    assert get(gateway, "127.0.0.1").status_code == 200
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", STRONG.get_secret_value())
     assert get(create_app(Settings()), "192.0.2.7").json() == {"status": "ok"}
 

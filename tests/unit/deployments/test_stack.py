@@ -81,7 +81,7 @@ def test_no_command_line_contains_a_password(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("MLFLOW_TRACKING_URI", WITH_PASSWORD)
     stack = Recorder(tmp_path)
     stack.start_mlflow()
-    stack.start_webhook()
+    stack.start_gateway()
     stack.start_storefront()
     stack.start_worker()
     assert len(stack.commands) == 5
@@ -121,9 +121,9 @@ def test_models_are_applied_before_services_start(tmp_path: Path, monkeypatch: p
 def test_storefront_serves_the_named_models(tmp_path: Path) -> None:
     stack = Recorder(tmp_path, served=("indigo", "adire"))
     stack.start_storefront()
-    stack.start_webhook()
+    stack.start_gateway()
     assert stack.commands["storefront"][-4:] == ("--model", "indigo", "--model", "adire")
-    assert "--model" not in stack.commands["webhook"]
+    assert "--model" not in stack.commands["gateway"]
 
 
 def test_urls_are_shown_without_passwords() -> None:

@@ -61,7 +61,7 @@ def test_version_option_prints_the_package_version(capsys: pytest.CaptureFixture
         ["drift", "pin", "three"],
         ["train", "embedded"],
         ["serve", "gallery"],
-        ["serve", "webhook", "--model", "adire"],
+        ["serve", "gateway", "--model", "adire"],
         ["outbox", "resend", "--count", "-1"],
     ],
     ids=" ".join,
@@ -186,7 +186,7 @@ def test_failed_service_start_is_reported_with_the_end_of_its_log(tmp_path: Path
     [
         *(["replay", "--days", days] for days in ("inf", "nan", "-1", "1e9")),
         *(["drift", command, "0"] for command in ("show", "pin")),
-        ["serve", "webhook", "--port", "65536"],
+        ["serve", "gateway", "--port", "65536"],
     ],
     ids=" ".join,
 )

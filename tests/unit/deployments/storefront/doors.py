@@ -8,8 +8,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.testclient import TestClient
 
+from deployments.problems import Forbidden, Unauthorized
 from deployments.storefront.door import Door, SessionCookie, Visitor
-from deployments.storefront.errors import Forbidden, Unauthorized
 from tasks.core.access.errors import KeysUnread, LimitExceeded
 from tasks.core.access.roles import Scope
 from tasks.core.config.model import ModelConfig

@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from itsdangerous import TimestampSigner
 
+from deployments.problems import Unauthorized
 from deployments.storefront.door import COOKIE, YEAR, CookieSigner, Door
-from deployments.storefront.errors import Unauthorized
 from deployments.storefront.sessions import SESSIONS
 from tasks.core.access.keys import create_key, revoke_key
 from tasks.core.config.installation import Settings

@@ -13,19 +13,18 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from deployments.problems import Forbidden, Unauthorized
 from deployments.storefront.app import create_app
 from deployments.storefront.bodies import LONGEST
 from deployments.storefront.catalogue import Catalogue, read_catalogue
 from deployments.storefront.errors import (
     FieldInvalid,
-    Forbidden,
     ModelNotFound,
     PicturesFlagged,
     PictureUnknown,
     QueueFull,
     ReleaseUnavailable,
     RenderUnavailable,
-    Unauthorized,
     VotesExhausted,
 )
 from deployments.storefront.offers import KEY_NEEDED, OPENING

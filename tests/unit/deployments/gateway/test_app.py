@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from deployments.webhook.app import MOST_BYTES, create_app
+from deployments.gateway.app import MOST_BYTES, create_app
 from tasks.core.config.installation import Settings
 from tasks.core.events import Uploaded, upload_event
 from tasks.core.outbox import queue
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
-from tests.unit.deployments.webhook.senders import (
+from tests.unit.deployments.gateway.senders import (
     TOKEN,
     Body,
     datasets,
@@ -28,14 +28,14 @@ from tests.unit.deployments.webhook.senders import (
 
 
 def test_health(client: TestClient) -> None:
-    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/livez").json() == {"status": "ok"}
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer other"}, {"Authorization": TOKEN}])
 def test_requests_without_the_token_are_rejected(
     client: TestClient, events: EventsServer, headers: dict[str, str]
 ) -> None:
-    answer = client.post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
+    answer = client.post("/hooks/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
     assert events.events == []
 
@@ -43,7 +43,7 @@ def test_requests_without_the_token_are_rejected(
 @pytest.mark.parametrize("header", ["Bearer ", "Bearer", ""])
 def test_empty_token_setting_rejects_all_requests(header: str) -> None:
     headers = {"Authorization": header}
-    answer = opened().post("/notifications/s3", json=notification("uploads/cloth/a.png"), headers=headers)
+    answer = opened().post("/hooks/s3", json=notification("uploads/cloth/a.png"), headers=headers)
     assert answer.status_code == 401
 
 
@@ -149,7 +149,7 @@ def test_other_bucket_is_ignored_with_a_reason(
 def test_basic_auth_password_is_accepted_as_token(client: TestClient, folder: FolderStore) -> None:
     def status(shown: str) -> int:
         headers = {"Authorization": f"Basic {base64.b64encode(shown.encode()).decode()}"}
-        return client.post("/notifications/s3", json={"Records": [record()]}, headers=headers).status_code
+        return client.post("/hooks/s3", json={"Records": [record()]}, headers=headers).status_code
 
     assert [status(f"sns:{TOKEN}"), status(f":{TOKEN}"), status(f"{TOKEN}:"), status("sns:other")] == [
         202,
@@ -159,7 +159,7 @@ def test_basic_auth_password_is_accepted_as_token(client: TestClient, folder: Fo
     ]
     for value in ("Basic", "Basic ?", "Basic \xe9", f"Basic {TOKEN}", "Digest x", "bearer", "Bearer  "):
         headers = {b"Authorization": value.encode("latin-1")}
-        assert client.post("/notifications/s3", json={}, headers=headers).status_code == 401
+        assert client.post("/hooks/s3", json={}, headers=headers).status_code == 401
 
 
 async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]:
@@ -173,7 +173,7 @@ async def _call(headers: dict[str, str], chunks: list[bytes]) -> tuple[int, int]
         sent.append(message)
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": "/notifications/s3", "headers": raw, "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": "/hooks/s3", "headers": raw, "query_string": b""}
     await create_app(Settings())(
         scope | {"server": ("127.0.0.1", 80), "root_path": "", "scheme": "http"}, receive, send
     )
@@ -189,5 +189,5 @@ def test_oversized_body_is_not_read_to_the_end(client: TestClient) -> None:
     assert asyncio.run(_call({"Authorization": f"Bearer {TOKEN}"}, [chunk] * 100)) == (413, 5)
     exact = json.dumps({"Event": "s3:TestEvent"}).encode().ljust(MOST_BYTES)
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    assert client.post("/notifications/s3", content=exact, headers=headers).status_code == 200
-    assert client.post("/notifications/s3", content=exact + b" ", headers=headers).status_code == 413
+    assert client.post("/hooks/s3", content=exact, headers=headers).status_code == 200
+    assert client.post("/hooks/s3", content=exact + b" ", headers=headers).status_code == 413

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from deployments.webhook.notifications import StoreLocation
+from deployments.gateway.notifications import StoreLocation
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
-from tests.unit.deployments.webhook.senders import (
+from tests.unit.deployments.gateway.senders import (
     TOKEN,
     Body,
     eventbridge,
@@ -176,7 +176,7 @@ def test_dataset_is_parsed_relative_to_the_store_location(url: str, key: str, da
     ],
 )
 def test_invalid_json_and_other_documents_are_rejected(client: TestClient, body: bytes) -> None:
-    answer = client.post("/notifications/s3", content=body, headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = client.post("/hooks/s3", content=body, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code == 422
     assert "not a notification" in answer.json()["error"]
 
@@ -232,6 +232,6 @@ RECORDS = st.fixed_dictionaries(
 )
 def test_no_body_causes_an_error_500(client: TestClient, body: Any) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    answer = client.post("/notifications/s3", content=content, headers={"Authorization": f"Bearer {TOKEN}"})
+    answer = client.post("/hooks/s3", content=content, headers={"Authorization": f"Bearer {TOKEN}"})
     assert answer.status_code in {200, 202, 422}
     assert answer.json()

@@ -8,8 +8,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from deployments.webhook.app import create_app
-from deployments.webhook.inbox import PENDING
+from deployments.gateway.app import create_app
+from deployments.gateway.inbox import PENDING
 from tasks.core.config.installation import Settings
 from tasks.core.errors import ObjectMissing
 from tasks.core.store import FolderStore
@@ -29,7 +29,7 @@ def notification(*keys: str, bucket: str = "cloths") -> Body:
 
 
 def post(client: TestClient, body: Body, token: str = TOKEN) -> tuple[int, Body]:
-    answer = client.post("/notifications/s3", json=body, headers={"Authorization": f"Bearer {token}"})
+    answer = client.post("/hooks/s3", json=body, headers={"Authorization": f"Bearer {token}"})
     response: Body = answer.json()
     return answer.status_code, response
 

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from deployments.webhook import bursts
-from deployments.webhook.bursts import Burst, Gatherer
-from deployments.webhook.inbox import PENDING, READY, SEEN, Inbox
+from deployments.gateway import bursts
+from deployments.gateway.bursts import Burst, Gatherer
+from deployments.gateway.inbox import PENDING, READY, SEEN, Inbox
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import remarks
 from tasks.core.data.ingest import ingest
 from tasks.core.errors import StoreUnusable
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
+from tests.gateway_process import gateway
 from tests.odd_pictures import encoded, noise
-from tests.unit.deployments.webhook.senders import (
+from tests.unit.deployments.gateway.senders import (
     TOKEN,
     datasets,
     notification,
@@ -26,7 +27,6 @@ from tests.unit.deployments.webhook.senders import (
     queued,
     wait_for,
 )
-from tests.webhook_process import webhook
 
 COUNT = 1000
 NEVER = {"upload_quiet_seconds": "3600", "upload_longest_seconds": "3600"}
@@ -76,11 +76,11 @@ def test_a_thousand_notifications_delivered_three_times_over_a_kill_are_one_inge
         path = tmp_path / "store/uploads/cloth" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(noise(number, 32, 32)))
-    with ThreadPoolExecutor(4) as pool, webhook() as first:
+    with ThreadPoolExecutor(4) as pool, gateway() as first:
         assert sum(pool.map(first.post, bodies[: COUNT // 2])) == COUNT // 2
         assert sum(pool.map(first.post, bodies[: COUNT // 2])) == 0
         first.kill()
-        with webhook() as second:
+        with gateway() as second:
             assert sum(pool.map(second.post, bodies)) == COUNT - COUNT // 2
             assert events.events == []
             folder.write("uploads/cloth/_READY", b"")
@@ -88,7 +88,7 @@ def test_a_thousand_notifications_delivered_three_times_over_a_kill_are_one_inge
             assert datasets(events, 1) == ["cloth"]
             assert sum(pool.map(second.post, bodies)) == 0, "hours later"
             second.kill()
-        with webhook(**AT_ONCE) as third:
+        with gateway(**AT_ONCE) as third:
             assert sum(pool.map(third.post, bodies)) == 0, "after a restart"
             assert queued(folder) == ["cloth"]
     assert events.events[0]["payload"]["reason"] == f"{COUNT} objects were uploaded"
@@ -101,11 +101,11 @@ def test_a_thousand_notifications_delivered_three_times_over_a_kill_are_one_inge
 def test_a_notification_that_was_answered_before_a_kill_becomes_an_event_after_it(
     events: EventsServer, folder: FolderStore
 ) -> None:
-    with webhook() as first:
+    with gateway() as first:
         assert first.post(notification("uploads/cloth/a.png")) == 1
         first.kill()
     assert events.events == []
-    with webhook(**AT_ONCE):
+    with gateway(**AT_ONCE):
         assert datasets(events, 1) == ["cloth"]
         assert queued(folder) == ["cloth"]
 

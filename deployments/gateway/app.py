@@ -1,6 +1,6 @@
 """The upload webhook: an object store's notification triggers an ingest. The process does not import torch.
 
-`POST /notifications/s3` with `Authorization: Bearer <DYEWORKS_WEBHOOK_TOKEN>`, or Basic with the token as the password.
+`POST /hooks/s3` with `Authorization: Bearer <DYEWORKS_WEBHOOK_TOKEN>`, or Basic with the token as the password.
 Duplicate notifications have no effect. They are in the store before the response; a burst of them becomes one event
 for each dataset, which is sent afterwards.
 """
@@ -20,10 +20,10 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, Request
 
 from deployments.exposure import ExposureGuard
-from deployments.webhook.bursts import Gatherer
-from deployments.webhook.inbox import WRITERS, Inbox, uploads_in
-from deployments.webhook.notifications import NotificationUnusable, Reading, StoreLocation, read_notification
-from deployments.webhook.sender import Sender
+from deployments.gateway.bursts import Gatherer
+from deployments.gateway.inbox import WRITERS, Inbox, uploads_in
+from deployments.gateway.notifications import NotificationUnusable, Reading, StoreLocation, read_notification
+from deployments.gateway.sender import Sender
 from tasks.core.config.installation import Settings
 from tasks.core.data.file_kinds import is_ready
 from tasks.core.data.parallel import in_order
@@ -119,8 +119,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: settings.webhook_token)
     app.add_exception_handler(DyeworksError, _error_response)
     app.add_exception_handler(Exception, _retry_later)
-    app.get("/health")(webhook.health)
-    app.post("/notifications/s3", dependencies=[Depends(webhook.authorise)])(webhook.take_notification)
+    app.get("/livez")(webhook.health)
+    app.post("/hooks/s3", dependencies=[Depends(webhook.authorise)])(webhook.take_notification)
     return app
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from deployments.webhook.inbox import READY, Inbox
+from deployments.gateway.inbox import READY, Inbox
 
 RETRY_SECONDS = 30.0  # after which a store that failed is tried again
 

@@ -2,23 +2,37 @@
 
 import logging
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
+from prometheus_client import CollectorRegistry, Histogram
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.storefront.metrics import Metrics
-from deployments.storefront.problems import problem
+from deployments.problems import problem
 
-log = logging.getLogger("dyeworks.storefront")
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 UNANSWERED = 499  # the client was gone before the response began
+
+log = logging.getLogger("dyeworks.http")
+
+
+def request_histogram(registry: CollectorRegistry) -> Histogram:
+    """The durations of requests, by route and status."""
+    return Histogram(
+        "dyeworks_request_duration_seconds",
+        "Requests from their arrival to their response.",
+        ("route", "status"),
+        buckets=SECONDS,
+        registry=registry,
+    )
 
 
 class RequestObserver:
     """Sets `state.request_id` and the header x-request-id, and counts requests by route and status."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]) -> None:
-        self.app, self.metrics, self.paths = app, metrics, paths
+    def __init__(self, app: ASGIApp, requests: Histogram, route: Callable[[Scope], str]) -> None:
+        self.app, self.requests, self.route = app, requests, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -44,9 +58,4 @@ class RequestObserver:
             await problem(500, "the request failed; the log has it by its x-request-id")(scope, receive, observed)
         finally:
             seconds = time.perf_counter() - start
-            self.metrics.requests.labels(self._route(scope), str(status)).observe(seconds)
-
-    def _route(self, scope: Scope) -> str:
-        """The path if it is one of the application's; what visitors invent is one more."""
-        path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
-        return path if path in self.paths else "/shop" if path.startswith("/shop/") else "other"
+            self.requests.labels(self.route(scope), str(status)).observe(seconds)

@@ -1,4 +1,4 @@
-"""The webhook as a process of its own, which can be killed."""
+"""The gateway as a process of its own, which can be killed."""
 
 import os
 import subprocess
@@ -15,13 +15,13 @@ from tests.s3_server import free_ports
 SECONDS = 120  # for a start
 
 
-class WebhookProcess:
-    """A running webhook with the settings of the environment and these."""
+class GatewayProcess:
+    """A running gateway with the settings of the environment and these."""
 
     def __init__(self, **settings: str) -> None:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        command = [str(Path(sys.executable).parent / "dyeworks"), "serve", "webhook", "--port", str(port)]
+        command = [str(Path(sys.executable).parent / "dyeworks"), "serve", "gateway", "--port", str(port)]
         environment = os.environ | {f"DYEWORKS_{name.upper()}": value for name, value in settings.items()}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.client = httpx.Client(base_url=self.url, timeout=60, headers=_access(environment))
@@ -29,7 +29,7 @@ class WebhookProcess:
 
     def post(self, body: dict[str, object]) -> int:
         """How many uploads of a notification are new."""
-        answer = self.client.post("/notifications/s3", json=body)
+        answer = self.client.post("/hooks/s3", json=body)
         answer.raise_for_status()
         return int(answer.json()["new"])
 
@@ -42,12 +42,12 @@ class WebhookProcess:
     def _wait(self) -> None:
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
-            assert self.process.poll() is None, "the webhook has ended"
+            assert self.process.poll() is None, "the gateway has ended"
             with suppress(httpx.TransportError):
-                if self.client.get("/health").is_success:
+                if self.client.get("/livez").is_success:
                     return
             time.sleep(0.05)
-        raise AssertionError("the webhook did not start")
+        raise AssertionError("the gateway did not start")
 
 
 def _access(environment: dict[str, str]) -> dict[str, str]:
@@ -55,9 +55,9 @@ def _access(environment: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def webhook(**settings: str) -> Iterator[WebhookProcess]:
-    """A running webhook, killed at the end of the block."""
-    running = WebhookProcess(**settings)
+def gateway(**settings: str) -> Iterator[GatewayProcess]:
+    """A running gateway, killed at the end of the block."""
+    running = GatewayProcess(**settings)
     try:
         yield running
     finally:

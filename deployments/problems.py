@@ -2,18 +2,56 @@
 
 import math
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from deployments.storefront.errors import ApiError
 from tasks.core.access.errors import KeysUnread, LimitExceeded
+from tasks.core.errors import DyeworksError
 
 LONGEST_WAIT = 119  # seconds: OpenAI's clients ignore a longer Retry-After
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "requests"}
+
+
+class ApiError(DyeworksError):
+    """A request that fails: its status, and what OpenAI's clients read of it; `retry_after` is in seconds."""
+
+    status: ClassVar[int] = 400
+    kind: ClassVar[str] = "invalid_request_error"
+    code: ClassVar[str] = ""
+
+    challenge: str = ""
+
+    def __init__(self, message: str, param: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.param, self.retry_after = param, retry_after
+
+
+class Unauthorized(ApiError):
+    """A request needs an API key, or has a wrong one; `challenge` is its WWW-Authenticate (RFC 6750)."""
+
+    status = 401
+    kind = "authentication_error"
+    code = "invalid_api_key"
+
+    def __init__(self, problem: str, wrong: bool = False) -> None:
+        super().__init__(f"{problem}; send a valid key as `Authorization: Bearer dyw_...`")
+        self.challenge = 'Bearer realm="dyeworks"' + (', error="invalid_token"' if wrong else "")
+
+
+class Forbidden(ApiError):
+    """The API key of a request does not allow it; `challenge` is its WWW-Authenticate (RFC 6750)."""
+
+    status = 403
+    kind = "permission_error"
+    code = "insufficient_scope"
+
+    def __init__(self, key: str, problem: str, scope: str) -> None:
+        super().__init__(f"the API key {key!r} {problem}; ask the operator for one that may")
+        self.challenge = f'Bearer realm="dyeworks", error="insufficient_scope", scope="{scope}"'
 
 
 def problem(

@@ -6,14 +6,14 @@ from uuid import uuid4
 
 import pytest
 
-from deployments.webhook.app import Webhook
-from deployments.webhook.inbox import PENDING, SEEN, Inbox
-from deployments.webhook.notifications import Reading, read_notification
+from deployments.gateway.app import Webhook
+from deployments.gateway.inbox import PENDING, SEEN, Inbox
+from deployments.gateway.notifications import Reading, read_notification
 from tasks.core.config.installation import Settings
 from tasks.core.installation import Installation
 from tasks.core.store import FolderStore, Store, open_store
 from tests.counting_store import CountingStore
-from tests.unit.deployments.webhook.senders import notification
+from tests.unit.deployments.gateway.senders import notification
 
 
 @pytest.fixture(params=["folder", "s3"])

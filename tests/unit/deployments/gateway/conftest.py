@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.events_server import EventsServer
-from tests.unit.deployments.webhook.senders import TOKEN, opened
+from tests.unit.deployments.gateway.senders import TOKEN, opened
 
 
 @pytest.fixture
