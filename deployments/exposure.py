@@ -1,12 +1,12 @@
 """Refuses to serve beyond loopback with a default, empty or short secret."""
 
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from pydantic import SecretStr
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from deployments.addresses import is_loopback
 from tasks.core.errors import SettingError
 
 SHORTEST = 12  # minimum number of characters of a secret; longer than any default
@@ -14,7 +14,7 @@ SHORTEST = 12  # minimum number of characters of a secret; longer than any defau
 
 def check_exposure(host: str, setting: str, secret: SecretStr) -> None:
     """Raise SettingError when a weak secret would be used on an address other than loopback."""
-    if len(secret.get_secret_value()) >= SHORTEST or _is_loopback(host):
+    if len(secret.get_secret_value()) >= SHORTEST or is_loopback(host):
         return
     advice = "set it to a long random text (openssl rand -hex 32), or listen on 127.0.0.1"
     raise SettingError(setting, f"has fewer than {SHORTEST} characters, and {host or 'all'} is not loopback: {advice}")
@@ -35,11 +35,3 @@ class ExposureGuard:
             await JSONResponse({"error": str(error)}, 503)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:  # a host name, or the path of a socket
-        return host == "localhost"
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback

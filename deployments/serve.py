@@ -2,29 +2,69 @@
 
 import asyncio
 import resource
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from deployments.addresses import Network, client_key, is_among, is_loopback, networks
 from deployments.exposure import check_exposure
 from tasks.core.config.installation import Settings, read_settings
 
 SECRETS = {"storefront": "session_key", "gateway": "webhook_token"}
 CONNECTIONS = 4000  # at once; while there are more, every request gets a 503
+OF_ONE_CLIENT = 400  # of them; its others are closed at once
 FILES = 8192  # that may be open at once, where the system lets us: many have a limit of 1024
 HEAD_SECONDS = 20.0  # after which a connection without a complete request head is closed
 
 
-class HeadTimeoutProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol with a timeout for clients that send nothing, or only a byte now and then."""
+class Connections:
+    """Counts the connections of each client; loopback and the networks of `exempt` speak for many clients."""
+
+    def __init__(self, exempt: Sequence[Network] = ()) -> None:
+        self.exempt, self.counts = exempt, Counter[str]()
+
+    def opened(self, host: str) -> str:
+        """The client, counted; empty for one that speaks for many."""
+        if is_loopback(host) or is_among(host, self.exempt):
+            return ""
+        self.counts[client_key(host)] += 1
+        return client_key(host)
+
+    def closed(self, client: str) -> None:
+        """Count one less."""
+        self.counts[client] -= 1
+        if not self.counts[client]:
+            del self.counts[client]
+
+
+class GuardedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 protocol with a timeout for clients that send nothing, or only a byte now and then.
+
+    A client that has OF_ONE_CLIENT connections gets no more.
+    """
+
+    def __init__(self, connections: Connections, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.open, self.owner = connections, ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the timer for request heads."""
         super().connection_made(transport)
+        self.owner = self.open.opened(self.client[0] if self.client else "")
+        if self.open.counts[self.owner] > OF_ONE_CLIENT:
+            transport.close()
         self.loop.call_later(HEAD_SECONDS, self._check, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count one less."""
+        super().connection_lost(exc)
+        if self.owner:
+            self.open.closed(self.owner)
 
     def _check(self, seen: RequestResponseCycle | None) -> None:
         """Close the connection if no request has started since the last check and none is in progress."""
@@ -62,13 +102,22 @@ def configure(service: str, host: str, port: int, settings: Settings, models: Se
         host,
         port,
         factory=True,
-        http=HeadTimeoutProtocol,
+        http=partial(GuardedProtocol, Connections(_many(settings))),  # type: ignore[arg-type]
         ws="none",
         proxy_headers=bool(settings.proxies),
         forwarded_allow_ips=settings.proxies or None,
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=10,
     )
+
+
+def _many(settings: Settings) -> list[Network]:
+    """The networks of proxies and of backends of one's own."""
+    proxies = settings.proxies.replace("*", "0.0.0.0/0,::/0")
+    return [
+        *networks("DYEWORKS_PROXIES", proxies),
+        *networks("DYEWORKS_TRUSTED_ADDRESSES", settings.trusted_addresses),
+    ]
 
 
 def _create_app(service: str, settings: Settings, models: Sequence[str]) -> ASGIApp:

@@ -18,8 +18,9 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.addresses import client_key
 from deployments.problems import Forbidden, Unauthorized
-from deployments.storefront.sessions import Sessions, client_key
+from deployments.storefront.sessions import Sessions
 from tasks.core.access.errors import KeyRejected, KeysUnread
 from tasks.core.access.keys import ApiKey, KeyRing
 from tasks.core.access.limits import Kind, RateLimits

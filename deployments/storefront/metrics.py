@@ -28,6 +28,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.readings = _Readings()
+        self.registry.register(self.readings)
         ProcessCollector(registry=self.registry)
         self.requests = request_histogram(self.registry)
         self.queue_wait = Histogram(
@@ -53,9 +55,9 @@ class Metrics:
         for wait in waits:
             self.queue_wait.observe(wait)
 
-    def add_readings(self, read: Callable[[], list[GaugeReading]]) -> None:
-        """Add gauges that are read when they are asked for."""
-        self.registry.register(_Readings(read))
+    def read_from(self, read: Callable[[], list[GaugeReading]]) -> None:
+        """Read the gauges from here when they are asked for."""
+        self.readings.read = read
 
     def text(self, *others: bytes) -> bytes:
         """All metrics in Prometheus' text format, with those of other texts: families of one name become one."""
@@ -69,8 +71,8 @@ class Metrics:
 
 
 class _Readings(Collector):
-    def __init__(self, read: Callable[[], list[GaugeReading]]) -> None:
-        self.read = read
+    def __init__(self) -> None:
+        self.read: Callable[[], list[GaugeReading]] = list
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is read when it is registered."""

@@ -38,7 +38,7 @@ class StorefrontService:
         self.checked = False  # whether the store was found to be of this version of dyeworks
         self.closing, self.wake = threading.Event(), threading.Event()
         self.poller = threading.Thread(target=self._poll, name="poller", daemon=True)
-        metrics.add_readings(self._readings)
+        metrics.read_from(self._readings)
 
     def start(self) -> None:
         """Start the engine, the poller, and the models' threads."""

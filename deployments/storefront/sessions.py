@@ -9,10 +9,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from deployments.addresses import client_key, is_among, networks
 from tasks.core import clock
-from tasks.core.errors import SettingError
 
 SESSIONS = 5  # of an address in a day
 DAY = timedelta(days=1)
@@ -34,13 +33,12 @@ class Sessions:
     """Assigns each request its session. Not thread-safe."""
 
     def __init__(self, trusted: str = "", now: Callable[[], datetime] = clock.now) -> None:
-        self.networks, self.now = _networks(trusted), now
+        self.networks, self.now = networks("DYEWORKS_TRUSTED_ADDRESSES", trusted), now
         self.clients: OrderedDict[str, Client] = OrderedDict()
 
     def trusts(self, host: str) -> bool:
         """Whether an address is trusted to name any number of sessions."""
-        address = _address(host)
-        return address is not None and any(address in network for network in self.networks)
+        return is_among(host, self.networks)
 
     def session_of(self, host: str, named: str) -> str:
         """The session that a request counts for: the one it names, that of its address, or the overflow session."""
@@ -66,24 +64,3 @@ class Sessions:
         if len(self.clients) > REMEMBERED:
             self.clients.popitem(last=False)
         return client
-
-
-def client_key(host: str) -> str:
-    """The key of a client: its IPv4 address, its IPv6 /64 network, or the host name unchanged."""
-    address = _address(host)
-    return str(ip_network((address, 64), strict=False)) if isinstance(address, IPv6Address) else str(address or host)
-
-
-def _address(host: str) -> IPv4Address | IPv6Address | None:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _networks(listed: str) -> list[IPv4Network | IPv6Network]:
-    try:
-        return [ip_network(part.strip(), strict=False) for part in listed.split(",") if part.strip()]
-    except ValueError as error:
-        raise SettingError("DYEWORKS_TRUSTED_ADDRESSES", f"{error}; separate them by commas") from error

@@ -79,8 +79,8 @@ def create_key(
 
 
 def read_keys(store: Store) -> list[ApiKey]:
-    """All keys, oldest first, with those that were revoked or have expired."""
-    found = [read_document(store, ApiKey, key) for key in store.list(PLACE)]
+    """All keys that can be read, oldest first, with those that were revoked or have expired."""
+    found = [key for place in store.list(PLACE) if (key := _read(store, place))]
     return sorted(found, key=lambda key: (key.created, key.name))
 
 
@@ -143,15 +143,16 @@ class KeyRing:
         known = self.read.get(item.key)
         if known and known[0] == item:
             return known[1]
-        try:
-            return read_document(store, ApiKey, item.key)
-        except (
-            DocumentInvalid,
-            ObjectMissing,
-            ObjectUnreadable,
-        ) as error:
-            log.error("a key is rejected, the others stay: %s", error)
-            return None
+        return _read(store, item.key)
+
+
+def _read(store: Store, place: str) -> ApiKey | None:
+    """The key in a document; None for one that cannot be read, which holds up no other."""
+    try:
+        return read_document(store, ApiKey, place)
+    except (DocumentInvalid, ObjectMissing, ObjectUnreadable) as error:
+        log.error("a key is rejected, the others stay: %s", error)
+        return None
 
 
 def _place(key: ApiKey) -> str:

@@ -8,6 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from ipaddress import ip_network
 
 import httpx
 import pytest
@@ -23,7 +25,7 @@ from deployments import serve
 from deployments.cli.app import run
 from deployments.exposure import ExposureGuard, check_exposure
 from deployments.gateway.app import create_app
-from deployments.serve import configure
+from deployments.serve import Connections, configure
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 
@@ -109,6 +111,26 @@ def test_idle_connections_are_closed_and_pending_responses_are_not(port: int, se
         connection.sendall(sent)
         assert connection.recv(100) == b""
     assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).text == "late"
+
+
+def test_one_client_cannot_hold_all_connections(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "OF_ONE_CLIENT", 2)
+    monkeypatch.setattr(serve, "HEAD_SECONDS", 60)
+    monkeypatch.setattr(serve, "is_loopback", lambda _: False)
+    with ExitStack() as opened:
+        held = [opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(3)]
+        assert held[2].recv(100) == b"", "the third is closed"
+        held[0].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert held[0].recv(100).startswith(b"HTTP/1.1 200")
+    assert httpx.get(f"http://127.0.0.1:{port}/", timeout=30).text == "late", "closed ones are no longer counted"
+
+
+def test_proxies_and_trusted_networks_speak_for_many_clients() -> None:
+    connections = Connections([ip_network("192.0.2.0/24")])
+    assert [connections.opened(host) for host in ("127.0.0.1", "::1", "192.0.2.7")] == ["", "", ""]
+    assert connections.opened("2001:db8::1") == connections.opened("2001:db8::2") == "2001:db8::/64"
+    connections.closed("2001:db8::/64")
+    assert connections.counts == {"2001:db8::/64": 1}
 
 
 def test_oversized_request_head_is_rejected(port: int) -> None:

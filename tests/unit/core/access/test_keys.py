@@ -219,3 +219,11 @@ def test_key_that_is_deleted_during_a_refresh_is_rejected(folder: FolderStore, t
 
     with pytest.raises(KeyRejected):
         ring(Deleting(tmp_path / "store")).find(text)
+
+
+def test_a_damaged_document_holds_up_no_command(folder: FolderStore) -> None:
+    _, key = create_key(folder, "visitor", "shop")
+    folder.write(f"{PLACE}{'0' * 64}.json", b"{")
+    assert read_keys(folder) == [key]
+    create_key(folder, "visitor", "other")
+    assert [revoked.name for revoked in revoke_key(folder, "shop")] == ["shop"]

@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from deployments.addresses import client_key
 from deployments.storefront.errors import VotesExhausted
 from deployments.storefront.feedback import MAX_VOTES, Feedback, ServedPicture
-from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions, client_key
+from deployments.storefront.sessions import REMEMBERED, SESSIONS, Sessions
 from tasks.core.config.presets import RollbackSpec
 from tasks.core.errors import SettingError
 from tasks.core.serving.rollback_votes import judge, tally
