@@ -44,7 +44,8 @@ class Mirror:
         self.local = FolderStore(self.folder)
         self.verified: set[tuple[str, str]] = set()  # of this process
         self.keys_kept: dict[str, object] = {}
-        self.lock = threading.Lock()
+        self.fetching: dict[tuple[str, str], threading.Lock] = {}
+        self.evicting = threading.Lock()
 
     def release(self, model: str, release: str) -> Path:
         """The folder of a release, which is fetched and verified unless it was.
@@ -55,10 +56,11 @@ class Mirror:
             CacheUnwritable: there is no room for a copy of it.
         """
         if not self.holds(model, release):
-            with self.lock:
+            with self.fetching.setdefault((model, release), threading.Lock()):  # a slow one delays no other
                 self._refuse_withdrawn(model, release)
                 self._fetch(model, release)
                 self.verified.add((model, release))
+            with self.evicting:
                 self._evict(model)
         with suppress(FileNotFoundError):  # it was dropped in the meantime
             os.utime(self.path(model, release))
