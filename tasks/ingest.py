@@ -25,7 +25,13 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     model, *_ = installation.subscribers(name)
     spec = (request.ingest or model.preset.ingest).filled(model.trigger)
     logger = get_run_logger()
-    manifest, refusals = ingest(installation.store, name, spec, model.trigger, logger.info)
+    try:
+        manifest, refusals = ingest(installation.store, name, spec, model.trigger, logger.info)
+    except DatasetUnusable as error:
+        rows = [{"fault": fault} for fault in error.faults[:MOST_ROWS]]
+        what = f"Why no version was made of the uploads: {len(rows)} of {len(error.faults)} faults"
+        create_table_artifact(rows, key=artifact_key(name, "unusable"), description=what)
+        raise
     logger.info("dataset %s version %s: %d pictures", name, manifest.version, len(manifest.items))
     if refusals:
         rows = [{"name": r.name, "reason": r.reason} for r in refusals[:MOST_ROWS]]

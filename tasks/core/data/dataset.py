@@ -33,6 +33,7 @@ class Manifest(Document):
     created: datetime
     items: tuple[Item, ...]
     new: int  # pictures that no earlier version has
+    parent: str = ""  # the version that was the newest before; empty: there was none, or it is not recorded
     forgotten: int = 0  # pictures that were removed from it on request, after it was made
 
 

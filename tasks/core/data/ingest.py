@@ -9,6 +9,8 @@ from tasks.core import clock
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.captions import Captions
 from tasks.core.data.dataset import Head, Item, Manifest, Refusal, head_key, manifest_key
+from tasks.core.data.expectations import ExpectationsUnmet, unmet
+from tasks.core.data.failures import IngestAttempt
 from tasks.core.data.file_kinds import SUFFIXES, sort_uploads
 from tasks.core.data.index import DatasetIndex, PictureEntry, read_index, with_versions, write_index
 from tasks.core.data.parallel import in_order
@@ -39,24 +41,27 @@ def ingest(
         workers: threads that read and decode; 0 for the number that suits this machine.
 
     Raises:
-        DatasetUnusable: there is no upload, or none that can be used; nothing is written but the quarantine.
+        DatasetUnusable: there is no upload, or none that can be used; nothing is written but that, and the quarantine.
+        ExpectationsUnmet: the uploads are not what the specification expects of a version; the newest one stays.
         StoreConflict: other ingests of the dataset ended first, again and again.
     """
-    for _ in range(TRIES - 1):
-        try:
-            return _ingest(store, dataset, spec, trigger, note, workers)
-        except StoreConflict:
-            note(f"dataset {dataset}: another ingest has ended meanwhile; the uploads are listed again")
-    return _ingest(store, dataset, spec, trigger, note, workers)
+    with IngestAttempt(store, dataset).recorded() as attempt:
+        for _ in range(TRIES - 1):
+            try:
+                return _ingest(attempt, spec, trigger, note, workers)
+            except StoreConflict:
+                note(f"dataset {dataset}: another ingest has ended meanwhile; the uploads are listed again")
+        return _ingest(attempt, spec, trigger, note, workers)
 
 
 def _ingest(
-    store: Store, dataset: str, spec: IngestSpec, trigger: str, note: Note, workers: int
+    attempt: IngestAttempt, spec: IngestSpec, trigger: str, note: Note, workers: int
 ) -> tuple[Manifest, tuple[Refusal, ...]]:
-    begun = time.monotonic()
+    begun, store, dataset = time.monotonic(), attempt.store, attempt.dataset
     tag, current = _newest(store, dataset)  # before the uploads are listed, so that a later one is noticed
     index = read_index(store, dataset, spec)
     reader = UploadReader(store, dataset, spec, index, workers)
+    attempt.listed = reader.listed
     uploads = sort_uploads(reader.listed, reader.odd())
     if not uploads.pictures:
         problem = f"{store.url}/uploads/{dataset}/ holds no picture ({', '.join(SUFFIXES)}); upload some"
@@ -72,6 +77,9 @@ def _ingest(
     if not items:
         problem = f"none of its {len(uploads.pictures):,} pictures can be used"
         raise DatasetUnusable(dataset, "; ".join([problem, *faults, *uploads.remarks]))
+    if lacking := unmet(spec, items.values(), len(outcomes), _unused(outcomes), trigger):
+        write_index(store, dataset, _remembered(reader, captions, found, refusals, None, index))
+        raise ExpectationsUnmet(dataset, [*lacking, *faults])
     index = with_versions(store, dataset, index)
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)), current, index)
     write_index(store, dataset, _remembered(reader, captions, found, refusals, manifest, index))
@@ -129,19 +137,22 @@ def _remembered(
     captions: Captions,
     found: Mapping[str, PictureEntry | Unread],
     refusals: dict[str, Refusal],
-    manifest: Manifest,
+    manifest: Manifest | None,
     index: DatasetIndex,
 ) -> DatasetIndex:
     """What the next ingest need not read."""
-    pictures = {name: entry for name, entry in found.items() if isinstance(entry, PictureEntry)}
-    known = {item.sha256 for item in manifest.items}.union(index.known)
+    pictures = reader.settled({name: entry for name, entry in found.items() if isinstance(entry, PictureEntry)})
+    texts, tables = reader.settled(captions.texts), reader.settled(captions.tables)
+    made = [manifest] if manifest else []
+    known = {item.sha256 for one in made for item in one.items}.union(index.known)
     return DatasetIndex(
         reading=index.reading,
-        pictures=reader.settled(pictures),
-        texts=reader.settled(captions.texts),
-        tables=reader.settled(captions.tables),
+        pictures=pictures,
+        texts=texts,
+        tables=tables,
+        others=reader.others(pictures, texts, tables),
         quarantine=refusals,
-        versions=tuple(sorted({manifest.version}.union(index.versions))),
+        versions=tuple(sorted({one.version for one in made}.union(index.versions))),
         known=tuple(sorted(known)),
     )
 
@@ -154,12 +165,17 @@ def _publish(
         return current
     known = frozenset(index.known)
     new = sum(item.sha256 not in known for item in items)
-    manifest = Manifest(dataset=dataset, version=version, created=clock.now(), items=items, new=new)
+    parent = current.version if current else ""
+    manifest = Manifest(dataset=dataset, version=version, created=clock.now(), items=items, new=new, parent=parent)
     try:
         store.create(manifest_key(dataset, version), render(manifest))
     except ObjectExists:
         return read_document(store, Manifest, manifest_key(dataset, version))
     return manifest
+
+
+def _unused(outcomes: list[Item | Refusal | Unread]) -> int:
+    return sum(not isinstance(one, Item) for one in outcomes)
 
 
 def _plainest(outcomes: list[Outcome], captions: Captions) -> dict[str, Outcome]:
