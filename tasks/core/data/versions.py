@@ -78,7 +78,7 @@ def champion_version(store: Store, model: str, dataset: str) -> str:
     entries = history(store, model)
     training = entries[-1].training if entries else ""
     first = next((entry for entry in entries if training and entry.training == training), None)  # of its promotion
-    return first.dataset_version if first and first.dataset == dataset else ""
+    return first.dataset_version if first and first.dataset in {"", dataset} else ""  # "": before 0.3.0
 
 
 def find_version(store: Store, dataset: str, name: str, model: str) -> Manifest:
