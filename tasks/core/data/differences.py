@@ -32,11 +32,11 @@ class UploadDifference:
     @property
     def digest(self) -> str:
         """Digest of what differs: another one as soon as an upload is written or removed."""
-        parts = {"new": self.new, "changed": self.changed, "gone": self.gone}
+        parts: tuple[Mapping[str, Listed | UploadEntry], ...] = (self.new, self.changed, self.gone)
         return digest(
             *(
-                f"{part} {name} {one.size} {one.time} {one.tag}"
-                for part, entries in parts.items()
+                f"{number} {name} {one.size} {one.time} {one.tag}"
+                for number, entries in enumerate(parts)
                 for name, one in sorted(entries.items())
             )
         )
