@@ -104,7 +104,7 @@ def fill(store: Store, shop: ModelConfig) -> None:
     split(store, manifest)
     with suppress(ExpectationsUnmet):
         ingest(store, "adire", IngestSpec(min_pictures=4), "adire_style")
-    pin_dataset(store, shop.name, "adire", manifest.version, "ada", "the autumn show")
+    pin_dataset(store, shop, "adire", manifest.version, "ada", "the autumn show")
     _write_index(store, manifest)
     for number, training in enumerate("abc"):
         promote(installation, shop, PromoteRequest(evaluation=evaluated(store, training, number)))

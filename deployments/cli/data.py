@@ -119,10 +119,10 @@ def pin(
     from tasks.core.data.pins import pin_dataset
 
     installation = open_installation()
-    name = installation.model(model).name
-    chosen = _version(installation, dataset, version, name)
-    made = pin_dataset(installation.store, name, chosen.dataset, chosen.version, actor, reason)
-    print(f"model {name}: dataset {made.dataset} is pinned to version {made.version}")
+    config = installation.model(model)
+    chosen = _version(installation, dataset, version, config.name)
+    made = pin_dataset(installation.store, config, chosen.dataset, chosen.version, actor, reason)
+    print(f"model {config.name}: dataset {made.dataset} is pinned to version {made.version}")
 
 
 @app.command("unpin")

@@ -5,8 +5,9 @@ from datetime import datetime
 from uuid import uuid4
 
 from tasks.core import clock
+from tasks.core.config.model import ModelConfig
 from tasks.core.data.dataset import load_manifest, newest_version
-from tasks.core.errors import ObjectMissing
+from tasks.core.errors import DatasetUnusable, ObjectMissing
 from tasks.core.store import Store
 from tasks.core.store.documents import Document, parse, read_document, render
 
@@ -53,15 +54,17 @@ def training_version(store: Store, model: str, dataset: str) -> str:
     return pinned_version(store, model, dataset) or newest_version(store, dataset)
 
 
-def pin_dataset(store: Store, model: str, dataset: str, version: str, actor: str, reason: str) -> DatasetPin:
+def pin_dataset(store: Store, model: ModelConfig, dataset: str, version: str, actor: str, reason: str) -> DatasetPin:
     """Let trainings of a model stay at a version.
 
     Raises:
-        DatasetUnusable: there is no such version.
+        DatasetUnusable: the model does not subscribe to the dataset, or there is no such version.
         StoreConflict: another one has pinned or unpinned it meanwhile.
     """
+    if dataset not in model.datasets:
+        raise DatasetUnusable(dataset, f"model {model.name!r} subscribes to {', '.join(model.datasets)} alone")
     load_manifest(store, dataset, version)
-    return _swap(store, model, dataset, version, actor, reason)
+    return _swap(store, model.name, dataset, version, actor, reason)
 
 
 def unpin_dataset(store: Store, model: str, dataset: str, actor: str, reason: str) -> DatasetPin:

@@ -44,7 +44,7 @@ def manifests(store: FolderStore) -> set[str]:
 
 
 def pin(store: FolderStore, model: ModelConfig, manifest: Manifest) -> None:
-    pin_dataset(store, model.name, manifest.dataset, manifest.version, "ada", "the autumn show")
+    pin_dataset(store, model, manifest.dataset, manifest.version, "ada", "the autumn show")
 
 
 def unpin(store: FolderStore, model: ModelConfig) -> None:
@@ -67,8 +67,10 @@ def test_a_pin_is_of_one_model_and_ends(folder: FolderStore, model: ModelConfig)
 
 def test_only_a_version_that_there_is_can_be_pinned(folder: FolderStore, model: ModelConfig) -> None:
     with pytest.raises(DatasetUnusable, match="has no version 0123456789abcdef"):
-        pin_dataset(folder, model.name, "adire", "0123456789abcdef", "ada", "why not")
-    assert read_dataset_pin(folder, model.name, "adire") is None
+        pin_dataset(folder, model, "adire", "0123456789abcdef", "ada", "why not")
+    with pytest.raises(DatasetUnusable, match="model 'adire' subscribes to adire alone"):
+        pin_dataset(folder, model, "cloth", "0123456789abcdef", "ada", "why not")
+    assert list(dataset_pins(folder, model.name)) == []
 
 
 class Slow(FolderStore):

@@ -45,7 +45,7 @@ def version(store: FolderStore, *numbers: int, **captions: str) -> Manifest:
 def test_versions_are_listed_oldest_first_with_what_they_are_to_whom(folder: FolderStore, model: ModelConfig) -> None:
     made = [version(folder, *range(count)) for count in (1, 2, 3)]
     assert version(folder, 0, 1) == made[1], "the same uploads are the same version, which is the newest again"
-    pin_dataset(folder, model.name, "adire", made[0].version, "ada", "the autumn show")
+    pin_dataset(folder, model, "adire", made[0].version, "ada", "the autumn show")
     lines = version_lines(folder, "adire", [model, adire(name="batik", datasets=["adire"])])
     assert [line.manifest for line in lines] == made
     assert [line.newest for line in lines] == [False, True, False]
@@ -85,7 +85,7 @@ def test_a_version_is_found_by_its_name_its_beginning_or_what_it_is(folder: Fold
     assert find_version(folder, "adire", "newest", "") == last
     with pytest.raises(NothingPinned, match="model 'adire' has no version of it pinned"):
         find_version(folder, "adire", "pinned", model.name)
-    pin_dataset(folder, model.name, "adire", first.version, "ada", "the autumn show")
+    pin_dataset(folder, model, "adire", first.version, "ada", "the autumn show")
     assert find_version(folder, "adire", "pinned", model.name) == first
     for name in ("x", "", first.version + "0", "../adire"):
         with pytest.raises(VersionUnknown, match="has no version"):

@@ -70,6 +70,6 @@ def test_later_versions_change_nothing_of_an_older_one(folder: FolderStore, mode
     after = adapter(folder, model, again)
     assert after.keys() == before.keys() == {"pytorch_lora_weights.safetensors", "kohya.safetensors"}
     assert after == before
-    pin_dataset(folder, model.name, model.dataset, first.version, "ada", "the autumn show")
+    pin_dataset(folder, model, model.dataset, first.version, "ada", "the autumn show")
     assert plan_training(machine, model, request()) == plan, "a pin is the same as to name the version"
     assert plan_training(machine, model, request(third.version)).version == third.version
