@@ -20,10 +20,11 @@ class UploadDifference:
     new: Mapping[str, Listed]
     changed: Mapping[str, Listed]
     gone: Mapping[str, UploadEntry]
+    tried: str = ""  # digest of the uploads on which the last ingest failed, if these are others
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return bool(self.new or self.changed or self.gone)
+        return bool(self.new or self.changed or self.gone or self.tried)
 
     def __str__(self) -> str:
         """The numbers."""
@@ -34,11 +35,12 @@ class UploadDifference:
         """Digest of what differs: another one as soon as an upload is written or removed."""
         parts: tuple[Mapping[str, Listed | UploadEntry], ...] = (self.new, self.changed, self.gone)
         return digest(
+            self.tried,
             *(
                 f"{number} {name} {one.size} {one.time} {one.tag}"
                 for number, entries in enumerate(parts)
                 for name, one in sorted(entries.items())
-            )
+            ),
         )
 
     def is_quiet(self, now: datetime, quiet: timedelta, longest: timedelta) -> bool:
@@ -57,13 +59,15 @@ def find_difference(store: Store, dataset: str) -> UploadDifference:
     found = {each.key.removeprefix(folder): each for each in store.scan(folder)}
     listed = {name: each for name, each in found.items() if may_enter(name)}
     failed = last_failure(store, dataset)
-    if failed and failed.listing == listing_digest(listed):
+    tried = failed.listing if failed else ""
+    if tried == listing_digest(listed):
         return UploadDifference({}, {}, {})
     known = _known(store, dataset)
     return UploadDifference(
         new={name: each for name, each in listed.items() if name not in known},
         changed={name: each for name, each in listed.items() if name in known and not known[name].is_of(each)},
         gone={name: entry for name, entry in known.items() if name not in listed},
+        tried=tried,
     )
 
 

@@ -96,6 +96,20 @@ def test_uploads_that_were_tried_and_cannot_be_used_are_no_difference(shelf: She
     assert find_difference(shelf.store, NAME), "another upload is another attempt"
 
 
+def test_uploads_that_are_again_as_before_a_failure_are_ingested_once_more(shelf: Shelf) -> None:
+    shelf.put(**{"a.png": FILES["a.png"]})
+    shelf.settle()
+    first = shelf.ingest()
+    shelf.put(**{"metadata.jsonl": b"{damaged"})
+    with pytest.raises(DatasetUnusable):
+        shelf.ingest()
+    shelf.store.delete(f"uploads/{NAME}/metadata.jsonl")
+    found = find_difference(shelf.store, NAME)
+    assert (bool(found), names(found)) == (True, (set(), set(), set())), "the record of the failure is out of date"
+    assert shelf.ingest() == first
+    assert not find_difference(shelf.store, NAME)
+
+
 def test_without_an_index_all_is_new_and_an_empty_dataset_has_no_difference(shelf: Shelf) -> None:
     assert not find_difference(shelf.store, NAME)
     shelf.put(**{"a.png": FILES["a.png"]})
