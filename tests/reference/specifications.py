@@ -15,7 +15,7 @@ FIELDS = ("field", "default", "takes", "meaning")
 
 
 def models() -> list[str]:
-    """The fields of a model's file but those of its specifications."""
+    """The fields of a model's file but those of its specifications, and of its section for captions."""
     return [
         "## A model's file",
         "",
@@ -23,10 +23,10 @@ def models() -> list[str]:
         "nearest right one; all faults of a file are reported at once.",
         "",
         *table(FIELDS, _model_rows()),
-        "### captioning",
+        "## Captioning",
         "",
-        "A section of a model's file: [captions made by a model](data.md#captions-made-by-a-model). It is left out by",
-        "default, and then no picture is sent anywhere.",
+        "The section `captioning` of a model's file: [captions made by a model](data.md#captions-made-by-a-model).",
+        "It is left out by default, and then no picture is sent anywhere.",
         "",
         *table(FIELDS, field_rows(CaptioningSpec)),
     ]

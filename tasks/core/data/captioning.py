@@ -91,15 +91,14 @@ class Captioner:
         texts = {sha: known[sha].text for sha in wanted if sha in known and known[sha].asked == self._question(sha)}
         missing = sorted(wanted.keys() - texts.keys())
         random.shuffle(missing)  # so that pictures which fail each time hold up no other
-        asked, faults = missing[: self._budget], dict[str, DescriptionFailed]()
-        self._budget -= len(asked)
-        if asked:
-            self._ask(store, dataset, asked, texts, faults)
+        answers = self._ask(store, dataset, missing[: self._budget])
+        texts |= {sha: answer for sha, answer in answers.items() if isinstance(answer, str)}
+        faults = {sha: answer for sha, answer in answers.items() if not isinstance(answer, str)}
         self._require(dataset, list(faults.values()))
         return Captioned(
             self.spec.model,
             {sha: self.spec.joined(text, self.trigger) for sha, text in texts.items()},
-            self._remarks(wanted, missing, texts, faults),
+            self._remarks(wanted, texts, faults),
         )
 
     def cost(self) -> str:
@@ -123,33 +122,30 @@ class Captioner:
     def _question(self, sha256: str) -> str:
         return digest(SENDING, sha256, self.spec.model, self.spec.prompt, str(self.spec.side))
 
-    def _ask(
-        self,
-        store: Store,
-        dataset: str,
-        pictures: list[str],
-        texts: dict[str, str],
-        faults: dict[str, DescriptionFailed],
-    ) -> None:
-        """Ask about the pictures; add to the texts and faults, and record the texts, also when it is interrupted."""
+    def _ask(self, store: Store, dataset: str, pictures: list[str]) -> dict[str, str | DescriptionFailed]:
+        """What the model says of each picture that it is asked about, or why nothing; all texts are recorded."""
+        if not pictures:
+            return {}
+        self._budget -= len(pictures)
         self._ends = self._ends or time.monotonic() + self.spec.longest
-        fresh: dict[str, MadeCaption] = {}
-        failures = 0
+        answers, fresh, failures = dict[str, str | DescriptionFailed](), dict[str, MadeCaption](), 0
         with VisionClient(self.spec, self.key) as client:
             try:
-                answers = in_order(partial(self._answer, store, client), pictures, self.spec.concurrency)
-                for sha, found in zip(pictures, answers, strict=True):
-                    if isinstance(found, str):
-                        texts[sha], failures = found, 0
-                        fresh[sha] = MadeCaption(asked=self._question(sha), model=self.spec.model, text=found)
-                    elif found:
-                        faults[sha], failures = found, failures + 1
+                found = in_order(partial(self._answer, store, client), pictures, self.spec.concurrency)
+                for sha, answer in zip(pictures, found, strict=True):
+                    if answer is None:
+                        continue
+                    answers[sha] = answer
+                    failures = 0 if isinstance(answer, str) else failures + 1
                     if failures >= FAILURES:
                         self._stopped.set()
+                    if isinstance(answer, str):
+                        fresh[sha] = MadeCaption(asked=self._question(sha), model=self.spec.model, text=answer)
                     if len(fresh) >= BATCH:
                         self._record(store, dataset, fresh, client)
             finally:
                 self._record(store, dataset, fresh, client)
+        return answers
 
     def _answer(self, store: Store, client: VisionClient, sha256: str) -> str | DescriptionFailed | None:
         """What the model says of a picture, or why it says nothing; None where it was not asked."""
@@ -183,19 +179,14 @@ class Captioner:
             raise CaptionsMissing(dataset, (unanswered or [fault.reason for fault in faults])[-1])
 
     def _remarks(
-        self,
-        names: Mapping[str, str],
-        missing: list[str],
-        texts: Mapping[str, str],
-        faults: Mapping[str, DescriptionFailed],
+        self, names: Mapping[str, str], texts: Mapping[str, str], faults: Mapping[str, DescriptionFailed]
     ) -> list[str]:
         by = f"by {self.spec.model}"
         described = sorted(names[sha] for sha in texts)
         failed = sorted((names[sha], fault.reason) for sha, fault in faults.items())
-        left = sorted(names[sha] for sha in missing if sha not in texts and sha not in faults)
-        why = "captioning.most_pictures or captioning.longest was reached"
-        if self._stopped.is_set():
-            why = "too many others failed"
+        left = sorted(names[sha] for sha in names.keys() - texts.keys() - faults.keys())
+        limits = "captioning.most_pictures or captioning.longest was reached"
+        why = "too many others failed" if self._stopped.is_set() else limits
         return [
             *remark(described, "picture", f"without a caption given one made {by}"),
             *grouped(failed, "picture", f"not described {by}"),
@@ -226,7 +217,7 @@ def read_made(store: Store, dataset: str) -> tuple[MadeCaptions, str | None, byt
     return parse(MadeCaptions, data, captions_key(dataset)), tag, data
 
 
-def record_made(store: Store, dataset: str, fresh: Mapping[str, MadeCaption], spent: Consumption) -> None:
+def record_made(store: Store, dataset: str, fresh: dict[str, MadeCaption], spent: Consumption) -> None:
     """Add captions to those that were made, by whichever process."""
     while True:
         made, tag, written = read_made(store, dataset)
