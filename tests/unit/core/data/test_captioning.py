@@ -1,6 +1,7 @@
 """Captions that a vision server makes, asked for over real sockets: what it gets, and what its answers become."""
 
 import hashlib
+import io
 import json
 import signal
 import subprocess
@@ -180,12 +181,13 @@ def test_the_picture_is_sent_small_and_without_metadata(folder: FolderStore, vis
     assert asked.picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
 
 
-def test_a_picture_is_never_enlarged() -> None:
+def test_a_small_picture_is_not_enlarged_and_the_caller_s_stays_as_it_is() -> None:
     commented = tinted("red")
     commented.info["comment"] = b"ada lovelace"
     data = small_jpeg(commented, 768)
+    assert Image.open(io.BytesIO(data)).size == commented.size == (48, 48)
     assert b"ada" not in data
-    assert commented.info, "the caller's picture stays as it is"
+    assert commented.info
 
 
 def test_no_more_questions_run_at_once_than_allowed(folder: FolderStore, vision: CaptionServer) -> None:
@@ -421,6 +423,22 @@ def test_a_key_is_not_sent_where_others_can_read_it(url: str, key: str) -> None:
 def test_a_key_may_go_to_a_near_or_encrypted_server(url: str, key: str) -> None:
     with VisionClient(CaptioningSpec(url=url, model="llava"), SecretStr(key)) as client:
         assert client.take_consumption() == Consumption()
+
+
+def test_no_proxy_gets_what_is_sent_in_clear_text(
+    folder: FolderStore, vision: CaptionServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = CaptionServer()
+    proxy.start()
+    monkeypatch.setenv("HTTP_PROXY", proxy.address)
+    monkeypatch.setenv("http_proxy", proxy.address)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    upload(folder, "red")
+    manifest, _ = ingested(folder, spec_of(vision), key="sk-1")
+    proxy.stop()
+    assert captions(manifest) == {"red.png": SAID["red.png"]}
+    assert proxy.asked == []
 
 
 def test_no_key_is_no_header(folder: FolderStore, vision: CaptionServer) -> None:
