@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from tasks.core import clock
 from tasks.core.config.presets import IngestSpec
+from tasks.core.data.captioning import Captioned, Captioner
 from tasks.core.data.captions import Captions
 from tasks.core.data.dataset import Head, Item, Manifest, Refusal, head_key, manifest_key
 from tasks.core.data.expectations import ExpectationsUnmet, unmet
@@ -28,7 +29,13 @@ log = logging.getLogger("dyeworks.ingest")
 
 
 def ingest(
-    store: Store, dataset: str, spec: IngestSpec, trigger: str = "", note: Note = log.info, workers: int = 0
+    store: Store,
+    dataset: str,
+    spec: IngestSpec,
+    trigger: str = "",
+    note: Note = log.info,
+    workers: int = 0,
+    captioner: Captioner | None = None,
 ) -> tuple[Manifest, tuple[Refusal, ...]]:
     """Create a version of all uploads; the same uploads give the same version.
 
@@ -39,8 +46,10 @@ def ingest(
         trigger: captions that lack it are reported.
         note: takes lines about the work that was done.
         workers: threads that read and decode; 0 for the number that suits this machine.
+        captioner: makes captions for pictures without one.
 
     Raises:
+        CaptionsMissing: the model requires captions, and they cannot be made; nothing is written but the quarantine.
         DatasetUnusable: there is no upload, or none that can be used; nothing is written but that, and the quarantine.
         ExpectationsUnmet: the uploads are not what the specification expects of a version; the newest one stays.
         StoreConflict: other ingests of the dataset ended first, again and again.
@@ -48,14 +57,14 @@ def ingest(
     with IngestAttempt(store, dataset).recorded() as attempt:
         for _ in range(TRIES - 1):
             try:
-                return _ingest(attempt, spec, trigger, note, workers)
+                return _ingest(attempt, spec, trigger, note, workers, captioner)
             except StoreConflict:
                 note(f"dataset {dataset}: another ingest has ended meanwhile; the uploads are listed again")
-        return _ingest(attempt, spec, trigger, note, workers)
+        return _ingest(attempt, spec, trigger, note, workers, captioner)
 
 
 def _ingest(
-    attempt: IngestAttempt, spec: IngestSpec, trigger: str, note: Note, workers: int
+    attempt: IngestAttempt, spec: IngestSpec, trigger: str, note: Note, workers: int, captioner: Captioner | None
 ) -> tuple[Manifest, tuple[Refusal, ...]]:
     begun, store, dataset = time.monotonic(), attempt.store, attempt.dataset
     tag, current = _newest(store, dataset)  # before the uploads are listed, so that a later one is noticed
@@ -69,7 +78,8 @@ def _ingest(
     captions = Captions(reader, dataset, uploads)
     stored = {item.sha256 for item in current.items} if current else set()
     found = reader.pictures(uploads.pictures, stored, captions.faults)
-    outcomes = [_outcome(dataset, name, entry, captions, spec) for name, entry in found.items()]
+    made = captioner.captions(store, dataset, _without_caption(found, captions)) if captioner else Captioned()
+    outcomes = [_outcome(dataset, name, entry, captions, made, spec) for name, entry in found.items()]
     items = _plainest([item for item in outcomes if isinstance(item, Item)], captions)
     refusals = _plainest([refusal for refusal in outcomes if isinstance(refusal, Refusal)], captions)
     refusals = _quarantine(store, refusals, found, index)
@@ -83,11 +93,13 @@ def _ingest(
     index = with_versions(store, dataset, index)
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)), current, index)
     write_index(store, dataset, _remembered(reader, captions, found, refusals, manifest, index))
-    lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions)]
+    lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions), *made.remarks]
     lines += _of_captions(list(items.values()), captions, spec, trigger)
     store.swap(head_key(dataset), render(Head(version=manifest.version, remarks=tuple(lines))), tag)
     counts = f"{reader.read:,} of {len(reader.listed):,} uploads were read, as they are new or were changed"
     note(f"dataset {dataset}: {counts}; {time.monotonic() - begun:.1f} s")
+    if captioner and (cost := captioner.cost()):
+        note(f"dataset {dataset}: {cost}")
     return manifest, tuple(refusals.values())
 
 
@@ -106,14 +118,24 @@ def _newest(store: Store, dataset: str) -> tuple[str | None, Manifest | None]:
 
 
 def _outcome(
-    dataset: str, name: str, entry: PictureEntry | Unread, captions: Captions, spec: IngestSpec
+    dataset: str, name: str, entry: PictureEntry | Unread, captions: Captions, made: Captioned, spec: IngestSpec
 ) -> Item | Refusal | Unread:
     if isinstance(entry, Unread):
         return entry
     if reason := entry.reason or captions.faults.get(name, ""):
         return Refusal(dataset=dataset, sha256=entry.sha256, name=name, reason=reason, time=clock.now())
-    caption = captions.found.get(name) or spec.instance_prompt
-    return Item(sha256=entry.sha256, caption=caption, name=name, note=entry.note)
+    own, described = captions.found.get(name, ""), made.captions.get(entry.sha256, "")
+    caption, by = own or described or spec.instance_prompt, made.model if described and not own else ""
+    return Item(sha256=entry.sha256, caption=caption, name=name, note=entry.note, caption_by=by)
+
+
+def _without_caption(found: Mapping[str, PictureEntry | Unread], captions: Captions) -> dict[str, str]:
+    """Names, by their hashes, of the pictures that are taken and have a caption under none of their names."""
+    entries = {name: entry for name, entry in found.items() if isinstance(entry, PictureEntry) and not entry.reason}
+    captioned = {entry.sha256 for name, entry in entries.items() if name in captions.found}
+    wanted = {name: entry.sha256 for name, entry in entries.items() if name not in captions.faults}
+    plainest_last = sorted(wanted, key=_plainness, reverse=True)
+    return {wanted[name]: name for name in plainest_last if wanted[name] not in captioned}
 
 
 def _quarantine(
@@ -215,7 +237,7 @@ def _copies(
 
 
 def _of_captions(items: list[Item], captions: Captions, spec: IngestSpec, trigger: str) -> list[str]:
-    names = sorted(item.name for item in items if item.name not in captions.found)
+    names = sorted(item.name for item in items if item.name not in captions.found and not item.caption_by)
     lacking = sorted(item.name for item in items if trigger.casefold() not in item.caption.casefold())
     given = f"without a caption given the instance prompt {shown(spec.instance_prompt)!r}"
     return [
