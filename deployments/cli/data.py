@@ -149,9 +149,10 @@ def export(
     model: Model = "",
     licence: Annotated[str, typer.Option("--licence", help="Licence of the pictures, as the Hub names it.")] = "",
 ) -> None:
-    """Export a version as a Hugging Face imagefolder with Croissant metadata.
+    """Export a version as an imagefolder with Croissant metadata.
 
-    The licence is that of the model's configuration where none is given. The whole folder is written, or nothing.
+    Hugging Face's `datasets` reads it. The licence is the model's where none is given. The whole folder is written, or
+    nothing.
     """
     from tasks.core.data.export import export_version
 
