@@ -45,9 +45,9 @@ def list_versions(dataset: Dataset = "", as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(version: Version = "newest", dataset: Dataset = "", model: Model = "", as_json: AsJson = False) -> None:
-    """Show a version: its pictures with captions and changes, and the remarks on the uploads.
+    """Show the pictures of a version, with captions.
 
-    Remarks are those of the last ingest, so only the newest version has them.
+    Also how each is changed when it is read, and the remarks of the last ingest, which only the newest version has.
     """
     from tasks.core.data.dataset import newest_version, remarks
     from tasks.core.data.remarks import shown
@@ -76,7 +76,7 @@ def diff(
     model: Model = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show what has changed between two versions: pictures added and removed, captions changed."""
+    """Show what has changed between two versions."""
     from tasks.core.data.remarks import shown
     from tasks.core.data.versions import compare_versions
 
