@@ -45,9 +45,9 @@ def list_versions(dataset: Dataset = "", as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(version: Version = "newest", dataset: Dataset = "", model: Model = "", as_json: AsJson = False) -> None:
-    """Show a version: its pictures with captions and changes, and the remarks on the uploads.
+    """Show the pictures of a version, with captions.
 
-    Remarks are those of the last ingest, so only the newest version has them.
+    Also how each is changed when it is read, and the remarks of the last ingest, which only the newest version has.
     """
     from tasks.core.data.dataset import newest_version, remarks
     from tasks.core.data.remarks import shown
@@ -76,7 +76,7 @@ def diff(
     model: Model = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show what has changed between two versions: pictures added and removed, captions changed."""
+    """Show what has changed between two versions."""
     from tasks.core.data.remarks import shown
     from tasks.core.data.versions import compare_versions
 
@@ -149,9 +149,10 @@ def export(
     model: Model = "",
     licence: Annotated[str, typer.Option("--licence", help="Licence of the pictures, as the Hub names it.")] = "",
 ) -> None:
-    """Export a version as a Hugging Face imagefolder with Croissant metadata.
+    """Export a version as an imagefolder with Croissant metadata.
 
-    The licence is that of the model's configuration where none is given. The whole folder is written, or nothing.
+    Hugging Face's `datasets` reads it. The licence is the model's where none is given. The whole folder is written, or
+    nothing.
     """
     from tasks.core.data.export import export_version
 
