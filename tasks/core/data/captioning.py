@@ -110,14 +110,10 @@ class Captioner:
         line += f"{spent.tokens_in:,} tokens in, {spent.tokens_out:,} out"
         if spent.unmetered:
             line += f" ({counted(spent.unmetered, 'answer')} without a count)"
-        money = self.money()
-        return line if money is None else f"{line}, cost {money:,.4f}"
-
-    def money(self) -> float | None:
-        """What the tokens cost; None without prices."""
         if self.spec.price_in is None or self.spec.price_out is None:
-            return None
-        return (self.consumed.tokens_in * self.spec.price_in + self.consumed.tokens_out * self.spec.price_out) / 1e6
+            return line
+        cost = (spent.tokens_in * self.spec.price_in + spent.tokens_out * self.spec.price_out) / 1e6
+        return f"{line}, cost {cost:,.4f}"
 
     def _question(self, sha256: str) -> str:
         return digest(SENDING, sha256, self.spec.model, self.spec.prompt, str(self.spec.side))

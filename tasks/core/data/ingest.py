@@ -49,7 +49,7 @@ def ingest(
         captioner: makes captions for pictures without one.
 
     Raises:
-        CaptionsMissing: the model requires captions, and they cannot be made; nothing is written but the quarantine.
+        CaptionsMissing: the model requires captions, and they cannot be made; those that were stay known.
         DatasetUnusable: there is no upload, or none that can be used; nothing is written but that, and the quarantine.
         ExpectationsUnmet: the uploads are not what the specification expects of a version; the newest one stays.
         StoreConflict: other ingests of the dataset ended first, again and again.
