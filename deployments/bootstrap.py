@@ -27,6 +27,7 @@ class BootstrapSettings(BaseSettings):
     root: str = Field(str(ROOT), description="Folder in which a worker finds the code.")
     monitor_cron: str = Field("0 * * * *", description="How often drift is checked.")
     reconcile_cron: str = Field("*/15 * * * *", description="How often the ledger is reconciled.")
+    uploads_cron: str = Field("*/15 * * * *", description="How often uploads are looked for that no ingest has seen.")
     run_command: str = Field("", description="What a process worker starts for a run; empty: Prefect's own command.")
     sweep_cron: str = Field("30 3 * * *", description="How often what nothing needs any more is deleted.")
 
@@ -56,6 +57,7 @@ def _changes(installation: Installation) -> list[str]:
     changes += _variable("dyeworks_root", settings.root)
     changes += _variable("dyeworks_monitor_cron", settings.monitor_cron)
     changes += _variable("dyeworks_reconcile_cron", settings.reconcile_cron)
+    changes += _variable("dyeworks_uploads_cron", settings.uploads_cron)
     changes += _variable("dyeworks_sweep_cron", settings.sweep_cron)
     return changes
 

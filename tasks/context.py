@@ -19,11 +19,11 @@ from tasks.core.registry.models import model_names
 
 
 class ModelsFailed(DyeworksError):
-    """A run over all models failed for some of them; the others are done."""
+    """A run over all models, or datasets, failed for some of them; the others are done."""
 
-    def __init__(self, failed: dict[str, str]) -> None:
-        faults = "; ".join(f"model {name}: {fault}" for name, fault in failed.items())
-        super().__init__(f"failed for {len(failed)} of the models, done for the others: {faults}")
+    def __init__(self, failed: dict[str, str], noun: str = "model") -> None:
+        faults = "; ".join(f"{noun} {name}: {fault}" for name, fault in failed.items())
+        super().__init__(f"failed for {len(failed)} of the {noun}s, done for the others: {faults}")
         self.failed = failed
 
 
@@ -50,11 +50,11 @@ def one_a_model(request: R) -> list[R]:
     return [request.model_copy(update={"model": name}) for name in names]
 
 
-def require_all(states: Mapping[str, State[None]]) -> None:
-    """Raise ModelsFailed if the run of a model did not complete."""
+def require_all(states: Mapping[str, State[None]], noun: str = "model") -> None:
+    """Raise ModelsFailed if the run of a model, or of another part, did not complete."""
     failed = {name: state.message or str(state.name) for name, state in states.items() if not state.is_completed()}
     if failed:
-        raise ModelsFailed(failed)
+        raise ModelsFailed(failed, noun)
 
 
 def artifact_key(model: str, what: str) -> str:

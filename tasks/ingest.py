@@ -6,6 +6,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from tasks.context import announce, artifact_key, open_model
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import IngestRequest, MonitorRequest
+from tasks.core.data.captioning import open_captioner
 from tasks.core.data.dataset import Manifest, load_manifest, remarks
 from tasks.core.data.ingest import ingest
 from tasks.core.errors import DatasetUnusable
@@ -25,7 +26,14 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     model, *_ = installation.subscribers(name)
     spec = (request.ingest or model.preset.ingest).filled(model.trigger)
     logger = get_run_logger()
-    manifest, refusals = ingest(installation.store, name, spec, model.trigger, logger.info)
+    captioner = open_captioner(installation.settings, model)
+    try:
+        manifest, refusals = ingest(installation.store, name, spec, model.trigger, logger.info, captioner=captioner)
+    except DatasetUnusable as error:
+        rows = [{"fault": fault} for fault in error.faults[:MOST_ROWS]]
+        what = f"Why no version was made of the uploads: {len(rows)} of {len(error.faults)} faults"
+        create_table_artifact(rows, key=artifact_key(name, "unusable"), description=what)
+        raise
     logger.info("dataset %s version %s: %d pictures", name, manifest.version, len(manifest.items))
     if refusals:
         rows = [{"name": r.name, "reason": r.reason} for r in refusals[:MOST_ROWS]]
@@ -41,6 +49,8 @@ def ingest_uploads(request: IngestRequest) -> Manifest:
     text = (
         f"Dataset **{name}**, version `{manifest.version}`: {len(manifest.items)} pictures, {manifest.new} of them new."
     )
+    if captioner and (cost := captioner.cost()):
+        text += f"\n\n{cost}."
     create_markdown_artifact(text, key=artifact_key(name, "dataset"), description="The dataset version")
     return manifest
 

@@ -11,7 +11,7 @@ from tasks.core.installation import open_installation
 
 STAGE = "retrain "  # prefix of the names of stages' runs, which a trigger in prefect.yaml matches
 SHORT = 4  # digits of a key that are shown
-WITHOUT_MODEL = {"ingest-upload", "sweep-store", "forget"}
+WITHOUT_MODEL = {"ingest-upload", "reconcile-uploads", "sweep-store", "forget"}
 SUBJECTS = ("key", "training", "evaluation", "cause", "dataset", "release", "generation", "action")
 
 

@@ -7,6 +7,7 @@ from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import EvaluateRequest, PromoteRequest, PublishRequest, RetrainRequest, TrainRequest
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.pins import pinned_version
 from tasks.core.errors import ReleaseWithdrawn, StageFailed
 from tasks.core.evaluation.plan import plan_evaluation, winning_evaluation
 from tasks.core.gate.checks import refused
@@ -27,7 +28,7 @@ ROUNDS = 3  # maximum number of champions that a challenger is compared with
 
 @task(timeout_seconds=SHORT)
 def request_training(request: RetrainRequest) -> TrainRequest:
-    """The training on the newest dataset version, weighted by the report's drifted prompts; resolved, with its key."""
+    """The training on the pinned or newest dataset version, weighted by drifted prompts; resolved, with its key."""
     training = training_of(request)
     plan = plan_training(*open_model(training.model), training)
     get_run_logger().info("retrain (%s): dataset version %s, training %s", request.cause, plan.version, plan.key)
@@ -38,7 +39,8 @@ def training_of(request: RetrainRequest) -> TrainRequest:
     """The training of a retrain, fully resolved: the stage resolves nothing itself."""
     installation, model = open_model(request.model)
     store = installation.store
-    manifest = load_manifest(store, request.dataset or model.dataset)
+    dataset = request.dataset or model.dataset
+    manifest = load_manifest(store, dataset, pinned_version(store, model.name, dataset))
     base = base_fingerprint(model.base)
     return TrainRequest(
         model=model.name,

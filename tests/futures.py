@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, Field, create_model
 
 import tasks.core
 from tasks.core.config.base import Spec
+from tasks.core.config.captioning import CaptioningSpec
 from tasks.core.config.drift import DriftSpec
 from tasks.core.config.model import ModelConfig, ServingSpec
 from tasks.core.config.presets import PolicySpec
@@ -29,6 +30,7 @@ DEFAULT = "default of what is gone"
 Kind: TypeAlias = type[Stored]
 WORDS = ("adire", "b-2", "c.3")  # for every text, whatever pattern it has to follow
 VALIDATED: dict[Kind, Callable[[], Stored]] = {  # whose fields depend on each other, or are checked
+    CaptioningSpec: lambda: CaptioningSpec(url="http://127.0.0.1:8000/v1", model="llava"),
     DriftSpec: DriftSpec,
     ModelConfig: adire,
     PolicySpec: PolicySpec,

@@ -1,6 +1,7 @@
 """A store with everything in it that the ring leaves, and all that the readers find in it."""
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -13,17 +14,21 @@ from tasks.core.config.presets import GateSpec, IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, WithdrawRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Manifest, Refusal, load_manifest
+from tasks.core.data.expectations import ExpectationsUnmet
+from tasks.core.data.failures import last_failure
 from tasks.core.data.index import (
     DatasetIndex,
     PictureEntry,
     TableEntry,
     TableLine,
     TextEntry,
+    UploadEntry,
     read_index,
     reading_digest,
     write_index,
 )
 from tasks.core.data.ingest import ingest
+from tasks.core.data.pins import dataset_pins, pin_dataset
 from tasks.core.data.split import split
 from tasks.core.drift.detector import DriftReport
 from tasks.core.drift.explain import Topic
@@ -97,6 +102,9 @@ def fill(store: Store, shop: ModelConfig) -> None:
     store.write("uploads/adire/broken.png", b"no picture")
     manifest, _ = ingest(store, "adire", IngestSpec(), "adire_style")
     split(store, manifest)
+    with suppress(ExpectationsUnmet):
+        ingest(store, "adire", IngestSpec(min_pictures=4), "adire_style")
+    pin_dataset(store, shop, "adire", manifest.version, "ada", "the autumn show")
     _write_index(store, manifest)
     for number, training in enumerate("abc"):
         promote(installation, shop, PromoteRequest(evaluation=evaluated(store, training, number)))
@@ -125,6 +133,7 @@ def _write_index(store: Store, manifest: Manifest) -> None:
         pictures={first.name: PictureEntry(**read, sha256=first.sha256)},
         texts={"0.txt": TextEntry(**read, text="rings")},
         tables={"metadata.jsonl": TableEntry(**read, lines=lines)},
+        others={"9.txt": UploadEntry(**read)},
         quarantine={r.sha256: r for r in read_documents(store, Refusal, "quarantine/adire/")},
         versions=(manifest.version,),
         known=tuple(item.sha256 for item in manifest.items),
@@ -166,6 +175,7 @@ def look(store: Store, model: str) -> list[Document]:
         *filter(None, [channel]),
         manifest,
         read_index(store, "adire", IngestSpec()),
+        *filter(None, [last_failure(store, "adire"), *dataset_pins(store, model)]),
         *chain.from_iterable(stored),
         *configurations(store, model),
         *(verify_release(store, model, release) for release in served),

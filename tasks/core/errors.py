@@ -147,7 +147,7 @@ class DatasetUnusable(DyeworksError):
 
     def __init__(self, dataset: str, problem: str) -> None:
         super().__init__(f"dataset {dataset!r}: {problem}")
-        self.dataset = dataset
+        self.dataset, self.faults = dataset, [problem]
 
 
 class CaptionsUnusable(DatasetUnusable):

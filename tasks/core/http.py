@@ -5,7 +5,7 @@ A Prefect server on SQLite answers 503, or nothing at all, while its database is
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import httpx
 
@@ -35,16 +35,22 @@ class RetryTransport(httpx.HTTPTransport):
         return repeat(send, self.seconds, self.once)
 
 
-def repeat(send: Callable[[float], httpx.Response], seconds: float = SECONDS, once: bool = False) -> httpx.Response:
-    """Send a request, given the seconds that are left, until it is answered neither 429 nor 503.
+def repeat(
+    send: Callable[[float], httpx.Response],
+    seconds: float = SECONDS,
+    once: bool = False,
+    tries: int = TRIES,
+    busy: Container[int] = BUSY,
+) -> httpx.Response:
+    """Send a request, given the seconds that are left, until it is answered by none of the `busy` statuses.
 
     With `once` it is repeated only where it surely had no effect: the connection failed, or the server was busy and
     sent `Retry-After`. Returns the last response, or raises the last error.
     """
     deadline = time.monotonic() + seconds
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         wait = FIRST_WAIT * 2**attempt * random.uniform(0.5, 1)
-        again = attempt + 1 < TRIES
+        again = attempt + 1 < tries
         try:
             response = send(deadline - time.monotonic())
         except httpx.TransportError as error:
@@ -55,7 +61,7 @@ def repeat(send: Callable[[float], httpx.Response], seconds: float = SECONDS, on
             asked = _retry_after(response)
             wait = max(wait, asked or 0.0)
             allowed = again and (asked is not None or not once) and time.monotonic() < deadline - wait
-            if response.status_code not in BUSY or not allowed:
+            if response.status_code not in busy or not allowed:
                 return response
             response.close()
         time.sleep(wait)

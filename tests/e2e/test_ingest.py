@@ -8,9 +8,26 @@ from prefect.testing.utilities import prefect_test_harness
 
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import IngestRequest
+from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
 from tasks.ingest import ingest_uploads
+from tests.adire import adire
 from tests.odd_pictures import encoded, noise
+from tests.vision_server import CaptionServer, tinted_file
+
+
+@pytest.mark.e2e
+def test_what_captions_cost_is_in_the_artifact_of_the_version(folder: FolderStore) -> None:
+    vision = CaptionServer()
+    vision.start()
+    prices = {"price_in": 1, "price_out": 10}
+    apply_config(folder, adire(captioning={"url": vision.url, "model": "llava", **prices}))
+    folder.write("uploads/adire/a.png", tinted_file("red"))
+    with prefect_test_harness(server_startup_timeout=400), get_client(sync_client=True) as client:
+        ingest_uploads(IngestRequest())
+        (text,) = [str(a.data) for a in client.read_artifacts() if a.key == "adire-dataset"]
+    vision.stop()
+    assert "1 caption made by llava: 1 request, 900 tokens in, 12 out, cost 0.0010." in text
 
 
 @pytest.mark.e2e

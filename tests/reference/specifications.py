@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from tasks.core.config.captioning import CaptioningSpec
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import PRESETS, Preset, load_preset
 from tasks.core.config.prompts import FOLDER, KINDS, load_prompts
@@ -14,7 +15,7 @@ FIELDS = ("field", "default", "takes", "meaning")
 
 
 def models() -> list[str]:
-    """The fields of a model's file but those of its specifications."""
+    """The fields of a model's file but those of its specifications, and of its section for captions."""
     return [
         "## A model's file",
         "",
@@ -22,6 +23,12 @@ def models() -> list[str]:
         "nearest right one; all faults of a file are reported at once.",
         "",
         *table(FIELDS, _model_rows()),
+        "## Captioning",
+        "",
+        "The section `captioning` of a model's file: [captions made by a model](data.md#captions-made-by-a-model).",
+        "It is left out by default, and then no picture is sent anywhere.",
+        "",
+        *table(FIELDS, field_rows(CaptioningSpec)),
     ]
 
 

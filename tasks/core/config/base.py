@@ -3,6 +3,7 @@
 from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
+from typing import get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -87,7 +88,9 @@ def read_yaml(path: Path) -> dict[str, object]:
 def _fields(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         annotation = kind.model_fields[str(part)].annotation if str(part) in kind.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        choices = (annotation, *get_args(annotation))  # of a section that may be left out
+        found = [choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)]
+        if not found:
             return []
-        kind = annotation
+        kind = found[0]
     return list(kind.model_fields)

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(2.0, gt=0, description="How often the storefront looks for a new champion.")
     hub_token: SecretStr = Field(SecretStr(""), description="Token that may write to the Hub; HF_TOKEN where empty.")
     hub_secret: str = Field("", description="Prefect Secret block that holds that token instead.")
+    caption_key: SecretStr = Field(
+        SecretStr(""), description="Bearer token for the vision servers that make captions; empty: none is sent."
+    )
     notify_webhook: SecretStr = Field(
         SecretStr(""), description="URL that promotions, refusals, roll-backs and withdrawals are posted to as JSON."
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from tasks.core.config.base import Spec, explain, read_yaml
+from tasks.core.config.captioning import CaptioningSpec
 from tasks.core.config.presets import Preset, load_preset, preset_values
 from tasks.core.errors import SettingError
 
@@ -99,6 +100,9 @@ class ModelConfig(Spec):
     )
     serving: ServingSpec = Field(ServingSpec(), description="How the storefront renders.")
     publishing: PublishingSpec = Field(PublishingSpec(), description="Where releases are published to.")
+    captioning: CaptioningSpec | None = Field(
+        None, description="A vision model that describes pictures without a caption; left out, none does."
+    )
     licence: str = Field(
         "creativeml-openrail-m", pattern=r"^[\w.+-]+$", description="Licence of the adapters, as the Hub names it."
     )

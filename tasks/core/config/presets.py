@@ -18,13 +18,18 @@ PRESETS = Path(__file__).parent / "presets"
 
 
 class IngestSpec(Spec):
-    """Limits for the pictures of a dataset."""
+    """Limits for the pictures of a dataset, and what is expected of all of them together."""
 
     min_side: int = Field(32, ge=8, description="Shortest side a picture may have, in pixels.")
     max_bytes: int = Field(256_000_000, ge=1, description="Largest file that is read, in bytes.")
     max_pixels: int = Field(64_000_000, ge=1, description="Largest picture that is decoded, in pixels.")
     max_aspect: float = Field(8.0, ge=1, description="How many times as long as wide a picture may be.")
     instance_prompt: str = Field("a picture of cloth in {trigger}", description="Caption of a picture without one.")
+    min_pictures: int = Field(1, ge=1, description="Fewest pictures that make a version.")
+    max_refused: float = Field(
+        1.0, ge=0, le=1, description="Largest share of the uploaded pictures that may be refused in a version."
+    )
+    require_trigger: bool = Field(False, description="Whether each caption of a version must hold the trigger word.")
 
     def filled(self, trigger: str) -> Self:
         """The specification with the model's trigger word in the instance prompt."""
@@ -181,7 +186,7 @@ class RollbackSpec(Spec):
 class Preset(Spec):
     """All specifications of a model, as one YAML file holds them."""
 
-    ingest: IngestSpec = Field(IngestSpec(), description="Limits for the pictures of a dataset.")
+    ingest: IngestSpec = Field(IngestSpec(), description="What pictures and dataset versions must be like.")
     train: TrainSpec = Field(TrainSpec(), description="How a LoRA is trained.")
     evaluation: EvaluationSpec = Field(EvaluationSpec(), description="How challenger and champion are compared.")
     gate: GateSpec = Field(GateSpec(), description="The thresholds of the gate.")

@@ -30,7 +30,7 @@ class TrainRequest(ModelRequest):
     """Train a LoRA on a dataset version."""
 
     dataset: str = Field("", description="Dataset; empty: the model's first.")
-    version: str = Field("", description="Dataset version; empty: the newest.")
+    version: str = Field("", description="Dataset version; empty: the pinned one, else the newest.")
     base: str = Field("", description="Base of the Hub, ID@COMMIT; empty: the model's.")
     demand: tuple[str, ...] = Field((), description="Prompts that are asked for; pictures near them weigh more.")
     train: TrainSpec | None = Field(None, description="Empty: the model's.")
@@ -117,6 +117,12 @@ class ReconcileRequest(ModelRequest):
     """Reconcile everything that follows from the ledger: channels, aliases, the Hub; without a model for each one."""
 
     model: str = Field("", description="Model; empty: each one.")
+
+
+class ReconcileUploadsRequest(Spec):
+    """Ingest what was uploaded and whose notification was lost; without a dataset of each that models subscribe to."""
+
+    dataset: str = Field("", description="Dataset; empty: each one.")
 
 
 class CalibrateRequest(ModelRequest):

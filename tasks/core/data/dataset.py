@@ -23,6 +23,7 @@ class Item(Document):
     caption: str
     name: str  # where it lies under uploads/<dataset>/
     note: str = ""  # how `decode` changes it
+    caption_by: str = ""  # the vision model that made the caption; empty: a person, or the instance prompt
 
 
 class Manifest(Document):
@@ -33,6 +34,7 @@ class Manifest(Document):
     created: datetime
     items: tuple[Item, ...]
     new: int  # pictures that no earlier version has
+    parent: str = ""  # the version that was the newest before; empty: there was none, or it is not recorded
     forgotten: int = 0  # pictures that were removed from it on request, after it was made
 
 
@@ -69,6 +71,11 @@ def head_key(dataset: str) -> str:
 def index_key(dataset: str) -> str:
     """Key of the index of uploads."""
     return f"datasets/{dataset}/index.json"
+
+
+def captions_key(dataset: str) -> str:
+    """Key of the captions that a vision model has made."""
+    return f"datasets/{dataset}/captions.json"
 
 
 def load_manifest(store: Store, dataset: str, version: str = "") -> Manifest:

@@ -41,6 +41,11 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
     return Uploads(tuple(kinds["picture"]), tuple(kinds["text"]), tuple(kinds["table"]), tuple(left))
 
 
+def may_enter(name: str) -> bool:
+    """Whether a file may be a picture or a caption, by its name."""
+    return not is_ready(name) and _kind(name) in {"picture", "text", "table"}
+
+
 def is_ready(name: str) -> bool:
     """Whether this is the name of the file that ends an upload."""
     return name.rpartition("/")[2] == READY

@@ -71,9 +71,14 @@ class DatasetIndex(Document):
     pictures: dict[str, PictureEntry] = Field(default_factory=dict)
     texts: dict[str, TextEntry] = Field(default_factory=dict)
     tables: dict[str, TableEntry] = Field(default_factory=dict)
+    others: dict[str, UploadEntry] = Field(default_factory=dict)  # that could not be read, or are of no certain picture
     quarantine: dict[str, Refusal] = Field(default_factory=dict)  # by the picture's hash, as it was written
     versions: tuple[str, ...] = ()  # whose pictures are all among `known`
     known: tuple[str, ...] = ()  # hashes of all pictures of these versions, sorted
+
+    def uploads(self) -> dict[str, UploadEntry]:
+        """All uploads that the last ingest has listed and that may be pictures or captions, as it has listed them."""
+        return {**self.pictures, **self.texts, **self.tables, **self.others}
 
 
 def reading_digest(spec: IngestSpec) -> str:

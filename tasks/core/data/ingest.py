@@ -7,8 +7,11 @@ from typing import TypeVar
 
 from tasks.core import clock
 from tasks.core.config.presets import IngestSpec
+from tasks.core.data.captioning import Captioned, Captioner
 from tasks.core.data.captions import Captions
 from tasks.core.data.dataset import Head, Item, Manifest, Refusal, head_key, manifest_key
+from tasks.core.data.expectations import ExpectationsUnmet, unmet
+from tasks.core.data.failures import IngestAttempt
 from tasks.core.data.file_kinds import SUFFIXES, sort_uploads
 from tasks.core.data.index import DatasetIndex, PictureEntry, read_index, with_versions, write_index
 from tasks.core.data.parallel import in_order
@@ -26,7 +29,13 @@ log = logging.getLogger("dyeworks.ingest")
 
 
 def ingest(
-    store: Store, dataset: str, spec: IngestSpec, trigger: str = "", note: Note = log.info, workers: int = 0
+    store: Store,
+    dataset: str,
+    spec: IngestSpec,
+    trigger: str = "",
+    note: Note = log.info,
+    workers: int = 0,
+    captioner: Captioner | None = None,
 ) -> tuple[Manifest, tuple[Refusal, ...]]:
     """Create a version of all uploads; the same uploads give the same version.
 
@@ -37,26 +46,31 @@ def ingest(
         trigger: captions that lack it are reported.
         note: takes lines about the work that was done.
         workers: threads that read and decode; 0 for the number that suits this machine.
+        captioner: makes captions for pictures without one.
 
     Raises:
-        DatasetUnusable: there is no upload, or none that can be used; nothing is written but the quarantine.
+        CaptionsMissing: the model requires captions, and they cannot be made; those that were stay known.
+        DatasetUnusable: there is no upload, or none that can be used; nothing is written but that, and the quarantine.
+        ExpectationsUnmet: the uploads are not what the specification expects of a version; the newest one stays.
         StoreConflict: other ingests of the dataset ended first, again and again.
     """
-    for _ in range(TRIES - 1):
-        try:
-            return _ingest(store, dataset, spec, trigger, note, workers)
-        except StoreConflict:
-            note(f"dataset {dataset}: another ingest has ended meanwhile; the uploads are listed again")
-    return _ingest(store, dataset, spec, trigger, note, workers)
+    with IngestAttempt(store, dataset).recorded() as attempt:
+        for _ in range(TRIES - 1):
+            try:
+                return _ingest(attempt, spec, trigger, note, workers, captioner)
+            except StoreConflict:
+                note(f"dataset {dataset}: another ingest has ended meanwhile; the uploads are listed again")
+        return _ingest(attempt, spec, trigger, note, workers, captioner)
 
 
 def _ingest(
-    store: Store, dataset: str, spec: IngestSpec, trigger: str, note: Note, workers: int
+    attempt: IngestAttempt, spec: IngestSpec, trigger: str, note: Note, workers: int, captioner: Captioner | None
 ) -> tuple[Manifest, tuple[Refusal, ...]]:
-    begun = time.monotonic()
+    begun, store, dataset = time.monotonic(), attempt.store, attempt.dataset
     tag, current = _newest(store, dataset)  # before the uploads are listed, so that a later one is noticed
     index = read_index(store, dataset, spec)
     reader = UploadReader(store, dataset, spec, index, workers)
+    attempt.listed = reader.listed
     uploads = sort_uploads(reader.listed, reader.odd())
     if not uploads.pictures:
         problem = f"{store.url}/uploads/{dataset}/ holds no picture ({', '.join(SUFFIXES)}); upload some"
@@ -64,7 +78,8 @@ def _ingest(
     captions = Captions(reader, dataset, uploads)
     stored = {item.sha256 for item in current.items} if current else set()
     found = reader.pictures(uploads.pictures, stored, captions.faults)
-    outcomes = [_outcome(dataset, name, entry, captions, spec) for name, entry in found.items()]
+    made = captioner.captions(store, dataset, _without_caption(found, captions)) if captioner else Captioned()
+    outcomes = [_outcome(dataset, name, entry, captions, made, spec) for name, entry in found.items()]
     items = _plainest([item for item in outcomes if isinstance(item, Item)], captions)
     refusals = _plainest([refusal for refusal in outcomes if isinstance(refusal, Refusal)], captions)
     refusals = _quarantine(store, refusals, found, index)
@@ -72,14 +87,19 @@ def _ingest(
     if not items:
         problem = f"none of its {len(uploads.pictures):,} pictures can be used"
         raise DatasetUnusable(dataset, "; ".join([problem, *faults, *uploads.remarks]))
+    if lacking := unmet(spec, items.values(), len(outcomes), _unused(outcomes), trigger):
+        write_index(store, dataset, _remembered(reader, captions, found, refusals, None, index))
+        raise ExpectationsUnmet(dataset, [*lacking, *faults])
     index = with_versions(store, dataset, index)
     manifest = _publish(store, dataset, tuple(items[sha] for sha in sorted(items)), current, index)
     write_index(store, dataset, _remembered(reader, captions, found, refusals, manifest, index))
-    lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions)]
+    lines = [*faults, *uploads.remarks, *_copies(outcomes, items, refusals, captions), *made.remarks]
     lines += _of_captions(list(items.values()), captions, spec, trigger)
     store.swap(head_key(dataset), render(Head(version=manifest.version, remarks=tuple(lines))), tag)
     counts = f"{reader.read:,} of {len(reader.listed):,} uploads were read, as they are new or were changed"
     note(f"dataset {dataset}: {counts}; {time.monotonic() - begun:.1f} s")
+    if captioner and (cost := captioner.cost()):
+        note(f"dataset {dataset}: {cost}")
     return manifest, tuple(refusals.values())
 
 
@@ -98,14 +118,24 @@ def _newest(store: Store, dataset: str) -> tuple[str | None, Manifest | None]:
 
 
 def _outcome(
-    dataset: str, name: str, entry: PictureEntry | Unread, captions: Captions, spec: IngestSpec
+    dataset: str, name: str, entry: PictureEntry | Unread, captions: Captions, made: Captioned, spec: IngestSpec
 ) -> Item | Refusal | Unread:
     if isinstance(entry, Unread):
         return entry
     if reason := entry.reason or captions.faults.get(name, ""):
         return Refusal(dataset=dataset, sha256=entry.sha256, name=name, reason=reason, time=clock.now())
-    caption = captions.found.get(name) or spec.instance_prompt
-    return Item(sha256=entry.sha256, caption=caption, name=name, note=entry.note)
+    own, described = captions.found.get(name, ""), made.captions.get(entry.sha256, "")
+    caption, by = own or described or spec.instance_prompt, made.model if described and not own else ""
+    return Item(sha256=entry.sha256, caption=caption, name=name, note=entry.note, caption_by=by)
+
+
+def _without_caption(found: Mapping[str, PictureEntry | Unread], captions: Captions) -> dict[str, str]:
+    """Names, by their hashes, of the pictures that are taken and have a caption under none of their names."""
+    entries = {name: entry for name, entry in found.items() if isinstance(entry, PictureEntry) and not entry.reason}
+    captioned = {entry.sha256 for name, entry in entries.items() if name in captions.found}
+    wanted = {name: entry.sha256 for name, entry in entries.items() if name not in captions.faults}
+    plainest_last = sorted(wanted, key=_plainness, reverse=True)
+    return {wanted[name]: name for name in plainest_last if wanted[name] not in captioned}
 
 
 def _quarantine(
@@ -129,19 +159,22 @@ def _remembered(
     captions: Captions,
     found: Mapping[str, PictureEntry | Unread],
     refusals: dict[str, Refusal],
-    manifest: Manifest,
+    manifest: Manifest | None,
     index: DatasetIndex,
 ) -> DatasetIndex:
     """What the next ingest need not read."""
-    pictures = {name: entry for name, entry in found.items() if isinstance(entry, PictureEntry)}
-    known = {item.sha256 for item in manifest.items}.union(index.known)
+    pictures = reader.settled({name: entry for name, entry in found.items() if isinstance(entry, PictureEntry)})
+    texts, tables = reader.settled(captions.texts), reader.settled(captions.tables)
+    made = [manifest] if manifest else []
+    known = {item.sha256 for one in made for item in one.items}.union(index.known)
     return DatasetIndex(
         reading=index.reading,
-        pictures=reader.settled(pictures),
-        texts=reader.settled(captions.texts),
-        tables=reader.settled(captions.tables),
+        pictures=pictures,
+        texts=texts,
+        tables=tables,
+        others=reader.others(pictures, texts, tables),
         quarantine=refusals,
-        versions=tuple(sorted({manifest.version}.union(index.versions))),
+        versions=tuple(sorted({one.version for one in made}.union(index.versions))),
         known=tuple(sorted(known)),
     )
 
@@ -154,12 +187,17 @@ def _publish(
         return current
     known = frozenset(index.known)
     new = sum(item.sha256 not in known for item in items)
-    manifest = Manifest(dataset=dataset, version=version, created=clock.now(), items=items, new=new)
+    parent = current.version if current else ""
+    manifest = Manifest(dataset=dataset, version=version, created=clock.now(), items=items, new=new, parent=parent)
     try:
         store.create(manifest_key(dataset, version), render(manifest))
     except ObjectExists:
         return read_document(store, Manifest, manifest_key(dataset, version))
     return manifest
+
+
+def _unused(outcomes: list[Item | Refusal | Unread]) -> int:
+    return sum(not isinstance(one, Item) for one in outcomes)
 
 
 def _plainest(outcomes: list[Outcome], captions: Captions) -> dict[str, Outcome]:
@@ -199,7 +237,7 @@ def _copies(
 
 
 def _of_captions(items: list[Item], captions: Captions, spec: IngestSpec, trigger: str) -> list[str]:
-    names = sorted(item.name for item in items if item.name not in captions.found)
+    names = sorted(item.name for item in items if item.name not in captions.found and not item.caption_by)
     lacking = sorted(item.name for item in items if trigger.casefold() not in item.caption.casefold())
     given = f"without a caption given the instance prompt {shown(spec.instance_prompt)!r}"
     return [

@@ -44,7 +44,7 @@ DAMAGE = (OSError, SyntaxError, ValueError, RuntimeError, EOFError)  # what deco
 
 def examination(spec: IngestSpec) -> str:
     """Digest of all that `examine` depends on beside the picture: limits, code, decoders."""
-    limits = spec.model_dump(mode="json", exclude={"instance_prompt"})
+    limits = spec.model_dump(mode="json", include={"min_side", "max_bytes", "max_pixels", "max_aspect"})
     return digest(EXAMINATION, PIL.__version__, pillow_heif.__version__, limits)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.caption_tables import CaptionLine, decode_text, read_table
+from tasks.core.data.file_kinds import may_enter
 from tasks.core.data.index import DatasetIndex, PictureEntry, TableEntry, TableLine, TextEntry, UploadEntry
 from tasks.core.data.parallel import PIXELS, Room, in_order
 from tasks.core.data.picture_validation import examine
@@ -86,6 +87,15 @@ class UploadReader:
     def settled(self, entries: Mapping[str, E]) -> dict[str, E]:
         """The entries that hold until their uploads are listed with another size or tag."""
         return {name: entry for name, entry in entries.items() if entry.tag and self._is_settled(self.listed[name])}
+
+    def others(self, *entries: Container[str]) -> dict[str, UploadEntry]:
+        """The settled uploads that may enter a dataset and are among none of the entries."""
+        left = {name: found for name, found in self.listed.items() if may_enter(name) and self._is_settled(found)}
+        return {
+            name: UploadEntry(size=found.size, time=found.time, tag=found.tag)
+            for name, found in left.items()
+            if not any(name in some for some in entries)
+        }
 
     def _is_settled(self, found: Listed) -> bool:
         return found.time < self.begun - UNSETTLED

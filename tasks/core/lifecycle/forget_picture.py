@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 
 from tasks.core.config.requests import ForgetRequest, WithdrawRequest
+from tasks.core.data.captioning import forget_made
 from tasks.core.data.dataset import Manifest, forget_item, index_key, load_manifest, manifest_key
+from tasks.core.data.failures import failure_key
 from tasks.core.data.file_kinds import TEXTS
 from tasks.core.data.split import forget_side
 from tasks.core.errors import DyeworksError, ObjectMissing
@@ -81,7 +83,9 @@ def forget_picture(installation: Installation, request: ForgetRequest, held: Pic
     shutil.rmtree(installation.settings.cache / "latents", ignore_errors=True)
     for trained in held.trained if request.withdraw else ():
         _withdraw(installation, trained, request)
-    store.purge(index_key(dataset) for dataset in held.datasets)
+    store.purge(key for dataset in held.datasets for key in (index_key(dataset), failure_key(dataset)))
+    for dataset in store.folders("datasets/"):  # also where an ingest ended before there was a version
+        forget_made(store, dataset, held.sha256)
     for dataset in held.datasets:
         forget_side(store, dataset, held.sha256)
     for dataset, version in held.versions:

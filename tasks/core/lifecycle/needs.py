@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tasks.core.data.dataset import newest_version
+from tasks.core.data.pins import dataset_pins
 from tasks.core.errors import ResultMissing
 from tasks.core.monitoring.reference import generation_in_force
 from tasks.core.registry.channel import read_channel
@@ -44,6 +45,7 @@ def needs_of(store: Store, model: str, keep: int) -> Needs:
             [(entry.dataset, entry.dataset_version) for entry in needed]
             + [(each.dataset, each.dataset_version) for each in trainings]
             + [(entry.dataset, newest_version(store, entry.dataset)) for entry in entries[-1:]]
+            + [(pin.dataset, pin.version) for pin in dataset_pins(store, model)]
         ),
         busy=open_retrain(read_decisions(store, model)) is not None,
     )

@@ -6,7 +6,7 @@ from contextlib import suppress
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import RollBackRequest
-from tasks.core.data.dataset import newest_version
+from tasks.core.data.pins import training_version
 from tasks.core.errors import (
     DocumentInvalid,
     DyeworksError,
@@ -104,8 +104,8 @@ def _servable(store: Store, model: str, release: str) -> bool:
 
 
 def _newest(store: Store, model: ModelConfig) -> tuple[str, str]:
-    """The dataset of a model's automatic retrains, and its newest version."""
-    return model.dataset, newest_version(store, model.dataset)
+    """The dataset of a model's automatic retrains, and the version that they would take."""
+    return model.dataset, training_version(store, model.name, model.dataset)
 
 
 def roll_back_entry(

@@ -8,6 +8,7 @@ from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import MonitorSpec
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.pins import pinned_version
 from tasks.core.drift import DriftProfile, DriftReport, check
 from tasks.core.drift.rows import Floats, Ints
 from tasks.core.errors import DatasetUnusable
@@ -182,7 +183,8 @@ class DriftCheck:
     @cached_property
     def _captions(self) -> list[str]:
         try:
-            manifest = load_manifest(self.store, self.model.dataset)
+            version = pinned_version(self.store, self.model.name, self.model.dataset)
+            manifest = load_manifest(self.store, self.model.dataset, version)
         except DatasetUnusable:
             return []
         return list(dict.fromkeys(item.caption for item in manifest.items))

@@ -19,7 +19,7 @@ class Entry(Document):
     release: str  # empty: the bare base
     training: str = ""  # of the release; empty for the bare base and an adopted release
     dataset: str = ""
-    dataset_version: str  # of the training; of a roll-back: the newest one, beyond which data is new
+    dataset_version: str  # of the training; of a roll-back: what a retrain would take, beyond which data is new
     evaluation: str = ""  # of a promotion
     restores: int = 0  # the generation that a roll-back restores
     abandons: str = ""  # the release that a roll-back abandons

@@ -6,7 +6,8 @@ from typing import cast
 from tasks.core import clock
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import PolicySpec
-from tasks.core.data.dataset import Manifest, newest_version, pictures_since
+from tasks.core.data.dataset import Manifest, pictures_since
+from tasks.core.data.pins import pinned_version, training_version
 from tasks.core.errors import DyeworksError
 from tasks.core.monitoring.records import DriftRecord, recent_records
 from tasks.core.registry import ledger
@@ -69,7 +70,7 @@ def decide_on_drift(store: Store, model: ModelConfig, record: DriftRecord, spec:
     )
 
     def rule(made: list[RetrainDecision]) -> RetrainDecision:
-        version = newest_version(store, model.dataset)
+        version = training_version(store, model.name, model.dataset)
         found = _situation(store, model, made, model.dataset, version)
         situation = found.model_copy(update={"now": record.time, "checks": checks})
         action, reason = on_drift(record.verdict, situation, spec)
@@ -103,7 +104,8 @@ def decide_by_hand(store: Store, model: ModelConfig, run: str) -> RetrainDecisio
     def rule(made: list[RetrainDecision]) -> RetrainDecision:
         if running := open_retrain(made):
             raise RetrainInFlight(model.name, running.id)
-        situation = _situation(store, model, made, model.dataset, newest_version(store, model.dataset))
+        version = training_version(store, model.name, model.dataset)
+        situation = _situation(store, model, made, model.dataset, version)
         return make_retrain_decision("manual", ("retrain", "a person started it"), situation, spec, run)
 
     return cast(RetrainDecision, decide(store, model.name, subject_of("manual", run), rule))
@@ -113,4 +115,11 @@ def _situation(
     store: Store, model: ModelConfig, made: Sequence[RetrainDecision], dataset: str, version: str
 ) -> Situation:
     entries = tuple(ledger.history(store, model.name))
-    return Situation(now=clock.now(), history=tuple(made), ledger=entries, dataset=dataset, dataset_version=version)
+    return Situation(
+        now=clock.now(),
+        history=tuple(made),
+        ledger=entries,
+        dataset=dataset,
+        dataset_version=version,
+        pinned=pinned_version(store, model.name, dataset),
+    )

@@ -33,7 +33,8 @@ class Situation(Document):
     ledger: tuple[Entry, ...] = Field(description="All generations, oldest first.")
     checks: tuple[PastCheck, ...] = Field((), description="Earlier drift checks, oldest first.")
     dataset: str = Field("", description="The dataset that a retrain would train on.")
-    dataset_version: str = Field(description="Its newest version.")
+    dataset_version: str = Field(description="The version that a retrain would take, or that new data has made.")
+    pinned: str = Field("", description="The version that a person has pinned the dataset to; empty: none.")
 
     @property
     def trained(self) -> bool:
@@ -66,6 +67,8 @@ def make_retrain_decision(
 
 def on_data(new_pictures: int, situation: Situation, spec: PolicySpec) -> tuple[Action, str]:
     """Decide when a dataset version is ready."""
+    if situation.pinned not in {"", situation.dataset_version}:
+        return "declined", f"the dataset is pinned to version {situation.pinned}; `dyeworks data unpin` ends it"
     if blocked := _blocked(situation, spec, held=False):
         return "declined", blocked
     if not situation.ledger:

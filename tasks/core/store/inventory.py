@@ -49,11 +49,14 @@ PLACES = (
         "datasets/<dataset>/head.json", "the newest version, and remarks on the uploads", "data.dataset", "permanent"
     ),
     Place("datasets/<dataset>/index.json", "what each upload became, so that it is read once", "data.index", "derived"),
+    Place("datasets/<dataset>/failed.json", "why the last ingest made no version", "data.failures", "derived"),
     Place("datasets/<dataset>/sides.json", "which pictures are held out", "data.split", "permanent"),
+    Place("datasets/<dataset>/captions.json", "captions of a vision model", "data.captioning", "permanent"),
     Place("datasets/<dataset>/<version>/manifest.json", "a dataset version", "data.dataset", "reference", "data"),
     Place("quarantine/<dataset>/<sha256>.json", "why an upload was refused", "data.dataset", "age", "refusals"),
     Place(MODEL + "config/<number>.json", "configurations of a model", "registry.models", "permanent"),
     Place(MODEL + "config/snapshot", "the first of them in one object", "store.journal", "derived"),
+    Place(MODEL + "pins/<dataset>.json", "the dataset version that trainings stay at", "data.pins", "permanent"),
     Place(MODEL + "promotions/<generation>.json", "the promotion ledger", "registry.ledger", "permanent"),
     Place(MODEL + "promotions/snapshot", "its first entries in one object", "store.journal", "derived"),
     Place(

@@ -13,6 +13,7 @@ from tasks.core.config.installation import Settings, read_settings
 from tasks.core.config.model import ModelConfig, read_model
 from tasks.core.config.presets import load_preset
 from tasks.core.config.requests import TrainRequest
+from tasks.core.data.captioning import open_captioner
 from tasks.core.data.dataset import index_key, remarks
 from tasks.core.data.file_kinds import SUFFIXES, sort_uploads
 from tasks.core.data.ingest import ingest
@@ -70,9 +71,12 @@ def prepare(installation: Installation, model: ModelConfig, data: Path, out: Pat
     for line in left_out:
         print_line(line)
     spec = model.preset.ingest.filled(model.trigger)
-    manifest, _ = ingest(installation.store, model.dataset, spec, model.trigger)
+    captioner = open_captioner(installation.settings, model)
+    manifest, _ = ingest(installation.store, model.dataset, spec, model.trigger, captioner=captioner)
     for line in remarks(installation.store, manifest):
         print_line(line)
+    if captioner and (cost := captioner.cost()):
+        print_line(cost)
     print_line(f"{count} pictures in {data}, {len(manifest.items)} of them distinct and usable")
     plan = plan_training(installation, model, TrainRequest(version=manifest.version))
     print_line(f"training {plan.key}: {plan.spec.steps} steps, dataset version {plan.version}, base {plan.base}")

@@ -5,6 +5,7 @@ from tasks.core.config.model import ModelConfig
 from tasks.core.config.requests import TrainRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import load_manifest
+from tasks.core.data.pins import pinned_version
 from tasks.core.data.split import split
 from tasks.core.errors import DatasetUnusable, PlanMismatch
 from tasks.core.installation import Installation
@@ -39,7 +40,8 @@ def plan_training(installation: Installation, model: ModelConfig, request: Train
     dataset = request.dataset or model.dataset
     if dataset not in model.datasets:
         raise DatasetUnusable(dataset, f"model {model.name!r} subscribes to {', '.join(model.datasets)} alone")
-    manifest = load_manifest(installation.store, dataset, request.version)
+    version = request.version or pinned_version(installation.store, model.name, dataset)
+    manifest = load_manifest(installation.store, dataset, version)
     spec = request.train or model.preset.train
     require_known(spec, "train")
     base, parts = request.base or base_fingerprint(model.base), split(installation.store, manifest)

@@ -31,6 +31,7 @@ class Server:
         extra = {
             "DYEWORKS_MONITOR_CRON": "0 0 1 1 *",
             "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",
+            "DYEWORKS_UPLOADS_CRON": "0 0 1 1 *",
         }
         self.stack = Stack(home, extra | ({"DYEWORKS_STORE": store} if store else {}))
         self.store = home / "store"

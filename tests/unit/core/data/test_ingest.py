@@ -8,6 +8,7 @@ from PIL import Image
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import Refusal, blobs, load_manifest, manifest_key, pictures_since, remarks
+from tasks.core.data.failures import failure_key
 from tasks.core.data.ingest import ingest
 from tasks.core.errors import DatasetUnusable
 from tasks.core.store import FolderStore
@@ -244,7 +245,7 @@ def test_without_uploads_the_error_names_the_dataset_and_the_place(folder: Folde
     with pytest.raises(DatasetUnusable, match=rf"dataset '{NAME}'.*uploads/{NAME}/ holds no picture") as caught:
         ingest(folder, NAME, SPEC)
     assert caught.value.dataset == NAME
-    assert list(folder.list("datasets/")) == []
+    assert list(folder.list("datasets/")) == [failure_key(NAME)]
 
 
 def test_only_corrupt_uploads_make_no_version(folder: FolderStore) -> None:
@@ -254,5 +255,5 @@ def test_only_corrupt_uploads_make_no_version(folder: FolderStore) -> None:
         DatasetUnusable, match=f"'{NAME}': none of its 2 pictures can be used; 2 pictures refused: cannot"
     ):
         ingest(folder, NAME, SPEC)
-    assert list(folder.list("datasets/")) == []
+    assert list(folder.list("datasets/")) == [failure_key(NAME)]
     assert len(list(folder.list(f"quarantine/{NAME}/"))) == 2

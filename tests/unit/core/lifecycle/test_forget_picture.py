@@ -7,10 +7,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import PngImagePlugin
 
+from tasks.core.config.captioning import CaptioningSpec
 from tasks.core.config.model import ModelConfig
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import ForgetRequest, PromoteRequest, PublishRequest
-from tasks.core.data.dataset import blobs, load_manifest
+from tasks.core.data.captioning import Captioner, read_made
+from tasks.core.data.dataset import blobs, captions_key, load_manifest
 from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.errors import ReleaseWithdrawn
@@ -26,6 +28,7 @@ from tasks.core.store import FolderStore
 from tests.adire import adire, installed
 from tests.candidates import QUICK, measured, trained
 from tests.odd_pictures import encoded, noise
+from tests.vision_server import CaptionServer, tinted_file
 
 CANARY = "ada-lovelace-7731"
 SPEC = IngestSpec(instance_prompt="adire_style cloth")
@@ -88,6 +91,23 @@ def test_the_canary_is_found_nowhere(shop: ModelConfig, folder: FolderStore, ins
     ingest(folder, "adire", SPEC, shop.trigger)
     assert found(folder, installation.settings.cache) == []
     assert not folder.exists(f"blobs/{held.sha256}")
+
+
+def test_its_caption_by_a_model_is_deleted_too(folder: FolderStore, installation: Installation) -> None:
+    vision = CaptionServer()
+    vision.say = lambda colour: f"a {colour} cloth" + f" of {CANARY}" * (colour == "red")
+    vision.start()
+    for colour in ("red", "blue"):
+        folder.write(f"uploads/adire/{colour}.png", tinted_file(colour))
+    ingest(folder, "adire", SPEC, captioner=Captioner(CaptioningSpec(url=vision.url, model="llava")))
+    vision.stop()
+    assert captions_key("adire") in found(folder)
+    request = asked(picture="red.png")
+    held = find_picture(installation, request)
+    for _ in range(2):
+        forget_picture(installation, request, held)
+        assert found(folder) == []
+        assert [made.text for made in read_made(folder, "adire")[0].captions.values()] == ["a blue cloth"]
 
 
 def test_the_others_stay(shop: ModelConfig, folder: FolderStore, installation: Installation) -> None:

@@ -1,5 +1,6 @@
 """`dyeworks train`: a folder of pictures, interrupted trainings, and errors in one line."""
 
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from tasks.core.registry.results import TrainResult, result_folder
 from tasks.core.store import FolderStore
 from tasks.core.store.documents import read_documents
 from tests.odd_pictures import deep_png, encoded, noise, turned, vast_png
+from tests.vision_server import CaptionServer
 
 DYEWORKS = str(Path(sys.executable).with_name("dyeworks"))
 SPEC = """
@@ -99,6 +101,30 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_one_line(
     assert found, output
     assert run(command(spec, data, out)) == 0
     assert f"resumes from the checkpoint of step {found[1]}\n" in capsys.readouterr().out
+
+
+def test_captions_of_a_vision_server_are_trained_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vision, model, out = CaptionServer(), tmp_path / "model.yaml", tmp_path / "out"
+    numbers = itertools.count()
+    vision.say = lambda colour: f"picture {next(numbers)}, {colour}"
+    vision.start()
+    own = f"{{name: adire, trigger: adire_style, class_noun: cloth, captioning: {{url: '{vision.url}', model: llava}}"
+    steps = SPEC.replace("steps: 16", "steps: 1").strip().replace("\ntrain", ", train").replace("\n", " ")
+    model.write_text(f"{own}, overrides: {{{steps}}}}}")
+    assert run([*command(model, data, out), "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "3 captions made by llava: 3 requests, 2,700 tokens in, 36 out\n" in output
+    assert "4 pictures with 4 captions, 0 held out" in output
+    assert run(command(model, data, out)) == 0
+    vision.stop()
+    assert len(vision.asked) == 3
+    (result,) = read_documents(FolderStore(out / "store"), TrainResult, result_folder("adire", TrainResult))
+    captions = {item.name: item.caption for item in load_manifest(FolderStore(out / "store"), "adire").items}
+    assert result.dataset_version == load_manifest(FolderStore(out / "store"), "adire").version
+    assert captions.pop("more/1.png") == "dots in adire_style"
+    assert all(caption.startswith("picture ") and caption.endswith(", in adire_style") for caption in captions.values())
 
 
 def adapter(out: Path) -> dict[str, torch.Tensor]:

@@ -194,9 +194,9 @@ def test_session_with_unread_responses_is_limited(shop: TestClient) -> None:
 
 
 def test_visitor_over_the_limit_is_told_when_to_go_on(tmp_path: Path) -> None:
-    for client in storefront(tmp_path / "store", {"serving": {"steps": 1}}, limit_address="2/minute"):
+    for client in storefront(tmp_path / "store", {"serving": {"steps": 1}}, limit_address="2/year"):
         said = asked(client, ["adire", "rings", "", 3, "", None])["problem"]
-        assert re.search(r"You can go on in \d+ seconds?, or ask for fewer pictures at once", said), said
+        assert re.search(r"You can go on in \d+ minutes, or ask for fewer pictures at once", said), said
         assert len(asked(client, ["adire", "rings", "", 2, "", None])["pictures"]) == 2
         assert "You have drawn a lot in a short time" in asked(client, DRAWN)["problem"]
 
