@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     spool: str = Field(
         "", description="Local folder for lines that the store does not have yet; empty: `spool` beside the cache."
     )
+    outbox: SecretStr = Field(
+        SecretStr(""),
+        description="Database of the uploads that have arrived, sqlite:///PATH or postgresql://…; empty: `outbox.db` "
+        "beside the cache.",
+    )
 
     safety_checker: str = Field(
         "CompVis/stable-diffusion-safety-checker@f37dfba70d35a43a32de8e67c52e68925175eeee",
@@ -136,6 +141,11 @@ class Settings(BaseSettings):
     def spool_folder(self) -> Path:
         """The folder of all storefronts' lines that the store does not have yet."""
         return Path(self.spool) if self.spool else self.cache.absolute().parent / "spool"
+
+    @property
+    def outbox_url(self) -> str:
+        """The URL of the database of the uploads that have arrived."""
+        return self.outbox.get_secret_value() or f"sqlite:///{self.cache.absolute().parent / 'outbox.db'}"
 
     @model_validator(mode="after")
     def _place_defaults(self) -> Self:
