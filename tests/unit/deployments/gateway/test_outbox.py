@@ -17,7 +17,7 @@ from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 from tests.postgres_server import PostgresServer
-from tests.unit.deployments.gateway.senders import wait_for
+from tests.waiting import wait_for
 
 
 @pytest.fixture
