@@ -23,6 +23,7 @@ from deployments.gateway.access import GatewayAccess
 from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.outbox import UploadOutbox
+from deployments.gateway.schemas import complete
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(gateway.hooks.router())
     app.get("/livez")(gateway.livez)
     app.get("/metrics", include_in_schema=False)(gateway.expose)
+    complete(app)
     add_handlers(app)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     _count_refusals(app, gateway.metrics)
