@@ -6,7 +6,7 @@ One thread writes: what is added while it commits is committed together next.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import NamedTuple
@@ -61,6 +61,7 @@ class UploadOutbox:
         """Raises SettingError; the database itself is opened by the first request."""
         self.database = Database(url)
         self.batches = UploadBatches(self.database)
+        self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
         self._thread: Thread | None = None
@@ -77,9 +78,12 @@ class UploadOutbox:
         self._put(_Write(found, answer))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await answer
+                new = await answer
         except TimeoutError as error:
             raise OutboxUnavailable("did not store it in time") from error
+        if any(new):
+            self.wake()
+        return new
 
     def close(self) -> None:
         """Store what is waiting, then close the database."""
