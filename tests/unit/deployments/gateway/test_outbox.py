@@ -61,7 +61,7 @@ def test_nothing_opens_no_database(tmp_path: Path) -> None:
 
 
 def test_many_arrivals_at_once(outbox: UploadOutbox) -> None:
-    many = [arrival(number, content=f"c{number}") for number in range(3 * module.PART)]
+    many = [arrival(number, content=f"c{number}") for number in range(3 * 1000)]
     assert all(added(outbox, *many))
     assert not any(added(outbox, *many))
 
