@@ -4,24 +4,41 @@ One thread writes: what is added while it commits is committed together next.
 """
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.gateway.batches import UploadBatches
-from deployments.gateway.database import Database, arrivals
+from deployments.gateway.database import Database
 from deployments.problems import ApiError
 
 MOST_WAITING = 20_000  # arrivals that wait for a commit
 ANSWER_SECONDS = 30.0  # for a commit
-PART = 1000  # identities in one statement
+# A thread that calls the database has to wait for Python's lock after each call, so a group is one statement, and
+# what it has stored is only looked up where that is not all or nothing.
+INSERT = (
+    "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) SELECT {}, :arrived FROM {} "
+    "WHERE NOT EXISTS (SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = value->>4) "
+    "ON CONFLICT DO NOTHING"
+)
+STORED = (
+    "SELECT known.identity FROM {} JOIN dyeworks_arrivals AS known ON known.identity = value->>0 "
+    "WHERE known.arrived = :arrived"
+)
+ROWS = {
+    "sqlite": ("value->>0, value->>1, value->>2, value->>3", "json_each(:rows)"),
+    "postgresql": (
+        "value->>0, value->>1, value->>2, (value->3)::boolean",
+        "jsonb_array_elements(CAST(:rows AS jsonb))",
+    ),
+}
 
 log = logging.getLogger("dyeworks.gateway")
 
@@ -61,6 +78,9 @@ class UploadOutbox:
         """Raises SettingError; the database itself is opened by the first request."""
         self.database = Database(url)
         self.batches = UploadBatches(self.database)
+        columns, rows = ROWS[self.database.dialect]
+        self._statement = text(INSERT.format(columns, rows))
+        self._lookup = text(STORED.format(rows))
         self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
@@ -109,7 +129,7 @@ class UploadOutbox:
         problem = ""
         while group := self._next():
             try:
-                new = iter(self._store_group([one for write in group for one in write.found]))
+                new = iter(self._store([one for write in group for one in write.found]))
                 _resolve(group, [[next(new) for _ in write.found] for write in group])
                 problem = ""
             except Exception as error:  # thread boundary: the senders repeat it
@@ -126,29 +146,26 @@ class UploadOutbox:
             group, self._waiting, self._size = self._waiting, [], 0
             return group
 
-    def _store_group(self, found: Sequence[Arrival]) -> list[bool]:
-        with self.database.writing() as connection:
-            return self._store(connection, found)
-
-    def _store(self, connection: Connection, found: Sequence[Arrival]) -> list[bool]:
-        known = _known(connection, {name for one in found for name in (one.identity, one.content) if name})
-        rows, new = dict[str, dict[str, object]](), list[bool]()
+    def _store(self, found: Sequence[Arrival]) -> list[bool]:
+        """Store arrivals in one transaction; returns which are new."""
+        rows, new = dict[str, tuple[object, ...]](), list[bool]()
         for one in found:
-            new.append(one.identity not in known and one.content not in known)
+            new.append(one.identity not in rows and one.content not in rows)
             if new[-1]:
-                known.add(one.identity)
-                rows[one.identity] = _row(one)
-        # In one order: two gateways that store the same arrivals at once would else wait for each other.
-        stored = self._insert(connection, [rows[name] for name in sorted(rows)]) if rows else set[str]()
+                key = one.key.replace("\0", "�")  # Postgres stores no NUL, and keys are only for people to read
+                rows[one.identity] = (one.identity, one.dataset, key, one.ready, one.content)
+        stored = self._insert(rows)
         return [fresh and one.identity in stored for one, fresh in zip(found, new, strict=True)]
 
-    def _insert(self, connection: Connection, rows: list[dict[str, object]]) -> set[str]:
-        """Insert rows; returns the identities that no other process has inserted meanwhile."""
-        if self.database.dialect == "postgresql":
-            insert = postgresql.insert(arrivals).on_conflict_do_nothing().returning(arrivals.c.identity)
-        else:
-            insert = sqlite.insert(arrivals).on_conflict_do_nothing().returning(arrivals.c.identity)
-        return set(connection.scalars(insert, rows))
+    def _insert(self, rows: Mapping[str, tuple[object, ...]]) -> Collection[str]:
+        """Insert rows by identity; returns the identities that were not known."""
+        # In one order: two gateways that store the same arrivals at once would else wait for each other.
+        document, arrived = json.dumps([rows[name] for name in sorted(rows)]), time.time()
+        with self.database.single() as connection:
+            number = connection.execute(self._statement, {"rows": document, "arrived": arrived}).rowcount
+            if number in {0, len(rows)}:
+                return rows if number else ()
+            return set(connection.scalars(self._lookup, {"rows": document, "arrived": arrived}).all())
 
 
 def _resolve(group: list[_Write], results: list[list[bool]] | None) -> None:
@@ -166,23 +183,3 @@ def _answer(loop: asyncio.AbstractEventLoop, group: list[_Write], results: list[
             write.answer.set_exception(OutboxUnavailable("cannot store it"))
         else:
             write.answer.set_result(results[number])
-
-
-def _known(connection: Connection, names: set[str]) -> set[str]:
-    """Those of the names that are stored as identities."""
-    listed, found = list(names), set[str]()
-    for start in range(0, len(listed), PART):
-        part = arrivals.c.identity.in_(listed[start : start + PART])
-        found.update(connection.scalars(select(arrivals.c.identity).where(part)))
-    return found
-
-
-def _row(one: Arrival) -> dict[str, object]:
-    return {
-        "identity": one.identity,
-        "dataset": one.dataset,
-        "key": one.key.replace("\0", "�"),  # Postgres stores no NUL, and keys are only for people to read
-        "ready": one.ready,
-        "arrived": time.time(),
-        "batch": None,
-    }
