@@ -1,9 +1,10 @@
-"""Notifications under load, while gateway and Prefect die: every object is in one batch, and every batch has one run."""
+"""Notifications under load, while gateway and Prefect die: each object is in one batch, and each batch has one run."""
 
 import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,11 +89,14 @@ async def deliver(senders: Senders, keys: list[str], running: GatewayProcess, st
     ]
     sending = asyncio.create_task(senders.send(bodies, CONNECTIONS))
     for share, happen in sorted(events, key=lambda event: event[0]):
-        await asyncio.to_thread(
-            wait_for, lambda part=share: senders.taken >= part * len(bodies), f"{share}", RUN_SECONDS
-        )  # type: ignore[misc]
+        reached = partial(_has_sent, senders, int(share * len(bodies)))
+        await asyncio.to_thread(wait_for, reached, f"{share:.0%} of the deliveries", RUN_SECONDS)
         await asyncio.to_thread(happen)
     await sending
+
+
+def _has_sent(senders: Senders, number: int) -> bool:
+    return senders.taken >= number
 
 
 def check(database: Database, keys: list[str], started: list[FlowRun]) -> None:
@@ -105,7 +109,7 @@ def check(database: Database, keys: list[str], started: list[FlowRun]) -> None:
     assert {(batch, dataset) for dataset, _, batch in rows} == {(name, dataset) for name, dataset, _, _ in made}
     wanted = sorted((f"upload-{name}", run, dataset) for name, dataset, _, run in made)
     assert wanted == sorted(
-        (f"{run.idempotency_key}", f"{run.id}", run.parameters["spec"]["dataset"]) for run in started
+        (str(one.idempotency_key), str(one.id), one.parameters["spec"]["dataset"]) for one in started
     )
 
 
