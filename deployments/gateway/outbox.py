@@ -84,6 +84,7 @@ class UploadOutbox:
         self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
+        self._announced: asyncio.AbstractEventLoop | None = None  # the loop that wakes the thread when its turn ends
         self._thread: Thread | None = None
 
     async def add(self, found: Sequence[Arrival]) -> list[bool]:
@@ -123,6 +124,15 @@ class UploadOutbox:
                 self._thread.start()
             self._waiting.append(write)
             self._size += len(write.found)
+            loop, announced = write.answer.get_loop(), self._announced
+            self._announced = loop
+        if loop is not announced:
+            loop.call_soon(self._announce)
+
+    def _announce(self) -> None:
+        """Wake the thread once for all that was added in one turn of the event loop."""
+        with self._changed:
+            self._announced = None
             self._changed.notify()
 
     def _write_all(self) -> None:
