@@ -4,6 +4,7 @@ The process imports neither torch nor Prefect. `/livez` and `/readyz` are for su
 """
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -83,6 +84,8 @@ class Gateway:
         """Run the threads of the gateway for the lifetime of the server."""
         threading.Thread(target=self._follow_keys, name="keys", daemon=True).start()
         self.dispatcher.start()
+        gc.collect()
+        gc.freeze()  # else each full collection looks at all modules again, which stops requests for 0.1 s
         yield
         self.closing.set()
         await asyncio.to_thread(self.dispatcher.stop)

@@ -107,7 +107,8 @@ class UploadBatches:
     def next_due(self) -> float | None:
         """When the next run is to be started."""
         with self.database.reading() as connection:
-            return connection.scalar(select(func.min(batches.c.due)).where(is_open))
+            due: float | None = connection.scalar(select(func.min(batches.c.due)).where(is_open))
+            return due
 
     def record_run(self, batch: Batch, run: str) -> None:
         """Record that the run of a batch was created."""
