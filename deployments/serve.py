@@ -3,11 +3,12 @@
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import uvicorn
+from pydantic import SecretStr
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
@@ -15,7 +16,10 @@ from deployments.addresses import Network, client_key, is_among, is_loopback, ne
 from deployments.exposure import check_exposure
 from tasks.core.config.installation import Settings, read_settings
 
-SECRETS = {"storefront": "session_key", "gateway": "webhook_token"}
+SECRETS: dict[str, tuple[str, Callable[[Settings], SecretStr]]] = {
+    "storefront": ("DYEWORKS_SESSION_KEY", lambda settings: settings.session_key),
+    "gateway": ("DYEWORKS_WEBHOOK_TOKEN", lambda settings: settings.weakest_webhook_token),
+}
 CONNECTIONS = 4000  # at once; while there are more, every request gets a 503
 OF_ONE_CLIENT = 400  # of them; its others are closed at once
 FILES = 8192  # that may be open at once, where the system lets us: many have a limit of 1024
@@ -79,8 +83,8 @@ class GuardedProtocol(H11Protocol):
 def serve_until_signal(service: str, host: str, port: int, models: Sequence[str] = ()) -> int:
     """Serve until a signal; returns 1 if it could not start. Raises SettingError for an exposed weak secret."""
     settings = read_settings()
-    secret = SECRETS[service]
-    check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
+    setting, secret = SECRETS[service]
+    check_exposure(host, setting, secret(settings))
     allow_files()
     server = uvicorn.Server(configure(service, host, port, settings, models))
     server.run()
