@@ -41,6 +41,15 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
     return Uploads(tuple(kinds["picture"]), tuple(kinds["text"]), tuple(kinds["table"]), tuple(left))
 
 
+def reason_left_out(name: str) -> str:
+    """Why an ingest leaves out a file of this name; empty where it takes it."""
+    kind = _kind(name)
+    if kind == "junk":
+        return "it is hidden, or a leftover of a program"
+    taken = ", ".join((*SUFFIXES, *TEXTS, *TABLES))
+    return f"it is none of the kinds that an ingest takes: {taken}" if kind == "other" else ""
+
+
 def is_ready(name: str) -> bool:
     """Whether this is the name of the file that ends an upload."""
     return name.rpartition("/")[2] == READY
