@@ -2,17 +2,21 @@
 
 import asyncio
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import uvicorn
+from pydantic import SecretStr
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from deployments.exposure import check_exposure
 from tasks.core.config.installation import Settings, read_settings
 
-SECRETS = {"storefront": "session_key", "gateway": "webhook_token"}
+SECRETS: dict[str, tuple[str, Callable[[Settings], SecretStr]]] = {
+    "storefront": ("DYEWORKS_SESSION_KEY", lambda settings: settings.session_key),
+    "gateway": ("DYEWORKS_WEBHOOK_TOKEN", lambda settings: settings.weakest_webhook_token),
+}
 CONNECTIONS = 4000  # at once; while there are more, every request gets a 503
 FILES = 8192  # that may be open at once, where the system lets us: many have a limit of 1024
 HEAD_SECONDS = 20.0  # after which a connection without a complete request head is closed
@@ -39,8 +43,8 @@ class HeadTimeoutProtocol(H11Protocol):
 def serve_until_signal(service: str, host: str, port: int, models: Sequence[str] = ()) -> int:
     """Serve until a signal; returns 1 if it could not start. Raises SettingError for an exposed weak secret."""
     settings = read_settings()
-    secret = SECRETS[service]
-    check_exposure(host, f"DYEWORKS_{secret.upper()}", getattr(settings, secret))
+    setting, secret = SECRETS[service]
+    check_exposure(host, setting, secret(settings))
     allow_files()
     server = uvicorn.Server(configure(service, host, port, settings, models))
     server.run()

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import Literal
 
 Role = Literal["visitor", "viewer", "operator", "releaser", "admin", "ingest"]
-Scope = Literal["render", "vote", "read", "metrics"]  # pictures; votes on them; which models there are; figures
-ALL: frozenset[Scope] = frozenset(("render", "vote", "read", "metrics"))
+Scope = Literal["render", "vote", "read", "metrics", "upload"]  # pictures; votes; list of models; figures; datasets
+ALL: frozenset[Scope] = frozenset(("render", "vote", "read", "metrics", "upload"))
 SCOPES: Mapping[str, frozenset[Scope]] = {
     "visitor": frozenset(("render", "vote", "read")),
     "viewer": frozenset(("read", "metrics")),
     "operator": ALL,
     "releaser": frozenset(("read", "metrics")),
     "admin": ALL,
-    "ingest": frozenset(),
+    "ingest": frozenset(("upload",)),
 }
 
 

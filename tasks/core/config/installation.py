@@ -56,7 +56,19 @@ class Settings(BaseSettings):
     )
     clock: str = Field("", description="File with a number of seconds that the clock is ahead; for demos and tests.")
     webhook_token: SecretStr = Field(
-        SecretStr(""), description="Bearer token of the upload webhook; empty refuses all."
+        SecretStr(""),
+        description="Tokens (comma-separated, all valid) with which object stores notify the gateway; empty: API keys "
+        "alone.",
+    )
+    webhook_secrets: SecretStr = Field(
+        SecretStr(""),
+        description="Secrets `whsec_...` (comma-separated, all valid) that sign messages to /hooks/standard; empty "
+        "refuses all.",
+    )
+    sns_topics: str = Field(
+        "",
+        description="ARNs (comma-separated) of the topics of SNS whose messages count, and whose subscriptions are "
+        "confirmed; empty refuses all.",
     )
     upload_quiet_seconds: float = Field(
         10.0,
@@ -102,6 +114,11 @@ class Settings(BaseSettings):
     spool: str = Field(
         "", description="Local folder for lines that the store does not have yet; empty: `spool` beside the cache."
     )
+    outbox: SecretStr = Field(
+        SecretStr(""),
+        description="Database of the uploads that have arrived, sqlite:///PATH or postgresql://…; empty: `outbox.db` "
+        "beside the cache.",
+    )
 
     safety_checker: str = Field(
         "CompVis/stable-diffusion-safety-checker@f37dfba70d35a43a32de8e67c52e68925175eeee",
@@ -111,9 +128,24 @@ class Settings(BaseSettings):
     )
 
     @property
+    def webhook_tokens(self) -> list[SecretStr]:
+        """The valid tokens of object stores."""
+        return _listed(self.webhook_token)
+
+    @property
+    def weakest_webhook_token(self) -> SecretStr:
+        """The shortest of the valid tokens; an empty one where there is none."""
+        return min(self.webhook_tokens, key=len, default=SecretStr(""))
+
+    @property
     def spool_folder(self) -> Path:
         """The folder of all storefronts' lines that the store does not have yet."""
         return Path(self.spool) if self.spool else self.cache.absolute().parent / "spool"
+
+    @property
+    def outbox_url(self) -> str:
+        """The URL of the database of the uploads that have arrived."""
+        return self.outbox.get_secret_value() or f"sqlite:///{self.cache.absolute().parent / 'outbox.db'}"
 
     @model_validator(mode="after")
     def _place_defaults(self) -> Self:
@@ -122,6 +154,11 @@ class Settings(BaseSettings):
         for name in places.keys() - self.model_fields_set:
             object.__setattr__(self, name, places[name])
         return self
+
+
+def _listed(secret: SecretStr) -> list[SecretStr]:
+    """The secrets of a comma-separated list."""
+    return [SecretStr(part) for part in map(str.strip, secret.get_secret_value().split(",")) if part]
 
 
 def read_settings() -> Settings:

@@ -7,10 +7,10 @@ from tasks.core.access.roles import Role, Scope, scopes_of
 EXPECTED: dict[Role, str] = {
     "visitor": "render vote read",
     "viewer": "read metrics",
-    "operator": "render vote read metrics",
+    "operator": "render vote read metrics upload",
     "releaser": "read metrics",
-    "admin": "render vote read metrics",
-    "ingest": "",
+    "admin": "render vote read metrics upload",
+    "ingest": "upload",
 }
 
 

@@ -1,0 +1,178 @@
+"""The uploads that have arrived, in a database before their senders are answered.
+
+One thread writes: what is added while it commits is committed together next.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import Condition, Thread
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+
+from deployments.gateway.database import Database, arrivals
+from deployments.problems import ApiError
+
+MOST_WAITING = 20_000  # arrivals that wait for a commit
+ANSWER_SECONDS = 30.0  # for a commit
+PART = 1000  # identities in one statement
+
+log = logging.getLogger("dyeworks.gateway")
+
+
+class OutboxUnavailable(ApiError):
+    """The outbox takes nothing now; what was sent has to be sent again."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the outbox {reason}; send it again", retry_after=5)
+        self.reason = reason
+
+
+class Arrival(NamedTuple):
+    """An object that was written under `uploads/<dataset>/`."""
+
+    dataset: str
+    key: str  # below `uploads/<dataset>/`
+    identity: str  # a hex digest, equal in repeated notifications of one write
+    content: str = ""  # a hex digest of dataset, key and ETag: one that is known as an identity is no new arrival
+    ready: bool = False  # ends the burst at once
+
+
+class _Write(NamedTuple):
+    """Arrivals to be stored, and the request that waits for it."""
+
+    found: Sequence[Arrival]
+    answer: "asyncio.Future[list[bool]]"
+
+
+class UploadOutbox:
+    """Arrivals in SQLite (`sqlite:///path`) or Postgres (`postgresql://...`)."""
+
+    def __init__(self, url: str) -> None:
+        """Raises SettingError; the database itself is opened by the first request."""
+        self.database = Database(url)
+        self._changed, self._closed = Condition(), False
+        self._waiting, self._size = list[_Write](), 0
+        self._thread: Thread | None = None
+
+    async def add(self, found: Sequence[Arrival]) -> list[bool]:
+        """Store arrivals; returns, after the commit, which of them are new.
+
+        Raises:
+            OutboxUnavailable: the database failed or is too slow, or too much is waiting for it.
+        """
+        if not found:
+            return []
+        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
+        self._put(_Write(found, answer))
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await answer
+        except TimeoutError as error:
+            raise OutboxUnavailable("did not store it in time") from error
+
+    def close(self) -> None:
+        """Store what is waiting, then close the database."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread:
+            self._thread.join()
+        self.database.close()
+
+    def _put(self, write: _Write) -> None:
+        with self._changed:
+            if self._closed or (self._size and self._size + len(write.found) > MOST_WAITING):
+                raise OutboxUnavailable("is closed" if self._closed else "is full")
+            if not self._thread:
+                self._thread = Thread(target=self._write_all, name="outbox", daemon=True)
+                self._thread.start()
+            self._waiting.append(write)
+            self._size += len(write.found)
+            self._changed.notify()
+
+    def _write_all(self) -> None:
+        while group := self._next():
+            try:
+                new = iter(self._store_group([one for write in group for one in write.found]))
+                _resolve(group, [[next(new) for _ in write.found] for write in group])
+            except Exception as error:  # thread boundary: the senders repeat it
+                unexpected = not isinstance(error, SQLAlchemyError)
+                log.error("nothing was stored: %s", error, exc_info=unexpected)
+                _resolve(group, None)
+
+    def _next(self) -> list[_Write]:
+        """All that waits, as soon as there is something; nothing when the outbox was closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            group, self._waiting, self._size = self._waiting, [], 0
+            return group
+
+    def _store_group(self, found: Sequence[Arrival]) -> list[bool]:
+        with self.database.writing() as connection:
+            return self._store(connection, found)
+
+    def _store(self, connection: Connection, found: Sequence[Arrival]) -> list[bool]:
+        known = _known(connection, {name for one in found for name in (one.identity, one.content) if name})
+        rows, new = dict[str, dict[str, object]](), list[bool]()
+        for one in found:
+            new.append(one.identity not in known and one.content not in known)
+            if new[-1]:
+                known.add(one.identity)
+                rows[one.identity] = _row(one)
+        # In one order: two gateways that store the same arrivals at once would else wait for each other.
+        stored = self._insert(connection, [rows[name] for name in sorted(rows)]) if rows else set[str]()
+        return [fresh and one.identity in stored for one, fresh in zip(found, new, strict=True)]
+
+    def _insert(self, connection: Connection, rows: list[dict[str, object]]) -> set[str]:
+        """Insert rows; returns the identities that no other process has inserted meanwhile."""
+        if self.database.dialect == "postgresql":
+            insert = postgresql.insert(arrivals).on_conflict_do_nothing().returning(arrivals.c.identity)
+        else:
+            insert = sqlite.insert(arrivals).on_conflict_do_nothing().returning(arrivals.c.identity)
+        return set(connection.scalars(insert, rows))
+
+
+def _resolve(group: list[_Write], results: list[list[bool]] | None) -> None:
+    """Answer the requests of a group, in one call of each event loop."""
+    for loop in {write.answer.get_loop() for write in group}:
+        with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+            loop.call_soon_threadsafe(_answer, loop, group, results)
+
+
+def _answer(loop: asyncio.AbstractEventLoop, group: list[_Write], results: list[list[bool]] | None) -> None:
+    for number, write in enumerate(group):
+        if write.answer.get_loop() is not loop or write.answer.done():
+            continue
+        if results is None:
+            write.answer.set_exception(OutboxUnavailable("cannot store it"))
+        else:
+            write.answer.set_result(results[number])
+
+
+def _known(connection: Connection, names: set[str]) -> set[str]:
+    """Those of the names that are stored as identities."""
+    listed, found = list(names), set[str]()
+    for start in range(0, len(listed), PART):
+        part = arrivals.c.identity.in_(listed[start : start + PART])
+        found.update(connection.scalars(select(arrivals.c.identity).where(part)))
+    return found
+
+
+def _row(one: Arrival) -> dict[str, object]:
+    return {
+        "identity": one.identity,
+        "dataset": one.dataset,
+        "key": one.key.replace("\0", "�"),  # Postgres stores no NUL, and keys are only for people to read
+        "ready": one.ready,
+        "arrived": time.time(),
+        "batch": None,
+    }
