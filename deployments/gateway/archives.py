@@ -124,21 +124,18 @@ class UploadArchive:
         return "" if is_ready(name) else reason_left_out(name)
 
     def _problem(self, name: str, info: zipfile.ZipInfo) -> str:
-        if info.flag_bits & ENCRYPTED:
-            return "it is encrypted"
-        if stat.S_ISLNK(info.external_attr >> 16):
-            return "it is a symbolic link"
-        if info.filename != info.orig_filename or _leaves(name):
-            return "its name is not a relative path"
-        if PurePosixPath(name).suffix.lower() in ARCHIVES:
-            return "it is an archive itself"
-        if info.compress_type not in METHODS:
-            return "it is neither stored nor deflated"
-        if info.file_size > self.entry_bytes:
-            return f"it inflates to {info.file_size} bytes, more than {self.entry_bytes}"
-        if info.file_size > max(RATIO_BYTES, RATIO * info.compress_size):
-            return f"it inflates to more than {RATIO} times its size"
-        return ""
+        problems = {
+            "it is encrypted": info.flag_bits & ENCRYPTED,
+            "it is a symbolic link": stat.S_ISLNK(info.external_attr >> 16),
+            "its name is not a relative path": info.filename != info.orig_filename or _leaves(name),  # cut at a NUL
+            "it is an archive itself": PurePosixPath(name).suffix.lower() in ARCHIVES,
+            "it is neither stored nor deflated": info.compress_type not in METHODS,
+            f"it inflates to {info.file_size} bytes, more than {self.entry_bytes}": info.file_size > self.entry_bytes,
+            f"it inflates to more than {RATIO} times its size": (
+                info.file_size > max(RATIO_BYTES, RATIO * info.compress_size)
+            ),
+        }
+        return next((problem for problem, found in problems.items() if found), "")
 
     def _check_names(self) -> None:
         names = Counter(entry.name for entry in self.entries)

@@ -82,7 +82,7 @@ REFUSED = {
     r"its directory has \d+ bytes, more than": directory_of(DIRECTORY_BYTES // 51 + 1),
     "it overlaps another one": overlapping(20, 50_000),
     "it is not a whole zip file": b"GIF89a" * 100,
-    r"it is not a whole zip file": zipped(GOOD)[:-30],
+    "the archive is refused: it is not a whole zip file": zipped(GOOD)[:-30],
 }
 
 
