@@ -1,0 +1,75 @@
+"""`POST /hooks/s3` and `POST /hooks/standard`: notifications of uploads, in the outbox before they are answered."""
+
+import logging
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from deployments.gateway.access import GatewayAccess
+from deployments.gateway.metrics import GatewayMetrics
+from deployments.gateway.notifications import NotificationUnusable, Reading, StoreLocation, parse, read_notification
+from deployments.gateway.outbox import UploadOutbox
+from deployments.request_body import read_body
+from tasks.core.config.installation import Settings
+
+MOST_BYTES = 1_000_000  # of a body; SNS and EventBridge send at most 256 KiB
+BODY_SECONDS = 30  # for a body to arrive
+MOST_LISTED = 20  # entries in a list of the answer
+
+log = logging.getLogger("dyeworks.gateway")
+
+
+class NotificationAnswer(BaseModel):
+    """What became of the records of a notification."""
+
+    new: int
+    records: int
+    ignored: list[str] = []
+    bad: list[str] = []
+
+
+class Hooks:
+    """The routes."""
+
+    def __init__(
+        self, settings: Settings, access: GatewayAccess, outbox: UploadOutbox, metrics: GatewayMetrics
+    ) -> None:
+        self.place = StoreLocation.of(settings.store)
+        self.access, self.outbox, self.metrics = access, outbox, metrics
+
+    def router(self) -> APIRouter:
+        """The routes, to be included in an application."""
+        router = APIRouter(prefix="/hooks", tags=["hooks"])
+        router.post("/s3", response_model=None)(self.take_s3)
+        return router
+
+    async def take_s3(self, request: Request) -> JSONResponse:
+        """Take what an object store sends about its objects: uploads to this store are ingested, all else is ignored."""
+        self.access.notifier(request)
+        document = parse(await read_body(request, MOST_BYTES, BODY_SECONDS))
+        return await self._keep(read_notification(document, self.place))
+
+    async def _keep(self, reading: Reading) -> JSONResponse:
+        """Store what has arrived; returns the answer, or raises NotificationUnusable if nothing could be read."""
+        new = sum(await self.outbox.add(reading.arrivals))
+        known = len(reading.arrivals) - new
+        outcomes = {"new": new, "repeated": known, "ignored": len(reading.ignored), "bad": len(reading.bad)}
+        for outcome, number in outcomes.items():
+            self.metrics.count(reading.sender, outcome, number)
+        lists = {name: words for name, words in (("ignored", reading.ignored), ("bad", reading.bad)) if words}
+        if lists:
+            log.info("notification: %r", {name: words[:MOST_LISTED] for name, words in lists.items()})
+        if reading.bad and not reading.arrivals:
+            raise NotificationUnusable("; ".join(_shown(reading.bad)))
+        answer = NotificationAnswer(
+            new=new, records=sum(outcomes.values()), ignored=_shown(reading.ignored), bad=_shown(reading.bad)
+        )
+        return JSONResponse(answer.model_dump(), 202 if reading.arrivals else 200)
+
+
+def _shown(words: Sequence[str]) -> list[str]:
+    more = [f"and {len(words) - MOST_LISTED} more"] if len(words) > MOST_LISTED else []
+    return [*words[:MOST_LISTED], *more]
