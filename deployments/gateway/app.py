@@ -23,6 +23,7 @@ from deployments.gateway.access import GatewayAccess
 from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.outbox import UploadOutbox
+from deployments.gateway.uploads import Uploads
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
@@ -46,6 +47,7 @@ class Gateway:
         self.access = GatewayAccess(settings, self.keys)
         self.outbox = UploadOutbox(settings.outbox_url)
         self.hooks = Hooks(settings, self.access, self.outbox, self.metrics)
+        self.uploads = Uploads(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
         self.store_problem = "it was not read yet"  # empty: none
         self.closing = threading.Event()
 
@@ -91,6 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="dyeworks gateway", docs_url=None, redoc_url=None, lifespan=gateway.lifespan)
     app.state.gateway = gateway
     app.include_router(gateway.hooks.router())
+    app.include_router(gateway.uploads.router())
     app.get("/livez")(gateway.livez)
     app.get("/metrics", include_in_schema=False)(gateway.expose)
     add_handlers(app)
