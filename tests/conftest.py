@@ -23,6 +23,8 @@ from tests.hub_server import TOKEN, HubServer
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+    from tests.postgres_server import PostgresServer
+
 torch.set_num_threads(1)
 
 
@@ -175,3 +177,21 @@ def bucket(s3: dict[str, str]) -> Iterator[str]:
         for name, value in s3.items():
             patch.setenv(name, value)
         yield BUCKET
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """The one Postgres of all tests; each takes a database of its own."""
+    from tests.postgres_server import postgres_server  # noqa: PLC0415  late: few tests need it
+
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def outbox_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty outbox, of each kind in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'outbox.db'}"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()

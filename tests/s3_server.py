@@ -136,7 +136,7 @@ class _Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one call into the C library
+                preexec_fn=end_with_parent,  # noqa: PLW1509 - one call into the C library
             )
 
     def is_ready(self) -> bool:
@@ -188,7 +188,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In the new process: have Linux kill it when the process that started it ends, even by a kill."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

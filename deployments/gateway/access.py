@@ -29,10 +29,10 @@ class GatewayAccess:
     def notifier(self, request: Request) -> str:
         """The name, for logs, of a sender with a token of the installation, or an API key that may upload anything."""
         shown = credentials(request)
-        # All are compared, so that the time tells nothing of which one it is.
-        if any([secrets.compare_digest(_hash(shown), token) for token in self.tokens]):
+        matches = [secrets.compare_digest(_hash(shown), token) for token in self.tokens]  # all, for a constant time
+        if any(matches):
             return TOKEN
-        key = self._key(shown, "upload", "a token of DYEWORKS_WEBHOOK_TOKEN, or an API key")
+        key = self._key(shown, "upload", "a token of DYEWORKS_WEBHOOK_TOKEN or an API key, as Bearer or by Basic")
         if key.models:
             raise Forbidden(key.name, "is for certain models, and a store notifies about all", "upload")
         return f"key {key.name}"
@@ -47,15 +47,21 @@ class GatewayAccess:
             self._key(shown, "metrics", "an API key")
 
     def _key(self, shown: str, scope: Scope, needed: str) -> ApiKey:
-        if not shown:
-            raise Unauthorized(f"this needs {needed}")
         try:
             key = self.keys.find(shown)
         except KeyRejected as error:
-            raise Unauthorized(f"this needs {needed}, and what was sent is not valid", wrong=True) from error
+            raise _Challenged(f"this needs {needed}", wrong=bool(shown)) from error
         if scope not in scopes_of(key.role):
             raise Forbidden(key.name, f"has the role {key.role}, which lacks the scope {scope!r}", scope)
         return key
+
+
+class _Challenged(Unauthorized):
+    """Basic comes first: SNS sends its password only where it is asked for with a realm."""
+
+    def __init__(self, problem: str, wrong: bool) -> None:
+        super().__init__(problem, wrong)
+        self.challenge = f'Basic realm="dyeworks", {self.challenge}'
 
 
 def credentials(request: Request) -> str:

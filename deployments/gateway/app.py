@@ -23,6 +23,7 @@ from deployments.gateway.access import GatewayAccess
 from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.outbox import UploadOutbox
+from deployments.gateway.schemas import complete
 from deployments.gateway.uploads import Uploads
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(gateway.uploads.router())
     app.get("/livez")(gateway.livez)
     app.get("/metrics", include_in_schema=False)(gateway.expose)
+    complete(app)
     add_handlers(app)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     _count_refusals(app, gateway.metrics)

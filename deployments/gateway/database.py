@@ -121,10 +121,10 @@ class Database:
 
     def _create(self) -> Engine:
         if self.dialect == "postgresql":
-            return create_engine(self.url, pool_pre_ping=True, connect_args=POSTGRES)
+            return create_engine(self.url, hide_parameters=True, pool_pre_ping=True, connect_args=POSTGRES)
         if self.url.database and self.url.database != ":memory:":
             Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(self.url)
+        engine = create_engine(self.url, hide_parameters=True)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
         return engine

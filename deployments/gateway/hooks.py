@@ -10,13 +10,24 @@ from starlette.requests import Request
 
 from deployments.gateway.access import GatewayAccess
 from deployments.gateway.metrics import GatewayMetrics
-from deployments.gateway.notifications import NotificationUnusable, Reading, StoreLocation, parse, read_notification
+from deployments.gateway.notifications import (
+    NotificationUnusable,
+    Reading,
+    StoreLocation,
+    parse,
+    read_message,
+    read_notification,
+)
 from deployments.gateway.outbox import UploadOutbox
+from deployments.gateway.schemas import NOTIFICATION, UPLOADED, body, refusals
+from deployments.gateway.sns import MessageType, SnsMessages
+from deployments.gateway.standard import ID, SIGNATURE, TIMESTAMP, StandardSignatures
 from deployments.request_body import read_body
 from tasks.core.config.installation import Settings
 
 MOST_BYTES = 1_000_000  # of a body; SNS and EventBridge send at most 256 KiB
 BODY_SECONDS = 30  # for a body to arrive
+RAW_TOPIC = "x-amz-sns-topic-arn"  # also of raw delivery, which has no signature
 MOST_LISTED = 20  # entries in a list of the answer
 
 log = logging.getLogger("dyeworks.gateway")
@@ -32,25 +43,52 @@ class NotificationAnswer(BaseModel):
 
 
 class Hooks:
-    """The routes."""
+    """The routes.
+
+    Raises:
+        SettingError: a secret is malformed.
+    """
 
     def __init__(
         self, settings: Settings, access: GatewayAccess, outbox: UploadOutbox, metrics: GatewayMetrics
     ) -> None:
         self.place = StoreLocation.of(settings.store)
         self.access, self.outbox, self.metrics = access, outbox, metrics
+        self.sns = SnsMessages(settings.sns_topics)
+        self.signatures = StandardSignatures(settings.valid_webhook_secrets)
 
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
         router = APIRouter(prefix="/hooks", tags=["hooks"])
-        router.post("/s3", response_model=None)(self.take_s3)
+        answers = {200: {"model": NotificationAnswer}, 202: {"model": NotificationAnswer}}
+        errors = refusals(401, 403, 408, 413, 422, 503)
+        shape = body(NOTIFICATION, "token", "password")
+        signed = body(UPLOADED, "signature", parameters=(ID, TIMESTAMP, SIGNATURE))
+        router.post("/s3", response_model=None, responses=answers | errors, openapi_extra=shape)(self.take_s3)
+        router.post("/standard", response_model=None, responses=answers | errors, openapi_extra=signed)(
+            self.take_standard
+        )
         return router
 
     async def take_s3(self, request: Request) -> JSONResponse:
-        """Take what an object store sends about its objects: uploads to this store are ingested, all else is ignored."""
+        """Take a notification of an object store: uploads to this store are ingested, all else is ignored."""
         self.access.notifier(request)
+        if topic := request.headers.get(RAW_TOPIC):
+            self.sns.require_topic(topic)
         document = parse(await read_body(request, MOST_BYTES, BODY_SECONDS))
-        return await self._keep(read_notification(document, self.place))
+        if (kind := document.get("Type")) not in list(MessageType):
+            return await self._keep(read_notification(document, self.place))
+        text = await self.sns.open(MessageType(kind), document)
+        reading = read_notification(parse(text), self.place) if text else Reading(self.place, ignored=[str(kind)])
+        reading.sender = "sns"
+        return await self._keep(reading)
+
+    async def take_standard(self, request: Request) -> JSONResponse:
+        """Take a message of Standard Webhooks: `upload.created` says which keys of a dataset were written."""
+        message = self.signatures.check_headers(request.headers)
+        data = await read_body(request, MOST_BYTES, BODY_SECONDS)
+        self.signatures.check(data, request.headers)
+        return await self._keep(read_message(message, parse(data), self.place))
 
     async def _keep(self, reading: Reading) -> JSONResponse:
         """Store what has arrived; returns the answer, or raises NotificationUnusable if nothing could be read."""

@@ -101,15 +101,26 @@ class Reading:
         """Add a write, if it is an upload to the store."""
         shown = write.key[:LONGEST_WORD]
         dataset, key = self.place.upload(write.key)
-        if self.place.bucket not in {"", write.bucket}:
+        if not write.key:
+            self.bad.append(f"{name}: its key is empty, or not UTF-8")
+        elif self.place.bucket not in {"", write.bucket}:
             self.ignored.append(f"{shown}: bucket {write.bucket[:LONGEST_WORD]} is not the store's")
-        elif problem := key_problem(write.key):
-            self.bad.append(f"{name}: its key {problem}")
         elif not dataset:
             self.ignored.append(f"{shown}: not under uploads/<dataset>/ of the store")
+        elif problem := key_problem(write.key):
+            self.bad.append(f"{name}: {problem}")
         else:
             content = content_identity(dataset, key, write.etag) if write.etag else ""
             self.arrivals.append(Arrival(dataset, key, write.identity, content, is_ready(key)))
+
+    def add_named(self, name: str, dataset: str, key: str, message: str) -> None:
+        """Add an upload that a message with this id names by its dataset and its key there."""
+        if "/" in dataset:
+            self.bad.append(f"{name}: a dataset's name has no slash")
+        elif problem := key_problem(f"uploads/{dataset}/{key}"):
+            self.bad.append(f"{name}: {problem}")
+        else:
+            self.arrivals.append(Arrival(dataset, key, digest(message, dataset, key), ready=is_ready(key)))
 
 
 def content_identity(dataset: str, key: str, etag: str) -> str:
@@ -119,11 +130,12 @@ def content_identity(dataset: str, key: str, etag: str) -> str:
 
 def key_problem(key: str) -> str:
     """Why no object of a store can have this key; empty if one can."""
+    shown = key[:LONGEST_WORD]
     try:
         check_key(key)
-    except BadKey as error:
-        return str(error)
-    return "" if key.isprintable() else "holds a character that cannot be printed"
+    except BadKey:
+        return f"the key {shown!a} is no plain relative path, or too long"
+    return "" if key.isprintable() else f"the key {shown!a} holds a character that cannot be printed"
 
 
 def parse(body: bytes | str) -> dict[str, object]:
@@ -157,6 +169,24 @@ def read_notification(document: Mapping[str, object], place: StoreLocation) -> R
             _seaweedfs(document, kind, path, reading)
         case _:
             raise NotificationUnusable("it has no Records, and no other known format")
+    return reading
+
+
+def read_message(message: str, document: Mapping[str, object], place: StoreLocation) -> Reading:
+    """Read a message of Standard Webhooks with this id; raises NotificationUnusable if it is malformed."""
+    reading = Reading(place, "standard")
+    match document:
+        case {"type": "upload.created", "data": {"dataset": str(dataset), "keys": list(keys)}}:
+            if not 0 < len(keys) <= MOST_RECORDS:
+                raise NotificationUnusable(f"data.keys has {len(keys)} keys; send 1 to {MOST_RECORDS}")
+            for number, key in enumerate(keys):
+                reading.add_named(f"key {number}", dataset, str(key), message)
+        case {"type": "upload.created"}:
+            raise NotificationUnusable("data has no dataset and keys")
+        case {"type": str(kind)}:
+            reading.ignored.append(kind[:LONGEST_WORD])
+        case _:
+            raise NotificationUnusable("it has no type")
     return reading
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
+from deployments.gateway.batches import UploadBatches
 from deployments.gateway.database import Database, arrivals
 from deployments.problems import ApiError
 
@@ -59,6 +60,7 @@ class UploadOutbox:
     def __init__(self, url: str) -> None:
         """Raises SettingError; the database itself is opened by the first request."""
         self.database = Database(url)
+        self.batches = UploadBatches(self.database)
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
         self._thread: Thread | None = None
@@ -100,14 +102,18 @@ class UploadOutbox:
             self._changed.notify()
 
     def _write_all(self) -> None:
+        problem = ""
         while group := self._next():
             try:
                 new = iter(self._store_group([one for write in group for one in write.found]))
                 _resolve(group, [[next(new) for _ in write.found] for write in group])
+                problem = ""
             except Exception as error:  # thread boundary: the senders repeat it
-                unexpected = not isinstance(error, SQLAlchemyError)
-                log.error("nothing was stored: %s", error, exc_info=unexpected)
                 _resolve(group, None)
+                if str(error) != problem:  # it is logged once while it lasts
+                    expected = isinstance(error, SQLAlchemyError | OSError)
+                    log.error("nothing is stored: %s", error, exc_info=not expected)
+                problem = str(error)
 
     def _next(self) -> list[_Write]:
         """All that waits, as soon as there is something; nothing when the outbox was closed."""

@@ -195,6 +195,10 @@ class ServerConnection:
     def __exit__(self, *error: object) -> None:
         self.client.close()
 
+    def get(self, path: str, seconds: float) -> httpx.Response:
+        """Get a document, with retries for so many seconds; raises httpx.HTTPError."""
+        return repeat(lambda left: self.client.get(path, timeout=left), seconds)
+
     def post(self, path: str, body: object, seconds: float) -> httpx.Response:
         """Post a JSON document, with retries for so many seconds; raises httpx.HTTPError."""
 

@@ -144,6 +144,11 @@ class Settings(BaseSettings):
         return min(self.webhook_tokens, key=len, default=SecretStr(""))
 
     @property
+    def valid_webhook_secrets(self) -> list[SecretStr]:
+        """The secrets that sign messages to /hooks/standard."""
+        return _listed(self.webhook_secrets)
+
+    @property
     def spool_folder(self) -> Path:
         """The folder of all storefronts' lines that the store does not have yet."""
         return Path(self.spool) if self.spool else self.cache.absolute().parent / "spool"

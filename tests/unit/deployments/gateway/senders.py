@@ -1,63 +1,63 @@
-"""Notifications in the forms of their senders, posted to the webhook."""
+"""Notifications in the forms of their senders, posted to the gateway."""
 
 import json
-import time
-from collections.abc import Callable
-from contextlib import suppress
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
+from httpx2 import Response
 
 from deployments.gateway.app import create_app
-from deployments.gateway.inbox import PENDING
-from tasks.core.config.installation import Settings
-from tasks.core.errors import ObjectMissing
-from tasks.core.store import FolderStore
-from tests.events_server import EventsServer
+from tasks.core.config.installation import ROOT, Settings
 
 TOKEN = "a-long-token"
+TOPIC = "arn:aws:sns:eu-west-1:111122223333:uploads"
+PAYLOADS = ROOT / "tests" / "payloads"
 Body = dict[str, Any]
 
 
 def opened() -> TestClient:
-    """A client of the webhook with the settings of the environment."""
+    """A client of the gateway with the settings of the environment."""
     return TestClient(create_app(Settings()), base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+def payload(name: str) -> Body:
+    """The document of a file in tests/payloads."""
+    document: Body = json.loads((PAYLOADS / f"{name}.json").read_text("utf-8"))
+    return document
 
 
 def notification(*keys: str, bucket: str = "cloths") -> Body:
     return {"Records": [{"s3": {"bucket": {"name": bucket}, "object": {"key": k, "eTag": f"e-{k}"}}} for k in keys]}
 
 
-def post(client: TestClient, body: Body, token: str = TOKEN) -> tuple[int, Body]:
-    answer = client.post("/hooks/s3", json=body, headers={"Authorization": f"Bearer {token}"})
+def send(client: TestClient, body: object, token: str = TOKEN) -> Response:
+    return client.post("/hooks/s3", json=body, headers={"Authorization": f"Bearer {token}"})
+
+
+def post(client: TestClient, body: object) -> tuple[int, Body]:
+    answer = send(client, body)
     response: Body = answer.json()
     return answer.status_code, response
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.01)
+def arrived() -> list[tuple[str, str]]:
+    """Dataset and key of all objects in the outbox."""
+    path = Path(Settings().outbox_url.removeprefix("sqlite:///"))
+    if not path.exists():
+        return []
+    with closing(sqlite3.connect(path)) as database:
+        return sorted(database.execute("SELECT dataset, key FROM dyeworks_arrivals"))
 
 
-def datasets(events: EventsServer, count: int) -> list[str]:
-    """The datasets of `count` events, which are sent after the response."""
-    wait_for(lambda: len(events.events) >= count, f"{count} events")
-    assert {e["event"] for e in events.events} <= {"dyeworks.data.uploaded"}
-    return sorted(e["payload"]["dataset"] for e in events.events)
-
-
-def queued(folder: FolderStore) -> list[str]:
-    """The datasets of all events that were ever queued, once no notification is pending."""
-    wait_for(lambda: not list(folder.list(PENDING)), "the end of all bursts")
-    found = {}
-    for key in [*folder.list("outbox/"), *folder.list("events/")]:
-        with suppress(ObjectMissing):  # it is being sent
-            document = json.loads(folder.read(key))
-            event = document if isinstance(document["event"], str) else document["event"]
-            found[event["id"]] = event["payload"]["dataset"]
-    return sorted(found.values())
+def counted(client: TestClient, name: str, **labels: str) -> float:
+    """The value of a metric; 0 if it was never counted."""
+    pairs = ",".join(f'{key}="{value}"' for key, value in sorted(labels.items()))
+    line = f"{name}{{{pairs}}} "
+    found = [one for one in client.get("/metrics").text.splitlines() if one.startswith(line)]
+    return float(found[0].removeprefix(line)) if found else 0.0
 
 
 def record(key: str = "uploads/cloth/a.png", **changed: Any) -> Body:
@@ -77,8 +77,3 @@ def eventbridge(key: str = "uploads/cloth/a.png", kind: str = "Object Created") 
 def seaweedfs(kind: str = "create", path: str = "/buckets/cloths/uploads/cloth/a.png", **entry: Any) -> Body:
     """An event as SeaweedFS' filer sends it."""
     return {"key": path, "event_type": kind, "message": {"new_entry": {"name": "a.png"} | entry}}
-
-
-def sns(document: Body) -> Body:
-    """A notification sns by SNS."""
-    return {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": json.dumps(document)}

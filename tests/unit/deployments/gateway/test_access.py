@@ -67,7 +67,7 @@ def test_anything_else_is_refused_with_a_challenge(ask: Ask, header: bytes) -> N
     for who in ("notifier", "uploader"):
         answer = ask(who, header)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
-        assert answer.headers["WWW-Authenticate"].startswith('Bearer realm="dyeworks"')
+        assert answer.headers["WWW-Authenticate"].startswith('Basic realm="dyeworks", Bearer realm=')
 
 
 def test_no_token_is_valid_where_none_is_set(keys: KeyRing) -> None:
