@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from deployments.gateway.received import ReceivedFile
+from deployments.gateway.upload_answers import ListedUpload, UploadPage
 from deployments.problems import ApiError, Forbidden
 from tasks.core.access.keys import ApiKey
 from tasks.core.data.file_kinds import is_ready, reason_left_out
@@ -67,23 +66,6 @@ class KeptUpload(NamedTuple):
 
     listed: Listed
     is_new: bool  # it was written; else the store held the same before
-
-
-class ListedUpload(BaseModel):
-    """A file of a dataset: one of the two hashes is there, unless the file cannot be read."""
-
-    name: str
-    size: int
-    sha256: str = ""
-    md5: str = ""
-
-
-class UploadPage(BaseModel):
-    """A part of a dataset's files, by name; `next` is what to ask for `after`, empty on the last page."""
-
-    dataset: str
-    files: list[ListedUpload]
-    next: str = ""
 
 
 class UploadStore:

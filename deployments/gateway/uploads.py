@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from starlette.requests import Request
 
 from deployments.gateway.access import GatewayAccess
@@ -23,7 +22,9 @@ from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.notifications import content_identity
 from deployments.gateway.outbox import Arrival, UploadOutbox
 from deployments.gateway.received import ReceivedFile, received_file
-from deployments.gateway.upload_store import KeptUpload, UploadPage, UploadStore, check_name
+from deployments.gateway.schemas import refusals
+from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
+from deployments.gateway.upload_store import KeptUpload, UploadStore, check_name
 from deployments.problems import ApiError
 from deployments.request_body import read_body
 from tasks.core.config.installation import Settings
@@ -37,7 +38,12 @@ THREADS = 8  # that write files and wait for the store
 READY_BYTES, READY_SECONDS = 1000, 10.0  # of the body of `_READY`, which nobody reads
 MEBIBYTE = 2**20
 BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-BODY = {"requestBody": {"required": True, "content": BYTES}}  # as OpenAPI describes it
+SECURITY = {"security": [{"token": []}, {"password": []}]}  # as OpenAPI describes them
+ALREADY: dict[int | str, dict[str, object]] = {
+    200: {"model": UploadAnswer, "description": "The same file was there."},
+    202: {"model": UploadAnswer, "description": "`_READY`: the ingest starts."},
+}
+BODY = SECURITY | {"requestBody": {"required": True, "content": BYTES}}
 
 log = logging.getLogger("dyeworks.gateway")
 P = ParamSpec("P")
@@ -79,40 +85,6 @@ class ArchiveUnusable(ApiError):
         self.stored = stored
 
 
-class UploadAnswer(BaseModel):
-    """What became of a file."""
-
-    dataset: str
-    name: str
-    status: Literal["stored", "unchanged", "ready"]
-    size: int = 0
-    sha256: str = ""
-
-
-class LeftOutEntry(BaseModel):
-    """An entry of an archive that an ingest would not take."""
-
-    name: str
-    reason: str
-
-
-class ArchiveAnswer(BaseModel):
-    """What became of the entries of an archive."""
-
-    dataset: str
-    stored: list[str] = []
-    unchanged: list[str] = []
-    left_out: list[LeftOutEntry] = []
-
-
-class DatasetsAnswer(BaseModel):
-    """The datasets to which a key may upload, and the sizes that are taken."""
-
-    datasets: list[str]
-    most_bytes: int
-    most_archive_bytes: int
-
-
 class Uploads:
     """The routes."""
 
@@ -133,10 +105,17 @@ class Uploads:
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
         router = APIRouter(prefix="/uploads", tags=["uploads"])
-        router.get("")(self.list_datasets)
-        router.get("/{dataset}")(self.list_files)
-        router.put("/{dataset}/{name:path}", response_model=UploadAnswer, openapi_extra=BODY)(self.take_file)
-        router.post("/{dataset}/archive", response_model=ArchiveAnswer, openapi_extra=BODY)(self.take_archive)
+        router.get("", openapi_extra=SECURITY, responses=refusals(401, 403, 503))(self.list_datasets)
+        router.get("/{dataset}", openapi_extra=SECURITY, responses=refusals(400, 401, 403, 404, 503))(self.list_files)
+        faults = refusals(400, 401, 403, 404, 408, 413, 422, 503, 507)
+        router.put(
+            "/{dataset}/{name:path}",
+            status_code=201,
+            response_model=UploadAnswer,
+            responses=ALREADY | refusals(409) | faults,
+            openapi_extra=BODY,
+        )(self.take_file)
+        router.post("/{dataset}/archive", openapi_extra=BODY, responses=faults)(self.take_archive)
         return router
 
     async def list_datasets(self, request: Request) -> DatasetsAnswer:

@@ -96,7 +96,7 @@ def test_a_name_that_leads_elsewhere_is_refused(running: RunningGateway) -> None
     for name in BAD:
         assert answered(running, f"/uploads/adire/{quote(name, safe='')}") == "422", name
     assert running.refused() == {"invalid_name": len(BAD)}
-    assert not [path for path in running.folder.rglob("*.png")]
+    assert not list(running.folder.rglob("*.png"))
 
 
 def test_a_dataset_that_leads_elsewhere_is_unknown(running: RunningGateway) -> None:
