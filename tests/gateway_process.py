@@ -18,9 +18,9 @@ SECONDS = 120  # for a start
 class GatewayProcess:
     """A running gateway with the settings of the environment and these."""
 
-    def __init__(self, **settings: str) -> None:
-        (port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, port: int = 0, **settings: str) -> None:
+        port = port or free_ports(1)[0]
+        self.port, self.url = port, f"http://127.0.0.1:{port}"
         command = [str(Path(sys.executable).parent / "dyeworks"), "serve", "gateway", "--port", str(port)]
         environment = os.environ | {f"DYEWORKS_{name.upper()}": value for name, value in settings.items()}
         self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -55,9 +55,9 @@ def _access(environment: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def gateway(**settings: str) -> Iterator[GatewayProcess]:
+def gateway(port: int = 0, **settings: str) -> Iterator[GatewayProcess]:
     """A running gateway, killed at the end of the block."""
-    running = GatewayProcess(**settings)
+    running = GatewayProcess(port, **settings)
     try:
         yield running
     finally:

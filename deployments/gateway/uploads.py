@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Annotated, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 from uuid import uuid4
 
 from fastapi import APIRouter, Query
@@ -38,7 +38,7 @@ THREADS = 8  # that write files and wait for the store
 READY_BYTES, READY_SECONDS = 1000, 10.0  # of the body of `_READY`, which nobody reads
 MEBIBYTE = 2**20
 BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-SECURITY = {"security": [{"token": []}, {"password": []}]}  # as OpenAPI describes them
+SECURITY: dict[str, Any] = {"security": [{"token": []}, {"password": []}]}  # as OpenAPI describes them
 ALREADY: dict[int | str, dict[str, object]] = {
     200: {"model": UploadAnswer, "description": "The same file was there."},
     202: {"model": UploadAnswer, "description": "`_READY`: the ingest starts."},
