@@ -153,7 +153,6 @@ def _progress(files: Sequence["LocalFile"]) -> Iterator["UploadObserver"]:
 def _pages(home: Path) -> dict[str, str]:
     """The addresses of the `dyeworks up` that runs with this home; none where none does."""
     try:
-        urls = json.loads((home / "pids.json").read_bytes())["urls"]
-    except (OSError, ValueError, LookupError, TypeError):
+        return dict(json.loads((home / "pids.json").read_bytes())["urls"])
+    except (FileNotFoundError, ValueError):  # ValueError: it is just being written
         return {}
-    return {str(name): str(url) for name, url in urls.items()}
