@@ -2,7 +2,7 @@
 
 Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
 baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift, gate,
-page, serving, ingest, monitor) and writes its rows alone; the drift detector's tables are in build/bench/drift.json.
+page, serving, ingest, monitor, gateway) and writes its rows alone; the drift detector's tables are in build/bench/drift.json.
 """
 
 import json
@@ -21,6 +21,7 @@ from tasks.core.models.rendering import Renderer
 from tests.bench_drift import Bench
 from tests.bench_drift_all import drift_tables, headlines
 from tests.bench_gate import gate
+from tests.bench_gateway import notifications
 from tests.bench_ingest import ingests
 from tests.bench_monitor import monitor
 from tests.bench_page import page
@@ -42,6 +43,7 @@ def main() -> None:
         "serving": serving,
         "ingest": ingests,
         "monitor": monitor,
+        "gateway": notifications,
     }
     rows = [row for name in sys.argv[1:] or parts for row in parts[name]()]
     write("bench.json", rows)

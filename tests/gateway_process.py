@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, which can be killed."""
+"""The gateway as a process of its own, which can be killed and started again."""
 
 import os
 import subprocess
@@ -18,14 +18,14 @@ SECONDS = 120  # for a start
 class GatewayProcess:
     """A running gateway with the settings of the environment and these."""
 
-    def __init__(self, port: int = 0, **settings: str) -> None:
-        port = port or free_ports(1)[0]
-        self.port, self.url = port, f"http://127.0.0.1:{port}"
-        command = [str(Path(sys.executable).parent / "dyeworks"), "serve", "gateway", "--port", str(port)]
-        environment = os.environ | {f"DYEWORKS_{name.upper()}": value for name, value in settings.items()}
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self.client = httpx.Client(base_url=self.url, timeout=60, headers=_access(environment))
-        self._wait()
+    def __init__(self, **settings: str) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self.command = [str(Path(sys.executable).parent / "dyeworks"), "serve", "gateway", "--port", str(port)]
+        self.environment = os.environ | {f"DYEWORKS_{name.upper()}": value for name, value in settings.items()}
+        self.token = self.environment["DYEWORKS_WEBHOOK_TOKEN"]
+        self.client = httpx.Client(base_url=self.url, timeout=60, headers={"Authorization": f"Bearer {self.token}"})
+        self.start()
 
     def post(self, body: dict[str, object]) -> int:
         """How many uploads of a notification are new."""
@@ -33,13 +33,10 @@ class GatewayProcess:
         answer.raise_for_status()
         return int(answer.json()["new"])
 
-    def kill(self) -> None:
-        """End it at once, whatever it does."""
-        self.process.kill()
-        self.process.wait()
-        self.client.close()
-
-    def _wait(self) -> None:
+    def start(self) -> None:
+        """Start it at the same address as before; returns when it answers."""
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(self.command, env=self.environment, stdout=quiet, stderr=quiet)
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             assert self.process.poll() is None, "the gateway has ended"
@@ -49,16 +46,18 @@ class GatewayProcess:
             time.sleep(0.05)
         raise AssertionError("the gateway did not start")
 
-
-def _access(environment: dict[str, str]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {environment['DYEWORKS_WEBHOOK_TOKEN']}"}
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        self.process.kill()
+        self.process.wait()
 
 
 @contextmanager
-def gateway(port: int = 0, **settings: str) -> Iterator[GatewayProcess]:
+def gateway(**settings: str) -> Iterator[GatewayProcess]:
     """A running gateway, killed at the end of the block."""
-    running = GatewayProcess(port, **settings)
+    running = GatewayProcess(**settings)
     try:
         yield running
     finally:
         running.kill()
+        running.client.close()

@@ -27,7 +27,7 @@ from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.drift.detector import DriftReport
 from tasks.core.drift.explain import Topic
-from tasks.core.events import Event, Uploaded, upload_event
+from tasks.core.events import Declined, Event, make_event
 from tasks.core.gate.calibration import Calibration, propose
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
@@ -134,7 +134,7 @@ def _write_index(store: Store, manifest: Manifest) -> None:
 
 def _documents_of_services(store: Store, model: str) -> None:
     """What monitor, trainer, calibration and outbox leave, without their arrays."""
-    event = upload_event(Uploaded(reason="2 objects were uploaded", dataset="adire"), key="fixture")
+    event = make_event("dyeworks.retrain.declined", model, Declined(reason="too soon", decision="d1"), key="fixture")
     queue(store, event)
     store.write(f"events/{NOW:%Y%m%dT%H%M%S%f}-{event.id}.json", render(event))
     store.write(f"refused/{event.id}.json", render(Outbox(event=event, queued=NOW, attempts=10, reason="422")))

@@ -12,7 +12,7 @@ from tasks.core.config.requests import PromoteRequest, PublishRequest
 from tasks.core.config.training import TrainSpec
 from tasks.core.data.dataset import Manifest
 from tasks.core.data.ingest import ingest
-from tasks.core.events import Uploaded, upload_event
+from tasks.core.events import Declined, make_event
 from tasks.core.installation import Installation
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
@@ -123,5 +123,8 @@ class Weeks:
             for n in lines
         ]
         write_votes(self.store, name, votes)
-        queue_event(self.store, upload_event(Uploaded(reason="2 objects", dataset="adire"), key=f"{self.number}"))
+        queue_event(
+            self.store,
+            make_event("dyeworks.retrain.declined", name, Declined(reason="soon", decision="d"), key=f"{self.number}"),
+        )
         send_all(self.store, self.installation.server)

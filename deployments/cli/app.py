@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from deployments.cli import drift, keys, models, replay, services, train, upload
+from deployments.cli import drift, keys, models, outbox, replay, services, train, upload
 from deployments.stack import ServiceFailed
 from tasks.core.config.base import explain
 from tasks.core.config.installation import Settings
@@ -40,7 +40,7 @@ app.command("replay")(replay.replay)
 app.add_typer(models.app, name="models")
 app.add_typer(drift.app, name="drift")
 app.add_typer(keys.app, name="keys")
-app.add_typer(services.outbox, name="outbox")
+app.add_typer(outbox.app, name="outbox")
 
 
 def _version(asked: bool) -> None:

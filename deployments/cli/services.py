@@ -1,4 +1,4 @@
-"""`dyeworks demo|up|down|serve|bootstrap|outbox`: services on one machine, and the setup of deployments."""
+"""`dyeworks demo|up|down|serve|bootstrap`: services on one machine, and the setup of deployments."""
 
 import signal
 import sys
@@ -16,7 +16,6 @@ HOME = Path("build/up")
 EXAMPLES = ROOT / "infra" / "models"
 Home = Annotated[Path, typer.Option("--home", help="Folder for all files of the services.")]
 Applied = Annotated[Path | None, typer.Option("--models", help="Model's YAML file, or folder of them, to apply first.")]
-outbox = typer.Typer(no_args_is_help=True, help="Events queued for the Prefect server.")
 
 
 class Service(StrEnum):
@@ -119,25 +118,3 @@ def bootstrap(models: Applied = None) -> None:
     for model in read_models([models]) if models else ():
         print(applied(installation.store, model))
     print("\n".join(create(installation)) or "nothing to change")
-
-
-@outbox.command("resend")
-def resend(
-    count: Annotated[int, typer.Option("--count", min=0, help="Number of newest sent events to send again.")] = 3,
-) -> None:
-    """Send queued events, and the newest sent ones again.
-
-    A Prefect server that was killed may have lost the events that it had just accepted.
-    """
-    from tasks.core.installation import open_installation
-    from tasks.core.outbox import replay, send_all
-
-    installation = open_installation()
-    replay(installation.store, installation.server, count)
-    for fault in send_all(installation.store, installation.server).faults.values():
-        print(f"dyeworks: {fault}", file=sys.stderr)
-
-
-@outbox.callback()
-def group() -> None:
-    """Events queued for the Prefect server."""

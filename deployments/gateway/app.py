@@ -9,10 +9,14 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 from fastapi import FastAPI, HTTPException
 from fastapi.exceptions import RequestValidationError
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYPE
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -20,20 +24,33 @@ from starlette.types import Scope
 
 from deployments.exposure import ExposureGuard
 from deployments.gateway.access import GatewayAccess
+from deployments.gateway.batches import OutboxState
+from deployments.gateway.dispatcher import Dispatcher
 from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
-from deployments.gateway.outbox import UploadOutbox
-from deployments.gateway.schemas import complete
+from deployments.gateway.outbox import OutboxUnavailable, UploadOutbox
+from deployments.gateway.schemas import complete, refusals
 from deployments.gateway.uploads import Uploads
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
-from tasks.core.config.installation import Settings
+from tasks.core.config.installation import Settings, read_prefect_environment
 from tasks.core.installation import Installation, open_installation
+from tasks.core.prefect_server import PrefectServer
 
 REASONS = {400: "invalid", 404: "not_found", 405: "method", 408: "too_slow", 413: "too_large", 499: "disconnected"}
 
 log = logging.getLogger("dyeworks.gateway")
+
+
+class Readiness(BaseModel):
+    """What the gateway says about itself: objects and batches without a run, and rejected batches."""
+
+    status: Literal["ok", "degraded"]
+    problems: list[str]
+    objects: int
+    batches: int
+    dead: int
 
 
 class Gateway:
@@ -47,6 +64,10 @@ class Gateway:
         self.settings, self.metrics, self.keys = settings, GatewayMetrics(), KeyRing()
         self.access = GatewayAccess(settings, self.keys)
         self.outbox = UploadOutbox(settings.outbox_url)
+        server = PrefectServer(read_prefect_environment(), Path.cwd())
+        waits = settings.upload_quiet_seconds, settings.upload_longest_seconds
+        self.dispatcher = Dispatcher(self.outbox.batches, server, *waits)
+        self.outbox.wake = self.dispatcher.wake
         self.hooks = Hooks(settings, self.access, self.outbox, self.metrics)
         self.uploads = Uploads(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
         self.store_problem = "it was not read yet"  # empty: none
@@ -61,18 +82,47 @@ class Gateway:
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Run the threads of the gateway for the lifetime of the server."""
         threading.Thread(target=self._follow_keys, name="keys", daemon=True).start()
+        self.dispatcher.start()
         yield
         self.closing.set()
+        await asyncio.to_thread(self.dispatcher.stop)
         await asyncio.to_thread(self.outbox.close)
 
     async def livez(self) -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "ok"}
 
+    async def readyz(self) -> Readiness:
+        """Whether uploads are taken, what waits to be ingested, and what is wrong."""
+        if (state := await self._state()) is None:
+            raise OutboxUnavailable("cannot be read")
+        problems = {
+            "the API keys cannot be read from the store": self.store_problem,
+            "no ingest can be started": self.dispatcher.problem,
+            f"{state.dead} batches are rejected, see `dyeworks outbox list --dead`": state.dead,
+        }
+        found = [words for words, reason in problems.items() if reason]
+        return Readiness(
+            status="degraded" if found else "ok",
+            problems=found,
+            objects=state.objects,
+            batches=state.batches,
+            dead=state.dead,
+        )
+
     async def expose(self, request: Request) -> Response:
         """The metrics of this process and of the outbox."""
         self.access.reader(request)
-        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+        text = self.metrics.text(self.dispatcher.runs_started, await self._state())
+        return Response(text, media_type=CONTENT_TYPE)
+
+    async def _state(self) -> OutboxState | None:
+        """What waits in the outbox; None while it cannot be read."""
+        try:
+            return await asyncio.to_thread(self.outbox.batches.state)
+        except (SQLAlchemyError, OSError) as error:
+            log.error("the outbox cannot be read: %s", error)
+            return None
 
     def _follow_keys(self) -> None:
         """Read the keys again and again; a thread of its own, since a store may hang."""
@@ -96,6 +146,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(gateway.hooks.router())
     app.include_router(gateway.uploads.router())
     app.get("/livez")(gateway.livez)
+    app.get("/readyz", responses=refusals(503))(gateway.readyz)
     app.get("/metrics", include_in_schema=False)(gateway.expose)
     complete(app)
     add_handlers(app)

@@ -98,7 +98,15 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads; in SQLite it waits for no writer."""
-        with self._opened().execution_options(reading=True).begin() as connection:
+        with self._opened().execution_options(begin="BEGIN").begin() as connection:
+            yield connection
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction of its own."""
+        sqlite = self.dialect == "sqlite"
+        options = {"begin": ""} if sqlite else {"isolation_level": "AUTOCOMMIT"}
+        with self._opened().execution_options(**options).connect() as connection:
             yield connection
 
     def close(self) -> None:
@@ -149,6 +157,6 @@ def _configure(connection: DBAPIConnection, _: object) -> None:
 
 
 def _begin(connection: Connection) -> None:
-    """A transaction that writes takes its lock first: one that has read may not wait for it any more."""
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    """A transaction that may write takes its lock first: once it has read, it may not wait for it any more."""
+    if statement := connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"):
+        connection.exec_driver_sql(statement)

@@ -29,7 +29,8 @@ class Dispatcher:
         self.batches, self.server, self.quiet, self.longest = batches, server, quiet, longest
         self.runs_started = 0  # by this process
         self._woken, self._stopped = Event(), Event()
-        self._failures, self._retry, self._clean, self._problem = 0, 0.0, 0.0, ""
+        self.problem = ""  # why no run is started now; empty when nothing is wrong
+        self._failures, self._retry, self._clean = 0, 0.0, 0.0
         self._thread = Thread(target=self._run, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -100,7 +101,7 @@ class Dispatcher:
         except (PrefectUnavailable, SettingError) as error:
             self._failed(error)
         else:
-            self._failures, self._problem = 0, ""
+            self._failures, self.problem = 0, ""
 
     def _start_run(self, runs: IngestRuns, batch: Batch) -> None:
         try:
@@ -125,10 +126,10 @@ class Dispatcher:
     def _failed(self, error: Exception) -> None:
         """Wait before the next try; a problem is logged once while it lasts."""
         problem = str(error)
-        if problem != self._problem:
+        if problem != self.problem:
             expected = isinstance(error, DyeworksError | SQLAlchemyError | OSError)
             log.warning("no ingest is started until this ends: %s", problem, exc_info=not expected)
-        self._problem = problem
+        self.problem = problem
         self._retry = time.monotonic() + _wait(self._failures)
         self._failures += 1
 

@@ -1,7 +1,12 @@
 """What the gateway measures, for Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
+from collections.abc import Iterator
 
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from deployments.gateway.batches import OutboxState
 from deployments.observer import request_histogram
 
 
@@ -36,6 +41,21 @@ class GatewayMetrics:
         if number:
             self.notifications.labels(sender, outcome).inc(number)
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def text(self, runs: int, outbox: OutboxState | None) -> bytes:
+        """All metrics in Prometheus' text format; None for an outbox that cannot be read."""
+        return generate_latest(self.registry) + generate_latest(_Figures(runs, outbox))
+
+
+class _Figures(Collector):
+    """What is asked for when the metrics are."""
+
+    def __init__(self, runs: int, outbox: OutboxState | None) -> None:
+        self.runs, self.outbox = runs, outbox
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics."""
+        yield CounterMetricFamily("dyeworks_runs_started", "Runs of ingest-upload that were created.", self.runs)
+        if outbox := self.outbox:
+            yield GaugeMetricFamily("dyeworks_outbox_waiting", "Uploads whose run is not started.", outbox.objects)
+            yield GaugeMetricFamily("dyeworks_outbox_dead", "Batches that Prefect rejects.", outbox.dead)
+            yield GaugeMetricFamily("dyeworks_outbox_oldest_seconds", "Age of the oldest of these.", outbox.oldest)

@@ -4,24 +4,40 @@ One thread writes: what is added while it commits is committed together next.
 """
 
 import asyncio
+import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from deployments.gateway.batches import UploadBatches
-from deployments.gateway.database import Database, arrivals
+from deployments.gateway.database import Database
 from deployments.problems import ApiError
 
 MOST_WAITING = 20_000  # arrivals that wait for a commit
 ANSWER_SECONDS = 30.0  # for a commit
-PART = 1000  # identities in one statement
+# One statement a transaction: whenever a thread calls the database it has to wait for Python's lock afterwards.
+INSERT = {
+    dialect: text(
+        "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) "
+        f"SELECT {columns} FROM {rows} WHERE NOT EXISTS "
+        f"(SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = value->>5) "
+        "ON CONFLICT DO NOTHING RETURNING identity"
+    )
+    for dialect, columns, rows in (
+        ("sqlite", "value->>0, value->>1, value->>2, value->>3, value->>4", "json_each(:rows)"),
+        (
+            "postgresql",
+            "value->>0, value->>1, value->>2, (value->3)::boolean, (value->4)::float",
+            "jsonb_array_elements(CAST(:rows AS jsonb))",
+        ),
+    )
+}
 
 log = logging.getLogger("dyeworks.gateway")
 
@@ -61,6 +77,7 @@ class UploadOutbox:
         """Raises SettingError; the database itself is opened by the first request."""
         self.database = Database(url)
         self.batches = UploadBatches(self.database)
+        self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
         self._thread: Thread | None = None
@@ -77,9 +94,12 @@ class UploadOutbox:
         self._put(_Write(found, answer))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await answer
+                new = await answer
         except TimeoutError as error:
             raise OutboxUnavailable("did not store it in time") from error
+        if any(new):
+            self.wake()
+        return new
 
     def close(self) -> None:
         """Store what is waiting, then close the database."""
@@ -105,7 +125,7 @@ class UploadOutbox:
         problem = ""
         while group := self._next():
             try:
-                new = iter(self._store_group([one for write in group for one in write.found]))
+                new = iter(self._store([one for write in group for one in write.found]))
                 _resolve(group, [[next(new) for _ in write.found] for write in group])
                 problem = ""
             except Exception as error:  # thread boundary: the senders repeat it
@@ -122,29 +142,18 @@ class UploadOutbox:
             group, self._waiting, self._size = self._waiting, [], 0
             return group
 
-    def _store_group(self, found: Sequence[Arrival]) -> list[bool]:
-        with self.database.writing() as connection:
-            return self._store(connection, found)
-
-    def _store(self, connection: Connection, found: Sequence[Arrival]) -> list[bool]:
-        known = _known(connection, {name for one in found for name in (one.identity, one.content) if name})
-        rows, new = dict[str, dict[str, object]](), list[bool]()
+    def _store(self, found: Sequence[Arrival]) -> list[bool]:
+        """Store arrivals in one transaction of one statement; returns which are new."""
+        rows, new = dict[str, list[object]](), list[bool]()
         for one in found:
-            new.append(one.identity not in known and one.content not in known)
+            new.append(one.identity not in rows and one.content not in rows)
             if new[-1]:
-                known.add(one.identity)
                 rows[one.identity] = _row(one)
         # In one order: two gateways that store the same arrivals at once would else wait for each other.
-        stored = self._insert(connection, [rows[name] for name in sorted(rows)]) if rows else set[str]()
+        document = json.dumps([rows[name] for name in sorted(rows)])
+        with self.database.single() as connection:
+            stored = set(connection.scalars(INSERT[self.database.dialect], {"rows": document}))
         return [fresh and one.identity in stored for one, fresh in zip(found, new, strict=True)]
-
-    def _insert(self, connection: Connection, rows: list[dict[str, object]]) -> set[str]:
-        """Insert rows; returns the identities that no other process has inserted meanwhile."""
-        if self.database.dialect == "postgresql":
-            insert = postgresql.insert(arrivals).on_conflict_do_nothing().returning(arrivals.c.identity)
-        else:
-            insert = sqlite.insert(arrivals).on_conflict_do_nothing().returning(arrivals.c.identity)
-        return set(connection.scalars(insert, rows))
 
 
 def _resolve(group: list[_Write], results: list[list[bool]] | None) -> None:
@@ -164,21 +173,6 @@ def _answer(loop: asyncio.AbstractEventLoop, group: list[_Write], results: list[
             write.answer.set_result(results[number])
 
 
-def _known(connection: Connection, names: set[str]) -> set[str]:
-    """Those of the names that are stored as identities."""
-    listed, found = list(names), set[str]()
-    for start in range(0, len(listed), PART):
-        part = arrivals.c.identity.in_(listed[start : start + PART])
-        found.update(connection.scalars(select(arrivals.c.identity).where(part)))
-    return found
-
-
-def _row(one: Arrival) -> dict[str, object]:
-    return {
-        "identity": one.identity,
-        "dataset": one.dataset,
-        "key": one.key.replace("\0", "�"),  # Postgres stores no NUL, and keys are only for people to read
-        "ready": one.ready,
-        "arrived": time.time(),
-        "batch": None,
-    }
+def _row(one: Arrival) -> list[object]:
+    key = one.key.replace("\0", "�")  # Postgres stores no NUL, and keys are only for people to read
+    return [one.identity, one.dataset, key, one.ready, time.time(), one.content]

@@ -11,7 +11,6 @@ from pydantic import Field
 from tasks.core.store.documents import Document
 
 Name = Literal[
-    "dyeworks.data.uploaded",
     "dyeworks.dataset.ready",
     "dyeworks.drift.detected",
     "dyeworks.champion.promoted",
@@ -25,12 +24,6 @@ class Payload(Document):
     """The fields of all events; those about a model also carry its name."""
 
     reason: str = Field(description="Why, in words.")
-
-
-class Uploaded(Payload):
-    """New data was uploaded."""
-
-    dataset: str = Field(description="Dataset that it was uploaded to.")
 
 
 class DatasetReady(Payload):
@@ -71,7 +64,6 @@ class Declined(Payload):
 
 PAYLOADS: Mapping[Name, type[Payload]] = MappingProxyType(
     {
-        "dyeworks.data.uploaded": Uploaded,
         "dyeworks.dataset.ready": DatasetReady,
         "dyeworks.drift.detected": DriftDetected,
         "dyeworks.champion.promoted": Champion,
@@ -95,19 +87,7 @@ class Event(Document):
 def make_event(name: Name, model: str, payload: Payload, labels: dict[str, str] | None = None, key: str = "") -> Event:
     """An event about a model; the same `key` gives the same id, so that it is counted once."""
     resource = {"prefect.resource.id": f"dyeworks.model.{model}", "prefect.resource.name": model, **(labels or {})}
-    return _event(name, resource, {"model": model} | payload.model_dump(mode="json"), key)
-
-
-def upload_event(payload: Uploaded, key: str = "") -> Event:
-    """An event about a dataset; the webhook does not know which models subscribe to it."""
-    resource = {
-        "prefect.resource.id": f"dyeworks.dataset.{payload.dataset}",
-        "prefect.resource.name": payload.dataset,
-    }
-    return _event("dyeworks.data.uploaded", resource, payload.model_dump(mode="json"), key)
-
-
-def _event(name: Name, resource: dict[str, str], payload: dict[str, object], key: str) -> Event:
     identity = uuid.uuid5(uuid.NAMESPACE_URL, f"{name}:{key}") if key else uuid.uuid4()
     # The server records real time, whatever the time of the data is.
-    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=payload)
+    content: dict[str, object] = {"model": model} | payload.model_dump(mode="json")
+    return Event(id=str(identity), event=name, occurred=datetime.now().astimezone(), resource=resource, payload=content)

@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from deployments.claim import OWNER
 from deployments.stack import Stack
 from tasks.core.errors import EventUndelivered
-from tasks.core.events import Uploaded, make_event
+from tasks.core.events import Declined, make_event
 from tasks.core.outbox import emit, flush
 from tasks.core.prefect_server import PrefectServer
 from tasks.core.registry.store_layout import store_identity
@@ -38,7 +38,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_event_reaches_a_server_with_a_password(stack: Stack, folder: FolderStore) -> None:
-    event = make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="2 objects were uploaded", dataset="cloth"))
+    event = make_event("dyeworks.retrain.declined", "adire", Declined(reason="too soon", decision="d1"))
     wrong = stack.environment | {"PREFECT_API_AUTH_STRING": "admin:wrong"}
     with pytest.raises(EventUndelivered, match=r"401.*check PREFECT_API_AUTH_STRING of the environment"):
         emit(folder, PrefectServer(wrong), event)

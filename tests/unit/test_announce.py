@@ -14,7 +14,7 @@ from tasks.core.config.presets import IngestSpec, PolicySpec
 from tasks.core.config.requests import MonitorRequest
 from tasks.core.data.dataset import Manifest
 from tasks.core.data.ingest import ingest
-from tasks.core.events import Uploaded, upload_event
+from tasks.core.events import Declined, make_event
 from tasks.core.lifecycle.announcements import lost_events
 from tasks.core.monitoring.records import DriftRecord
 from tasks.core.retraining.decisions import RetrainDecision, read_decisions
@@ -90,7 +90,7 @@ def test_monitor_records_its_decision_before_its_event(
 def test_undelivered_event_fails_neither_ingest_nor_drift_check(
     folder: FolderStore, model: ModelConfig, manifest: Manifest, events: EventsServer, status: int
 ) -> None:
-    bad = upload_event(Uploaded(reason="", dataset="cloth"), key="bad")
+    bad = make_event("dyeworks.retrain.declined", model.name, Declined(reason="", decision=""), key="bad")
     events.refuse[bad.id] = status
     with disable_run_logger():
         announce(installed(folder), bad)

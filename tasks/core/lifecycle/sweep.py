@@ -168,6 +168,7 @@ class Sweep:
         keep = self.retention
         yield from self._old("events/", keep.events)
         yield from self._old("notifications/", keep.events)
+        yield from self._old("pending/", keep.events)
         yield from self._old("refused/", keep.refusals)
         yield from self._old("quarantine/", keep.refusals)
         yield from self._old("sweeps/", keep.reports)

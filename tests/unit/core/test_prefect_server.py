@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from tasks.core import http
 from tasks.core.config.installation import ROOT
 from tasks.core.errors import EventUndelivered, SettingError
-from tasks.core.events import Event, Uploaded, make_event
+from tasks.core.events import Declined, Event, make_event
 from tasks.core.installation import open_installation
 from tasks.core.outbox import emit, flush, replay
 from tasks.core.prefect_server import PrefectServer
@@ -177,15 +177,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 BEARER, BASIC = "Bearer pnu_secret", f"Basic {base64.b64encode(b'admin:hunter2').decode()}"
 
 
-def uploaded() -> Event:
-    return make_event("dyeworks.data.uploaded", "adire", Uploaded(reason="2 objects were uploaded", dataset="cloth"))
+def declined() -> Event:
+    return make_event("dyeworks.retrain.declined", "adire", Declined(reason="too soon", decision="d1"))
 
 
 def undelivered(store: FolderStore, server: PrefectServer) -> str:
     """The message of an event that stays queued; nothing that is written or logged about it shows a secret."""
     before = len(list(store.list("outbox/")))
     with pytest.raises(EventUndelivered) as caught:
-        emit(store, server, uploaded())
+        emit(store, server, declined())
     assert len(list(store.list("outbox/"))) == before + 1
     stored = "".join(store.read(key).decode() for key in store.list("outbox/"))
     trace = "".join(traceback.format_exception(caught.value))
@@ -195,7 +195,7 @@ def undelivered(store: FolderStore, server: PrefectServer) -> str:
 
 def test_key_of_the_environment_is_sent(events: EventsServer, folder: FolderStore) -> None:
     events.authorization = BEARER
-    emit(folder, PrefectServer({"PREFECT_API_URL": events.url, **KEY}), uploaded())
+    emit(folder, PrefectServer({"PREFECT_API_URL": events.url, **KEY}), declined())
     assert (len(events.events), events.headers[0]["X-PREFECT-API-VERSION"]) == (1, "0.8.4")
 
 
@@ -206,7 +206,7 @@ def test_key_of_the_active_profile_is_sent_by_an_opened_installation(
     monkeypatch.delenv("PREFECT_API_URL")
     (tmp_path / "profiles.toml").write_text(PROFILES.replace(URL, events.url))
     opened = open_installation()
-    emit(opened.store, opened.server, uploaded())
+    emit(opened.store, opened.server, declined())
     replay(opened.store, opened.server, 1)
     assert len(events.events) == 2
 
@@ -214,7 +214,7 @@ def test_key_of_the_active_profile_is_sent_by_an_opened_installation(
 def test_auth_string_is_sent(events: EventsServer, folder: FolderStore) -> None:
     events.authorization = BASIC
     environment = {"PREFECT_API_URL": events.url, "PREFECT_API_AUTH_STRING": "admin:hunter2"}
-    emit(folder, PrefectServer(environment), uploaded())
+    emit(folder, PrefectServer(environment), declined())
     assert len(events.events) == 1
 
 
@@ -222,7 +222,7 @@ def test_custom_headers_are_sent(events: EventsServer, folder: FolderStore) -> N
     events.authorization = "Token of a proxy"
     headers = '{"X-Tenant": "cloth", "Authorization": "Token of a proxy"}'
     environment = {"PREFECT_API_URL": events.url, "PREFECT_CLIENT_CUSTOM_HEADERS": headers, **KEY}
-    emit(folder, PrefectServer(environment), uploaded())
+    emit(folder, PrefectServer(environment), declined())
     assert events.headers[0]["X-Tenant"] == "cloth"
 
 
@@ -305,8 +305,8 @@ def test_faulty_setting_is_named_and_the_event_stays_queued(
 
 def test_a_server_that_wants_a_csrf_token_gets_it(events: EventsServer, folder: FolderStore) -> None:
     events.csrf_token = "token"
-    emit(folder, events.prefect, uploaded())
-    emit(folder, events.prefect, uploaded())
+    emit(folder, events.prefect, declined())
+    emit(folder, events.prefect, declined())
     assert len(events.events) == 2
 
 
@@ -315,7 +315,7 @@ def test_the_proxy_of_the_environment_is_used(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", events.address)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    emit(folder, PrefectServer({"PREFECT_API_URL": "http://prefect.invalid/api"}), uploaded())
+    emit(folder, PrefectServer({"PREFECT_API_URL": "http://prefect.invalid/api"}), declined())
     assert events.paths == ["http://prefect.invalid/api/events"]
 
 
@@ -343,7 +343,7 @@ def redirecting(events: EventsServer) -> Iterator[LocalServer]:
 def test_a_redirect_is_followed_only_as_a_post(
     redirecting: LocalServer, events: EventsServer, folder: FolderStore
 ) -> None:
-    emit(folder, PrefectServer({"PREFECT_API_URL": f"{redirecting.address}/moved"}), uploaded())
+    emit(folder, PrefectServer({"PREFECT_API_URL": f"{redirecting.address}/moved"}), declined())
     assert len(events.events) == 1
     events.csrf_token = "any"  # so that a GET is answered 200
     message = undelivered(folder, PrefectServer({"PREFECT_API_URL": f"{redirecting.address}/seen"}))
@@ -377,6 +377,6 @@ def test_the_certificate_is_checked_as_configured(folder: FolderStore, tmp_path:
         environment = {"PREFECT_API_URL": server.url.replace("http:", "https:")}
         assert "CERTIFICATE_VERIFY_FAILED" in undelivered(folder, PrefectServer(environment))
         for setting in ({"PREFECT_API_SSL_CERT_FILE": str(pem)}, {"PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "1"}):
-            emit(folder, PrefectServer(environment | setting), uploaded())
-        emit(folder, PrefectServer(environment | {"SSL_CERT_FILE": str(pem)}), uploaded())
+            emit(folder, PrefectServer(environment | setting), declined())
+        emit(folder, PrefectServer(environment | {"SSL_CERT_FILE": str(pem)}), declined())
         assert len(server.events) == 4

@@ -17,7 +17,7 @@ from tasks.core.data.index import DatasetIndex
 from tasks.core.data.ingest import ingest
 from tasks.core.data.split import split
 from tasks.core.errors import DocumentNewer, ReleaseCorrupt
-from tasks.core.events import Uploaded, upload_event
+from tasks.core.events import Declined, make_event
 from tasks.core.lifecycle.promote import promote
 from tasks.core.lifecycle.publish import publish
 from tasks.core.lifecycle.roll_back import roll_back
@@ -175,7 +175,7 @@ def test_a_side_that_a_later_version_has_written_is_kept(future: FolderStore) ->
 
 
 def test_events_of_a_later_version_are_sent(folder: FolderStore, events: EventsServer, rewriter: Rewriter) -> None:
-    event = upload_event(Uploaded(reason="2 objects were uploaded", dataset="cloth"))
+    event = make_event("dyeworks.retrain.declined", "adire", Declined(reason="too soon", decision="d1"))
     waiting = rewriter.later.write(Outbox, Outbox(event=event).model_dump(mode="json"))
     folder.write(f"outbox/{event.id}.json", waiting)
     assert send_all(folder, installed(folder).server).number == 1

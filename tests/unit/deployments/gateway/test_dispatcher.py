@@ -16,7 +16,7 @@ from deployments.gateway.dispatcher import PATIENCE, REFUSALS, Dispatcher
 from deployments.gateway.outbox import Arrival, UploadOutbox
 from tasks.core.prefect_server import PrefectServer
 from tests.events_server import EventsServer
-from tests.unit.deployments.gateway.senders import wait_for
+from tests.waiting import wait_for
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
 from tests.postgres_server import PostgresServer
-from tests.unit.deployments.gateway.senders import wait_for
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_nothing_opens_no_database(tmp_path: Path) -> None:
 
 
 def test_many_arrivals_at_once(outbox: UploadOutbox) -> None:
-    many = [arrival(number, content=f"c{number}") for number in range(3 * module.PART)]
+    many = [arrival(number, content=f"c{number}") for number in range(3 * 1000)]
     assert all(added(outbox, *many))
     assert not any(added(outbox, *many))
 
