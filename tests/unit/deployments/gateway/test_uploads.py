@@ -241,7 +241,7 @@ def test_a_store_that_fails_is_a_503_to_be_sent_again(
 def test_uploads_are_counted(running: RunningGateway, client: httpx.Client) -> None:
     for _ in range(2):
         client.put("/uploads/adire/a.png", content=b"one")
-    text = running.gateway.metrics.text().decode()
+    text = httpx.get(f"{running.url}/metrics").text
     assert 'dyeworks_uploads_total{outcome="stored"} 1.0' in text
     assert 'dyeworks_uploads_total{outcome="unchanged"} 1.0' in text
     assert "dyeworks_upload_bytes_total 3.0" in text
