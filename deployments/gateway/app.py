@@ -30,7 +30,7 @@ from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.outbox import OutboxUnavailable, UploadOutbox
 from deployments.gateway.schemas import complete, refusals
-from deployments.gateway.uploads import Uploads
+from deployments.gateway.uploads import UploadRoutes
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
@@ -69,7 +69,7 @@ class Gateway:
         self.dispatcher = Dispatcher(self.outbox.batches, server, *waits)
         self.outbox.wake = self.dispatcher.wake
         self.hooks = Hooks(settings, self.access, self.outbox, self.metrics)
-        self.uploads = Uploads(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
+        self.uploads = UploadRoutes(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
         self.store_problem = "it was not read yet"  # empty: none
         self.closing = threading.Event()
 

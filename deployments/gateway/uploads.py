@@ -85,7 +85,7 @@ class ArchiveUnusable(ApiError):
         self.stored = stored
 
 
-class Uploads:
+class UploadRoutes:
     """The routes."""
 
     def __init__(
