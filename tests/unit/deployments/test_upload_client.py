@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -100,6 +101,10 @@ def test_files_in_an_s3_store_are_known_by_their_etags(bucket: str, tmp_path: Pa
         assert sent(running, some, Counting()) == UploadReport(unchanged=3)
         with running.client() as client:
             assert client.put(f"/uploads/adire/{some[0].name}", content=some[0].data).status_code == 200
+            for found in running.store.scan("uploads/"):
+                item = {"key": quote(f"upload-client/{found.key}"), "eTag": found.tag, "sequencer": "01"}
+                notification = {"Records": [{"s3": {"bucket": {"name": bucket}, "object": item}}]}
+                assert client.post("/hooks/s3", json=notification).json()["new"] == 0, "what the gateway has written"
     assert connect().list_objects_v2(Bucket=bucket, Prefix="upload-client/uploads/")["KeyCount"] == 3
 
 
