@@ -1,4 +1,7 @@
-"""A process like the gateway's, whose one endpoint reads the body and stores nothing: `python -m tests.bare_endpoint PORT`."""
+"""A process like the gateway's whose one endpoint reads the body and stores nothing.
+
+`python -m tests.bare_endpoint PORT`
+"""
 
 import sys
 

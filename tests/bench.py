@@ -2,7 +2,8 @@
 
 Every row compares a value with a baseline taken in the same run, or with a target: name, unit, value, baseline,
 baseline_value, ratio, runs. Medians. `python -m tests.bench drift` runs one part (training, rendering, drift, gate,
-page, serving, ingest, monitor, gateway) and writes its rows alone; the drift detector's tables are in build/bench/drift.json.
+page, serving, ingest, monitor, gateway) and writes its rows alone; the drift detector's tables are in
+build/bench/drift.json.
 """
 
 import json

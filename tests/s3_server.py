@@ -44,13 +44,13 @@ PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
+def s3_server(notification: str = "") -> Iterator[dict[str, str]]:
     """A running server with the bucket BUCKET; the environment variables that point a process to it.
 
-    It ends with this block, or with the tests' process, however that ends.
+    It ends with this block, or with the tests' process, however that ends. `notification` is its notification.toml.
     """
     with tempfile.TemporaryDirectory(prefix="dyeworks-s3-") as folder:
-        server = _started(Path(folder))
+        server = _started(Path(folder), notification)
         try:
             yield server.environment
         finally:
@@ -99,11 +99,11 @@ class _Raw(BytesIO):
         yield self.read()
 
 
-def _started(folder: Path) -> "_Server":
+def _started(folder: Path, notification: str) -> "_Server":
     """A server that takes objects; on other ports, where another program was quicker to take one of them."""
     log = ""
     for number in range(STARTS):
-        server = _Server(folder / str(number))
+        server = _Server(folder / str(number), notification)
         if server.is_ready():
             return server
         server.stop()
@@ -114,8 +114,9 @@ def _started(folder: Path) -> "_Server":
 class _Server:
     """A process of SeaweedFS: a master, a volume server, a filer and the S3 server, each with two ports."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, notification: str) -> None:
         (folder / "data").mkdir(parents=True)
+        (folder / "notification.toml").write_text(notification)
         self.log = folder / "log"
         free = iter(free_ports(2 * len(PARTS)))
         self.ports = {f"{part}.port{kind}": next(free) for part in PARTS for kind in ("", ".grpc")}

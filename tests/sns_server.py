@@ -58,7 +58,7 @@ class Signer:
 
     def signed(self, message: Mapping[str, object], **changed: object) -> dict[str, object]:
         """The message as SNS signs it; a field that is None is left out."""
-        fields = {name: value for name, value in (message | changed).items() if value is not None}
+        fields = {name: value for name, value in {**message, **changed}.items() if value is not None}
         notification = fields.get("Type") == "Notification"
         left = {"SubscribeURL", "Token"} if notification else {"Subject"}
         names = [name for name in FIELDS if name in fields and name not in left]

@@ -13,7 +13,7 @@ from tasks.core.errors import DyeworksError, SettingError
 from tasks.core.prefect_server import PrefectServer
 
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds until something is tried again, before jitter
-REST_SECONDS, REST = 0.2, 10  # between two passes: so long, and so many times what one has taken
+REST_SECONDS, REST = 0.2, 10  # between two looks at what has arrived: so long, and so many times what one has taken
 LOOK_SECONDS = 30.0  # after which other gateways' arrivals are looked for
 CLEAN_SECONDS = 3600.0  # between two deletions of old rows
 REFUSALS, PATIENCE = 10, 3600.0  # after both, a batch is a dead letter if the server has taken others
@@ -30,6 +30,7 @@ class Dispatcher:
         self.runs_started = 0  # by this process
         self._woken, self._stopped = Event(), Event()
         self.problem = ""  # why no run is started now; empty when nothing is wrong
+        self._rest, self._broken = REST_SECONDS, ""
         self._failures, self._retry, self._clean = 0, 0.0, 0.0
         self._thread = Thread(target=self._run, name="dispatcher", daemon=True)
 
@@ -48,20 +49,21 @@ class Dispatcher:
         self._woken.set()
 
     def _run(self) -> None:
-        rest = 0.0
-        while not self._stopped.wait(max(REST_SECONDS, rest)):
+        while not self._stopped.wait(self._rest):
             self._woken.clear()
-            started = time.monotonic()
-            wait = self._guarded_pass()
-            rest = min(REST * (time.monotonic() - started), LOOK_SECONDS)
-            self._woken.wait(wait)
+            self._woken.wait(self._guarded_pass())
 
     def _guarded_pass(self) -> float:
         try:
-            return self.run_once()
+            wait = self.run_once()
         except Exception as error:  # thread boundary: the database is away
-            self._failed(error)
-            return self._retry - time.monotonic()
+            expected = isinstance(error, DyeworksError | SQLAlchemyError | OSError)
+            if str(error) != self._broken:  # it is logged once while it lasts
+                log.error("the outbox cannot be used: %s", error, exc_info=not expected)
+            self._broken = str(error)
+            return random.uniform(0, LOOK_SECONDS)
+        self._broken = ""
+        return wait
 
     def run_once(self) -> float:
         """Make the batches that are due, start their runs; returns the seconds until there may be more to do."""
@@ -69,7 +71,9 @@ class Dispatcher:
         if now >= self._clean:
             self._clean = now + CLEAN_SECONDS
             self.batches.delete_old()
+        started = time.monotonic()
         ends = self._end_bursts(now)
+        self._rest = min(max(REST_SECONDS, REST * (time.monotonic() - started)), LOOK_SECONDS)
         if time.monotonic() >= self._retry and (due := self.batches.due(time.time())):
             self._send(due)
         return self._until_next(ends)
@@ -97,9 +101,10 @@ class Dispatcher:
             with self.server.connect() as connection:
                 runs = IngestRuns(connection)
                 for batch in due:
-                    self._start_run(runs, batch)
+                    if not self._stopped.is_set():
+                        self._start_run(runs, batch)
         except (PrefectUnavailable, SettingError) as error:
-            self._failed(error)
+            self._failed(str(error))
         else:
             self._failures, self.problem = 0, ""
 
@@ -123,12 +128,10 @@ class Dispatcher:
         log.log(logging.ERROR if dead else logging.WARNING, "batch %s%s: %s", batch.id, " is dead" * dead, reason)
         self.batches.record_refusal(batch, reason, _wait(batch.refusals), dead=dead)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, problem: str) -> None:
         """Wait before the next try; a problem is logged once while it lasts."""
-        problem = str(error)
         if problem != self.problem:
-            expected = isinstance(error, DyeworksError | SQLAlchemyError | OSError)
-            log.warning("no ingest is started until this ends: %s", problem, exc_info=not expected)
+            log.warning("no ingest is started until this ends: %s", problem)
         self.problem = problem
         self._retry = time.monotonic() + _wait(self._failures)
         self._failures += 1

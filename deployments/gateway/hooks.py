@@ -1,7 +1,7 @@
 """`POST /hooks/s3` and `POST /hooks/standard`: notifications of uploads, in the outbox before they are answered."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -60,14 +60,12 @@ class Hooks:
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
         router = APIRouter(prefix="/hooks", tags=["hooks"])
-        answers = {200: {"model": NotificationAnswer}, 202: {"model": NotificationAnswer}}
-        errors = refusals(401, 403, 408, 413, 422, 503)
+        answers = refusals(401, 403, 408, 413, 422, 503)
+        answers |= {status: {"model": NotificationAnswer} for status in (200, 202)}
         shape = body(NOTIFICATION, "token", "password")
         signed = body(UPLOADED, "signature", parameters=(ID, TIMESTAMP, SIGNATURE))
-        router.post("/s3", response_model=None, responses=answers | errors, openapi_extra=shape)(self.take_s3)
-        router.post("/standard", response_model=None, responses=answers | errors, openapi_extra=signed)(
-            self.take_standard
-        )
+        router.post("/s3", response_model=None, responses=answers, openapi_extra=shape)(self.take_s3)
+        router.post("/standard", response_model=None, responses=answers, openapi_extra=signed)(self.take_standard)
         return router
 
     async def take_s3(self, request: Request) -> JSONResponse:
@@ -76,12 +74,10 @@ class Hooks:
         if topic := request.headers.get(RAW_TOPIC):
             self.sns.require_topic(topic)
         document = parse(await read_body(request, MOST_BYTES, BODY_SECONDS))
-        if (kind := document.get("Type")) not in list(MessageType):
-            return await self._keep(read_notification(document, self.place))
-        text = await self.sns.open(MessageType(kind), document)
-        reading = read_notification(parse(text), self.place) if text else Reading(self.place, ignored=[str(kind)])
-        reading.sender = "sns"
-        return await self._keep(reading)
+        kind = document.get("Type")
+        if isinstance(kind, str) and kind in set(MessageType):
+            return await self._keep(await self._opened(MessageType(kind), document))
+        return await self._keep(read_notification(document, self.place))
 
     async def take_standard(self, request: Request) -> JSONResponse:
         """Take a message of Standard Webhooks: `upload.created` says which keys of a dataset were written."""
@@ -89,6 +85,13 @@ class Hooks:
         data = await read_body(request, MOST_BYTES, BODY_SECONDS)
         self.signatures.check(data, request.headers)
         return await self._keep(read_message(message, parse(data), self.place))
+
+    async def _opened(self, kind: MessageType, document: Mapping[str, object]) -> Reading:
+        """What is inside a message of SNS."""
+        text = await self.sns.open(kind, document)
+        reading = read_notification(parse(text), self.place) if text else Reading(self.place, ignored=[kind])
+        reading.sender = "sns"
+        return reading
 
     async def _keep(self, reading: Reading) -> JSONResponse:
         """Store what has arrived; returns the answer, or raises NotificationUnusable if nothing could be read."""

@@ -24,6 +24,8 @@ from tasks.core.store.documents import digest
 CREATED = ("ObjectCreated:", "ObjectSynced:Create")  # of AWS, MinIO and Ceph; the latter on zone synchronisation
 WRITTEN = {"create", "update", "rename"}  # of SeaweedFS
 SENDERS = {"aws:s3": "aws", "minio:s3": "minio", "ceph:s3": "ceph"}
+S3_MARKS = {"version": "versionId", "etag": "eTag", "sequencer": "sequencer", "size": "size"}
+EVENT_MARKS = {"version": "version-id", "etag": "etag", "sequencer": "sequencer", "size": "size"}
 SEAWEEDFS_ETAG = "Seaweed-X-Amz-ETag"
 FORM_ENCODED = re.compile(r"(?:[\w.\-*/+~!'(),:;=@$&]|%[0-9A-Fa-f]{2})*", re.ASCII)
 LONGEST_WORD = 100  # characters of untrusted text in a response or a log
@@ -200,8 +202,9 @@ def _record(record: object, name: str, reading: Reading) -> None:
             reading.ignored.append(f"{name}: {event[:LONGEST_WORD]}")
         case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **item}}}:
             raw = source == "ceph:s3" or not FORM_ENCODED.fullmatch(key)
-            marks = [_text(item.get(mark)) for mark in ("versionId", "eTag", "sequencer", "size")]
-            reading.add(name, Write(bucket, key if raw else _decoded(key), *marks, _text(document.get("eventTime"))))
+            marks = {mark: _text(item.get(theirs)) for mark, theirs in S3_MARKS.items()}
+            time = _text(document.get("eventTime"))
+            reading.add(name, Write(bucket, key if raw else _decoded(key), **marks, time=time))
         case _:
             reading.bad.append(f"{name}: it has no s3.bucket.name and s3.object.key")
 
@@ -212,8 +215,8 @@ def _eventbridge(document: Mapping[str, object], kind: str, detail: Mapping[str,
         case _ if kind != "Object Created":
             reading.ignored.append(kind[:LONGEST_WORD])
         case {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **item}}:
-            marks = [_text(item.get(mark)) for mark in ("version-id", "etag", "sequencer", "size")]
-            reading.add("detail", Write(bucket, key, *marks, _text(document.get("time"))))
+            marks = {mark: _text(item.get(theirs)) for mark, theirs in EVENT_MARKS.items()}
+            reading.add("detail", Write(bucket, key, **marks, time=_text(document.get("time"))))
         case _:
             reading.bad.append("detail: it has no bucket.name and object.key")
 

@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from threading import Condition, Thread
 from typing import NamedTuple
@@ -21,22 +21,23 @@ from deployments.problems import ApiError
 
 MOST_WAITING = 20_000  # arrivals that wait for a commit
 ANSWER_SECONDS = 30.0  # for a commit
-# One statement a transaction: whenever a thread calls the database it has to wait for Python's lock afterwards.
-INSERT = {
-    dialect: text(
-        "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) "
-        f"SELECT {columns} FROM {rows} WHERE NOT EXISTS "
-        f"(SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = value->>5) "
-        "ON CONFLICT DO NOTHING RETURNING identity"
-    )
-    for dialect, columns, rows in (
-        ("sqlite", "value->>0, value->>1, value->>2, value->>3, value->>4", "json_each(:rows)"),
-        (
-            "postgresql",
-            "value->>0, value->>1, value->>2, (value->3)::boolean, (value->4)::float",
-            "jsonb_array_elements(CAST(:rows AS jsonb))",
-        ),
-    )
+# A thread that calls the database has to wait for Python's lock after each call, so a group is one statement, and
+# what it has stored is only looked up where that is not all or nothing.
+INSERT = (
+    "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) SELECT {}, :arrived FROM {} "
+    "WHERE NOT EXISTS (SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = value->>4) "
+    "ON CONFLICT DO NOTHING"
+)
+STORED = (
+    "SELECT known.identity FROM {} JOIN dyeworks_arrivals AS known ON known.identity = value->>0 "
+    "WHERE known.arrived = :arrived"
+)
+ROWS = {
+    "sqlite": ("value->>0, value->>1, value->>2, value->>3", "json_each(:rows)"),
+    "postgresql": (
+        "value->>0, value->>1, value->>2, (value->3)::boolean",
+        "jsonb_array_elements(CAST(:rows AS jsonb))",
+    ),
 }
 
 log = logging.getLogger("dyeworks.gateway")
@@ -77,9 +78,13 @@ class UploadOutbox:
         """Raises SettingError; the database itself is opened by the first request."""
         self.database = Database(url)
         self.batches = UploadBatches(self.database)
+        columns, rows = ROWS[self.database.dialect]
+        self._statement = text(INSERT.format(columns, rows))
+        self._lookup = text(STORED.format(rows))
         self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
+        self._announced: asyncio.AbstractEventLoop | None = None  # the loop that wakes the thread when its turn ends
         self._thread: Thread | None = None
 
     async def add(self, found: Sequence[Arrival]) -> list[bool]:
@@ -119,6 +124,15 @@ class UploadOutbox:
                 self._thread.start()
             self._waiting.append(write)
             self._size += len(write.found)
+            loop, announced = write.answer.get_loop(), self._announced
+            self._announced = loop
+        if loop is not announced:
+            loop.call_soon(self._announce)
+
+    def _announce(self) -> None:
+        """Wake the thread once for all that was added in one turn of the event loop."""
+        with self._changed:
+            self._announced = None
             self._changed.notify()
 
     def _write_all(self) -> None:
@@ -143,17 +157,25 @@ class UploadOutbox:
             return group
 
     def _store(self, found: Sequence[Arrival]) -> list[bool]:
-        """Store arrivals in one transaction of one statement; returns which are new."""
-        rows, new = dict[str, list[object]](), list[bool]()
+        """Store arrivals in one transaction; returns which are new."""
+        rows, new = dict[str, tuple[object, ...]](), list[bool]()
         for one in found:
             new.append(one.identity not in rows and one.content not in rows)
             if new[-1]:
-                rows[one.identity] = _row(one)
-        # In one order: two gateways that store the same arrivals at once would else wait for each other.
-        document = json.dumps([rows[name] for name in sorted(rows)])
-        with self.database.single() as connection:
-            stored = set(connection.scalars(INSERT[self.database.dialect], {"rows": document}))
+                key = one.key.replace("\0", "�")  # Postgres stores no NUL, and keys are only for people to read
+                rows[one.identity] = (one.identity, one.dataset, key, one.ready, one.content)
+        stored = self._insert(rows)
         return [fresh and one.identity in stored for one, fresh in zip(found, new, strict=True)]
+
+    def _insert(self, rows: Mapping[str, tuple[object, ...]]) -> Collection[str]:
+        """Insert rows by identity; returns the identities that were not known."""
+        # In one order: two gateways that store the same arrivals at once would else wait for each other.
+        document, arrived = json.dumps([rows[name] for name in sorted(rows)]), time.time()
+        with self.database.single() as connection:
+            number = connection.execute(self._statement, {"rows": document, "arrived": arrived}).rowcount
+            if number in {0, len(rows)}:
+                return rows if number else ()
+            return set(connection.scalars(self._lookup, {"rows": document, "arrived": arrived}).all())
 
 
 def _resolve(group: list[_Write], results: list[list[bool]] | None) -> None:
@@ -171,8 +193,3 @@ def _answer(loop: asyncio.AbstractEventLoop, group: list[_Write], results: list[
             write.answer.set_exception(OutboxUnavailable("cannot store it"))
         else:
             write.answer.set_result(results[number])
-
-
-def _row(one: Arrival) -> list[object]:
-    key = one.key.replace("\0", "�")  # Postgres stores no NUL, and keys are only for people to read
-    return [one.identity, one.dataset, key, one.ready, time.time(), one.content]

@@ -31,6 +31,7 @@ ADDRESSED = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "Topi
 NOTIFIED = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 
 log = logging.getLogger("dyeworks.gateway")
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, and that of a subscription holds a token
 
 
 class MessageType(StrEnum):

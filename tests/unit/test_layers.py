@@ -56,7 +56,7 @@ HEAVY = {  # what takes from half a second to six seconds of CPU to import
     *("sklearn", "scipy", "matplotlib", "evidently", "gradio", "huggingface_hub", "boto3", "sqlalchemy"),
 }
 PROCESSES = [  # code, what it imports, what it does not
-    ("import deployments.gateway.app", {"fastapi"}, HEAVY | {"prefect", "numpy", "PIL"}),
+    ("import deployments.gateway.app", {"fastapi"}, HEAVY - {"sqlalchemy"} | {"prefect", "numpy", "PIL"}),
     (
         "import deployments.storefront.app",
         {"gradio"},

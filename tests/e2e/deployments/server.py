@@ -27,7 +27,7 @@ TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 class Server:
     """A server with all deployments and workers, and a store with these models alone."""
 
-    def __init__(self, home: Path, models: Sequence[ModelConfig], store: str = "") -> None:
+    def __init__(self, home: Path, models: Sequence[ModelConfig], store: str = "", pools: Sequence[str] = ()) -> None:
         extra = {
             "DYEWORKS_MONITOR_CRON": "0 0 1 1 *",
             "DYEWORKS_RECONCILE_CRON": "0 0 1 1 *",
@@ -38,7 +38,7 @@ class Server:
         for model in models:
             apply_config(open_store(store or str(self.store)), model)
         self.stack.start_server()
-        self.stack.start_worker()
+        self.stack.start_worker(*pools)
         self.client = httpx.Client(
             base_url=f"{self.stack.url('server')}/api", timeout=60, transport=RetryTransport(seconds=BUSY_SECONDS)
         )

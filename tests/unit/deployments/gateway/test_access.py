@@ -38,7 +38,10 @@ def ask(keys: KeyRing, monkeypatch: pytest.MonkeyPatch) -> Ask:
     def admit(who: str, request: Request) -> str:
         if who == "uploader":
             return access.uploader(request).name
-        return access.notifier(request) if who == "notifier" else str(access.reader(request))
+        if who == "notifier":
+            return access.notifier(request)
+        access.reader(request)
+        return who
 
     add_handlers(app)
     client = TestClient(app)

@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from deployments.gateway.notifications import StoreLocation, content_identity
+from deployments.gateway.outbox import Arrival
 from tests.sns_server import SnsServer
 from tests.unit.deployments.gateway.senders import (
     PAYLOADS,
@@ -183,10 +184,9 @@ def test_what_the_gateway_has_written_itself_is_no_new_upload(client: TestClient
         "two words+plus.png": "b1946ac92492d2347c6235b4d2611184",
         "a b+ü.png": "6d56641672cefc6718ab9579dbb4398f",
     }
-    from deployments.gateway.outbox import Arrival  # noqa: PLC0415
-
+    contents = {key: content_identity("adire", key, f'"{tag}"') for key, tag in tags.items()}
+    own = [Arrival("adire", key, content, content) for key, content in contents.items()]
     assert client.portal
-    own = [Arrival("adire", key, *[content_identity("adire", key, f'"{tag}"')] * 2) for key, tag in tags.items()]
     assert client.portal.call(client.app.state.gateway.outbox.add, own) == [True] * 5  # type: ignore[attr-defined]
     assert [post(client, payload(name))[1]["new"] for name in bodies] == [0] * 5
 

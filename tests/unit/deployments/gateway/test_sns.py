@@ -191,7 +191,7 @@ def test_few_certificates_are_remembered(client: TestClient, sns: SnsServer) -> 
 def test_token_of_a_subscription_is_not_logged(
     client: TestClient, sns: SnsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("DEBUG", logger="dyeworks")
+    caplog.set_level("DEBUG")
     send(client, sns.signer.signed(SUBSCRIPTION))
     assert re.search(r"SubscriptionConfirmation of the topic arn:aws", caplog.text)
     assert str(SUBSCRIPTION["Token"]) not in caplog.text

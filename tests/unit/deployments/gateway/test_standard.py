@@ -84,7 +84,11 @@ def test_malformed_message_is_refused(client: TestClient, body: Body | bytes) ->
 
 def refused(client: TestClient, headers: dict[str, str], data: bytes = b"{}") -> str:
     """The code of a 401, which is counted."""
-    answer = client.post("/hooks/standard", content=data, headers={k: v.encode("latin-1") for k, v in headers.items()})
+    answer = client.post(
+        "/hooks/standard",
+        content=data,
+        headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
+    )
     code = str(answer.json()["error"]["code"])
     assert answer.status_code == 401
     assert counted(client, "dyeworks_requests_refused_total", reason=code) >= 1
