@@ -5,25 +5,28 @@ import base64
 import hashlib
 import itertools
 import random
-import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, Self
+from time import monotonic
+from typing import Protocol, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
 from deployments.gateway.upload_answers import DatasetsAnswer, ListedUpload, UploadPage
 from tasks.core.data.file_kinds import READY
 from tasks.core.errors import DyeworksError
 
 AT_ONCE = 4  # files
-PATIENCE = 600.0  # seconds of failures after which it gives up
+PATIENCE = 600.0  # seconds without an answer or a byte sent after which a failure is the last
 FIRST_SECONDS = 15.0  # the same before the first answer: the address may be wrong
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
 MOST_ASKED = 120.0  # of a Retry-After, in seconds
-TIMEOUT = httpx.Timeout(60, connect=10, read=120, pool=None)
+TIMEOUT = httpx.Timeout(60, connect=10, read=300, pool=None)  # read: while a slow line drains the socket's buffer
 AGAIN = {408, 425, 429}  # statuses that may be another one later, beside those of a server's fault
+
+A = TypeVar("A", bound=BaseModel)
 
 
 class GatewaySilent(DyeworksError):
@@ -98,7 +101,7 @@ class UploadClient:
         self.url, self.observer, self.patience, self.most_bytes = url.rstrip("/"), observer, patience, 0
         headers = {"Authorization": f"Bearer {key}"}
         self._client = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=TIMEOUT)
-        self._deadline, self._problem = time.monotonic() + min(FIRST_SECONDS, patience), ""
+        self._deadline, self._problem = monotonic() + min(FIRST_SECONDS, patience), ""
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,7 +115,7 @@ class UploadClient:
         Raises:
             UploadRejected: the key may not upload, or none is named and there is not just one.
         """
-        answer = DatasetsAnswer.model_validate_json(_accepted(await self._ask("GET", "/uploads")).content)
+        answer = _parsed(DatasetsAnswer, await self._ask("GET", "/uploads"))
         self.most_bytes = answer.most_bytes
         if not name and len(answer.datasets) != 1:
             known = ", ".join(answer.datasets) or "none"
@@ -123,8 +126,7 @@ class UploadClient:
         """The files of a dataset by name; raises UploadRejected."""
         found, after = dict[str, ListedUpload](), ""
         while True:
-            response = await self._ask("GET", _path(dataset), params={"after": after})
-            page = UploadPage.model_validate_json(_accepted(response).content)
+            page = _parsed(UploadPage, await self._ask("GET", _path(dataset), params={"after": after}))
             found |= {file.name: file for file in page.files}
             after = page.next
             if not after:
@@ -194,7 +196,7 @@ class UploadClient:
     ) -> httpx.Response:
         """The answer that no further try would change; raises GatewaySilent."""
         for tries in itertools.count():
-            asked, attempt = 0.0, _Attempt(file, self.observer) if file else None
+            asked, attempt = 0.0, _Attempt(file, self._moved) if file else None
             try:
                 response = await self._client.request(
                     method,
@@ -207,7 +209,7 @@ class UploadClient:
                 problem = str(error) or type(error).__name__
             else:
                 if response.status_code not in AGAIN and response.status_code < 500:
-                    self._deadline, self._problem = time.monotonic() + self.patience, ""
+                    self._deadline, self._problem = monotonic() + self.patience, ""
                     return response
                 problem, asked = _detail(response), _retry_after(response)
             if attempt:
@@ -217,9 +219,14 @@ class UploadClient:
             await asyncio.sleep(max(wait, asked))
         raise AssertionError("it returns or raises")
 
+    def _moved(self, size: int) -> None:
+        self.observer.moved(size)
+        if size > 0:
+            self._deadline = monotonic() + self.patience
+
     def _note(self, problem: str) -> None:
         """Report a problem once; raises GatewaySilent when it has lasted too long."""
-        if time.monotonic() > self._deadline:
+        if monotonic() > self._deadline:
             raise GatewaySilent(self.url, problem)
         if problem != self._problem:
             self.observer.failed(problem)
@@ -229,8 +236,8 @@ class UploadClient:
 class _Attempt:
     """One try to send a file."""
 
-    def __init__(self, file: LocalFile, observer: UploadObserver) -> None:
-        self.file, self.observer, self.size, self.sent = file, observer, file.size, 0
+    def __init__(self, file: LocalFile, moved: Callable[[int], None]) -> None:
+        self.file, self.moved, self.size, self.sent = file, moved, file.size, 0
 
     def headers(self) -> dict[str, str]:
         return {"Content-Length": str(self.size)}
@@ -242,13 +249,13 @@ class _Attempt:
                 raise FileChanged(self.file.name)
             yield chunk
             self.sent += len(chunk)
-            self.observer.moved(len(chunk))
+            self.moved(len(chunk))
         if self.sent < self.size:
             raise FileChanged(self.file.name)
 
     def take_back(self) -> None:
         """What was sent has to be sent again."""
-        self.observer.moved(-self.sent)
+        self.moved(-self.sent)
 
 
 def _is_same(file: LocalFile, there: ListedUpload | None) -> bool:
@@ -269,6 +276,14 @@ def _hashed(file: LocalFile, kind: str) -> bytes:
 def _path(dataset: str, name: str = "") -> str:
     parts: Iterable[str] = ("uploads", dataset, *(name.split("/") if name else ()))
     return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _parsed(answer: type[A], response: httpx.Response) -> A:
+    """The answer; raises UploadRejected."""
+    try:
+        return answer.model_validate_json(_accepted(response).content)
+    except ValidationError as error:
+        raise UploadRejected(response.status_code, "what answers at this address is no gateway") from error
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import pytest
 from deployments import upload_client
 from deployments.upload_client import GatewaySilent, UploadClient, UploadObserver, UploadRejected, UploadReport
 from tasks.core.store import FolderStore, S3Store
+from tests.local_server import LocalServer
 from tests.s3_server import connect, free_ports
 from tests.unit.deployments.gateway.running import RunningGateway, running_gateway
 
@@ -179,4 +181,43 @@ def test_an_address_where_no_gateway_answers_is_named(monkeypatch: pytest.Monkey
 
     with pytest.raises(GatewaySilent, match=rf"http://127\.0\.0\.1:{port} does not take uploads"):
         asyncio.run(send())
+    assert len(observer.problems) == 1
+
+
+def test_an_address_of_another_service_is_named() -> None:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<h1>welcome</h1>")
+
+    async def send(url: str) -> None:
+        async with UploadClient(url, "key", Counting()) as client:
+            await client.dataset()
+
+    server = LocalServer(Page)
+    server.start()
+    with pytest.raises(UploadRejected, match="what answers at this address is no gateway"):
+        asyncio.run(send(server.address))
+    server.stop()
+
+
+def test_a_line_that_is_slow_is_no_failure(running: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file may take longer than the client's patience, and then fail once."""
+    clock, failures, usual, observer = [0.0], [OSError("away")], FolderStore.put_file, Counting()
+
+    class Slow(Memory):
+        def chunks(self) -> Iterator[bytes]:
+            for chunk in super().chunks():
+                clock[0] += 4
+                yield chunk
+
+    def put_file(store: FolderStore, key: str, source: object) -> None:
+        if failures:
+            raise failures.pop()
+        usual(store, key, source)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(FolderStore, "put_file", put_file)
+    monkeypatch.setattr(upload_client, "monotonic", lambda: clock[0])
+    assert sent(running, [Slow("a.png", bytes(100))], observer).sent == 1
     assert len(observer.problems) == 1
