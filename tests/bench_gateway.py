@@ -28,7 +28,7 @@ def notifications(runs: int = 5) -> list[Row]:
     """Accepted a second, and how long a sender waits: the gateway on SQLite and on Postgres, and the bare endpoint."""
     rates, waits = dict[str, list[float]](), dict[str, list[float]]()
     with TemporaryDirectory() as folder, postgres_server() as server:
-        settings = {"store": "s3://cloths", "webhook_token": TOKEN, "cache": f"{folder}/cache", "device": "cpu"}
+        settings = {"store": f"{folder}/store", "webhook_token": TOKEN, "cache": f"{folder}/cache", "device": "cpu"}
         sqlite, postgres = f"sqlite:///{folder}/outbox.db", server.new_database()
         with (
             gateway(outbox=sqlite, **settings) as on_sqlite,

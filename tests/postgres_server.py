@@ -7,11 +7,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg2
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from tests.s3_server import end_with_parent, free_ports
 
@@ -41,7 +43,8 @@ class PostgresServer:
         self.process = self._call("postgres", *place, *CONFIGURATION)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
-            with suppress(psycopg2.OperationalError), closing(psycopg2.connect(self.url("postgres"))):
+            with suppress(OperationalError):
+                self._execute("SELECT 1")
                 return
             time.sleep(0.02)
         raise RuntimeError(f"Postgres does not start:\n{(self.folder / 'log').read_text()[-2000:]}")
@@ -58,10 +61,13 @@ class PostgresServer:
     def new_database(self) -> str:
         """The address of a new, empty database."""
         name = f"test_{uuid4().hex}"
-        with closing(psycopg2.connect(self.url("postgres"))) as connection:
-            connection.autocommit = True
-            connection.cursor().execute(f"CREATE DATABASE {name}")
+        self._execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def _execute(self, statement: str) -> None:
+        engine = create_engine(self.url("postgres"), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
 
     def _call(self, program: str, *arguments: str) -> "subprocess.Popen[bytes]":
         with (self.folder / "log").open("ab") as log:

@@ -14,7 +14,7 @@ from tasks.core.config.installation import read_settings
 from tasks.core.errors import DyeworksError
 
 if TYPE_CHECKING:
-    from deployments.gateway.batches import Batch, UploadBatches
+    from deployments.gateway.batches import UploadBatch, UploadBatches
 
 app = typer.Typer(no_args_is_help=True, help="Uploads and events that wait for the Prefect server.")
 
@@ -101,7 +101,7 @@ def _opened() -> "Iterator[UploadBatches]":
         database.close()
 
 
-def _line(batch: "Batch") -> str:
+def _line(batch: "UploadBatch") -> str:
     state = "dead" if batch.dead else f"rejected {batch.refusals} times" if batch.refusals else "waits"
     reason = f"  {' '.join(batch.reason.split())}" if batch.reason else ""
     return f"{batch.id}  {state}  dataset {batch.dataset}  {batch.objects} objects{reason}"

@@ -4,6 +4,7 @@ The process imports neither torch nor Prefect. `/livez` and `/readyz` are for su
 """
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,6 +41,8 @@ from tasks.core.prefect_server import PrefectServer
 
 REASONS = {400: "invalid", 404: "not_found", 405: "method", 408: "too_slow", 413: "too_large", 499: "disconnected"}
 
+Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
+
 log = logging.getLogger("dyeworks.gateway")
 
 
@@ -71,7 +74,7 @@ class Gateway:
         self.hooks = Hooks(settings, self.access, self.outbox, self.metrics)
         self.uploads = UploadRoutes(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
         self.store_problem = "it was not read yet"  # empty: none
-        self.closing = threading.Event()
+        self.closing, self.looking = threading.Event(), asyncio.Lock()
 
     @cached_property
     def installation(self) -> Installation:
@@ -83,6 +86,8 @@ class Gateway:
         """Run the threads of the gateway for the lifetime of the server."""
         threading.Thread(target=self._follow_keys, name="keys", daemon=True).start()
         self.dispatcher.start()
+        gc.collect()
+        gc.freeze()  # else each full collection looks at all modules again, which stops requests for 0.1 s
         yield
         self.closing.set()
         await asyncio.to_thread(self.dispatcher.stop)
@@ -117,12 +122,12 @@ class Gateway:
         return Response(text, media_type=CONTENT_TYPE)
 
     async def _state(self) -> OutboxState | None:
-        """What waits in the outbox; None while it cannot be read."""
-        try:
-            return await asyncio.to_thread(self.outbox.batches.state)
-        except (SQLAlchemyError, OSError) as error:
-            log.error("the outbox cannot be read: %s", error)
-            return None
+        """What waits in the outbox; None while it cannot be read. One request at a time looks."""
+        async with self.looking:
+            try:
+                return await asyncio.to_thread(self.outbox.batches.state)
+            except (SQLAlchemyError, OSError):  # the dispatcher logs it
+                return None
 
     def _follow_keys(self) -> None:
         """Read the keys again and again; a thread of its own, since a store may hang."""
@@ -155,9 +160,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(ExposureGuard, setting="DYEWORKS_WEBHOOK_TOKEN", secret=lambda: settings.weakest_webhook_token)
     app.add_middleware(RequestObserver, requests=gateway.metrics.requests, route=_route)
     return app
-
-
-Handler = Callable[[Request, Exception], Response | Awaitable[Response]]
 
 
 def _count_refusals(app: FastAPI, metrics: GatewayMetrics) -> None:

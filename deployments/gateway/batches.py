@@ -39,7 +39,7 @@ class Burst(NamedTuple):
         return now if self.ready or self.first > now + longest else min(self.last + quiet, self.first + longest)
 
 
-class Batch(NamedTuple):
+class UploadBatch(NamedTuple):
     """Uploads of a dataset that one run ingests; times are in seconds since 1970."""
 
     id: str
@@ -83,7 +83,7 @@ class UploadBatches:
             found = connection.execute(select(*columns).where(waiting).group_by(arrivals.c.dataset)).all()
         return [Burst(dataset, count, first, last, bool(ends)) for dataset, count, first, last, ends in found]
 
-    def make(self, dataset: str) -> Batch | None:
+    def make(self, dataset: str) -> UploadBatch | None:
         """Put the uploads of a dataset that are in no batch into a new one; None where there are none."""
         now = time.time()
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
@@ -91,35 +91,36 @@ class UploadBatches:
         with self.database.writing() as connection:
             if not (objects := connection.execute(mine).rowcount):
                 return None
-            batch = Batch(name, dataset, objects, now, now)
+            batch = UploadBatch(name, dataset, objects, now, now)
             connection.execute(insert(batches).values(batch._asdict()))
         return batch
 
-    def due(self, now: float) -> list[Batch]:
+    def due(self, now: float) -> list[UploadBatch]:
         """Some batches whose run is to be started, those that were never rejected first."""
         due = (batches.c.due <= now) | (batches.c.due > now + FAR_SECONDS)
         return self._select(is_open & due, batches.c.refusals, batches.c.due)[:PART]
 
-    def unsent(self) -> list[Batch]:
+    def unsent(self) -> list[UploadBatch]:
         """Batches that wait, and dead letters, by age."""
         return self._select(batches.c.sent.is_(None), batches.c.created)
 
     def next_due(self) -> float | None:
         """When the next run is to be started."""
         with self.database.reading() as connection:
-            return connection.scalar(select(func.min(batches.c.due)).where(is_open))
+            due: float | None = connection.scalar(select(func.min(batches.c.due)).where(is_open))
+            return due
 
-    def record_run(self, batch: Batch, run: str) -> None:
+    def record_run(self, batch: UploadBatch, run: str) -> None:
         """Record that the run of a batch was created."""
         self._update(batch, run=run, sent=time.time(), reason="")
 
-    def record_refusal(self, batch: Batch, reason: str, wait: float, *, dead: bool) -> None:
+    def record_refusal(self, batch: UploadBatch, reason: str, wait: float, *, dead: bool) -> None:
         """Record that the server has rejected a batch, which is tried again after so many seconds unless it is dead."""
         now = time.time()
         changes = {"refusals": batch.refusals + 1, "refused": batch.refused or now, "reason": reason[:500]}
         self._update(batch, **changes, due=now + wait, dead=dead)
 
-    def postpone(self, batch: Batch, wait: float) -> None:
+    def postpone(self, batch: UploadBatch, wait: float) -> None:
         """Try a batch again after so many seconds, and others before it."""
         self._update(batch, due=time.time() + wait)
 
@@ -128,7 +129,7 @@ class UploadBatches:
         with self.database.reading() as connection:
             return connection.scalar(select(batches.c.id).where(batches.c.sent > moment).limit(1)) is not None
 
-    def replay(self, names: Collection[str] = ()) -> list[Batch]:
+    def replay(self, names: Collection[str] = ()) -> list[UploadBatch]:
         """Have the named dead letters tried again, all where none is named; raises BatchUnknown."""
         dead = self._select(batches.c.dead, batches.c.created)
         if unknown := set(names) - {batch.id for batch in dead}:
@@ -156,14 +157,14 @@ class UploadBatches:
                 connection.execute(delete(batches).where(batches.c.id == batch.id))
         return len(old)
 
-    def _select(self, condition: ColumnElement[bool], *order: ColumnElement[object]) -> list[Batch]:
+    def _select(self, condition: ColumnElement[bool], *order: ColumnElement[object]) -> list[UploadBatch]:
         with self.database.reading() as connection:
             return [_batch(row) for row in connection.execute(select(batches).where(condition).order_by(*order))]
 
-    def _update(self, batch: Batch, **changes: object) -> None:
+    def _update(self, batch: UploadBatch, **changes: object) -> None:
         with self.database.writing() as connection:
             connection.execute(update(batches).where(batches.c.id == batch.id).values(changes))
 
 
-def _batch(row: Row[tuple[object, ...]]) -> Batch:
-    return Batch(**row._mapping)
+def _batch(row: Row[tuple[object, ...]]) -> UploadBatch:
+    return UploadBatch(**row._mapping)

@@ -80,9 +80,8 @@ class Database:
     def __init__(self, url: str) -> None:
         """Raises SettingError for a URL that is none of SQLite or Postgres."""
         self.url = _parsed(url)
-        self._lock, self._engine = Lock(), None
-
-    _engine: Engine | None
+        self._lock = Lock()
+        self._engine: Engine | None = None
 
     @property
     def dialect(self) -> str:

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from deployments.gateway.batches import Batch, UploadBatches
+from deployments.gateway.batches import UploadBatch, UploadBatches
 from deployments.gateway.ingest_runs import IngestRuns, PrefectUnavailable, RunRefused
 from tasks.core.errors import DyeworksError, SettingError
 from tasks.core.prefect_server import PrefectServer
@@ -96,7 +96,7 @@ class Dispatcher:
             waits.append(max(due - now, self._retry - time.monotonic()))
         return max(0.0, min(waits))
 
-    def _send(self, due: list[Batch]) -> None:
+    def _send(self, due: list[UploadBatch]) -> None:
         try:
             with self.server.connect() as connection:
                 runs = IngestRuns(connection)
@@ -108,7 +108,7 @@ class Dispatcher:
         else:
             self._failures, self.problem = 0, ""
 
-    def _start_run(self, runs: IngestRuns, batch: Batch) -> None:
+    def _start_run(self, runs: IngestRuns, batch: UploadBatch) -> None:
         try:
             run, new = runs.start(batch.dataset, batch.key)
         except RunRefused as error:
@@ -121,7 +121,7 @@ class Dispatcher:
             self.runs_started += new
             log.info("batch %s: run %s of dataset %r", batch.id, run, batch.dataset)
 
-    def _refused(self, batch: Batch, reason: str) -> None:
+    def _refused(self, batch: UploadBatch, reason: str) -> None:
         since = batch.refused or time.time()
         patient = batch.refusals + 1 < REFUSALS or time.time() - since < PATIENCE
         dead = not patient and self.batches.any_sent_since(since)

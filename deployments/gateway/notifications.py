@@ -182,7 +182,7 @@ def read_message(message: str, document: Mapping[str, object], place: StoreLocat
             if not 0 < len(keys) <= MOST_RECORDS:
                 raise NotificationUnusable(f"data.keys has {len(keys)} keys; send 1 to {MOST_RECORDS}")
             for number, key in enumerate(keys):
-                reading.add_named(f"key {number}", dataset, str(key), message)
+                reading.add_named(f"key {number}", dataset, key if isinstance(key, str) else "", message)
         case {"type": "upload.created"}:
             raise NotificationUnusable("data has no dataset and keys")
         case {"type": str(kind)}:

@@ -24,21 +24,16 @@ ANSWER_SECONDS = 30.0  # for a commit
 # A thread that calls the database has to wait for Python's lock after each call, so a group is one statement, and
 # what it has stored is only looked up where that is not all or nothing.
 INSERT = (
-    "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) SELECT {}, :arrived FROM {} "
-    "WHERE NOT EXISTS (SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = value->>4) "
-    "ON CONFLICT DO NOTHING"
+    "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) "
+    "SELECT {0}, {1}, {2}, CAST({3} AS boolean), :arrived FROM {rows} WHERE NOT EXISTS "
+    "(SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = {4}) ON CONFLICT DO NOTHING"
 )
 STORED = (
-    "SELECT known.identity FROM {} JOIN dyeworks_arrivals AS known ON known.identity = value->>0 "
+    "SELECT known.identity FROM {rows} JOIN dyeworks_arrivals AS known ON known.identity = {0} "
     "WHERE known.arrived = :arrived"
 )
-ROWS = {
-    "sqlite": ("value->>0, value->>1, value->>2, value->>3", "json_each(:rows)"),
-    "postgresql": (
-        "value->>0, value->>1, value->>2, (value->3)::boolean",
-        "jsonb_array_elements(CAST(:rows AS jsonb))",
-    ),
-}
+ROWS = {"sqlite": "json_each(:rows)", "postgresql": "jsonb_array_elements(CAST(:rows AS jsonb))"}
+FIELD = {"sqlite": "json_extract(value, '$[{}]')", "postgresql": "value->>{}"}
 
 log = logging.getLogger("dyeworks.gateway")
 
@@ -78,9 +73,10 @@ class UploadOutbox:
         """Raises SettingError; the database itself is opened by the first request."""
         self.database = Database(url)
         self.batches = UploadBatches(self.database)
-        columns, rows = ROWS[self.database.dialect]
-        self._statement = text(INSERT.format(columns, rows))
-        self._lookup = text(STORED.format(rows))
+        rows, field = ROWS[self.database.dialect], FIELD[self.database.dialect]
+        self._statement, self._lookup = (
+            text(statement.format(*map(field.format, range(5)), rows=rows)) for statement in (INSERT, STORED)
+        )
         self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0

@@ -68,9 +68,8 @@ def test_each_event_carries_the_payload_that_is_declared_for_it(folder: FolderSt
     made: list[tuple[Cause, Action]] = [("data", "retrain"), ("drift", "retrain"), ("drift", "declined")]
     events = [e for how in made for e in decision_events(model.name, decided(folder, model, *how))]
     events += [promotion_event(model.name, 2, "r", "won"), publication_event(model.name, 2, "r", "won")]
-    uploaded: Name = "dyeworks.data.uploaded"
     unhealthy: Name = "dyeworks.champion.unhealthy"
-    assert {event.event for event in events} == set(PAYLOADS) - {uploaded, unhealthy}
+    assert {event.event for event in events} == set(PAYLOADS) - {unhealthy}
     for event in events:
         assert set(event.payload) == set(PAYLOADS[event.event].model_fields) | {"model"}, event.event
 

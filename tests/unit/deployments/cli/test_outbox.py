@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deployments.cli.app import run
-from deployments.gateway.batches import Batch
+from deployments.gateway.batches import UploadBatch
 from deployments.gateway.outbox import Arrival, UploadOutbox
 from tasks.core.events import Declined, make_event
 from tasks.core.outbox import emit
@@ -25,7 +25,7 @@ def outbox(outbox_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadO
     opened.close()
 
 
-def batch(outbox: UploadOutbox, dataset: str, *, dead: bool = False) -> Batch:
+def batch(outbox: UploadOutbox, dataset: str, *, dead: bool = False) -> UploadBatch:
     assert all(asyncio.run(outbox.add([Arrival(dataset, "a", dataset), Arrival(dataset, "b", f"{dataset} b")])))
     made = outbox.batches.make(dataset)
     assert made

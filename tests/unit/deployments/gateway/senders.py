@@ -46,10 +46,9 @@ def post(client: TestClient, body: object) -> tuple[int, Body]:
 def arrived() -> list[tuple[str, str]]:
     """Dataset and key of all objects in the outbox."""
     path = Path(Settings().outbox_url.removeprefix("sqlite:///"))
-    if not path.exists():
-        return []
     with closing(sqlite3.connect(path)) as database:
-        return sorted(database.execute("SELECT dataset, key FROM dyeworks_arrivals"))
+        tables = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'dyeworks_arrivals'").fetchall()
+        return sorted(database.execute("SELECT dataset, key FROM dyeworks_arrivals")) if tables else []
 
 
 def counted(client: TestClient, name: str, **labels: str) -> float:

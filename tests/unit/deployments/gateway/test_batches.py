@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select, update
 
-from deployments.gateway.batches import FAR_SECONDS, KEPT_SECONDS, Batch, BatchUnknown, Burst, UploadBatches
+from deployments.gateway.batches import FAR_SECONDS, KEPT_SECONDS, BatchUnknown, Burst, UploadBatch, UploadBatches
 from deployments.gateway.database import arrivals, batches
 from deployments.gateway.outbox import Arrival, UploadOutbox
 
@@ -25,7 +25,7 @@ def add(outbox: UploadOutbox, *names: str, dataset: str = "cloth", ready: bool =
     return asyncio.run(outbox.add(found))
 
 
-def made(outbox: UploadOutbox, *names: str, dataset: str = "cloth") -> Batch:
+def made(outbox: UploadOutbox, *names: str, dataset: str = "cloth") -> UploadBatch:
     add(outbox, *names, dataset=dataset)
     batch = outbox.batches.make(dataset)
     assert batch
@@ -81,7 +81,7 @@ def test_each_object_is_in_one_batch_of_several_gateways(outbox_url: str) -> Non
         one.close()
 
 
-def _make(outbox: UploadOutbox) -> Batch | None:
+def _make(outbox: UploadOutbox) -> UploadBatch | None:
     return outbox.batches.make("cloth")
 
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from deployments.gateway import dispatcher as module
-from deployments.gateway.batches import Batch
+from deployments.gateway.batches import UploadBatch
 from deployments.gateway.database import batches
 from deployments.gateway.dispatcher import PATIENCE, REFUSALS, Dispatcher
 from deployments.gateway.outbox import Arrival, UploadOutbox
@@ -41,7 +41,7 @@ def dispatcher(outbox: UploadOutbox, server: PrefectServer, quiet: float = 60, l
     return Dispatcher(outbox.batches, server, quiet, longest)
 
 
-def only(outbox: UploadOutbox) -> Batch:
+def only(outbox: UploadOutbox) -> UploadBatch:
     (batch,) = outbox.batches.unsent()
     return batch
 

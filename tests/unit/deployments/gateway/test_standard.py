@@ -70,6 +70,7 @@ def test_other_types_are_ignored(client: TestClient) -> None:
         {"type": "upload.created"},
         {"type": "upload.created", "data": {"dataset": "adire", "keys": []}},
         {"type": "upload.created", "data": {"dataset": "adire", "keys": "a.png"}},
+        {"type": "upload.created", "data": {"dataset": "adire", "keys": [7, None, ""]}},
         {"type": "upload.created", "data": {"dataset": "adire", "keys": ["../../etc/passwd"]}},
         {"type": "upload.created", "data": {"dataset": "..", "keys": ["a.png"]}},
         {"type": "upload.created", "data": {"dataset": "a/b", "keys": ["a.png"]}},
