@@ -16,9 +16,13 @@ from pathlib import Path
 
 import httpx
 
+from tasks.core.access.errors import KeyRejected, KeyUnknown
+from tasks.core.access.keys import KeyRing, create_key, revoke_key
 from tasks.core.config.installation import ROOT, Settings
 from tasks.core.errors import DyeworksError
 from tasks.core.installation import of_one_base, open_installation
+from tasks.core.store import Store
+from tasks.core.store.documents import digest
 
 START_SECONDS = 400
 STOP_SECONDS = 15
@@ -129,7 +133,9 @@ class Stack:
             ServiceFailed: a command failed, or a service did not become healthy.
         """
         self.apply_models()
-        of_one_base(open_installation(Settings(store=self.environment["DYEWORKS_STORE"])).models(), self.served)
+        installation = open_installation(Settings(store=self.environment["DYEWORKS_STORE"]))
+        of_one_base(installation.models(), self.served)
+        self.prepare_upload_key(installation.store)
         self.start_gateway()
         self.start_storefront()
         self.start_server()
@@ -140,6 +146,18 @@ class Stack:
         self.start_worker()
         self.wait("gateway", "/livez")
         self.wait("storefront", "/readyz")
+
+    def prepare_upload_key(self, store: Store) -> None:
+        """Keep an API key for `dyeworks upload` in the home; another one, if the store does not know it any more."""
+        keys, file = KeyRing(), self.home / "upload-key"
+        keys.refresh(store)
+        with contextlib.suppress(FileNotFoundError, KeyRejected):
+            keys.find(file.read_text("utf-8").strip())
+            return
+        name = f"up-{digest(str(self.home))[:8]}"
+        with contextlib.suppress(KeyUnknown):
+            revoke_key(store, name)
+        _write_secret(file, create_key(store, "ingest", name)[0])
 
     def apply_models(self) -> None:
         """Apply the configurations of `models`."""
@@ -291,13 +309,17 @@ def _without_password(uri: str) -> str:
 def _secret(path: Path) -> str:
     """A random secret in a file readable only by its owner; generated if missing or empty."""
     if not path.exists() or not path.read_text("utf-8").strip():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(secrets.token_urlsafe(24))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        _write_secret(path, secrets.token_urlsafe(24))
     path.chmod(0o600)
     return path.read_text("utf-8").strip()
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

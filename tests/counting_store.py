@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from tasks.core.store import Listed, Store
 
@@ -62,6 +63,11 @@ class CountingStore:
         self.count("exists", key)
         return self._store.exists(key)
 
+    def stat(self, key: str) -> Listed:
+        """As the store does."""
+        self.count("exists", key)
+        return self._store.stat(key)
+
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """As the store does; a request for each page."""
         return (found.key for found in self.scan(prefix, after))
@@ -111,10 +117,10 @@ class CountingStore:
         self.count("list", "")
         return self._store.tidy(before)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, source: Path | BinaryIO) -> None:
         """As the store does."""
         self.count("write", key)
-        self._store.put_file(key, path)
+        self._store.put_file(key, source)
 
     def get_file(self, key: str, path: Path) -> None:
         """As the store does."""

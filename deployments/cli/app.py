@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from deployments.cli import data, drift, keys, models, outbox, replay, services, train
+from deployments.cli import data, drift, keys, models, outbox, replay, services, train, upload
 from deployments.stack import ServiceFailed
 from tasks.core.config.base import explain
 from tasks.core.config.installation import Settings
@@ -34,6 +34,7 @@ app.command("demo")(services.demo)
 app.command("up")(services.up)
 app.command("down")(services.down)
 app.command("serve")(services.serve)
+app.command("upload")(upload.upload)
 app.command("bootstrap")(services.bootstrap)
 app.command("replay")(replay.replay)
 app.add_typer(models.app, name="models")

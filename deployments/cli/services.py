@@ -69,7 +69,9 @@ def up(home: Home = HOME, models: Applied = None, model: Models = None) -> None:
             stack.wait("mlflow", "/health")
         print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
         print(f"gateway     {stack.url('gateway')}/hooks/s3")
-        print(f"its token in {stack.home}/webhook-token\nctrl-C stops all", flush=True)
+        print(
+            f"its token in {stack.home}/webhook-token; pictures: dyeworks upload FOLDER\nctrl-C stops all", flush=True
+        )
         print(f"{stack.wait_end()} has exited, so the others are stopped; logs in {stack.home}/logs")
     except KeyboardInterrupt:
         pass

@@ -31,6 +31,7 @@ from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.outbox import OutboxUnavailable, UploadOutbox
 from deployments.gateway.schemas import complete, refusals
+from deployments.gateway.uploads import UploadRoutes
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
@@ -71,6 +72,7 @@ class Gateway:
         self.dispatcher = Dispatcher(self.outbox.batches, server, *waits)
         self.outbox.wake = self.dispatcher.wake
         self.hooks = Hooks(settings, self.access, self.outbox, self.metrics)
+        self.uploads = UploadRoutes(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
         self.store_problem = "it was not read yet"  # empty: none
         self.closing, self.looking = threading.Event(), asyncio.Lock()
 
@@ -147,6 +149,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="dyeworks gateway", docs_url=None, redoc_url=None, lifespan=gateway.lifespan)
     app.state.gateway = gateway
     app.include_router(gateway.hooks.router())
+    app.include_router(gateway.uploads.router())
     app.get("/livez")(gateway.livez)
     app.get("/readyz", responses=refusals(503))(gateway.readyz)
     app.get("/metrics", include_in_schema=False)(gateway.expose)

@@ -23,6 +23,15 @@ class GatewayMetrics:
             ("sender", "outcome"),
             registry=self.registry,
         )
+        self.uploads = Counter(
+            "dyeworks_uploads",
+            "Files that were uploaded to the gateway; outcome is stored or unchanged.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.upload_bytes = Counter(
+            "dyeworks_upload_bytes", "Bytes of files that the gateway has stored.", registry=self.registry
+        )
         self.refused = Counter(
             "dyeworks_requests_refused", "Requests that were refused.", ("reason",), registry=self.registry
         )

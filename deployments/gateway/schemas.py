@@ -27,9 +27,11 @@ REASONS = {
     403: "What was sent is not allowed.",
     404: "There is no such thing.",
     408: "The body is too slow.",
+    409: "A file and a folder would have one name.",
     413: "The body is too large.",
     422: "The body cannot be used; it is refused again if it is sent again.",
     503: "Send it again later.",
+    507: "The disk is full; send it again later.",
 }
 
 

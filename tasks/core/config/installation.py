@@ -78,6 +78,12 @@ class Settings(BaseSettings):
     upload_longest_seconds: float = Field(
         120.0, gt=0, description="How long new uploads wait to be ingested, at most, while others follow."
     )
+    upload_mib: int = Field(100, ge=1, description="Size of an uploaded file in MiB, at most.")
+    archive_mib: int = Field(2048, ge=1, description="Size of an uploaded zip archive in MiB, at most.")
+    gateway_url: str = Field("", description="URL of the gateway for `dyeworks upload`; empty: that of `dyeworks up`.")
+    upload_key: SecretStr = Field(
+        SecretStr(""), description="API key for `dyeworks upload`; empty: the one that `dyeworks up` has created."
+    )
     session_key: SecretStr = Field(
         SecretStr("change-me"),
         description="Key of the hash that stands for a visitor's session in the prompt log, and of session cookies.",

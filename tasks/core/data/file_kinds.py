@@ -43,7 +43,16 @@ def sort_uploads(names: Iterable[str], odd: Iterable[str]) -> Uploads:
 
 def may_enter(name: str) -> bool:
     """Whether a file may be a picture or a caption, by its name."""
-    return not is_ready(name) and _kind(name) in {"picture", "text", "table"}
+    return not is_ready(name) and not reason_left_out(name)
+
+
+def reason_left_out(name: str) -> str:
+    """Why an ingest leaves out a file of this name; empty where it takes it."""
+    kind = _kind(name)
+    if kind == "junk":
+        return "it is hidden, or a leftover of a program"
+    taken = ", ".join((*SUFFIXES, *TEXTS, *TABLES))
+    return f"it is none of the kinds that an ingest takes: {taken}" if kind == "other" else ""
 
 
 def is_ready(name: str) -> bool:

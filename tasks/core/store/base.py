@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from tasks.core.errors import BadKey
 
@@ -53,6 +53,9 @@ class Store(Protocol):
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
 
+    def stat(self, key: str) -> Listed:
+        """The object as a listing has it; raise ObjectMissing."""
+
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted; 'a/b' covers 'a/bc', 'a/b/' doesn't.
 
@@ -84,8 +87,12 @@ class Store(Protocol):
     def tidy(self, before: datetime) -> int:
         """Remove what interrupted writers have left before this time, and return how many; never an object."""
 
-    def put_file(self, key: str, path: Path) -> None:
-        """Write a file of any size as the object, over any other; one that was interrupted is sent again as a whole."""
+    def put_file(self, key: str, source: Path | BinaryIO) -> None:
+        """Write a file of any size as the object, over any other; one that was interrupted is sent again as a whole.
+
+        Args:
+            source: an open file is written from its beginning, and may be closed afterwards.
+        """
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object, of any size, into a file; raise ObjectMissing."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
@@ -94,6 +94,13 @@ class FolderStore:
         """Whether there is an object under the key."""
         return self._place(key).is_file()
 
+    def stat(self, key: str) -> Listed:
+        """The object as a listing has it; raise ObjectMissing."""
+        path = self._place(key)
+        if not path.is_file():
+            raise ObjectMissing(key, self.url)
+        return _listed(key, path)
+
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted."""
         check_prefix(prefix)
@@ -142,10 +149,11 @@ class FolderStore:
                 _remove_empty(Path(folder), before)
         return count
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, source: Path | BinaryIO) -> None:
         """Write a file as the object, over any other."""
-        with path.open("rb") as source:
-            self._replace(key, lambda file: shutil.copyfileobj(source, file))
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as whole:
+            whole.seek(0)
+            self._replace(key, lambda file: shutil.copyfileobj(whole, file))
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object into a file; raise ObjectMissing."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from tasks.core.errors import (
     ObjectExists,
@@ -79,12 +79,20 @@ class S3Store:
     def exists(self, key: str) -> bool:
         """Whether there is an object under the key."""
         try:
-            self._client.head_object(Bucket=self._bucket, Key=self._name(key))
+            self.stat(key)
+        except ObjectMissing:
+            return False
+        return True
+
+    def stat(self, key: str) -> Listed:
+        """The object as a listing has it; raise ObjectMissing."""
+        try:
+            found = self._client.head_object(Bucket=self._bucket, Key=self._name(key))
         except self._client.exceptions.ClientError as error:
             if _code(error) in MISSING:
-                return False
+                raise ObjectMissing(key, self.url) from error
             raise
-        return True
+        return Listed(key, found["ContentLength"], found["LastModified"].astimezone(UTC), found["ETag"].strip('"'))
 
     def list(self, prefix: str, after: str = "") -> Iterator[str]:
         """Yield every key that starts with the prefix, sorted: SeaweedFS lists by folder, 'a/b/c' before 'a/b-c'."""
@@ -151,17 +159,22 @@ class S3Store:
             self._client.abort_multipart_upload(Bucket=self._bucket, Key=found["Key"], UploadId=found["UploadId"])
         return len(left)
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, source: Path | BinaryIO) -> None:
         """Write a file as the object, a large one in parts; one that fails is aborted.
 
         Raises:
-            boto3.exceptions.S3UploadFailedError: the server refused a request.
+            boto3.exceptions.S3UploadFailedError, ClientError: the server refused a request.
         """
         from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
 
         size = self._part_bytes
         parts = TransferConfig(multipart_threshold=size + 1, multipart_chunksize=size, max_concurrency=CONCURRENCY)
-        self._client.upload_file(str(path), self._bucket, self._name(key), Config=parts)
+        name = self._name(key)
+        if isinstance(source, Path):
+            self._client.upload_file(str(source), self._bucket, name, Config=parts)
+        else:
+            source.seek(0)
+            self._client.upload_fileobj(source, self._bucket, name, Config=parts)
 
     def get_file(self, key: str, path: Path) -> None:
         """Write the object into a file; raise ObjectMissing."""

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from deployments.stack import Stack, _processes_of, _secret, _without_password
+from tasks.core.access.keys import KeyRing, read_keys, revoke_key
+from tasks.core.access.roles import scopes_of
 from tasks.core.config.installation import ROOT
 from tasks.core.installation import BasesDiffer
 from tasks.core.registry.models import apply_config, model_names
@@ -157,3 +159,25 @@ def test_mlflow_server_uses_the_database_from_its_environment(page: Stack, tmp_p
     body = {"name": "cloth"}
     httpx.post(f"{page.url('mlflow')}/api/2.0/mlflow/experiments/create", json=body, timeout=60).raise_for_status()
     assert b"cloth" in (tmp_path / "s3cr3t.db").read_bytes()
+
+
+def test_upload_key_is_created_once_and_again_when_the_store_does_not_know_it(tmp_path: Path) -> None:
+    store, stack = FolderStore(tmp_path / "store"), Stack(tmp_path / "home")
+    file = stack.home / "upload-key"
+
+    def valid() -> list[str]:
+        stack.prepare_upload_key(store)
+        keys = KeyRing()
+        keys.refresh(store)
+        assert scopes_of(keys.find(file.read_text()).role) == {"upload"}
+        return [key.sha256 for key in read_keys(store) if not key.revoked]
+
+    first = valid()
+    assert (len(first), mode(file)) == (1, 0o600)
+    assert valid() == first
+    file.write_text("")
+    second = valid()
+    assert len(second) == 1
+    assert second != first
+    revoke_key(store, read_keys(store)[-1].name)
+    assert valid() not in (first, second)

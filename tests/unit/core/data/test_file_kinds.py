@@ -1,6 +1,7 @@
 """Files as they really lie in folders and buckets: what is used, and the lines on what is not."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -9,7 +10,7 @@ import pytest
 
 from tasks.core.config.presets import IngestSpec
 from tasks.core.data.dataset import remarks
-from tasks.core.data.file_kinds import sort_uploads
+from tasks.core.data.file_kinds import reason_left_out, sort_uploads
 from tasks.core.data.ingest import ingest
 from tasks.core.data.remarks import grouped, shown
 from tasks.core.errors import DatasetUnusable
@@ -157,3 +158,20 @@ def test_lines_are_grouped_by_what_differs_only_in_numbers() -> None:
     )
     assert shown("a\nb\u202e\udce9") == r"'a\nb\u202e\udce9'"
     assert len(shown("a" * 1000)) == 120
+
+
+@pytest.mark.parametrize("name", ["a.JPG", "a/b.heic", "a.png.txt", "metadata.jsonl", "b/meta_cap.json", "a.jpg "])
+def test_no_reason_to_leave_out_what_is_taken(name: str) -> None:
+    assert reason_left_out(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a/.hidden.jpg", "it is hidden"),
+        ("__MACOSX/a.jpg", "a leftover"),
+        ("a.mov", r"none of the kinds .*\.heic.*\.txt"),
+    ],
+)
+def test_reason_of_what_is_left_out(name: str, reason: str) -> None:
+    assert re.search(reason, reason_left_out(name))

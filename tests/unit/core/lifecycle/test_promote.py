@@ -1,6 +1,7 @@
 """From an evaluation to the ledger: promoted once, repeatable after a crash, rejected after a roll-back."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_a_damaged_release_is_written_again(folder: FolderStore, model: ModelCon
 class Corrupting(FolderStore):
     """A store that stores other bytes than it was given."""
 
-    def put_file(self, key: str, path: Path) -> None:
+    def put_file(self, key: str, source: Path | BinaryIO) -> None:
         self.write(key, b"something else")
 
 

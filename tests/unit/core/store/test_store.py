@@ -258,6 +258,24 @@ def test_own_write_whose_reply_was_lost(bucket: str) -> None:
         store.create("a", b"three, by w2")
 
 
+def test_an_open_file_is_stored_from_its_beginning(store: Store) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"four")
+        store.put_file("a/b", file)
+    assert store.read("a/b") == b"four"
+
+
+def test_stat_is_what_a_listing_has(store: Store) -> None:
+    store.write("a/b", b"four")
+    assert [store.stat("a/b")] == [found._replace(time=store.stat("a/b").time) for found in store.scan("a/")]
+    tag = store.stat("a/b").tag
+    store.write("a/b", b"five")
+    assert store.stat("a/b").tag != tag
+    for key in ("a", "a/c"):
+        with pytest.raises(ObjectMissing, match=f"'{key}'"):
+            store.stat(key)
+
+
 def test_s3_requests_carry_no_checksums_that_older_servers_do_not_know(bucket: str, tmp_path: Path) -> None:
     sent: list[dict[str, str]] = []
     store = S3Store(f"s3://{bucket}/{uuid4().hex}", part_bytes=5 * 2**20)

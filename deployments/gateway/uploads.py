@@ -1,0 +1,238 @@
+"""`/uploads`: files and archives of them, stored and in the outbox before the answer; safe to repeat.
+
+A file is received whole, and checked, before the store sees any of it. `_READY` is not stored: it ends the wait for
+more, so that the ingest starts at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from uuid import uuid4
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+
+from deployments.gateway.access import GatewayAccess
+from deployments.gateway.archives import ArchiveEntry, ArchiveRefused, UploadArchive
+from deployments.gateway.metrics import GatewayMetrics
+from deployments.gateway.notifications import content_identity
+from deployments.gateway.outbox import Arrival, UploadOutbox
+from deployments.gateway.received import ReceivedFile, received_file
+from deployments.gateway.schemas import refusals
+from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
+from deployments.gateway.upload_store import KeptUpload, UploadStore, check_name
+from deployments.problems import ApiError
+from deployments.request_body import read_body
+from tasks.core.config.installation import Settings
+from tasks.core.data.file_kinds import is_ready
+from tasks.core.errors import DyeworksError
+from tasks.core.installation import Installation
+from tasks.core.store.documents import digest
+
+FILES_AT_ONCE, ARCHIVES_AT_ONCE = 64, 2  # that are received
+THREADS = 8  # that write files and wait for the store
+READY_BYTES, READY_SECONDS = 1000, 10.0  # of the body of `_READY`, which nobody reads
+MEBIBYTE = 2**20
+BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+SECURITY: dict[str, Any] = {"security": [{"token": []}, {"password": []}]}  # as OpenAPI describes them
+ALREADY: dict[int | str, dict[str, object]] = {
+    200: {"model": UploadAnswer, "description": "The same file was there."},
+    202: {"model": UploadAnswer, "description": "`_READY`: the ingest starts."},
+}
+BODY = SECURITY | {"requestBody": {"required": True, "content": BYTES}}
+
+log = logging.getLogger("dyeworks.gateway")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StoreAway(ApiError):
+    """The store failed; what was sent has to be sent again."""
+
+    status = 503
+    kind = "server_error"
+    code = "unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the store failed, the log says how; send it again", retry_after=5)
+
+
+class UploadsBusy(ApiError):
+    """Too many uploads arrive at once."""
+
+    status = 503
+    kind = "server_error"
+    code = "unavailable"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} uploads are arriving already; send it again", retry_after=5)
+        self.most = most
+
+
+class ArchiveUnusable(ApiError):
+    """An archive is damaged or dangerous."""
+
+    status = 422
+    code = "invalid_archive"
+
+    def __init__(self, refused: ArchiveRefused, stored: int) -> None:
+        already = f"; {stored} files before it are stored" if stored else "; nothing was stored"
+        super().__init__(str(refused) + already)
+        self.stored = stored
+
+
+class UploadRoutes:
+    """The routes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        installation: Callable[[], Installation],
+        access: GatewayAccess,
+        outbox: UploadOutbox,
+        metrics: GatewayMetrics,
+    ) -> None:
+        self.store, self.access, self.outbox, self.metrics = UploadStore(installation), access, outbox, metrics
+        self.most, self.most_archive = settings.upload_mib * MEBIBYTE, settings.archive_mib * MEBIBYTE
+        self.folder = settings.cache.absolute() / "received"
+        self.pool = ThreadPoolExecutor(THREADS, "uploads")
+        self.files, self.archives = Places(FILES_AT_ONCE), Places(ARCHIVES_AT_ONCE)
+
+    def router(self) -> APIRouter:
+        """The routes, to be included in an application."""
+        router = APIRouter(prefix="/uploads", tags=["uploads"])
+        router.get("", openapi_extra=SECURITY, responses=refusals(401, 403, 503))(self.list_datasets)
+        router.get("/{dataset}", openapi_extra=SECURITY, responses=refusals(400, 401, 403, 404, 503))(self.list_files)
+        faults = refusals(400, 401, 403, 404, 408, 413, 422, 503, 507)
+        router.put(
+            "/{dataset}/{name:path}",
+            status_code=201,
+            response_model=UploadAnswer,
+            responses=ALREADY | refusals(409) | faults,
+            openapi_extra=BODY,
+        )(self.take_file)
+        router.post("/{dataset}/archive", openapi_extra=BODY, responses=faults)(self.take_archive)
+        return router
+
+    async def list_datasets(self, request: Request) -> DatasetsAnswer:
+        """List the datasets to which the key may upload."""
+        key = self.access.uploader(request)
+        datasets = await self._work(self.store.datasets, key)
+        return DatasetsAnswer(datasets=datasets, most_bytes=self.most, most_archive_bytes=self.most_archive)
+
+    async def list_files(
+        self, request: Request, dataset: str, after: Annotated[str, Query(max_length=1000)] = ""
+    ) -> UploadPage:
+        """List the uploads of a dataset with their hashes, page by page."""
+        await self._admit(request, dataset)
+        return await self._work(self.store.page, dataset, after)
+
+    async def take_file(self, request: Request, dataset: str, name: str) -> JSONResponse:
+        """Store a file; 201 if it is new, 200 if the same is there. `_READY` starts the ingest, with a 202."""
+        await self._admit(request, dataset)
+        check_name(dataset, name)
+        if is_ready(name):
+            await read_body(request, READY_BYTES, READY_SECONDS)
+            await self.outbox.add([_ready(dataset, name)])
+            return JSONResponse(UploadAnswer(dataset=dataset, name=name, status="ready").model_dump(), 202)
+        with self.files.taken():
+            async with received_file(request, self.most, self.folder, self.pool) as received:
+                kept = await self._work(self.store.keep, dataset, name, received)
+                await self._record(dataset, [kept])
+                answer = UploadAnswer(
+                    dataset=dataset, name=name, status=_status(kept), size=received.size, sha256=received.sha256
+                )
+                return JSONResponse(answer.model_dump(), 201 if kept.is_new else 200)
+
+    async def take_archive(self, request: Request, dataset: str) -> ArchiveAnswer:
+        """Store the files of a zip archive one by one; a dangerous one is refused before anything is stored."""
+        await self._admit(request, dataset)
+        with self.archives.taken():
+            async with received_file(request, self.most_archive, self.folder, self.pool) as received:
+                answer, kept = ArchiveAnswer(dataset=dataset), list[KeptUpload]()
+                try:
+                    archive = await self._work(UploadArchive, received.file, self.most, f"uploads/{dataset}/")
+                    await self._take_entries(archive, answer, kept)
+                except ArchiveRefused as error:
+                    raise ArchiveUnusable(error, len(kept)) from error
+                finally:
+                    await self._record(dataset, kept)
+                await self.outbox.add([_ready(dataset, one.name) for one in archive.entries if is_ready(one.name)])
+                return answer
+
+    async def _take_entries(self, archive: UploadArchive, answer: ArchiveAnswer, kept: list[KeptUpload]) -> None:
+        for entry in archive.entries:
+            if entry.left_out:
+                answer.left_out.append(LeftOutEntry(name=entry.name, reason=entry.left_out))
+            elif not is_ready(entry.name):
+                kept.append(await self._work(self._keep_entry, answer.dataset, archive, entry))
+                (answer.stored if kept[-1].is_new else answer.unchanged).append(entry.name)
+
+    def _keep_entry(self, dataset: str, archive: UploadArchive, entry: ArchiveEntry) -> KeptUpload:
+        with closing(ReceivedFile(self.folder, self.most)) as received:
+            for chunk in archive.chunks(entry):
+                received.write(chunk)
+            return self.store.keep(dataset, entry.name, received)
+
+    async def _admit(self, request: Request, dataset: str) -> None:
+        """Raise Unauthorized, Forbidden or DatasetUnknown, before the body is read."""
+        await self._work(self.store.require, dataset, self.access.uploader(request))
+
+    async def _record(self, dataset: str, kept: Sequence[KeptUpload]) -> None:
+        """Put what is stored into the outbox, what was unchanged too: the process may have died before it could.
+
+        Content that was there before, and has come back since, is written but known: it arrives once more.
+        """
+        for one in kept:
+            self.metrics.uploads.labels(_status(one)).inc()
+            self.metrics.upload_bytes.inc(one.listed.size if one.is_new else 0)
+        new = await self.outbox.add([_arrival(dataset, one) for one in kept])
+        back = [one for one, is_new in zip(kept, new, strict=True) if one.is_new and not is_new]
+        await self.outbox.add([_arrival(dataset, one)._replace(identity=uuid4().hex, content="") for one in back])
+
+    async def _work(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do work in a thread; raises StoreAway for what the client of a store raises."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+        except (ApiError, ArchiveRefused):
+            raise
+        except Exception as error:  # thread boundary: any error of a store's client
+            log.error("an upload was not stored: %s", error, exc_info=not isinstance(error, DyeworksError | OSError))
+            raise StoreAway from error
+
+
+class Places:
+    """How many requests may be under way at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.used = most, 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Take a place for the block; raises UploadsBusy."""
+        if self.used >= self.most:
+            raise UploadsBusy(self.most)
+        self.used += 1
+        try:
+            yield
+        finally:
+            self.used -= 1
+
+
+def _status(kept: KeptUpload) -> Literal["stored", "unchanged"]:
+    return "stored" if kept.is_new else "unchanged"
+
+
+def _arrival(dataset: str, kept: KeptUpload) -> Arrival:
+    """Known by its content, so that the store's own notification of it starts nothing."""
+    name = kept.listed.key.removeprefix(f"uploads/{dataset}/")
+    content = content_identity(dataset, name, kept.listed.tag)
+    return Arrival(dataset, name, content, content)
+
+
+def _ready(dataset: str, name: str) -> Arrival:
+    return Arrival(dataset, name, digest("ready", uuid4().hex), ready=True)

@@ -1,0 +1,247 @@
+"""Uploads through the gateway's own HTTP interface, on a real server: files, listings, archives, access."""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from deployments.gateway import upload_store
+from tasks.core.store import FolderStore
+from tests.unit.deployments.gateway.running import RunningGateway, running_gateway
+from tests.unit.deployments.gateway.zips import damaged, overlapping, zipped
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[RunningGateway]:
+    with running_gateway(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def client(running: RunningGateway) -> Iterator[httpx.Client]:
+    with running.client() as found:
+        yield found
+
+
+def digest(data: bytes) -> dict[str, str]:
+    return {"Content-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(data).digest()).decode()}:"}
+
+
+def test_a_file_is_stored_and_arrives_before_the_answer(running: RunningGateway, client: httpx.Client) -> None:
+    answer = client.put("/uploads/adire/b/ä 1.png", content=b"picture", headers=digest(b"picture"))
+    assert answer.status_code == 201
+    sha256 = hashlib.sha256(b"picture").hexdigest()
+    stored = {"dataset": "adire", "name": "b/ä 1.png", "status": "stored", "size": 7, "sha256": sha256}
+    assert answer.json() == stored
+    assert running.stored() == {"b/ä 1.png": b"picture"}
+    assert running.arrivals() == [("b/ä 1.png", False)]
+
+
+def test_the_same_file_again_changes_nothing(running: RunningGateway, client: httpx.Client) -> None:
+    client.put("/uploads/adire/a.png", content=b"picture")
+    before = running.store.stat("uploads/adire/a.png")
+    again = client.put("/uploads/adire/a.png", content=b"picture")
+    assert (again.status_code, again.json()["status"]) == (200, "unchanged")
+    assert running.store.stat("uploads/adire/a.png") == before
+    assert running.arrivals() == [("a.png", False)]
+
+
+def test_other_content_of_the_same_size_arrives_also_where_it_was_there_before(
+    running: RunningGateway, client: httpx.Client
+) -> None:
+    answers = [client.put("/uploads/adire/a.png", content=data) for data in (b"one", b"two", b"one")]
+    assert [answer.status_code for answer in answers] == [201] * 3
+    assert running.stored() == {"a.png": b"one"}
+    assert running.arrivals() == [("a.png", False)] * 3
+
+
+def test_what_was_stored_but_did_not_arrive_does_so_when_it_is_sent_again(
+    running: RunningGateway, client: httpx.Client
+) -> None:
+    running.store.write("uploads/adire/a.png", b"one")  # as if the gateway was killed then
+    assert client.put("/uploads/adire/a.png", content=b"one").status_code == 200
+    assert running.arrivals() == [("a.png", False)]
+
+
+def test_ready_ends_the_upload_each_time_and_is_not_stored(running: RunningGateway, client: httpx.Client) -> None:
+    answers = [client.put("/uploads/adire/_READY", content=b"") for _ in range(2)]
+    assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [(202, "ready")] * 2
+    assert running.arrivals() == [("_READY", True)] * 2
+    assert running.stored() == {}
+
+
+def test_a_wrong_digest_stores_nothing(running: RunningGateway, client: httpx.Client) -> None:
+    for header in (digest(b"other")["Content-Digest"], "sha-256=:a:", "md5=:a:", ""):
+        answer = client.put("/uploads/adire/a.png", content=b"picture", headers={"Content-Digest": header})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "wrong_digest"), header
+    assert (running.stored(), running.arrivals(), running.received()) == ({}, [], [])
+    assert running.refused()["wrong_digest"] == 4
+
+
+def test_what_an_ingest_leaves_out_is_refused(running: RunningGateway, client: httpx.Client) -> None:
+    for name in ("clip.mov", ".hidden.png", "__MACOSX/a.png", "a"):
+        answer = client.put(f"/uploads/adire/{name}", content=b"one")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_name"), name
+    assert running.refused() == {"invalid_name": 4}
+
+
+BAD = ["../a.png", "b/../../../a.png", "/etc/a.png", "b//a.png", "a\\b.png", "\0.png", "a" * 256 + ".png", "./a.png"]
+
+
+def test_a_name_that_leads_elsewhere_is_refused(running: RunningGateway) -> None:
+    for name in BAD:
+        assert answered(running, f"/uploads/adire/{quote(name, safe='')}") == "422", name
+    assert running.refused() == {"invalid_name": len(BAD)}
+    assert not list(running.folder.rglob("*.png"))
+
+
+def test_a_dataset_that_leads_elsewhere_is_unknown(running: RunningGateway) -> None:
+    for path in ("/uploads/../a.png", "/uploads/%2e%2e/a.png", "/uploads/..%2f..%2fetc/a.png"):
+        assert answered(running, path) == "404", path
+    assert running.refused() == {"unknown_dataset": 3}
+
+
+def answered(running: RunningGateway, path: str) -> str:
+    """The status of an upload to a path as it is: clients clean paths."""
+    with running.begin(path, 0) as connection:
+        return connection.recv(1000).decode().split()[1]
+
+
+def test_a_folder_and_a_file_of_one_name(client: httpx.Client) -> None:
+    assert client.put("/uploads/adire/a.png", content=b"one").status_code == 201
+    assert client.put("/uploads/adire/a.png/b.png", content=b"one").status_code == 409
+    assert client.put("/uploads/adire/c.png/b.png", content=b"one").status_code == 201
+    assert client.put("/uploads/adire/c.png", content=b"one").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("key", "dataset", "status", "code"),
+    [
+        ("none", "adire", 401, "invalid_api_key"),
+        ("visitor", "adire", 403, "insufficient_scope"),
+        ("lace", "adire", 403, "insufficient_scope"),
+        ("lace", "cotton", 404, "unknown_dataset"),
+        ("ingest", "cotton", 404, "unknown_dataset"),
+    ],
+)
+def test_who_may_upload_where(running: RunningGateway, key: str, dataset: str, status: int, code: str) -> None:
+    with running.client(key) as client:
+        answers = [
+            client.put(f"/uploads/{dataset}/a.png", content=b"one"),
+            client.get(f"/uploads/{dataset}"),
+            client.post(f"/uploads/{dataset}/archive", content=zipped({"a.png": b"one"})),
+        ]
+    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in answers} == {(status, code)}
+    assert (running.stored(), running.arrivals()) == ({}, [])
+
+
+def test_a_key_sees_its_datasets(running: RunningGateway) -> None:
+    with running.client() as one, running.client("lace") as other:
+        assert one.get("/uploads").json() == {
+            "datasets": ["adire", "lace"],
+            "most_bytes": 100 * 2**20,
+            "most_archive_bytes": 2048 * 2**20,
+        }
+        assert other.get("/uploads").json()["datasets"] == ["lace"]
+        assert "there are adire, lace" in one.put("/uploads/cotton/a.png").json()["detail"]
+        assert other.put("/uploads/lace/a.png", content=b"one").status_code == 201
+
+
+def test_a_listing_has_the_hash_of_every_file(
+    running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"{number}/{'ä' * number}.png": bytes(number) for number in range(7)}
+    for name, data in files.items():
+        running.store.write(f"uploads/adire/{name}", data)
+    for limit in ("PAGE", "HASHED_BYTES"):
+        monkeypatch.setattr(upload_store, limit, 4)
+        found, pages = listing(client)
+        assert pages > 1
+        assert found == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    running.store.write("uploads/adire/0/.png", b"changed")
+    assert listing(client)[0]["0/.png"] == hashlib.sha256(b"changed").hexdigest()
+
+
+def listing(client: httpx.Client) -> tuple[dict[str, str], int]:
+    """The sha256 of each file, and how many pages there were."""
+    found, pages, after = dict[str, str](), 0, ""
+    while pages == 0 or after:
+        answer = client.get("/uploads/adire", params={"after": after}).raise_for_status().json()
+        found |= {file["name"]: file["sha256"] for file in answer["files"]}
+        pages, after = pages + 1, answer["next"]
+    return found, pages
+
+
+def test_an_archive_is_stored_file_by_file(running: RunningGateway, client: httpx.Client) -> None:
+    client.put("/uploads/adire/a.png", content=b"one")
+    files = {"a.png": b"one", "b/c.jpg": b"two", "b/c.txt": b"large rings", "metadata.jsonl": b"{}", "x.mov": b""}
+    answer = client.post("/uploads/adire/archive", content=zipped(files))
+    assert answer.status_code == 200
+    (left,) = answer.json().pop("left_out")
+    assert (left["name"], "none of the kinds" in left["reason"]) == ("x.mov", True)
+    assert answer.json()["unchanged"] == ["a.png"]
+    assert answer.json()["stored"] == ["b/c.jpg", "b/c.txt", "metadata.jsonl"]
+    assert running.stored() == {name: data for name, data in files.items() if name != "x.mov"}
+    assert sorted(running.arrivals()) == [(name, False) for name in sorted(files) if name != "x.mov"]
+
+
+def test_ready_in_an_archive_ends_the_upload_after_its_files(running: RunningGateway, client: httpx.Client) -> None:
+    assert client.post("/uploads/adire/archive", content=zipped({"_READY": b"", "a.png": b"one"})).is_success
+    assert running.arrivals() == [("a.png", False), ("_READY", True)]
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        overlapping(2000, 2_000_000),  # 4 GB in 200 KB
+        zipped({"a.png": b"one", "b.png": bytes(50 * 2**20)}),
+        zipped({"a.png": b"one", "../b.png": b"two"}),
+        zipped({"a.png": b"one", "b.zip": zipped({"c.png": b"two"})}),
+        b"no archive",
+        b"",
+    ],
+    ids=["overlap", "ratio", "traversal", "nested", "other", "empty"],
+)
+def test_a_bomb_is_refused_before_anything_is_stored(
+    running: RunningGateway, client: httpx.Client, archive: bytes
+) -> None:
+    answer = client.post("/uploads/adire/archive", content=archive)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_archive")
+    assert "nothing was stored" in answer.json()["detail"]
+    assert (running.stored(), running.arrivals(), running.received()) == ({}, [], [])
+    assert running.refused() == {"invalid_archive": 1}
+
+
+def test_what_precedes_a_damaged_entry_is_stored_and_arrives(running: RunningGateway, client: httpx.Client) -> None:
+    archive = zipped({"a.png": b"one", "b.png": b"two and three"}, 0)
+    answer = client.post("/uploads/adire/archive", content=damaged(archive, b"two and three"))
+    assert answer.status_code == 422
+    assert "entry 'b.png': it is damaged (Bad CRC-32" in answer.json()["detail"]
+    assert answer.json()["detail"].endswith("1 files before it are stored")
+    assert running.stored() == {"a.png": b"one"}
+    assert running.arrivals() == [("a.png", False)]
+
+
+def test_a_store_that_fails_is_a_503_to_be_sent_again(
+    running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(FolderStore, "put_file", full)
+    answer = client.put("/uploads/adire/a.png", content=b"one")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert running.arrivals() == []
+
+
+def test_uploads_are_counted(running: RunningGateway, client: httpx.Client) -> None:
+    for _ in range(2):
+        client.put("/uploads/adire/a.png", content=b"one")
+    text = httpx.get(f"{running.url}/metrics").text
+    assert 'dyeworks_uploads_total{outcome="stored"} 1.0' in text
+    assert 'dyeworks_uploads_total{outcome="unchanged"} 1.0' in text
+    assert "dyeworks_upload_bytes_total 3.0" in text
