@@ -1,5 +1,7 @@
 """The outbox's database: SQLite or Postgres by URL, its tables, and transactions on it."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError
 
 from tasks.core.errors import SettingError
@@ -150,9 +152,23 @@ def _configure(connection: DBAPIConnection, _: object) -> None:
     """Have every commit on the disk before it returns, and begin transactions ourselves."""
     setattr(connection, "isolation_level", None)  # noqa: B010  of sqlite3, which the type does not know
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", f"busy_timeout = {BUSY_SECONDS * 1000}"):
+    for pragma in (f"busy_timeout = {BUSY_SECONDS * 1000}", "synchronous = FULL"):
         cursor.execute(f"PRAGMA {pragma}")
+    deadline = time.monotonic() + BUSY_SECONDS
+    while not _use_log(cursor) and time.monotonic() < deadline:
+        time.sleep(0.02)
     cursor.close()
+
+
+def _use_log(cursor: DBAPICursor) -> bool:
+    """Switch to a write-ahead log; false while others do the same, for whom SQLite does not wait here."""
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return False
+        raise
+    return True
 
 
 def _begin(connection: Connection) -> None:
