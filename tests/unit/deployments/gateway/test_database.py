@@ -2,22 +2,27 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 from sqlalchemy import text
 
 from deployments.gateway.database import Database
 
+OPENERS, ROUNDS = 8, 100
+
 
 def test_a_new_file_is_opened_by_many_at_once(tmp_path: Path) -> None:
-    """SQLite waits for nobody while several switch to its log: without our waiting, 6 of 150 rounds failed."""
-    with ThreadPoolExecutor(8) as pool:
-        for number in range(40):
-            databases = [Database(f"sqlite:///{tmp_path}/{number}.db") for _ in range(8)]
-            assert list(pool.map(_journal, databases)) == ["wal"] * 8
+    """SQLite itself waits for nobody while several switch to its log: one round of twenty failed."""
+    start = Barrier(OPENERS)
+
+    def journal(database: Database) -> str:
+        start.wait()
+        with database.writing() as connection:
+            return str(connection.execute(text("PRAGMA journal_mode")).scalar())
+
+    with ThreadPoolExecutor(OPENERS) as pool:
+        for number in range(ROUNDS):
+            databases = [Database(f"sqlite:///{tmp_path}/{number}.db") for _ in range(OPENERS)]
+            assert list(pool.map(journal, databases)) == ["wal"] * OPENERS
             for database in databases:
                 database.close()
-
-
-def _journal(database: Database) -> str:
-    with database.writing() as connection:
-        return str(connection.execute(text("PRAGMA journal_mode")).scalar())
