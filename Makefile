@@ -46,7 +46,7 @@ down: $(READY) ## stop what an earlier `make up` has left
 	$(BIN)/dyeworks down
 
 bench: $(READY) ## measure, into build/bench/bench.json
-	$(BIN)/python -m tests.bench
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m tests.bench
 
 docs: $(READY) ## write docs/reference.md from the code
 	$(BIN)/python -m tests.reference
