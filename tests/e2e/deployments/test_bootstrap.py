@@ -33,7 +33,11 @@ def test_every_deployment_of_the_file_is_there(server: Server) -> None:
     names = {d["name"] for d in server.client.post("/deployments/filter", json={}).json()}
     assert names == {p.stem.replace("_", "-") for p in (ROOT / "flows").glob("[a-z]*.py")}
     automations = {a["name"] for a in server.client.post("/automations/filter", json={}).json()}
-    assert {"drift retrains the model", "new data retrains the model", "new data is ingested"} <= automations
+    assert {
+        "drift retrains the model",
+        "new data retrains the model",
+        "a crashed ingest is started again",
+    } <= automations
 
 
 def test_bootstrap_does_not_overwrite_changed_limits_and_automations(server: Server) -> None:
