@@ -1,6 +1,8 @@
 """Uploads that no ingest has seen: an ingest is started, since their notification may be lost."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import cast
 
 from prefect import get_run_logger, task
@@ -22,6 +24,7 @@ from tasks.timeouts import LONG, SHORT
 
 DEPLOYMENT = "ingest-upload"
 OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+PAGE = 200  # runs of an answer, the most that the server gives
 ATTEMPTS = 5  # runs for one difference, the next only after one that failed for another reason than the uploads
 
 
@@ -41,13 +44,10 @@ def reconcile_dataset(dataset: str) -> None:
     installation, logger = open_installation(), get_run_logger()
     settings = installation.settings
     difference = find_difference(installation.store, dataset)
-    quiet, longest = (
-        timedelta(seconds=settings.upload_quiet_seconds),
-        timedelta(seconds=settings.upload_longest_seconds),
-    )
+    quiet = timedelta(seconds=settings.upload_quiet_seconds)
     if not difference:
         logger.info("dataset %s: the uploads are as the last ingest has found them", dataset)
-    elif not difference.is_quiet(datetime.now(UTC), quiet, longest):
+    elif not difference.is_quiet(datetime.now(UTC), quiet):
         logger.info("dataset %s: %s; the next run looks again, as something was just uploaded", dataset, difference)
     elif _is_open(dataset):
         logger.info("dataset %s: %s; an ingest is on its way", dataset, difference)
@@ -59,12 +59,22 @@ def reconcile_dataset(dataset: str) -> None:
 
 def _is_open(dataset: str) -> bool:
     """Whether an ingest of the dataset waits or runs."""
+    return any((run.parameters.get("spec") or {}).get("dataset", "") in {"", dataset} for run in _open_runs())
+
+
+def _open_runs() -> Iterator[FlowRun]:
+    """Ingests that wait or run, page by page."""
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(
-            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[DEPLOYMENT])),
-            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))),
-        )
-    return any((run.parameters.get("spec") or {}).get("dataset", "") in {"", dataset} for run in runs)
+        for start in count(step=PAGE):
+            runs = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[DEPLOYMENT])),
+                flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))),
+                limit=PAGE,
+                offset=start,
+            )
+            yield from runs
+            if len(runs) < PAGE:
+                return
 
 
 def _start(dataset: str, difference: UploadDifference) -> FlowRun:

@@ -125,22 +125,22 @@ class Captioner:
         self._budget -= len(pictures)
         self._ends = self._ends or time.monotonic() + self.spec.longest
         answers, fresh, failures = dict[str, str | DescriptionFailed](), dict[str, MadeCaption](), 0
-        with VisionClient(self.spec, self.key) as client:
-            try:
-                found = in_order(partial(self._answer, store, client), pictures, self.spec.concurrency)
-                for sha, answer in zip(pictures, found, strict=True):
-                    if answer is None:
-                        continue
-                    answers[sha] = answer
-                    failures = 0 if isinstance(answer, str) else failures + 1
-                    if failures >= FAILURES:
-                        self._stopped.set()
-                    if isinstance(answer, str):
-                        fresh[sha] = MadeCaption(asked=self._question(sha), model=self.spec.model, text=answer)
-                    if len(fresh) >= BATCH:
-                        self._record(store, dataset, fresh, client)
-            finally:
-                self._record(store, dataset, fresh, client)
+        client = VisionClient(self.spec, self.key)
+        try:
+            found = in_order(partial(self._answer, store, client), pictures, self.spec.concurrency)
+            for sha, answer in zip(pictures, found, strict=True):
+                if answer is None:
+                    continue
+                answers[sha] = answer
+                failures = 0 if isinstance(answer, str) else failures + 1
+                if failures >= FAILURES:
+                    self._stopped.set()
+                if isinstance(answer, str):
+                    fresh[sha] = MadeCaption(asked=self._question(sha), model=self.spec.model, text=answer)
+                if len(fresh) >= BATCH:
+                    self._record(store, dataset, fresh, client)
+        finally:
+            self._record(store, dataset, fresh, client)
         return answers
 
     def _answer(self, store: Store, client: VisionClient, sha256: str) -> str | DescriptionFailed | None:

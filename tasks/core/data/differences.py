@@ -43,10 +43,13 @@ class UploadDifference:
             ),
         )
 
-    def is_quiet(self, now: datetime, quiet: timedelta, longest: timedelta) -> bool:
-        """Whether nothing was written for `quiet`, or something waits for `longest`; what is gone has no time."""
+    def is_quiet(self, now: datetime, quiet: timedelta) -> bool:
+        """Whether nothing was written for so long; what is gone, or is of the future, has no time.
+
+        Old files say nothing: programs that copy may keep their times.
+        """
         ages = [now - one.time for one in (*self.new.values(), *self.changed.values()) if one.time <= now]
-        return not ages or min(ages) >= quiet or max(ages) >= longest
+        return not ages or min(ages) >= quiet
 
 
 def find_difference(store: Store, dataset: str) -> UploadDifference:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,17 +38,22 @@ def export_version(store: Store, manifest: Manifest, licence: str, folder: Path)
         ExportRefused: the folder exists and is not empty.
         DatasetUnusable: a picture is damaged.
     """
-    target = folder.absolute()
+    target = Path(os.path.normpath(folder.absolute()))
     _require_free(target)
+    there = target.exists()  # such as a container's volume, which cannot be replaced
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
+    with tempfile.TemporaryDirectory(dir=target if there else target.parent, prefix=f".{target.name}-") as place:
         made = Path(place) / target.name
         made.mkdir()
         parts = _parts(store, manifest)
         files = [file for part, items in parts.items() for file in _write_part(store, manifest, made, part, items)]
         _write_facts(manifest, licence, made, files, parts)
-        _require_free(target)
-        made.replace(target)
+        if there:
+            for name in (*parts, CARD, CROISSANT):  # what describes the others comes last
+                (made / name).rename(target / name)
+        else:
+            _require_free(target)
+            made.replace(target)
     return {part: len(items) for part, items in parts.items()}
 
 

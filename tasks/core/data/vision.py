@@ -1,11 +1,10 @@
 """A vision server that speaks OpenAI's chat protocol: one picture is sent, one line of text comes back."""
 
+import asyncio
 import base64
 import threading
-import time
 from dataclasses import astuple, dataclass
 from ipaddress import ip_address
-from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -76,24 +75,15 @@ class Consumption:
 
 
 class VisionClient:
-    """Asks about pictures, from several threads; a context manager."""
+    """Asks about pictures, from several threads."""
 
     def __init__(self, spec: CaptioningSpec, key: SecretStr) -> None:
         """Raises SettingError for a key that no header can hold, or that would cross a network in clear text."""
         check_server(spec.url, key.get_secret_value())
         self.spec, self._consumed, self._lock = spec, Consumption(), threading.Lock()
         bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key.get_secret_value() else {}
-        self._http = httpx.Client(
-            headers={"Accept-Encoding": "identity", **bearer},
-            limits=httpx.Limits(max_connections=spec.concurrency),
-            trust_env=spec.url.startswith("https:"),  # no proxy reads what is sent in clear text
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+        self._headers = {"Accept-Encoding": "identity", **bearer}
+        self._certificates = httpx.create_ssl_context()
 
     def take_consumption(self) -> Consumption:
         """What was consumed since this was last asked."""
@@ -117,15 +107,21 @@ class VisionClient:
     def _send(self, body: dict[str, object], left: float) -> httpx.Response:
         """One attempt; its answer was read as far as it may be."""
         self._count(Consumption(requests=1))
-        seconds = max(min(self.spec.timeout, left), 0.001)
-        ends, data = time.monotonic() + seconds, b""
-        with self._http.stream("POST", f"{self.spec.url}/chat/completions", json=body, timeout=seconds) as response:
-            for part in response.iter_raw():
+        try:
+            return asyncio.run(self._ask(body, max(min(self.spec.timeout, left), 0.001)))
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("the answer takes too long") from error
+
+    async def _ask(self, body: dict[str, object], seconds: float) -> httpx.Response:
+        """Bounded as a whole: a server may send byte after byte of its headers too."""
+        data, url = b"", f"{self.spec.url}/chat/completions"
+        environment = url.startswith("https:")  # no proxy reads what is sent in clear text
+        client = httpx.AsyncClient(headers=self._headers, verify=self._certificates, trust_env=environment)
+        async with asyncio.timeout(seconds), client, client.stream("POST", url, json=body, timeout=None) as response:
+            async for part in response.aiter_raw():
                 data += part
                 if len(data) > MOST_BYTES:
                     raise DescriptionFailed(f"the answer is longer than {MOST_BYTES:,} bytes")
-                if time.monotonic() > ends:
-                    raise httpx.ReadTimeout("the answer takes too long", request=response.request)
         headers = {name: value for name, value in response.headers.items() if name == "retry-after"}
         return httpx.Response(response.status_code, headers=headers, content=data)
 

@@ -153,3 +153,19 @@ def test_pictures_are_as_they_were_stored(folder: FolderStore, tmp_path: Path) -
     (path,) = (tmp_path / "out/train").glob("*.jpg")
     assert path.read_bytes() == data
     assert Image.open(path).mode == "CMYK"
+
+
+def test_an_empty_folder_that_cannot_be_replaced_is_filled(
+    folder: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's volume is one: it can be neither renamed nor replaced."""
+    manifest = uploaded(folder, 3, "PNG")
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    inode = volume.stat().st_ino
+    export_version(folder, manifest, LICENCE, volume)
+    assert volume.stat().st_ino == inode
+    assert described(volume) == hashes(volume)
+    monkeypatch.chdir(volume.parent)
+    export_version(folder, manifest, LICENCE, Path("deep/../other"))
+    assert described(tmp_path / "other") == hashes(tmp_path / "other")
