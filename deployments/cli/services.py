@@ -1,16 +1,20 @@
 """`dyeworks demo|up|down|serve|bootstrap`: services on one machine, and the setup of deployments."""
 
+import shlex
 import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deployments.cli.options import Models
 from tasks.core.config.installation import ROOT
 from tasks.core.errors import SettingError
+
+if TYPE_CHECKING:
+    from deployments.stack import Stack
 
 HOME = Path("build/up")
 EXAMPLES = ROOT / "infra" / "models"
@@ -67,16 +71,25 @@ def up(home: Home = HOME, models: Applied = None, model: Models = None) -> None:
         mlflow = stack.start_mlflow()
         if "mlflow" in stack.processes:
             stack.wait("mlflow", "/health")
-        print(f"Prefect     {stack.url('server')}\nMLflow      {mlflow}")
-        print(f"gateway     {stack.url('gateway')}/hooks/s3")
-        print(
-            f"its token in {stack.home}/webhook-token; pictures: dyeworks upload FOLDER\nctrl-C stops all", flush=True
-        )
+        print("\n".join(_addresses(stack, mlflow, home)), flush=True)
         print(f"{stack.wait_end()} has exited, so the others are stopped; logs in {stack.home}/logs")
     except KeyboardInterrupt:
         pass
     finally:
         stack.stop()
+
+
+def _addresses(stack: "Stack", mlflow: str, home: Path) -> list[str]:
+    elsewhere = "" if home == HOME else f" --home {shlex.quote(str(home))}"
+    store = shlex.quote(stack.environment["DYEWORKS_STORE"])
+    return [
+        f"Prefect     {stack.url('server')}",
+        f"MLflow      {mlflow}",
+        f"gateway     {stack.url('gateway')}  (/hooks/s3; its token is in {stack.home}/webhook-token)",
+        f"pictures    dyeworks upload FOLDER{elsewhere}",
+        f"commands    export PREFECT_API_URL={stack.url('server')}/api DYEWORKS_STORE={store}",
+        "ctrl-C stops all",
+    ]
 
 
 def down(home: Home = HOME) -> None:

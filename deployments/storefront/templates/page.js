@@ -89,7 +89,8 @@ function show_model() {
   options($("size"), [["", chosen.sizes[0] ? chosen.sizes[0].replace("x", " × ") : "Its own"],
     ...chosen.sizes.slice(1).map((size) => [size, size.replace("x", " × ")])]);
   $("lead").textContent = "Draws " + chosen.about + ". Say what it should show.";
-  $("style").textContent = "With the word " + chosen.trigger + " it draws in its own style.";
+  $("style").textContent = chosen.generation ? "With the word " + chosen.trigger + " it draws in its own style."
+    : "It has not learned a style yet: the bare base draws.";
   const texts = chosen.examples.map((text) => make("button", {type: "button", textContent: text, onclick: () => fill(text)}));
   if (texts.map((each) => each.textContent).join() !== [...$("examples").children].map((each) => each.textContent).join())
     $("examples").replaceChildren(...texts);
@@ -123,7 +124,7 @@ function show_why(chosen, generation) {
 }
 
 function why(generation, found) {
-  if (!generation) return [make("p", {textContent: "The base model draws as it came, before anything was learned of this style."})];
+  if (!generation) return [make("p", {textContent: "The base model draws as it came: nothing has been learned of this style yet, or what was learned was not good enough to be shown. The first model that passes takes its place here by itself."})];
   const said = [make("p", {textContent: "Each new generation has to draw the same prompts with the same seeds as the one before it. It takes its place when it is measurably better, and worse in nothing that is watched."})];
   if (found?.promoted) said.push(make("p", {textContent: "This one has been chosen on " + day(found.promoted) + ", for this reason:"}));
   if (found?.reason) said.push(make("blockquote", {textContent: found.reason}));

@@ -219,7 +219,9 @@ def test_a_question_without_an_answer_ends_and_the_next_ingest_asks_again(
     manifest, _ = ingested(folder, spec_of(vision, timeout=0.3, attempts=2))
     assert captions(manifest) == {"red.png": "cloth", "blue.png": SAID["blue.png"]}
     assert sorted(vision.colours()) == ["blue", "red", "red"]
-    assert f"1 picture not described by llava: {vision.url}: the answer takes too long: red.png" in remarks(folder, manifest)
+    assert f"1 picture not described by llava: {vision.url}: the answer takes too long: red.png" in remarks(
+        folder, manifest
+    )
     vision.by_colour.clear()
     assert captions(ingested(folder, spec_of(vision))[0])["red.png"] == SAID["red.png"]
     assert len(vision.asked) == 4
