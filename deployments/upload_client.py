@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +20,12 @@ from tasks.core.data.file_kinds import READY
 from tasks.core.errors import DyeworksError
 
 AT_ONCE = 4  # files
-PATIENCE = 600.0  # seconds without an answer or a byte sent after which a failure is the last
+PATIENCE = 600.0  # seconds of failures, without an answer between them, after which one is the last
 FIRST_SECONDS = 15.0  # the same before the first answer: the address may be wrong
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
 MOST_ASKED = 120.0  # of a Retry-After, in seconds
-TIMEOUT = httpx.Timeout(60, connect=10, read=300, pool=None)  # read: while a slow line drains the socket's buffer
+# of an attempt without progress, however long it takes; read: while a slow line drains the socket's buffer
+TIMEOUT = httpx.Timeout(60, connect=10, read=300, pool=None)
 AGAIN = {408, 425, 429}  # statuses that may be another one later, beside those of a server's fault
 
 A = TypeVar("A", bound=BaseModel)
@@ -196,7 +198,7 @@ class UploadClient:
     ) -> httpx.Response:
         """The answer that no further try would change; raises GatewaySilent."""
         for tries in itertools.count():
-            asked, attempt = 0.0, _Attempt(file, self._moved) if file else None
+            asked, attempt = 0.0, _Attempt(file, self.observer.moved) if file else None
             try:
                 response = await self._client.request(
                     method,
@@ -209,7 +211,7 @@ class UploadClient:
                 problem = str(error) or type(error).__name__
             else:
                 if response.status_code not in AGAIN and response.status_code < 500:
-                    self._deadline, self._problem = monotonic() + self.patience, ""
+                    self._deadline, self._problem = math.inf, ""
                     return response
                 problem, asked = _detail(response), _retry_after(response)
             if attempt:
@@ -219,14 +221,11 @@ class UploadClient:
             await asyncio.sleep(max(wait, asked))
         raise AssertionError("it returns or raises")
 
-    def _moved(self, size: int) -> None:
-        self.observer.moved(size)
-        if size > 0:
-            self._deadline = monotonic() + self.patience
-
     def _note(self, problem: str) -> None:
         """Report a problem once; raises GatewaySilent when it has lasted too long."""
-        if monotonic() > self._deadline:
+        now = monotonic()
+        self._deadline = min(self._deadline, now + self.patience)
+        if now > self._deadline:
             raise GatewaySilent(self.url, problem)
         if problem != self._problem:
             self.observer.failed(problem)

@@ -1,6 +1,7 @@
 """The client of uploads against a real gateway: what is sent, what is not, and what is tried again."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
@@ -221,3 +222,36 @@ def test_a_line_that_is_slow_is_no_failure(running: RunningGateway, monkeypatch:
     monkeypatch.setattr(upload_client, "monotonic", lambda: clock[0])
     assert sent(running, [Slow("a.png", bytes(100))], observer).sent == 1
     assert len(observer.problems) == 1
+
+
+@pytest.mark.parametrize("status", [503, 507, None])
+def test_uploads_that_fail_after_their_body_are_not_tried_for_ever(
+    status: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent of a file that fails is no progress; without a status the connection is closed."""
+    monkeypatch.setattr(upload_client, "LONGEST_WAIT", 0.01)
+
+    class Full(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            named = {"datasets": ["adire"], "most_bytes": 1000, "most_archive_bytes": 1000}
+            self.answer(200, named if self.path == "/uploads" else {"dataset": "adire", "files": []})
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if status:
+                self.answer(status, {"detail": "the disk is full"})
+
+        def answer(self, status: int, body: object) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+    async def send(url: str) -> None:
+        async with UploadClient(url, "key", Counting(), 0.2) as client:
+            await client.send(await client.dataset(), files())
+
+    server = LocalServer(Full)
+    server.start()
+    with pytest.raises(GatewaySilent, match="the disk is full" if status else "disconnected"):
+        asyncio.run(asyncio.wait_for(send(server.address), 30))
+    server.stop()
