@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.gateway.upload_answers import DatasetsAnswer, ListedUpload, UploadPage
 from tasks.core.data.file_kinds import READY
-from tasks.core.errors import DyeworksError
+from tasks.core.errors import DyeworksError, SettingError
 
 AT_ONCE = 4  # files
 PATIENCE = 600.0  # seconds of failures, without an answer between them, after which one is the last
@@ -168,7 +168,7 @@ class UploadClient:
             else:
                 await self._send(dataset, file, report)
         except (OSError, DyeworksError) as error:
-            if isinstance(error, GatewaySilent | UploadRejected):
+            if isinstance(error, GatewaySilent | UploadRejected | SettingError):
                 raise
             report.refused.append((file.name, f"it cannot be read: {error}"))
         self.observer.done()
@@ -207,6 +207,8 @@ class UploadClient:
                     headers=(headers or {}) | (attempt.headers() if attempt else {}),
                     content=attempt.body() if attempt else None,
                 )
+            except httpx.LocalProtocolError:  # its text has headers
+                raise SettingError("DYEWORKS_UPLOAD_KEY", "no request can be made with it") from None
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
             else:

@@ -12,6 +12,7 @@ import pytest
 
 from deployments import upload_client
 from deployments.upload_client import GatewaySilent, UploadClient, UploadObserver, UploadRejected, UploadReport
+from tasks.core.errors import SettingError
 from tasks.core.store import FolderStore, S3Store
 from tests.local_server import LocalServer
 from tests.s3_server import connect, free_ports
@@ -201,6 +202,13 @@ def test_an_address_of_another_service_is_named() -> None:
     with pytest.raises(UploadRejected, match="what answers at this address is no gateway"):
         asyncio.run(send(server.address))
     server.stop()
+
+
+def test_a_key_that_cannot_be_sent_is_neither_tried_again_nor_shown(running: RunningGateway) -> None:
+    observer = Counting()
+    with pytest.raises(SettingError, match="DYEWORKS_UPLOAD_KEY: no request can be made with it"):
+        sent(running, files(), observer, "dyw_ingest_SECRET\r")
+    assert observer.problems == []
 
 
 def test_a_line_that_is_slow_is_no_failure(running: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:

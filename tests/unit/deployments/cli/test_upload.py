@@ -155,6 +155,52 @@ def test_a_home_without_running_services_is_named(tmp_path: Path) -> None:
         find_destination(Settings(), "ftp://a", tmp_path)
 
 
+@pytest.mark.parametrize("note", ["{}", "[1]", '{"urls": 5}', '{"urls": {"gateway": 5}}', '{"urls": ["ab"]}'])
+def test_a_damaged_note_of_running_services_names_none(note: str, tmp_path: Path) -> None:
+    (tmp_path / "pids.json").write_text(note)
+    with pytest.raises(SettingError, match="no `dyeworks up` runs"):
+        find_destination(Settings(), "", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://[", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://h:x", "http:///x", "http://a b"),
+        *("http://a..b", f"http://{'a' * 64}.org", "http://h?key=x", "http://h#x", "h:80", "http://h\x00"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_named(url: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingError, match=r"DYEWORKS_GATEWAY_URL: .* is no http address: set it, or use --url"
+    ) as found:
+        find_destination(Settings.model_validate({"upload_key": "dyw_own"}), url, tmp_path)
+    assert repr(url) in str(found.value)
+
+
+@pytest.mark.parametrize("url", ["http://u:pass@h", "https://pass@h", "http://u:pass@h:99999", "http://u:pass@a..b"])
+def test_an_address_with_a_password_is_refused_and_not_shown(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="DYEWORKS_GATEWAY_URL") as found:
+        find_destination(Settings.model_validate({"upload_key": "dyw_own"}), url, tmp_path)
+    assert "pass@" not in str(found.value)
+
+
+@pytest.mark.parametrize("key", ["dyw_ingest_SECRET\r\n", " dyw_ingest_SECRET\t"])
+def test_blanks_around_a_key_are_none_of_it(key: str, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"upload_key": key})
+    assert find_destination(settings, "https://example.org", tmp_path).key == "dyw_ingest_SECRET"
+
+
+@pytest.mark.parametrize("odd", ["ä", "\r", " ", "\x00", "\n", "\x7f", "\u200b"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(odd: str, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"upload_key": f"dyw_ingest_SECRET{odd}SECRET"})
+    with pytest.raises(SettingError, match="DYEWORKS_UPLOAD_KEY: the key has blanks or characters") as found:
+        find_destination(settings, "https://example.org", tmp_path)
+    assert "SECRET" not in str(found.value)
+    home(tmp_path, f"dyw_ingest_SECRET{odd}SECRET")
+    with pytest.raises(SettingError, match="the key has blanks or characters"):
+        find_destination(Settings(), "", tmp_path)
+
+
 def test_lines_replace_the_bar_without_a_terminal(
     process: GatewayProcess, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
