@@ -101,6 +101,9 @@ def summary(dataset: str, report: "UploadReport", destination: Destination, read
     ]
     if not ready:
         return [*lines, f"the ingest starts when no files have come for a while, or once a file {READY} does"]
+    if report.refused:
+        again = "the ingest was not started: correct these files, or move them away, and run the command again"
+        return [*lines, f"{again}; else what was sent is ingested when no files have come for a while"]
     pages = destination.pages
     where = f" at {pages['server']}/runs" if "server" in pages else " on the Prefect server"
     lines.append(f"the ingest starts now: watch ingest-upload{where}; then each model decides whether to train")
@@ -116,7 +119,7 @@ async def _send(
         async with UploadClient(destination.url, destination.key, observer) as client:
             name = await client.dataset(dataset)
             report = await client.send(name, files)
-            if ready:
+            if ready and not report.refused:
                 await client.end(name)
             return name, report
 

@@ -124,6 +124,32 @@ def test_wrong_uploads_end_in_one_line(photos: Path, tmp_path: Path, capsys: pyt
     assert run(["upload", str(tmp_path / "nothing")]) == 2
 
 
+def ended(tmp_path: Path) -> int:
+    """How many uploads were said to be whole."""
+    with sqlite3.connect(tmp_path / "outbox.db") as database:
+        (count,) = database.execute("SELECT count(*) FROM dyeworks_arrivals WHERE ready").fetchone()
+    return int(count)
+
+
+@pytest.mark.usefixtures("process")
+def test_an_upload_of_which_files_were_refused_is_not_ended(
+    folder: FolderStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "photos"
+    place.mkdir()
+    (place / "a.png").write_bytes(b"one")
+    (place / "large.png").write_bytes(bytes(100 * 2**20 + 1))
+    assert run(["upload", str(place), "--dataset", "adire"]) == 1
+    assert (stored(folder), ended(tmp_path)) == (["a.png"], 0)
+    _, refused, following = capsys.readouterr().out.splitlines()
+    assert refused.endswith("bytes that are taken: large.png")
+    assert following.startswith("the ingest was not started: correct these files, or move them away, and run")
+    assert following.endswith("; else what was sent is ingested when no files have come for a while")
+    (place / "large.png").unlink()
+    assert run(["upload", str(place), "--dataset", "adire"]) == 0
+    assert ended(tmp_path) == 1
+
+
 def home(tmp_path: Path, key: str = "dyw_home") -> Path:
     (tmp_path / "upload-key").write_text(f"{key}\n")
     (tmp_path / "pids.json").write_text(json.dumps({"pids": {}, "urls": {"gateway": "http://127.0.0.1:9"}}))
