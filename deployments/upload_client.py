@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.gateway.upload_answers import DatasetsAnswer, ListedUpload, UploadPage
 from tasks.core.data.file_kinds import READY
+from tasks.core.data.remarks import shown
 from tasks.core.errors import DyeworksError, SettingError
 
 AT_ONCE = 4  # files
@@ -42,11 +43,19 @@ class GatewaySilent(DyeworksError):
         self.url, self.problem = url, problem
 
 
+class NoGateway(DyeworksError):
+    """Something else answers at an address."""
+
+    def __init__(self, response: httpx.Response, problem: str) -> None:
+        super().__init__(f"no gateway answers at {response.url}: {problem}; correct --url or DYEWORKS_GATEWAY_URL")
+        self.problem = problem
+
+
 class FileChanged(DyeworksError):
     """A file was changed while it was sent."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} was changed while it was sent; run the command again")
+        super().__init__(f"{name} was changed while it was sent")
         self.name = name
 
 
@@ -116,8 +125,12 @@ class UploadClient:
 
         Raises:
             UploadRejected: the key may not upload, or none is named and there is not just one.
+            NoGateway: the address is another's.
         """
-        answer = _parsed(DatasetsAnswer, await self._ask("GET", "/uploads"))
+        response = await self._ask("GET", "/uploads")
+        if response.has_redirect_location or response.status_code in {404, 405}:
+            raise NoGateway(response, _detail(response))
+        answer = _parsed(DatasetsAnswer, response)
         self.most_bytes = answer.most_bytes
         if not name and len(answer.datasets) != 1:
             known = ", ".join(answer.datasets) or "none"
@@ -167,6 +180,8 @@ class UploadClient:
                 self.observer.moved(file.size)
             else:
                 await self._send(dataset, file, report)
+        except FileChanged:
+            report.refused.append((file.name, "it was changed while it was sent"))
         except (OSError, DyeworksError) as error:
             if isinstance(error, GatewaySilent | UploadRejected | SettingError):
                 raise
@@ -280,11 +295,11 @@ def _path(dataset: str, name: str = "") -> str:
 
 
 def _parsed(answer: type[A], response: httpx.Response) -> A:
-    """The answer; raises UploadRejected."""
+    """The answer; raises NoGateway, UploadRejected."""
     try:
         return answer.model_validate_json(_accepted(response).content)
     except ValidationError as error:
-        raise UploadRejected(response.status_code, "what answers at this address is no gateway") from error
+        raise NoGateway(response, "what answers is something else") from error
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:
@@ -296,6 +311,11 @@ def _accepted(response: httpx.Response) -> httpx.Response:
 
 def _detail(response: httpx.Response) -> str:
     """What a problem says in plain words."""
+    if response.has_redirect_location:
+        place = response.headers["Location"]
+        advice = "; the key was sent unencrypted: replace it, and use the https address"
+        to_https = response.url.scheme == "http" and place.lower().startswith("https:")
+        return f"it redirects to {shown(place)}{advice if to_https else ''}"
     try:
         detail = response.json()["detail"]
     except (ValueError, LookupError, TypeError):

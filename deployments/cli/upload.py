@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deployments.cli.services import HOME
 from tasks.core.config.installation import Settings, read_settings
@@ -57,6 +57,8 @@ def upload(
     """
     from deployments.upload_files import NothingToUpload, local_files
 
+    if dataset:
+        _check_name(dataset)
     destination = find_destination(read_settings(), url, home)
     with local_files(path) as (files, remarks):
         print("".join(f"{line}\n" for line in remarks), end="", flush=True)
@@ -161,6 +163,17 @@ def _progress(files: Sequence["LocalFile"]) -> Iterator["UploadObserver"]:
                 console.print(text, markup=False, highlight=False)
 
         yield Shown()
+
+
+def _check_name(dataset: str) -> None:
+    """Raise SettingError for what is no name of a dataset: it would be another address."""
+    from tasks.core.config.model import Name
+
+    try:
+        TypeAdapter(Name).validate_python(dataset)
+    except ValidationError:
+        problem = f"{dataset!r} is no dataset's name: 40 lower-case letters, digits and hyphens at most"
+        raise SettingError("--dataset", problem) from None
 
 
 def _address(text: str) -> "httpx.URL":

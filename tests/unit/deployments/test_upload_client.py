@@ -11,7 +11,14 @@ from urllib.parse import quote
 import pytest
 
 from deployments import upload_client
-from deployments.upload_client import GatewaySilent, UploadClient, UploadObserver, UploadRejected, UploadReport
+from deployments.upload_client import (
+    GatewaySilent,
+    NoGateway,
+    UploadClient,
+    UploadObserver,
+    UploadRejected,
+    UploadReport,
+)
 from tasks.core.errors import SettingError
 from tasks.core.store import FolderStore, S3Store
 from tests.local_server import LocalServer
@@ -143,12 +150,13 @@ def test_files_that_cannot_be_taken_stop_no_others(running: RunningGateway) -> N
     ]
     report = sent(running, some, Counting())
     assert report.sent == 1
+    changed = "it was changed while it was sent"
     assert {name: reason.partition(":")[0] for name, reason in report.refused} == {
         "large.png": "it has more than the 1,048,576 bytes that are taken",
         "clip.mov": "'clip.mov' is not taken",
         "gone.png": "it cannot be read",
-        "grown.png": "it cannot be read",
-        "shrunk.png": "it cannot be read",
+        "grown.png": changed,
+        "shrunk.png": changed,
     }
     assert running.stored() == {"a.png": b"one"}
 
@@ -186,22 +194,47 @@ def test_an_address_where_no_gateway_answers_is_named(monkeypatch: pytest.Monkey
     assert len(observer.problems) == 1
 
 
-def test_an_address_of_another_service_is_named() -> None:
+@pytest.mark.parametrize(
+    ("status", "place", "problem"),
+    [
+        (200, "", "what answers is something else"),
+        (404, "", "status 404"),
+        (405, "", "status 405"),
+        (301, "/welcome", "it redirects to /welcome"),
+        (
+            308,
+            "HTTPS://example.org/uploads",
+            "it redirects to HTTPS://example.org/uploads; the key was sent unencrypted: replace it, and use the https "
+            "address",
+        ),
+    ],
+)
+def test_an_address_of_another_service_is_named(status: int, place: str, problem: str) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
+            if place:
+                self.send_header("Location", place)
             self.end_headers()
             self.wfile.write(b"<h1>welcome</h1>")
 
-    async def send(url: str) -> None:
-        async with UploadClient(url, "key", Counting()) as client:
-            await client.dataset()
-
     server = LocalServer(Page)
     server.start()
-    with pytest.raises(UploadRejected, match="what answers at this address is no gateway"):
-        asyncio.run(send(server.address))
+    with pytest.raises(NoGateway) as found:
+        asyncio.run(chosen_dataset(server.address))
     server.stop()
+    where = f"no gateway answers at {server.address}/uploads"
+    assert str(found.value) == f"{where}: {problem}; correct --url or DYEWORKS_GATEWAY_URL"
+
+
+def test_another_path_of_a_gateway_is_named(running: RunningGateway) -> None:
+    with pytest.raises(NoGateway, match=f"no gateway answers at {running.url}/api/uploads: Not Found; correct"):
+        asyncio.run(chosen_dataset(f"{running.url}/api/"))
+
+
+async def chosen_dataset(url: str) -> None:
+    async with UploadClient(url, "key", Counting()) as client:
+        await client.dataset()
 
 
 def test_a_key_that_cannot_be_sent_is_neither_tried_again_nor_shown(running: RunningGateway) -> None:

@@ -150,6 +150,14 @@ def test_an_upload_of_which_files_were_refused_is_not_ended(
     assert ended(tmp_path) == 1
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "Adire", "a b", "a" * 41, "adire\n", ".", "%2e"])
+def test_a_name_that_no_dataset_has_is_refused_before_anything_is_sent(
+    name: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["upload", str(photos), "--dataset", name, "--url", "http://127.0.0.1:9", "--home", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("dyeworks: --dataset: ")
+
+
 def home(tmp_path: Path, key: str = "dyw_home") -> Path:
     (tmp_path / "upload-key").write_text(f"{key}\n")
     (tmp_path / "pids.json").write_text(json.dumps({"pids": {}, "urls": {"gateway": "http://127.0.0.1:9"}}))
