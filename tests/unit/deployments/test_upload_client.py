@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Event
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from deployments import upload_client
@@ -265,12 +267,17 @@ def test_a_line_that_is_slow_is_no_failure(running: RunningGateway, monkeypatch:
     assert len(observer.problems) == 1
 
 
-@pytest.mark.parametrize("status", [503, 507, None])
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(503, "the disk is full"), (507, "the disk is full"), (0, "disconnected"), (None, "ReadTimeout")],
+)
 def test_uploads_that_fail_after_their_body_are_not_tried_for_ever(
-    status: int | None, monkeypatch: pytest.MonkeyPatch
+    status: int | None, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is sent of a file that fails is no progress; without a status the connection is closed."""
+    """What is sent of a file that fails is no progress; 0: the connection is closed, None: nothing is answered."""
     monkeypatch.setattr(upload_client, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(upload_client, "TIMEOUT", httpx.Timeout(10, read=10 if status is not None else 0.3))
+    over = Event()
 
     class Full(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -281,6 +288,8 @@ def test_uploads_that_fail_after_their_body_are_not_tried_for_ever(
             self.rfile.read(int(self.headers["Content-Length"]))
             if status:
                 self.answer(status, {"detail": "the disk is full"})
+            elif status is None:
+                over.wait()
 
         def answer(self, status: int, body: object) -> None:
             self.send_response(status)
@@ -293,6 +302,7 @@ def test_uploads_that_fail_after_their_body_are_not_tried_for_ever(
 
     server = LocalServer(Full)
     server.start()
-    with pytest.raises(GatewaySilent, match="the disk is full" if status else "disconnected"):
+    with pytest.raises(GatewaySilent, match=problem):
         asyncio.run(asyncio.wait_for(send(server.address), 30))
+    over.set()
     server.stop()
