@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 import itertools
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,14 +17,16 @@ from pydantic import BaseModel, ValidationError
 
 from deployments.gateway.upload_answers import DatasetsAnswer, ListedUpload, UploadPage
 from tasks.core.data.file_kinds import READY
-from tasks.core.errors import DyeworksError
+from tasks.core.data.remarks import shown
+from tasks.core.errors import DyeworksError, SettingError
 
 AT_ONCE = 4  # files
-PATIENCE = 600.0  # seconds without an answer or a byte sent after which a failure is the last
+PATIENCE = 600.0  # seconds of failures, without an answer between them, after which one is the last
 FIRST_SECONDS = 15.0  # the same before the first answer: the address may be wrong
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0  # seconds between tries, doubled each time
 MOST_ASKED = 120.0  # of a Retry-After, in seconds
-TIMEOUT = httpx.Timeout(60, connect=10, read=300, pool=None)  # read: while a slow line drains the socket's buffer
+# of an attempt without progress, however long it takes; read: while a slow line drains the socket's buffer
+TIMEOUT = httpx.Timeout(60, connect=10, read=300, pool=None)
 AGAIN = {408, 425, 429}  # statuses that may be another one later, beside those of a server's fault
 
 A = TypeVar("A", bound=BaseModel)
@@ -40,11 +43,19 @@ class GatewaySilent(DyeworksError):
         self.url, self.problem = url, problem
 
 
+class NoGateway(DyeworksError):
+    """Something else answers at an address."""
+
+    def __init__(self, response: httpx.Response, problem: str) -> None:
+        super().__init__(f"no gateway answers at {response.url}: {problem}; correct --url or DYEWORKS_GATEWAY_URL")
+        self.problem = problem
+
+
 class FileChanged(DyeworksError):
     """A file was changed while it was sent."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} was changed while it was sent; run the command again")
+        super().__init__(f"{name} was changed while it was sent")
         self.name = name
 
 
@@ -114,8 +125,12 @@ class UploadClient:
 
         Raises:
             UploadRejected: the key may not upload, or none is named and there is not just one.
+            NoGateway: the address is another's.
         """
-        answer = _parsed(DatasetsAnswer, await self._ask("GET", "/uploads"))
+        response = await self._ask("GET", "/uploads")
+        if response.has_redirect_location or response.status_code in {404, 405}:
+            raise NoGateway(response, _detail(response))
+        answer = _parsed(DatasetsAnswer, response)
         self.most_bytes = answer.most_bytes
         if not name and len(answer.datasets) != 1:
             known = ", ".join(answer.datasets) or "none"
@@ -165,8 +180,10 @@ class UploadClient:
                 self.observer.moved(file.size)
             else:
                 await self._send(dataset, file, report)
+        except FileChanged:
+            report.refused.append((file.name, "it was changed while it was sent"))
         except (OSError, DyeworksError) as error:
-            if isinstance(error, GatewaySilent | UploadRejected):
+            if isinstance(error, GatewaySilent | UploadRejected | SettingError):
                 raise
             report.refused.append((file.name, f"it cannot be read: {error}"))
         self.observer.done()
@@ -196,7 +213,7 @@ class UploadClient:
     ) -> httpx.Response:
         """The answer that no further try would change; raises GatewaySilent."""
         for tries in itertools.count():
-            asked, attempt = 0.0, _Attempt(file, self._moved) if file else None
+            asked, attempt = 0.0, _Attempt(file, self.observer.moved) if file else None
             try:
                 response = await self._client.request(
                     method,
@@ -205,11 +222,13 @@ class UploadClient:
                     headers=(headers or {}) | (attempt.headers() if attempt else {}),
                     content=attempt.body() if attempt else None,
                 )
+            except httpx.LocalProtocolError:  # its text has headers
+                raise SettingError("DYEWORKS_UPLOAD_KEY", "no request can be made with it") from None
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
             else:
                 if response.status_code not in AGAIN and response.status_code < 500:
-                    self._deadline, self._problem = monotonic() + self.patience, ""
+                    self._deadline, self._problem = math.inf, ""
                     return response
                 problem, asked = _detail(response), _retry_after(response)
             if attempt:
@@ -219,14 +238,11 @@ class UploadClient:
             await asyncio.sleep(max(wait, asked))
         raise AssertionError("it returns or raises")
 
-    def _moved(self, size: int) -> None:
-        self.observer.moved(size)
-        if size > 0:
-            self._deadline = monotonic() + self.patience
-
     def _note(self, problem: str) -> None:
         """Report a problem once; raises GatewaySilent when it has lasted too long."""
-        if monotonic() > self._deadline:
+        now = monotonic()
+        self._deadline = min(self._deadline, now + self.patience)
+        if now > self._deadline:
             raise GatewaySilent(self.url, problem)
         if problem != self._problem:
             self.observer.failed(problem)
@@ -279,11 +295,11 @@ def _path(dataset: str, name: str = "") -> str:
 
 
 def _parsed(answer: type[A], response: httpx.Response) -> A:
-    """The answer; raises UploadRejected."""
+    """The answer; raises NoGateway, UploadRejected."""
     try:
         return answer.model_validate_json(_accepted(response).content)
     except ValidationError as error:
-        raise UploadRejected(response.status_code, "what answers at this address is no gateway") from error
+        raise NoGateway(response, "what answers is something else") from error
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:
@@ -295,6 +311,11 @@ def _accepted(response: httpx.Response) -> httpx.Response:
 
 def _detail(response: httpx.Response) -> str:
     """What a problem says in plain words."""
+    if response.has_redirect_location:
+        place = response.headers["Location"]
+        advice = "; the key was sent unencrypted: replace it, and use the https address"
+        to_https = response.url.scheme == "http" and place.lower().startswith("https:")
+        return f"it redirects to {shown(place)}{advice if to_https else ''}"
     try:
         detail = response.json()["detail"]
     except (ValueError, LookupError, TypeError):

@@ -1,7 +1,7 @@
 """`dyeworks upload`: pictures and captions of a folder or a zip file to the gateway."""
 
 import asyncio
-import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deployments.cli.services import HOME
 from tasks.core.config.installation import Settings, read_settings
@@ -20,10 +20,18 @@ from tasks.core.data.remarks import counted, grouped
 from tasks.core.errors import SettingError
 
 if TYPE_CHECKING:
+    import httpx
+
     from deployments.upload_client import LocalFile, UploadObserver, UploadReport
 
 LINE_SECONDS = 10.0  # between lines where there is no terminal
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Running(BaseModel):
+    """What `dyeworks up` notes of its services."""
+
+    urls: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ def upload(
     """
     from deployments.upload_files import NothingToUpload, local_files
 
+    if dataset:
+        _check_name(dataset)
     destination = find_destination(read_settings(), url, home)
     with local_files(path) as (files, remarks):
         print("".join(f"{line}\n" for line in remarks), end="", flush=True)
@@ -67,17 +77,19 @@ def upload(
 def find_destination(settings: Settings, url: str, home: Path) -> Destination:
     """The gateway and the key for it; the key of `dyeworks up` is only sent to its own gateway."""
     pages = _pages(home)
-    chosen = (url or settings.gateway_url or pages.get("gateway", "")).rstrip("/")
-    if urlsplit(chosen).scheme not in {"http", "https"}:
-        problem = f"{chosen!r} is no http address" if chosen else f"no `dyeworks up` runs with the home {home}"
-        raise SettingError("DYEWORKS_GATEWAY_URL", f"{problem}: set it, or use --url")
-    own = chosen == pages.get("gateway")
-    key, file = settings.upload_key.get_secret_value(), home / "upload-key"
+    chosen = (url or settings.gateway_url or pages.get("gateway", "")).strip().rstrip("/")
+    if not chosen:
+        raise SettingError("DYEWORKS_GATEWAY_URL", f"no `dyeworks up` runs with the home {home}: set it, or use --url")
+    address, own = _address(chosen), chosen == pages.get("gateway")
+    key, file = settings.upload_key.get_secret_value().strip(), home / "upload-key"
     if not key and own and file.exists():
-        key = file.read_text("utf-8").strip()
+        key = file.read_text("utf-8", errors="replace").strip()
     if not key:
         raise SettingError("DYEWORKS_UPLOAD_KEY", "set it to a key of `dyeworks keys create --role ingest`")
-    if urlsplit(chosen).scheme == "http" and urlsplit(chosen).hostname not in LOOPBACK:
+    if not re.fullmatch("[!-~]+", key):
+        problem = "the key has blanks or characters that no key has; copy it again, or create another"
+        raise SettingError("DYEWORKS_UPLOAD_KEY", problem)
+    if address.scheme == "http" and address.host not in LOOPBACK:
         print("dyeworks: the address is not https: whoever is on the way can read the key", file=sys.stderr)
     return Destination(chosen, key, pages if own else {})
 
@@ -91,6 +103,9 @@ def summary(dataset: str, report: "UploadReport", destination: Destination, read
     ]
     if not ready:
         return [*lines, f"the ingest starts when no files have come for a while, or once a file {READY} does"]
+    if report.refused:
+        again = "the ingest was not started: correct these files, or move them away, and run the command again"
+        return [*lines, f"{again}; else what was sent is ingested when no files have come for a while"]
     pages = destination.pages
     where = f" at {pages['server']}/runs" if "server" in pages else " on the Prefect server"
     lines.append(f"the ingest starts now: watch ingest-upload{where}; then each model decides whether to train")
@@ -106,7 +121,7 @@ async def _send(
         async with UploadClient(destination.url, destination.key, observer) as client:
             name = await client.dataset(dataset)
             report = await client.send(name, files)
-            if ready:
+            if ready and not report.refused:
                 await client.end(name)
             return name, report
 
@@ -150,9 +165,44 @@ def _progress(files: Sequence["LocalFile"]) -> Iterator["UploadObserver"]:
         yield Shown()
 
 
+def _check_name(dataset: str) -> None:
+    """Raise SettingError for what is no name of a dataset: it would be another address."""
+    from tasks.core.config.model import Name
+
+    try:
+        TypeAdapter(Name).validate_python(dataset)
+    except ValidationError:
+        problem = f"{dataset!r} is no dataset's name: 40 lower-case letters, digits and hyphens at most"
+        raise SettingError("--dataset", problem) from None
+
+
+def _address(text: str) -> "httpx.URL":
+    """The address of a gateway; raises SettingError, which shows no password."""
+    import httpx
+
+    try:
+        address = httpx.URL(text)
+        address.host.encode("idna")  # as a connection does
+    except (httpx.InvalidURL, UnicodeError):
+        address = httpx.URL()
+    if address.userinfo:
+        problem = "an address with a user or password is not taken; the key alone is sent"
+    elif (
+        address.scheme not in {"http", "https"}
+        or not re.fullmatch(r"[\w.:-]+", address.host)
+        or address.port not in {None, *range(1, 2**16)}
+        or address.query
+        or address.fragment
+    ):
+        problem = f"{'it' if '@' in text else repr(text)} is no http address"
+    else:
+        return address
+    raise SettingError("DYEWORKS_GATEWAY_URL", f"{problem}: set it, or use --url")
+
+
 def _pages(home: Path) -> dict[str, str]:
     """The addresses of the `dyeworks up` that runs with this home; none where none does."""
     try:
-        return dict(json.loads((home / "pids.json").read_bytes())["urls"])
-    except (FileNotFoundError, ValueError):  # ValueError: it is just being written
+        return Running.model_validate_json((home / "pids.json").read_bytes()).urls
+    except (FileNotFoundError, ValidationError):  # ValidationError: it is just being written
         return {}

@@ -1,16 +1,27 @@
 """The client of uploads against a real gateway: what is sent, what is not, and what is tried again."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Event
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from deployments import upload_client
-from deployments.upload_client import GatewaySilent, UploadClient, UploadObserver, UploadRejected, UploadReport
+from deployments.upload_client import (
+    GatewaySilent,
+    NoGateway,
+    UploadClient,
+    UploadObserver,
+    UploadRejected,
+    UploadReport,
+)
+from tasks.core.errors import SettingError
 from tasks.core.store import FolderStore, S3Store
 from tests.local_server import LocalServer
 from tests.s3_server import connect, free_ports
@@ -141,12 +152,13 @@ def test_files_that_cannot_be_taken_stop_no_others(running: RunningGateway) -> N
     ]
     report = sent(running, some, Counting())
     assert report.sent == 1
+    changed = "it was changed while it was sent"
     assert {name: reason.partition(":")[0] for name, reason in report.refused} == {
         "large.png": "it has more than the 1,048,576 bytes that are taken",
         "clip.mov": "'clip.mov' is not taken",
         "gone.png": "it cannot be read",
-        "grown.png": "it cannot be read",
-        "shrunk.png": "it cannot be read",
+        "grown.png": changed,
+        "shrunk.png": changed,
     }
     assert running.stored() == {"a.png": b"one"}
 
@@ -184,22 +196,54 @@ def test_an_address_where_no_gateway_answers_is_named(monkeypatch: pytest.Monkey
     assert len(observer.problems) == 1
 
 
-def test_an_address_of_another_service_is_named() -> None:
+@pytest.mark.parametrize(
+    ("status", "place", "problem"),
+    [
+        (200, "", "what answers is something else"),
+        (404, "", "status 404"),
+        (405, "", "status 405"),
+        (301, "/welcome", "it redirects to /welcome"),
+        (
+            308,
+            "HTTPS://example.org/uploads",
+            "it redirects to HTTPS://example.org/uploads; the key was sent unencrypted: replace it, and use the https "
+            "address",
+        ),
+    ],
+)
+def test_an_address_of_another_service_is_named(status: int, place: str, problem: str) -> None:
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
+            if place:
+                self.send_header("Location", place)
             self.end_headers()
             self.wfile.write(b"<h1>welcome</h1>")
 
-    async def send(url: str) -> None:
-        async with UploadClient(url, "key", Counting()) as client:
-            await client.dataset()
-
     server = LocalServer(Page)
     server.start()
-    with pytest.raises(UploadRejected, match="what answers at this address is no gateway"):
-        asyncio.run(send(server.address))
+    with pytest.raises(NoGateway) as found:
+        asyncio.run(chosen_dataset(server.address))
     server.stop()
+    where = f"no gateway answers at {server.address}/uploads"
+    assert str(found.value) == f"{where}: {problem}; correct --url or DYEWORKS_GATEWAY_URL"
+
+
+def test_another_path_of_a_gateway_is_named(running: RunningGateway) -> None:
+    with pytest.raises(NoGateway, match=f"no gateway answers at {running.url}/api/uploads: Not Found; correct"):
+        asyncio.run(chosen_dataset(f"{running.url}/api/"))
+
+
+async def chosen_dataset(url: str) -> None:
+    async with UploadClient(url, "key", Counting()) as client:
+        await client.dataset()
+
+
+def test_a_key_that_cannot_be_sent_is_neither_tried_again_nor_shown(running: RunningGateway) -> None:
+    observer = Counting()
+    with pytest.raises(SettingError, match="DYEWORKS_UPLOAD_KEY: no request can be made with it"):
+        sent(running, files(), observer, "dyw_ingest_SECRET\r")
+    assert observer.problems == []
 
 
 def test_a_line_that_is_slow_is_no_failure(running: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,3 +265,44 @@ def test_a_line_that_is_slow_is_no_failure(running: RunningGateway, monkeypatch:
     monkeypatch.setattr(upload_client, "monotonic", lambda: clock[0])
     assert sent(running, [Slow("a.png", bytes(100))], observer).sent == 1
     assert len(observer.problems) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(503, "the disk is full"), (507, "the disk is full"), (0, "disconnected"), (None, "ReadTimeout")],
+)
+def test_uploads_that_fail_after_their_body_are_not_tried_for_ever(
+    status: int | None, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent of a file that fails is no progress; 0: the connection is closed, None: nothing is answered."""
+    monkeypatch.setattr(upload_client, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(upload_client, "TIMEOUT", httpx.Timeout(10, read=10 if status is not None else 0.3))
+    over = Event()
+
+    class Full(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            named = {"datasets": ["adire"], "most_bytes": 1000, "most_archive_bytes": 1000}
+            self.answer(200, named if self.path == "/uploads" else {"dataset": "adire", "files": []})
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if status:
+                self.answer(status, {"detail": "the disk is full"})
+            elif status is None:
+                over.wait()
+
+        def answer(self, status: int, body: object) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+    async def send(url: str) -> None:
+        async with UploadClient(url, "key", Counting(), 0.2) as client:
+            await client.send(await client.dataset(), files())
+
+    server = LocalServer(Full)
+    server.start()
+    with pytest.raises(GatewaySilent, match=problem):
+        asyncio.run(asyncio.wait_for(send(server.address), 30))
+    over.set()
+    server.stop()

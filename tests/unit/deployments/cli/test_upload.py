@@ -124,6 +124,40 @@ def test_wrong_uploads_end_in_one_line(photos: Path, tmp_path: Path, capsys: pyt
     assert run(["upload", str(tmp_path / "nothing")]) == 2
 
 
+def ended(tmp_path: Path) -> int:
+    """How many uploads were said to be whole."""
+    with sqlite3.connect(tmp_path / "outbox.db") as database:
+        (count,) = database.execute("SELECT count(*) FROM dyeworks_arrivals WHERE ready").fetchone()
+    return int(count)
+
+
+@pytest.mark.usefixtures("process")
+def test_an_upload_of_which_files_were_refused_is_not_ended(
+    folder: FolderStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "photos"
+    place.mkdir()
+    (place / "a.png").write_bytes(b"one")
+    (place / "large.png").write_bytes(bytes(100 * 2**20 + 1))
+    assert run(["upload", str(place), "--dataset", "adire"]) == 1
+    assert (stored(folder), ended(tmp_path)) == (["a.png"], 0)
+    _, refused, following = capsys.readouterr().out.splitlines()
+    assert refused.endswith("bytes that are taken: large.png")
+    assert following.startswith("the ingest was not started: correct these files, or move them away, and run")
+    assert following.endswith("; else what was sent is ingested when no files have come for a while")
+    (place / "large.png").unlink()
+    assert run(["upload", str(place), "--dataset", "adire"]) == 0
+    assert ended(tmp_path) == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "Adire", "a b", "a" * 41, "adire\n", ".", "%2e"])
+def test_a_name_that_no_dataset_has_is_refused_before_anything_is_sent(
+    name: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["upload", str(photos), "--dataset", name, "--url", "http://127.0.0.1:9", "--home", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("dyeworks: --dataset: ")
+
+
 def home(tmp_path: Path, key: str = "dyw_home") -> Path:
     (tmp_path / "upload-key").write_text(f"{key}\n")
     (tmp_path / "pids.json").write_text(json.dumps({"pids": {}, "urls": {"gateway": "http://127.0.0.1:9"}}))
@@ -153,6 +187,52 @@ def test_a_home_without_running_services_is_named(tmp_path: Path) -> None:
     (tmp_path / "pids.json").write_text("")
     with pytest.raises(SettingError, match="'ftp://a' is no http address"):
         find_destination(Settings(), "ftp://a", tmp_path)
+
+
+@pytest.mark.parametrize("note", ["{}", "[1]", '{"urls": 5}', '{"urls": {"gateway": 5}}', '{"urls": ["ab"]}'])
+def test_a_damaged_note_of_running_services_names_none(note: str, tmp_path: Path) -> None:
+    (tmp_path / "pids.json").write_text(note)
+    with pytest.raises(SettingError, match="no `dyeworks up` runs"):
+        find_destination(Settings(), "", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://[", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://h:x", "http:///x", "http://a b"),
+        *("http://a..b", f"http://{'a' * 64}.org", "http://h?key=x", "http://h#x", "h:80", "http://h\x00"),
+    ],
+)
+def test_an_address_that_cannot_be_one_is_named(url: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        SettingError, match=r"DYEWORKS_GATEWAY_URL: .* is no http address: set it, or use --url"
+    ) as found:
+        find_destination(Settings.model_validate({"upload_key": "dyw_own"}), url, tmp_path)
+    assert repr(url) in str(found.value)
+
+
+@pytest.mark.parametrize("url", ["http://u:pass@h", "https://pass@h", "http://u:pass@h:99999", "http://u:pass@a..b"])
+def test_an_address_with_a_password_is_refused_and_not_shown(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="DYEWORKS_GATEWAY_URL") as found:
+        find_destination(Settings.model_validate({"upload_key": "dyw_own"}), url, tmp_path)
+    assert "pass@" not in str(found.value)
+
+
+@pytest.mark.parametrize("key", ["dyw_ingest_SECRET\r\n", " dyw_ingest_SECRET\t"])
+def test_blanks_around_a_key_are_none_of_it(key: str, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"upload_key": key})
+    assert find_destination(settings, "https://example.org", tmp_path).key == "dyw_ingest_SECRET"
+
+
+@pytest.mark.parametrize("odd", ["ä", "\r", " ", "\x00", "\n", "\x7f", "\u200b"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(odd: str, tmp_path: Path) -> None:
+    settings = Settings.model_validate({"upload_key": f"dyw_ingest_SECRET{odd}SECRET"})
+    with pytest.raises(SettingError, match="DYEWORKS_UPLOAD_KEY: the key has blanks or characters") as found:
+        find_destination(settings, "https://example.org", tmp_path)
+    assert "SECRET" not in str(found.value)
+    home(tmp_path, f"dyw_ingest_SECRET{odd}SECRET")
+    with pytest.raises(SettingError, match="the key has blanks or characters"):
+        find_destination(Settings(), "", tmp_path)
 
 
 def test_lines_replace_the_bar_without_a_terminal(
