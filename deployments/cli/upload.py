@@ -79,7 +79,10 @@ def find_destination(settings: Settings, url: str, home: Path) -> Destination:
     pages = _pages(home)
     chosen = (url or settings.gateway_url or pages.get("gateway", "")).strip().rstrip("/")
     if not chosen:
-        raise SettingError("DYEWORKS_GATEWAY_URL", f"no `dyeworks up` runs with the home {home}: set it, or use --url")
+        raise SettingError(
+            "DYEWORKS_GATEWAY_URL",
+            f"no `dyeworks up` runs with the home {home}, or it is just starting: wait, set it, or use --url",
+        )
     address, own = _address(chosen), chosen == pages.get("gateway")
     key, file = settings.upload_key.get_secret_value().strip(), home / "upload-key"
     if not key and own and file.exists():

@@ -182,7 +182,10 @@ def test_the_key_of_the_home_is_sent_to_no_other_gateway(tmp_path: Path, capsys:
 
 
 def test_a_home_without_running_services_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"no `dyeworks up` runs with the home .*: set it, or use --url"):
+    with pytest.raises(
+        SettingError,
+        match=r"no `dyeworks up` runs with the home .*, or it is just starting: wait, set it, or use --url",
+    ):
         find_destination(Settings(), "", tmp_path)
     (tmp_path / "pids.json").write_text("")
     with pytest.raises(SettingError, match="'ftp://a' is no http address"):
