@@ -62,6 +62,12 @@ def test_what_waits_is_listed(outbox: UploadOutbox, capsys: pytest.CaptureFixtur
     ]
 
 
+def test_what_does_not_print_is_escaped(outbox: UploadOutbox, capsys: pytest.CaptureFixture[str]) -> None:
+    batch(outbox, "cl\u202eoth")
+    (line,) = lines(capsys, "list")
+    assert r"dataset 'cl\u202eoth'  2 objects" in line
+
+
 def test_dead_letters_are_replayed(outbox: UploadOutbox, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = batch(outbox, "cloth", dead=True), batch(outbox, "linen", dead=True)
     assert lines(capsys, "replay", second.id) == [f"{second.id}  is tried again"]
