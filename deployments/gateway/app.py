@@ -84,7 +84,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Run the threads of the gateway for the lifetime of the server."""
-        threading.Thread(target=self._follow_keys, name="keys", daemon=True).start()
+        threading.Thread(target=self._follow_store, name="store", daemon=True).start()
         self.dispatcher.start()
         gc.collect()
         gc.freeze()  # else each full collection looks at all modules again, which stops requests for 0.1 s
@@ -102,7 +102,7 @@ class Gateway:
         if (state := await self._state()) is None:
             raise OutboxUnavailable("cannot be read")
         problems = {
-            "the API keys cannot be read from the store": self.store_problem,
+            "the API keys or the models cannot be read from the store": self.store_problem,
             "no ingest can be started": self.dispatcher.problem,
             f"{state.dead} batches are rejected, see `dyeworks outbox list --dead`": state.dead,
         }
@@ -129,16 +129,17 @@ class Gateway:
             except (SQLAlchemyError, OSError):  # the dispatcher logs it
                 return None
 
-    def _follow_keys(self) -> None:
-        """Read the keys again and again; a thread of its own, since a store may hang."""
+    def _follow_store(self) -> None:
+        """Read the keys and datasets again and again; a thread of its own, since a store may hang."""
         while not self.closing.is_set():
             try:
                 self.keys.refresh(self.installation.store)
-                found = ""
+                models, found = self.installation.models(), ""
+                self.hooks.datasets = frozenset(name for model in models for name in model.datasets)
             except Exception as error:  # thread boundary: any error of a store's client
-                found = str(error)
+                self.hooks.datasets, found = None, str(error)
             if found and found != self.store_problem:
-                log.error("the API keys cannot be read: %s", found)
+                log.error("the API keys and the datasets of models cannot be read: %s", found)
             self.store_problem = found
             self.closing.wait(self.settings.poll_seconds)
 

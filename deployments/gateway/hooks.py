@@ -56,6 +56,7 @@ class Hooks:
         self.access, self.outbox, self.metrics = access, outbox, metrics
         self.sns = SnsMessages(settings.sns_topics)
         self.signatures = StandardSignatures(settings.valid_webhook_secrets)
+        self.datasets: frozenset[str] | None = None  # to which a model subscribes; None: the store cannot be read
 
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
@@ -95,6 +96,7 @@ class Hooks:
 
     async def _keep(self, reading: Reading) -> JSONResponse:
         """Store what has arrived; returns the answer, or raises NotificationUnusable if nothing could be read."""
+        reading.keep_only(self.datasets)
         new = sum(await self.outbox.add(reading.arrivals))
         known = len(reading.arrivals) - new
         outcomes = {"new": new, "repeated": known, "ignored": len(reading.ignored), "bad": len(reading.bad)}

@@ -6,7 +6,7 @@ The input is untrusted: records that cannot be parsed are listed, and the others
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -123,6 +123,15 @@ class Reading:
             self.bad.append(f"{name}: {problem}")
         else:
             self.arrivals.append(Arrival(dataset, key, digest(message, dataset, key), ready=is_ready(key)))
+
+    def keep_only(self, datasets: Collection[str] | None) -> None:
+        """Ignore uploads to datasets that are not among these; None: these are not known."""
+        found, self.arrivals = self.arrivals, list[Arrival]()
+        for one in found:
+            if datasets is None or one.dataset in datasets:
+                self.arrivals.append(one)
+            else:
+                self.ignored.append(f"{shown(one.dataset)}: no model subscribes to the dataset of {shown(one.key)}")
 
 
 def content_identity(dataset: str, key: str, etag: str) -> str:

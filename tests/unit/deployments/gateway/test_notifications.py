@@ -21,6 +21,7 @@ from tests.unit.deployments.gateway.senders import (
     counted,
     eventbridge,
     notification,
+    opened,
     payload,
     post,
     record,
@@ -217,7 +218,11 @@ def test_what_the_gateway_has_written_itself_is_no_new_upload(client: TestClient
         ("uploads/100%/x.png", "other", "100%"),
     ],
 )
-def test_keys_are_decoded_only_if_they_are_encoded(client: TestClient, key: str, source: str, dataset: str) -> None:
+def test_keys_are_decoded_only_if_they_are_encoded(
+    monkeypatch: pytest.MonkeyPatch, key: str, source: str, dataset: str
+) -> None:
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
+    client = opened()  # the store is never read
     assert post(client, {"Records": [record(key, eventSource=source)]})[1]["new"] == 1
     assert [name for name, _ in arrived()] == [dataset]
 

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from deployments.gateway.app import create_app
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
-from tests.unit.deployments.gateway.senders import Body, arrived, counted, opened, payload
+from tests.unit.deployments.gateway.senders import Body, arrived, counted, opened, payload, subscribe
 
 OLD, NEW, OTHER = (f"whsec_{letter * 40}" for letter in "ABC")
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -21,6 +21,7 @@ ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setenv("DYEWORKS_WEBHOOK_SECRETS", f"{OLD},{NEW}")
+    subscribe()
     with opened() as running:
         yield running
 
