@@ -88,16 +88,17 @@ def resend(
 
 @contextmanager
 def _opened() -> "Iterator[UploadBatches]":
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     from deployments.gateway.batches import UploadBatches
     from deployments.gateway.database import Database
 
-    database = Database(read_settings().outbox_url)
+    database = Database(read_settings().outbox_url, create=False)
     try:
         yield UploadBatches(database)
     except (SQLAlchemyError, OSError) as error:
-        raise OutboxUnreadable(str(error)) from error
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise OutboxUnreadable(f"{database.url.render_as_string()}: {reason}") from error
     finally:
         database.close()
 

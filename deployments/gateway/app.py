@@ -36,6 +36,7 @@ from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
 from tasks.core.config.installation import Settings, read_prefect_environment
+from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation, open_installation
 from tasks.core.prefect_server import PrefectServer
 
@@ -103,6 +104,7 @@ class Gateway:
             raise OutboxUnavailable("cannot be read")
         problems = {
             "the API keys or the models cannot be read from the store": self.store_problem,
+            "nothing could be stored in the outbox at the last try": self.outbox.problem,
             "no ingest can be started": self.dispatcher.problem,
             f"{state.dead} batches are rejected, see `dyeworks outbox list --dead`": state.dead,
         }
@@ -126,7 +128,7 @@ class Gateway:
         async with self.looking:
             try:
                 return await asyncio.to_thread(self.outbox.batches.state)
-            except (SQLAlchemyError, OSError):  # the dispatcher logs it
+            except (DyeworksError, SQLAlchemyError, OSError):  # the dispatcher logs it
                 return None
 
     def _follow_store(self) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import json
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +131,7 @@ def test_uploads_are_taken_while_the_models_cannot_be_read(
     subscribe()
     with opened() as client:
         wait_for(lambda: client.get("/readyz").json()["status"] == "ok", "a look at the models")
-        for key in folder.list("models/"):
-            folder.write(key, b"{")
+        folder.write("models/adire/config/000002.json", b"{")
         wait_for(lambda: client.get("/readyz").json()["status"] == "degraded", "a second look")
         assert post(client, notification("uploads/lace/a.png"))[0] == 202
 
@@ -149,6 +150,18 @@ def test_outbox_that_cannot_be_opened_is_not_ready_and_asks_for_a_retry(
         assert client.get("/livez").json() == {"status": "ok"}
         assert figure(client, "dyeworks_outbox_waiting") == -1
         assert counted(client, "dyeworks_requests_refused_total", reason="unavailable") == 2
+
+
+def test_readyz_says_that_nothing_is_stored_until_it_is(client: TestClient) -> None:
+    assert post(client, notification("uploads/cloth/a.png"))[0] == 202
+    problem, path = "nothing could be stored in the outbox at the last try", Settings().outbox_url
+    with closing(sqlite3.connect(path.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON dyeworks_arrivals BEGIN SELECT RAISE(ABORT, 'full'); END")
+        assert post(client, notification("uploads/cloth/b.png"))[0] == 503
+        assert problem in client.get("/readyz").json()["problems"]
+        other.execute("DROP TRIGGER full")
+    assert post(client, notification("uploads/cloth/b.png"))[0] == 202
+    assert problem not in client.get("/readyz").json()["problems"]
 
 
 def test_other_bucket_is_ignored_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
