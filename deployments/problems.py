@@ -20,7 +20,7 @@ class ApiError(DyeworksError):
     """A request that fails: its status, and what OpenAI's clients read of it; `retry_after` is in seconds."""
 
     status: ClassVar[int] = 400
-    kind: ClassVar[str] = "invalid_request_error"
+    kind: ClassVar[str] = ""  # empty: that of the status
     code: ClassVar[str] = ""
 
     challenge: str = ""
@@ -34,7 +34,6 @@ class Unauthorized(ApiError):
     """A request needs an API key, or has a wrong one; `challenge` is its WWW-Authenticate (RFC 6750)."""
 
     status = 401
-    kind = "authentication_error"
     code = "invalid_api_key"
 
     def __init__(self, problem: str, wrong: bool = False) -> None:
@@ -46,7 +45,6 @@ class Forbidden(ApiError):
     """The API key of a request does not allow it; `challenge` is its WWW-Authenticate (RFC 6750)."""
 
     status = 403
-    kind = "permission_error"
     code = "insufficient_scope"
 
     def __init__(self, key: str, problem: str, scope: str) -> None:

@@ -149,7 +149,9 @@ class Gateway:
 def create_app(settings: Settings) -> FastAPI:
     """The application of an installation."""
     gateway = Gateway(settings)
-    app = FastAPI(title="dyeworks gateway", docs_url=None, redoc_url=None, lifespan=gateway.lifespan)
+    app = FastAPI(
+        title="dyeworks gateway", docs_url=None, redoc_url=None, lifespan=gateway.lifespan, redirect_slashes=False
+    )
     app.state.gateway = gateway
     app.include_router(gateway.hooks.router())
     app.include_router(gateway.uploads.router())

@@ -5,6 +5,7 @@ import gzip
 import json
 import socket
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,11 @@ def test_every_error_is_a_problem_and_counted_by_its_route(client: TestClient) -
     assert counted(client, duration, route="/hooks/s3", status="405") == 1
 
 
+@pytest.mark.parametrize("path", ["/hooks/s3/", "/hooks/standard/", "/uploads/"])
+def test_a_path_with_a_slash_more_is_not_found(client: TestClient, path: str) -> None:
+    assert client.post(path, follow_redirects=False).status_code == 404
+
+
 def test_metrics_are_refused_to_a_wrong_key(client: TestClient) -> None:
     assert client.get("/metrics", headers=AUTHORIZED).status_code == 401
 
@@ -212,6 +218,12 @@ async def _call(path: str, headers: dict[str, str], chunks: list[bytes], complet
 @pytest.mark.parametrize(("path", "headers"), [("/hooks/s3", {"Authorization": "Bearer x"}), ("/hooks/standard", {})])
 def test_body_is_not_read_without_credentials(path: str, headers: dict[str, str]) -> None:
     assert asyncio.run(_call(path, headers, [b"{}"] * 3)) == (401, 0)
+
+
+@pytest.mark.usefixtures("client")
+def test_message_is_not_read_where_no_secret_is_configured() -> None:
+    headers = {"webhook-id": "a", "webhook-timestamp": str(time.time()), "webhook-signature": "v1,AAAA"}
+    assert asyncio.run(_call("/hooks/standard", headers, [b"{}"] * 3)) == (401, 0)
 
 
 def test_oversized_body_is_not_read_to_the_end(client: TestClient) -> None:

@@ -51,7 +51,8 @@ def test_unsubscription_is_not_reverted(client: TestClient, sns: SnsServer) -> N
 def test_message_of_another_topic_is_refused_and_nothing_fetched(
     client: TestClient, sns: SnsServer, body: Body
 ) -> None:
-    for topic in ("arn:aws:sns:eu-west-1:999999999999:uploads", "", None, 7, ["a"], {}):
+    topics: list[object] = ["arn:aws:sns:eu-west-1:999999999999:uploads", "", None, 7, ["a"], {}]
+    for topic in topics:
         assert refusal(client, sns.signer.signed(body, TopicArn=topic)) == (403, "topic_not_allowed")
     assert sns.asked == []
 

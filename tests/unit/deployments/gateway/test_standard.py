@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -127,6 +128,24 @@ def test_changed_body_and_foreign_secret_are_refused(client: TestClient) -> None
     assert refused(client, signed(b"{}"), b"{} ") == "wrong_signature"
     assert refused(client, signed(b"{}", OTHER)) == "wrong_signature"
     assert refused(client, signed(b"{}"), b"\xff\xfe") == "wrong_signature"
+
+
+def test_few_bodies_are_read_at_once(client: TestClient) -> None:
+    places = client.app.state.gateway.hooks.places  # type: ignore[attr-defined]
+    with ExitStack() as others:
+        for _ in range(places.most):
+            others.enter_context(places.taken())
+        answer = send(client, {"type": "ping"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json()["error"]["type"] == "server_error"
+        assert refused(client, {}) == "wrong_signature", "no body is read for it"
+    assert [send(client, {"type": "ping"}).status_code for _ in range(places.most + 1)] == [200] * (places.most + 1)
+    assert places.used == 0
+
+
+def test_a_wrong_signature_is_an_error_of_authentication(client: TestClient) -> None:
+    answer = client.post("/hooks/standard", content=b"{}")
+    assert answer.json()["error"]["type"] == "authentication_error"
 
 
 def test_without_a_secret_all_is_refused() -> None:
