@@ -20,7 +20,6 @@ class ApiError(DyeworksError):
     """A request that fails: its status, and what OpenAI's clients read of it; `retry_after` is in seconds."""
 
     status: ClassVar[int] = 400
-    kind: ClassVar[str] = ""  # empty: that of the status
     code: ClassVar[str] = ""
 
     challenge: str = ""
@@ -58,7 +57,6 @@ def problem(
     *,
     param: str = "",
     code: str = "",
-    kind: str = "",
     retry_after: float | None = None,
     challenge: str = "",
 ) -> JSONResponse:
@@ -66,7 +64,7 @@ def problem(
     fallback = "server_error" if status >= 500 else "invalid_request_error"
     error = {
         "message": detail,
-        "type": kind or KINDS.get(status, fallback),
+        "type": KINDS.get(status, fallback),
         "param": param or None,
         "code": code or None,
     }
@@ -98,7 +96,6 @@ def of_error(error: ApiError) -> JSONResponse:
         str(error),
         param=error.param,
         code=error.code,
-        kind=error.kind,
         retry_after=error.retry_after,
         challenge=error.challenge,
     )
