@@ -20,7 +20,6 @@ class ApiError(DyeworksError):
     """A request that fails: its status, and what OpenAI's clients read of it; `retry_after` is in seconds."""
 
     status: ClassVar[int] = 400
-    kind: ClassVar[str] = "invalid_request_error"
     code: ClassVar[str] = ""
 
     challenge: str = ""
@@ -34,7 +33,6 @@ class Unauthorized(ApiError):
     """A request needs an API key, or has a wrong one; `challenge` is its WWW-Authenticate (RFC 6750)."""
 
     status = 401
-    kind = "authentication_error"
     code = "invalid_api_key"
 
     def __init__(self, problem: str, wrong: bool = False) -> None:
@@ -46,7 +44,6 @@ class Forbidden(ApiError):
     """The API key of a request does not allow it; `challenge` is its WWW-Authenticate (RFC 6750)."""
 
     status = 403
-    kind = "permission_error"
     code = "insufficient_scope"
 
     def __init__(self, key: str, problem: str, scope: str) -> None:
@@ -60,7 +57,6 @@ def problem(
     *,
     param: str = "",
     code: str = "",
-    kind: str = "",
     retry_after: float | None = None,
     challenge: str = "",
 ) -> JSONResponse:
@@ -68,7 +64,7 @@ def problem(
     fallback = "server_error" if status >= 500 else "invalid_request_error"
     error = {
         "message": detail,
-        "type": kind or KINDS.get(status, fallback),
+        "type": KINDS.get(status, fallback),
         "param": param or None,
         "code": code or None,
     }
@@ -100,7 +96,6 @@ def of_error(error: ApiError) -> JSONResponse:
         str(error),
         param=error.param,
         code=error.code,
-        kind=error.kind,
         retry_after=error.retry_after,
         challenge=error.challenge,
     )

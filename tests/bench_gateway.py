@@ -13,6 +13,9 @@ from tempfile import TemporaryDirectory
 
 import httpx
 
+from tasks.core.registry.models import apply_config
+from tasks.core.store import open_store
+from tests.adire import adire
 from tests.bench_table import Row, row, show
 from tests.gateway_process import gateway
 from tests.notifiers import Senders, record
@@ -29,6 +32,7 @@ def notifications(runs: int = 5) -> list[Row]:
     rates, waits = dict[str, list[float]](), dict[str, list[float]]()
     with TemporaryDirectory() as folder, postgres_server() as server:
         settings = {"store": f"{folder}/store", "webhook_token": TOKEN, "cache": f"{folder}/cache", "device": "cpu"}
+        apply_config(open_store(settings["store"]), adire(datasets=["cloth"]))
         sqlite, postgres = f"sqlite:///{folder}/outbox.db", server.new_database()
         with (
             gateway(outbox=sqlite, **settings) as on_sqlite,

@@ -11,6 +11,7 @@ import typer
 
 from deployments.cli.options import AsJson
 from tasks.core.config.installation import read_settings
+from tasks.core.data.remarks import shown
 from tasks.core.errors import DyeworksError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def list_batches(
         print(json.dumps([*(burst._asdict() for burst in bursts), *(batch._asdict() for batch in batches)], indent=2))
         return
     for burst in bursts:
-        print(f"{_time(burst.first)}  not in a batch yet  dataset {burst.dataset}  {burst.objects} objects")
+        print(f"{_time(burst.first)}  not in a batch yet  dataset {shown(burst.dataset)}  {burst.objects} objects")
     for batch in batches:
         print(_line(batch))
     if not bursts and not batches:
@@ -87,24 +88,25 @@ def resend(
 
 @contextmanager
 def _opened() -> "Iterator[UploadBatches]":
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     from deployments.gateway.batches import UploadBatches
     from deployments.gateway.database import Database
 
-    database = Database(read_settings().outbox_url)
+    database = Database(read_settings().outbox_url, create=False)
     try:
         yield UploadBatches(database)
     except (SQLAlchemyError, OSError) as error:
-        raise OutboxUnreadable(str(error)) from error
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        raise OutboxUnreadable(f"{database.url.render_as_string()}: {reason}") from error
     finally:
         database.close()
 
 
 def _line(batch: "UploadBatch") -> str:
     state = "dead" if batch.dead else f"rejected {batch.refusals} times" if batch.refusals else "waits"
-    reason = f"  {' '.join(batch.reason.split())}" if batch.reason else ""
-    return f"{batch.id}  {state}  dataset {batch.dataset}  {batch.objects} objects{reason}"
+    reason = f"  {shown(' '.join(batch.reason.split()))}" if batch.reason else ""
+    return f"{batch.id}  {state}  dataset {shown(batch.dataset)}  {batch.objects} objects{reason}"
 
 
 def _time(seconds: float) -> str:

@@ -36,6 +36,7 @@ from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
 from tasks.core.access.keys import KeyRing
 from tasks.core.config.installation import Settings, read_prefect_environment
+from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation, open_installation
 from tasks.core.prefect_server import PrefectServer
 
@@ -84,7 +85,7 @@ class Gateway:
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         """Run the threads of the gateway for the lifetime of the server."""
-        threading.Thread(target=self._follow_keys, name="keys", daemon=True).start()
+        threading.Thread(target=self._follow_store, name="store", daemon=True).start()
         self.dispatcher.start()
         gc.collect()
         gc.freeze()  # else each full collection looks at all modules again, which stops requests for 0.1 s
@@ -102,7 +103,8 @@ class Gateway:
         if (state := await self._state()) is None:
             raise OutboxUnavailable("cannot be read")
         problems = {
-            "the API keys cannot be read from the store": self.store_problem,
+            "the API keys or the models cannot be read from the store": self.store_problem,
+            "nothing could be stored in the outbox at the last try": self.outbox.problem,
             "no ingest can be started": self.dispatcher.problem,
             f"{state.dead} batches are rejected, see `dyeworks outbox list --dead`": state.dead,
         }
@@ -126,19 +128,20 @@ class Gateway:
         async with self.looking:
             try:
                 return await asyncio.to_thread(self.outbox.batches.state)
-            except (SQLAlchemyError, OSError):  # the dispatcher logs it
+            except (DyeworksError, SQLAlchemyError, OSError):  # the dispatcher logs it
                 return None
 
-    def _follow_keys(self) -> None:
-        """Read the keys again and again; a thread of its own, since a store may hang."""
+    def _follow_store(self) -> None:
+        """Read the keys and datasets again and again; a thread of its own, since a store may hang."""
         while not self.closing.is_set():
             try:
                 self.keys.refresh(self.installation.store)
-                found = ""
+                models, found = self.installation.models(), ""
+                self.hooks.datasets = frozenset(name for model in models for name in model.datasets)
             except Exception as error:  # thread boundary: any error of a store's client
-                found = str(error)
+                self.hooks.datasets, found = None, str(error)
             if found and found != self.store_problem:
-                log.error("the API keys cannot be read: %s", found)
+                log.error("the API keys and the datasets of models cannot be read: %s", found)
             self.store_problem = found
             self.closing.wait(self.settings.poll_seconds)
 
@@ -146,7 +149,9 @@ class Gateway:
 def create_app(settings: Settings) -> FastAPI:
     """The application of an installation."""
     gateway = Gateway(settings)
-    app = FastAPI(title="dyeworks gateway", docs_url=None, redoc_url=None, lifespan=gateway.lifespan)
+    app = FastAPI(
+        title="dyeworks gateway", docs_url=None, redoc_url=None, lifespan=gateway.lifespan, redirect_slashes=False
+    )
     app.state.gateway = gateway
     app.include_router(gateway.hooks.router())
     app.include_router(gateway.uploads.router())

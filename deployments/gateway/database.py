@@ -26,7 +26,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.exc import ArgumentError
 
-from tasks.core.errors import SettingError
+from tasks.core.errors import DyeworksError, SettingError
 
 DRIVERS = {"sqlite": "sqlite", "postgres": "postgresql+psycopg2", "postgresql": "postgresql+psycopg2"}
 BUSY_SECONDS = 10  # that SQLite waits for another process's transaction
@@ -76,14 +76,26 @@ batches = Table(
 Index("dyeworks_batches_sent", batches.c.sent)
 
 
+class DatabaseReplaced(DyeworksError):
+    """The file of a database was removed or replaced while it was open."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} was removed or replaced while it was open; it is opened anew")
+        self.path = path
+
+
 class Database:
     """A database that is opened by its first transaction: it may be away when the process starts."""
 
-    def __init__(self, url: str) -> None:
-        """Raises SettingError for a URL that is none of SQLite or Postgres."""
-        self.url = _parsed(url)
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        """Without `create` the tables, and the file, have to be there.
+
+        Raises SettingError for a URL that is none of SQLite or Postgres.
+        """
+        self.url, self.create = _parsed(url), create
         self._lock = Lock()
         self._engine: Engine | None = None
+        self._file: tuple[int, int] | None = None  # device and inode of the file that was opened
 
     @property
     def dialect(self) -> str:
@@ -109,30 +121,51 @@ class Database:
         options = {"begin": ""} if sqlite else {"isolation_level": "AUTOCOMMIT"}
         with self._opened().execution_options(**options).connect() as connection:
             yield connection
+        self._opened()  # raises if the file went meanwhile, and what was committed with it
 
     def close(self) -> None:
         """Close the connections; the next transaction opens new ones."""
         with self._lock:
-            if self._engine:
-                self._engine.dispose()
-            self._engine = None
+            self._dispose()
+
+    def _dispose(self) -> None:
+        if self._engine:
+            self._engine.dispose()
+        self._engine = None
 
     def _opened(self) -> Engine:
+        """Raises DatabaseReplaced once when the file is not that which was opened."""
         with self._lock:
+            if self._engine and self._found() != self._file:
+                self._dispose()
+                raise DatabaseReplaced(str(self.url.database))
             if not self._engine:
-                engine = self._create()
-                with engine.begin() as connection:
-                    if self.dialect == "postgresql":
-                        connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATION})"))
-                    metadata.create_all(connection)
-                self._engine = engine
+                engine = self._engine_of_url()
+                if self.create:
+                    with engine.begin() as connection:
+                        if self.dialect == "postgresql":
+                            connection.execute(text(f"SELECT pg_advisory_xact_lock({CREATION})"))
+                        metadata.create_all(connection)
+                self._engine, self._file = engine, self._found()
             return self._engine
 
-    def _create(self) -> Engine:
+    def _found(self) -> tuple[int, int] | None:
+        """Device and inode of the file; None where there is none."""
+        if self.dialect != "sqlite":
+            return None
+        try:
+            found = Path(str(self.url.database)).stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _engine_of_url(self) -> Engine:
         if self.dialect == "postgresql":
             return create_engine(self.url, hide_parameters=True, pool_pre_ping=True, connect_args=POSTGRES)
-        if self.url.database and self.url.database != ":memory:":
-            Path(self.url.database).parent.mkdir(parents=True, exist_ok=True)
+        if self.create:
+            Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        elif not self._found():
+            raise FileNotFoundError(f"there is no file {self.url.database}")
         engine = create_engine(self.url, hide_parameters=True)
         event.listen(engine, "connect", _configure)
         event.listen(engine, "begin", _begin)
@@ -155,20 +188,25 @@ def _configure(connection: DBAPIConnection, _: object) -> None:
     for pragma in (f"busy_timeout = {BUSY_SECONDS * 1000}", "synchronous = FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     deadline = time.monotonic() + BUSY_SECONDS
-    while not _use_log(cursor) and time.monotonic() < deadline:
+    while not _use_log(cursor):
+        if time.monotonic() >= deadline:
+            raise sqlite3.OperationalError("the file cannot have a write-ahead log now; it must be on a local disk")
         time.sleep(0.02)
     cursor.close()
 
 
 def _use_log(cursor: DBAPICursor) -> bool:
-    """Switch to a write-ahead log; false while others do the same, for whom SQLite does not wait here."""
+    """Switch to a write-ahead log; false while others do the same, for whom SQLite does not wait here.
+
+    Where there can be none, as in memory, SQLite answers with the mode that it keeps.
+    """
     try:
         cursor.execute("PRAGMA journal_mode = WAL")
+        return bool(cursor.fetchone() == ("wal",))
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             return False
         raise
-    return True
 
 
 def _begin(connection: Connection) -> None:

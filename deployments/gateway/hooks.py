@@ -21,11 +21,13 @@ from deployments.gateway.notifications import (
 from deployments.gateway.outbox import UploadOutbox
 from deployments.gateway.schemas import NOTIFICATION, UPLOADED, body, refusals
 from deployments.gateway.sns import MessageType, SnsMessages
-from deployments.gateway.standard import ID, SIGNATURE, TIMESTAMP, StandardSignatures
+from deployments.gateway.standard import ID, SIGNATURE, TIMESTAMP, MessageSignatureInvalid, StandardSignatures
+from deployments.gateway.uploads import Places
 from deployments.request_body import read_body
 from tasks.core.config.installation import Settings
 
 MOST_BYTES = 1_000_000  # of a body; SNS and EventBridge send at most 256 KiB
+MOST_READ = 64  # bodies of /hooks/standard at once: their senders are only known once they are read
 BODY_SECONDS = 30  # for a body to arrive
 RAW_TOPIC = "x-amz-sns-topic-arn"  # also of raw delivery, which has no signature
 MOST_LISTED = 20  # entries in a list of the answer
@@ -56,6 +58,8 @@ class Hooks:
         self.access, self.outbox, self.metrics = access, outbox, metrics
         self.sns = SnsMessages(settings.sns_topics)
         self.signatures = StandardSignatures(settings.valid_webhook_secrets)
+        self.places = Places(MOST_READ)
+        self.datasets: frozenset[str] | None = None  # to which a model subscribes; None: the store cannot be read
 
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
@@ -81,8 +85,11 @@ class Hooks:
 
     async def take_standard(self, request: Request) -> JSONResponse:
         """Take a message of Standard Webhooks: `upload.created` says which keys of a dataset were written."""
+        if not self.signatures.webhooks:
+            raise MessageSignatureInvalid("no secret is configured")
         message = self.signatures.check_headers(request.headers)
-        data = await read_body(request, MOST_BYTES, BODY_SECONDS)
+        with self.places.taken():
+            data = await read_body(request, MOST_BYTES, BODY_SECONDS)
         self.signatures.check(data, request.headers)
         return await self._keep(read_message(message, parse(data), self.place))
 
@@ -95,6 +102,7 @@ class Hooks:
 
     async def _keep(self, reading: Reading) -> JSONResponse:
         """Store what has arrived; returns the answer, or raises NotificationUnusable if nothing could be read."""
+        reading.keep_only(self.datasets)
         new = sum(await self.outbox.add(reading.arrivals))
         known = len(reading.arrivals) - new
         outcomes = {"new": new, "repeated": known, "ignored": len(reading.ignored), "bad": len(reading.bad)}

@@ -6,7 +6,7 @@ The input is untrusted: records that cannot be parsed are listed, and the others
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -17,6 +17,7 @@ from pydantic_core import from_json
 from deployments.gateway.outbox import Arrival
 from deployments.problems import ApiError
 from tasks.core.data.file_kinds import is_ready
+from tasks.core.data.remarks import shown
 from tasks.core.errors import BadKey
 from tasks.core.store.base import check_key
 from tasks.core.store.documents import digest
@@ -101,14 +102,13 @@ class Reading:
 
     def add(self, name: str, write: Write) -> None:
         """Add a write, if it is an upload to the store."""
-        shown = write.key[:LONGEST_WORD]
         dataset, key = self.place.upload(write.key)
         if not write.key:
             self.bad.append(f"{name}: its key is empty, or not UTF-8")
         elif self.place.bucket not in {"", write.bucket}:
-            self.ignored.append(f"{shown}: bucket {write.bucket[:LONGEST_WORD]} is not the store's")
+            self.ignored.append(f"{shown(write.key)}: bucket {shown(write.bucket)} is not the store's")
         elif not dataset:
-            self.ignored.append(f"{shown}: not under uploads/<dataset>/ of the store")
+            self.ignored.append(f"{shown(write.key)}: not under uploads/<dataset>/ of the store")
         elif problem := key_problem(write.key):
             self.bad.append(f"{name}: {problem}")
         else:
@@ -124,6 +124,15 @@ class Reading:
         else:
             self.arrivals.append(Arrival(dataset, key, digest(message, dataset, key), ready=is_ready(key)))
 
+    def keep_only(self, datasets: Collection[str] | None) -> None:
+        """Ignore uploads to datasets that are not among these; None: these are not known."""
+        found, self.arrivals = self.arrivals, list[Arrival]()
+        for one in found:
+            if datasets is None or one.dataset in datasets:
+                self.arrivals.append(one)
+            else:
+                self.ignored.append(f"{shown(one.dataset)}: no model subscribes to the dataset of {shown(one.key)}")
+
 
 def content_identity(dataset: str, key: str, etag: str) -> str:
     """The identity of what the gateway itself writes, by which the store's own notification is recognised."""
@@ -132,12 +141,11 @@ def content_identity(dataset: str, key: str, etag: str) -> str:
 
 def key_problem(key: str) -> str:
     """Why no object of a store can have this key; empty if one can."""
-    shown = key[:LONGEST_WORD]
     try:
         check_key(key)
     except BadKey:
-        return f"the key {shown!a} is no plain relative path, or too long"
-    return "" if key.isprintable() else f"the key {shown!a} holds a character that cannot be printed"
+        return f"the key {key[:LONGEST_WORD]!a} is no plain relative path, or too long"
+    return ""
 
 
 def parse(body: bytes | str) -> dict[str, object]:

@@ -18,15 +18,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from deployments.gateway.batches import UploadBatches
 from deployments.gateway.database import Database
 from deployments.problems import ApiError
+from tasks.core.errors import DyeworksError
 
 MOST_WAITING = 20_000  # arrivals that wait for a commit
+CONTENT_SECONDS = 300.0  # in which a known content is no new arrival; later it may have come back after another one
 ANSWER_SECONDS = 30.0  # for a commit
 # A thread that calls the database has to wait for Python's lock after each call, so a group is one statement, and
 # what it has stored is only looked up where that is not all or nothing.
 INSERT = (
     "INSERT INTO dyeworks_arrivals (identity, dataset, key, ready, arrived) "
     "SELECT {0}, {1}, {2}, CAST({3} AS boolean), :arrived FROM {rows} WHERE NOT EXISTS "
-    "(SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = {4}) ON CONFLICT DO NOTHING"
+    "(SELECT 1 FROM dyeworks_arrivals AS known WHERE known.identity = {4} AND known.arrived > :since) "
+    "ON CONFLICT DO NOTHING"
 )
 STORED = (
     "SELECT known.identity FROM {rows} JOIN dyeworks_arrivals AS known ON known.identity = {0} "
@@ -55,7 +58,7 @@ class Arrival(NamedTuple):
     dataset: str
     key: str  # below `uploads/<dataset>/`
     identity: str  # a hex digest, equal in repeated notifications of one write
-    content: str = ""  # a hex digest of dataset, key and ETag: one that is known as an identity is no new arrival
+    content: str = ""  # a hex digest of dataset, key and ETag: no new arrival if it has just arrived as an identity
     ready: bool = False  # ends the burst at once
 
 
@@ -77,6 +80,7 @@ class UploadOutbox:
         self._statement, self._lookup = (
             text(statement.format(*map(field.format, range(5)), rows=rows)) for statement in (INSERT, STORED)
         )
+        self.problem = ""  # why nothing was stored at the last try; empty when it was
         self.wake: Callable[[], None] = lambda: None  # called when new arrivals are stored
         self._changed, self._closed = Condition(), False
         self._waiting, self._size = list[_Write](), 0
@@ -132,18 +136,16 @@ class UploadOutbox:
             self._changed.notify()
 
     def _write_all(self) -> None:
-        problem = ""
         while group := self._next():
             try:
-                new = iter(self._store([one for write in group for one in write.found]))
+                new, self.problem = iter(self._store([one for write in group for one in write.found])), ""
                 _resolve(group, [[next(new) for _ in write.found] for write in group])
-                problem = ""
             except Exception as error:  # thread boundary: the senders repeat it
+                known, self.problem = self.problem, str(error) or type(error).__name__
                 _resolve(group, None)
-                if str(error) != problem:  # it is logged once while it lasts
-                    expected = isinstance(error, SQLAlchemyError | OSError)
+                if self.problem != known:  # it is logged once while it lasts
+                    expected = isinstance(error, DyeworksError | SQLAlchemyError | OSError)
                     log.error("nothing is stored: %s", error, exc_info=not expected)
-                problem = str(error)
 
     def _next(self) -> list[_Write]:
         """All that waits, as soon as there is something; nothing when the outbox was closed."""
@@ -167,8 +169,9 @@ class UploadOutbox:
         """Insert rows by identity; returns the identities that were not known."""
         # In one order: two gateways that store the same arrivals at once would else wait for each other.
         document, arrived = json.dumps([rows[name] for name in sorted(rows)]), time.time()
+        values = {"rows": document, "arrived": arrived, "since": arrived - CONTENT_SECONDS}
         with self.database.single() as connection:
-            number = connection.execute(self._statement, {"rows": document, "arrived": arrived}).rowcount
+            number = connection.execute(self._statement, values).rowcount
             if number in {0, len(rows)}:
                 return rows if number else ()
             return set(connection.scalars(self._lookup, {"rows": document, "arrived": arrived}).all())

@@ -54,7 +54,6 @@ class DiskUnusable(ApiError):
     """There is no room for a body, or its folder cannot be written."""
 
     status = 507
-    kind = "server_error"
     code = "unavailable"
 
     def __init__(self) -> None:

@@ -93,7 +93,7 @@ class SnsMessages:
 
     def require_topic(self, topic: object) -> None:
         """Raise TopicNotAllowed unless it is one of the installation's."""
-        if topic not in self.topics:
+        if not (isinstance(topic, str) and topic in self.topics):
             raise TopicNotAllowed(str(topic))
 
     async def open(self, kind: MessageType, document: Mapping[str, object]) -> str:
@@ -168,9 +168,10 @@ def _address(document: Mapping[str, object], name: str) -> httpx.URL:
     """An address of SNS itself; raises HostNotAllowed for any other. The same parser reads it for the request."""
     try:
         url = httpx.URL(str(document.get(name)))
-    except httpx.InvalidURL as error:
+        host = url.host
+    except (httpx.InvalidURL, ValueError) as error:  # ValueError: a malformed name of IDNA
         raise HostNotAllowed(name) from error
-    if url.scheme != "https" or url.port is not None or url.userinfo or not HOST.fullmatch(url.host):
+    if url.scheme != "https" or url.port is not None or url.userinfo or not HOST.fullmatch(host):
         raise HostNotAllowed(name)
     return url
 

@@ -54,7 +54,6 @@ class StoreAway(ApiError):
     """The store failed; what was sent has to be sent again."""
 
     status = 503
-    kind = "server_error"
     code = "unavailable"
 
     def __init__(self) -> None:
@@ -65,7 +64,6 @@ class UploadsBusy(ApiError):
     """Too many uploads arrive at once."""
 
     status = 503
-    kind = "server_error"
     code = "unavailable"
 
     def __init__(self, most: int) -> None:

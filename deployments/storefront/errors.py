@@ -39,7 +39,6 @@ class VotesExhausted(ApiError):
     """The vote on a picture was changed too often."""
 
     status = 429
-    kind = "requests"
     code = "too_many_votes"
 
     def __init__(self, request_id: str) -> None:
@@ -50,7 +49,6 @@ class QueueFull(ApiError):
     """As many pictures wait as may wait."""
 
     status = 429
-    kind = "requests"
     code = "queue_full"
 
     def __init__(self, most: int, retry_after: float = 5.0) -> None:
@@ -61,7 +59,6 @@ class RenderUnavailable(ApiError):
     """The storefront cannot render now; the same request may succeed later."""
 
     status = 503
-    kind = "server_error"
     code = "unavailable"
 
     def __init__(self, reason: str) -> None:
@@ -73,7 +70,6 @@ class ReleaseUnavailable(ApiError):
     """The release that is asked for can't be loaded; nothing else is drawn in its place."""
 
     status = 503
-    kind = "server_error"
     code = "release_unavailable"
 
     def __init__(self, model: str, problem: str) -> None:

@@ -15,12 +15,14 @@ from tasks.core.events import Declined, make_event
 from tasks.core.outbox import emit
 from tasks.core.store import FolderStore
 from tests.events_server import EventsServer
+from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture
 def outbox(outbox_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[UploadOutbox]:
     monkeypatch.setenv("DYEWORKS_OUTBOX", outbox_url)
     opened = UploadOutbox(outbox_url)
+    opened.batches.state()  # creates the tables
     yield opened
     opened.close()
 
@@ -62,6 +64,12 @@ def test_what_waits_is_listed(outbox: UploadOutbox, capsys: pytest.CaptureFixtur
     ]
 
 
+def test_what_does_not_print_is_escaped(outbox: UploadOutbox, capsys: pytest.CaptureFixture[str]) -> None:
+    batch(outbox, "cl\u202eoth")
+    (line,) = lines(capsys, "list")
+    assert r"dataset 'cl\u202eoth'  2 objects" in line
+
+
 def test_dead_letters_are_replayed(outbox: UploadOutbox, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = batch(outbox, "cloth", dead=True), batch(outbox, "linen", dead=True)
     assert lines(capsys, "replay", second.id) == [f"{second.id}  is tried again"]
@@ -94,6 +102,29 @@ def test_an_outbox_that_cannot_be_used_is_one_line_without_its_password(
     (line,) = capsys.readouterr().err.splitlines()
     assert "check DYEWORKS_OUTBOX" in line
     assert "pass-word" not in line
+
+
+def test_a_database_that_is_no_outbox_is_named_and_nothing_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.db").touch()
+    for path in (tmp_path / "wrong" / "outbox.db", tmp_path / "wrong.db", tmp_path / "other.db", tmp_path):
+        monkeypatch.setenv("DYEWORKS_OUTBOX", f"sqlite:///{path}")
+        for command in (["list"], ["list", "--dead"], ["replay", "--all"]):
+            assert run(["outbox", *command]) == 1
+            (line,) = capsys.readouterr().err.splitlines()
+            assert str(path) in line
+            assert "check DYEWORKS_OUTBOX" in line
+    assert {path.name for path in tmp_path.iterdir()} <= {"other.db", "other.db-wal", "other.db-shm"}
+
+
+def test_a_postgres_without_an_outbox_is_named_and_nothing_is_created(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DYEWORKS_OUTBOX", postgres.new_database())
+    for _ in range(2):
+        assert run(["outbox", "list"]) == 1
+        assert "check DYEWORKS_OUTBOX" in capsys.readouterr().err
 
 
 def test_events_are_sent_again(events: EventsServer, folder: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,14 +7,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.sns_server import SnsServer
-from tests.unit.deployments.gateway.senders import TOKEN, TOPIC, opened
+from tests.unit.deployments.gateway.senders import TOKEN, TOPIC, opened, subscribe
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A client of a running gateway."""
+    """A client of a running gateway, with a model that subscribes to the datasets of the tests."""
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
     monkeypatch.setenv("DYEWORKS_SNS_TOPICS", f"{TOPIC}, arn:aws:sns:eu-west-1:111122223333:other")
+    subscribe()
     with opened() as running:
         yield running
 

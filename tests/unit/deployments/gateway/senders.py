@@ -11,6 +11,9 @@ from httpx2 import Response
 
 from deployments.gateway.app import create_app
 from tasks.core.config.installation import ROOT, Settings
+from tasks.core.registry.models import apply_config
+from tasks.core.store import open_store
+from tests.adire import adire
 
 TOKEN = "a-long-token"
 TOPIC = "arn:aws:sns:eu-west-1:111122223333:uploads"
@@ -21,6 +24,11 @@ Body = dict[str, Any]
 def opened() -> TestClient:
     """A client of the gateway with the settings of the environment."""
     return TestClient(create_app(Settings()), base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+def subscribe() -> None:
+    """Have a model subscribe to the datasets of the tests."""
+    apply_config(open_store(Settings().store), adire(datasets=["adire", "cloth", "batik"]))
 
 
 def payload(name: str) -> Body:

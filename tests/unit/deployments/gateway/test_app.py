@@ -4,6 +4,9 @@ import asyncio
 import gzip
 import json
 import socket
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from deployments.gateway.app import create_app
 from deployments.gateway.hooks import MOST_BYTES
 from tasks.core.access.keys import create_key
 from tasks.core.config.installation import Settings
+from tasks.core.registry.models import apply_config
 from tasks.core.store import FolderStore
+from tests.adire import adire
 from tests.events_server import EventsServer
 from tests.gateway_process import gateway
 from tests.unit.deployments.gateway.senders import (
@@ -29,6 +34,7 @@ from tests.unit.deployments.gateway.senders import (
     post,
     record,
     send,
+    subscribe,
 )
 from tests.waiting import wait_for
 
@@ -52,6 +58,7 @@ def test_requests_without_the_token_are_refused(client: TestClient, headers: dic
 def test_key_that_was_created_while_the_gateway_runs_may_notify(
     folder: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    subscribe()
     monkeypatch.setenv("DYEWORKS_POLL_SECONDS", "0.01")
     with opened() as client:
         wait_for(lambda: client.get("/readyz").json()["status"] == "ok", "a look at the keys")
@@ -61,6 +68,7 @@ def test_key_that_was_created_while_the_gateway_runs_may_notify(
 
 
 def test_uploads_start_one_run_for_each_dataset(events: EventsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    subscribe()
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
     monkeypatch.setenv("DYEWORKS_UPLOAD_QUIET_SECONDS", "0.3")
     with opened() as client:
@@ -76,6 +84,7 @@ def test_uploads_start_one_run_for_each_dataset(events: EventsServer, monkeypatc
 def test_while_prefect_is_away_uploads_are_taken_and_readyz_says_what_waits(
     events: EventsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    subscribe()
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
     monkeypatch.setenv("DYEWORKS_UPLOAD_QUIET_SECONDS", "0.01")
     events.status = 502
@@ -94,12 +103,44 @@ def test_store_that_is_away_is_reported_and_refuses_only_keys(monkeypatch: pytes
     monkeypatch.setenv("DYEWORKS_STORE", "ftp://nowhere")
     with opened() as client:
         assert post(client, notification("uploads/cloth/a.png"))[0] == 202
-        assert client.get("/readyz").json()["problems"] == ["the API keys cannot be read from the store"]
+        assert client.get("/readyz").json()["problems"] == ["the API keys or the models cannot be read from the store"]
+
+
+def test_uploads_to_a_dataset_to_which_no_model_subscribes_are_ignored(
+    monkeypatch: pytest.MonkeyPatch, folder: FolderStore
+) -> None:
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
+    monkeypatch.setenv("DYEWORKS_POLL_SECONDS", "0.01")
+    subscribe()
+    body = notification("uploads/cloth/a.png", *(f"uploads/invented-{number}/a.png" for number in range(100)))
+    with opened() as client:
+        wait_for(lambda: client.get("/readyz").json()["status"] == "ok", "a look at the models")
+        status, answer = post(client, body)
+        assert (status, answer["new"], answer["records"]) == (202, 1, 101)
+        assert answer["ignored"][0] == "invented-0: no model subscribes to the dataset of a.png"
+        assert post(client, notification("uploads/lace/a.png"))[0] == 200
+        apply_config(folder, adire(name="lace"))
+        wait_for(lambda: post(client, notification("uploads/lace/a.png"))[0] == 202, "a look at the new model")
+    assert arrived() == [("cloth", "a.png"), ("lace", "a.png")]
+
+
+def test_uploads_are_taken_while_the_models_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, folder: FolderStore
+) -> None:
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
+    monkeypatch.setenv("DYEWORKS_POLL_SECONDS", "0.01")
+    subscribe()
+    with opened() as client:
+        wait_for(lambda: client.get("/readyz").json()["status"] == "ok", "a look at the models")
+        folder.write("models/adire/config/000002.json", b"{")
+        wait_for(lambda: client.get("/readyz").json()["status"] == "degraded", "a second look")
+        assert post(client, notification("uploads/lace/a.png"))[0] == 202
 
 
 def test_outbox_that_cannot_be_opened_is_not_ready_and_asks_for_a_retry(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    subscribe()
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("DYEWORKS_OUTBOX", f"sqlite:///{tmp_path}/file/outbox.db")
     monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
@@ -110,6 +151,18 @@ def test_outbox_that_cannot_be_opened_is_not_ready_and_asks_for_a_retry(
         assert client.get("/livez").json() == {"status": "ok"}
         assert figure(client, "dyeworks_outbox_waiting") == -1
         assert counted(client, "dyeworks_requests_refused_total", reason="unavailable") == 2
+
+
+def test_readyz_says_that_nothing_is_stored_until_it_is(client: TestClient) -> None:
+    assert post(client, notification("uploads/cloth/a.png"))[0] == 202
+    problem, path = "nothing could be stored in the outbox at the last try", Settings().outbox_url
+    with closing(sqlite3.connect(path.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON dyeworks_arrivals BEGIN SELECT RAISE(ABORT, 'full'); END")
+        assert post(client, notification("uploads/cloth/b.png"))[0] == 503
+        assert problem in client.get("/readyz").json()["problems"]
+        other.execute("DROP TRIGGER full")
+    assert post(client, notification("uploads/cloth/b.png"))[0] == 202
+    assert problem not in client.get("/readyz").json()["problems"]
 
 
 def test_other_bucket_is_ignored_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +182,11 @@ def test_every_error_is_a_problem_and_counted_by_its_route(client: TestClient) -
     duration = "dyeworks_request_duration_seconds_count"
     assert counted(client, duration, route="other", status="404") == 2
     assert counted(client, duration, route="/hooks/s3", status="405") == 1
+
+
+@pytest.mark.parametrize("path", ["/hooks/s3/", "/hooks/standard/", "/uploads/"])
+def test_a_path_with_a_slash_more_is_not_found(client: TestClient, path: str) -> None:
+    assert client.post(path, follow_redirects=False).status_code == 404
 
 
 def test_metrics_are_refused_to_a_wrong_key(client: TestClient) -> None:
@@ -160,6 +218,12 @@ async def _call(path: str, headers: dict[str, str], chunks: list[bytes], complet
 @pytest.mark.parametrize(("path", "headers"), [("/hooks/s3", {"Authorization": "Bearer x"}), ("/hooks/standard", {})])
 def test_body_is_not_read_without_credentials(path: str, headers: dict[str, str]) -> None:
     assert asyncio.run(_call(path, headers, [b"{}"] * 3)) == (401, 0)
+
+
+@pytest.mark.usefixtures("client")
+def test_message_is_not_read_where_no_secret_is_configured() -> None:
+    headers = {"webhook-id": "a", "webhook-timestamp": str(time.time()), "webhook-signature": "v1,AAAA"}
+    assert asyncio.run(_call("/hooks/standard", headers, [b"{}"] * 3)) == (401, 0)
 
 
 def test_oversized_body_is_not_read_to_the_end(client: TestClient) -> None:
@@ -200,6 +264,7 @@ def test_settings_are_not_shown(client: TestClient) -> None:
 
 
 def test_payload_of_a_sender_through_a_process_of_its_own(tmp_path: Path) -> None:
+    subscribe()
     with gateway(webhook_token=TOKEN, store=str(tmp_path / "store"), cache=str(tmp_path / "cache")) as running:
         assert [running.post(payload("ceph_put")) for _ in range(2)] == [1, 0]
     assert arrived() == [("adire", "100%25 cotton+wax.png")]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deployments.gateway.notifications import StoreLocation, content_identity
 from deployments.gateway.outbox import Arrival
+from deployments.gateway.upload_store import check_name
 from tests.sns_server import SnsServer
 from tests.unit.deployments.gateway.senders import (
     PAYLOADS,
@@ -20,6 +21,7 @@ from tests.unit.deployments.gateway.senders import (
     counted,
     eventbridge,
     notification,
+    opened,
     payload,
     post,
     record,
@@ -111,7 +113,7 @@ def test_other_events_are_ignored(client: TestClient, body: Body) -> None:
     "key",
     [
         *("uploads/../cloth/a.png", "uploads/cloth/../../etc/passwd", "uploads/cloth/./a", "uploads/cloth//a.png"),
-        *("uploads/cloth/%00.png", "uploads/cloth/%5c..%5ca", "uploads/cloth/a%0Ab", "uploads/cl%E2%80%AEoth/a"),
+        *("uploads/cloth/%00.png", "uploads/cloth/%5c..%5ca", "uploads/cloth/a%0Ab", "uploads/cloth/a%C2%85b"),
         *("%ff", "uploads/cloth/" + "k" * 1025, "uploads/..%2f..%2fa/b"),
     ],
 )
@@ -122,6 +124,20 @@ def test_keys_that_no_store_can_hold_are_refused_and_counted(client: TestClient,
     assert counted(client, "dyeworks_requests_refused_total", reason="not_a_notification") == 1
     assert counted(client, "dyeworks_notifications_total", sender="aws", outcome="bad") == 1
     assert arrived() == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u202fb.png", "a\u3000b.png", "\U0001f469\u200d\U0001f3a8.png", "a\u202eb.png", "a\u2028b.png"]
+)
+def test_names_that_an_upload_may_have_are_taken(client: TestClient, name: str) -> None:
+    check_name("cloth", name)
+    assert post(client, {"Records": [record(f"uploads/cloth/{name}", eventSource="ceph:s3")]})[1]["new"] == 1
+    assert arrived() == [("cloth", name)]
+
+
+def test_what_does_not_print_is_escaped_in_answers(client: TestClient) -> None:
+    ignored = post(client, {"Records": [record("lo\u202eose.png", eventSource="ceph:s3")]})[1]["ignored"]
+    assert ignored == [r"'lo\u202eose.png': not under uploads/<dataset>/ of the store"]
 
 
 def test_valid_records_are_processed_and_invalid_ones_listed(client: TestClient) -> None:
@@ -202,7 +218,11 @@ def test_what_the_gateway_has_written_itself_is_no_new_upload(client: TestClient
         ("uploads/100%/x.png", "other", "100%"),
     ],
 )
-def test_keys_are_decoded_only_if_they_are_encoded(client: TestClient, key: str, source: str, dataset: str) -> None:
+def test_keys_are_decoded_only_if_they_are_encoded(
+    monkeypatch: pytest.MonkeyPatch, key: str, source: str, dataset: str
+) -> None:
+    monkeypatch.setenv("DYEWORKS_WEBHOOK_TOKEN", TOKEN)
+    client = opened()  # the store is never read
     assert post(client, {"Records": [record(key, eventSource=source)]})[1]["new"] == 1
     assert [name for name, _ in arrived()] == [dataset]
 

@@ -11,8 +11,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from deployments.gateway import outbox as module
+from deployments.gateway.database import DatabaseReplaced, arrivals
 from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
@@ -128,6 +130,48 @@ def test_a_database_that_cannot_be_opened_refuses_until_it_can(tmp_path: Path) -
     (tmp_path / "file").unlink()
     assert added(outbox, arrival(1)) == [True]
     outbox.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_went_refuses_once_and_is_made_anew(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "outbox.db"
+    outbox = UploadOutbox(f"sqlite:///{path}")
+    assert added(outbox, arrival(1)) == [True]
+    path.rename(tmp_path / "old.db")
+    if replaced:
+        path.touch()
+    with pytest.raises(OutboxUnavailable, match="send it again"):
+        added(outbox, arrival(2))
+    assert "was removed or replaced" in outbox.problem
+    assert added(outbox, arrival(2)) == [True]
+    assert outbox.problem == ""
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT key FROM dyeworks_arrivals").fetchall() == [("2.png",)]
+    outbox.close()
+
+
+def test_a_file_that_goes_while_a_group_is_stored_refuses_it(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    database = UploadOutbox(f"sqlite:///{path}").database
+
+    def write_while_it_goes() -> None:
+        with database.single() as connection:
+            path.unlink()
+            connection.exec_driver_sql("DELETE FROM dyeworks_batches")
+
+    with pytest.raises(DatabaseReplaced):
+        write_while_it_goes()
+    database.close()
+
+
+def test_known_content_that_comes_back_later_is_new(outbox: UploadOutbox) -> None:
+    own = arrival(7, content=f"{7:064x}")
+    assert added(outbox, own) == [True]
+    assert added(outbox, arrival(8, content=own.content)) == [False], "the store's own notification"
+    with outbox.database.writing() as connection:
+        connection.execute(update(arrivals).values(arrived=arrivals.c.arrived - module.CONTENT_SECONDS))
+    assert added(outbox, arrival(9, content=own.content)) == [True]
+    assert added(outbox, own, arrival(9, content=own.content)) == [False, False], "an identity is known for longer"
 
 
 def test_a_postgres_that_restarts(postgres: PostgresServer) -> None:

@@ -5,10 +5,13 @@ import re
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from deployments.gateway.sns import MOST_CERTIFICATES, MOST_FETCHED
+from deployments.gateway.sns import MOST_CERTIFICATES, MOST_FETCHED, MessageType
 from tests.sns_server import HOST, Signer, SnsServer
-from tests.unit.deployments.gateway.senders import TOKEN, Body, arrived, counted, payload, post, send
+from tests.unit.deployments.gateway.senders import TOKEN, TOPIC, Body, arrived, counted, payload, post, send
 
 CERTIFICATE = f"{HOST}/SimpleNotificationService-0123456789abcdef.pem"
 NOTIFICATION, SUBSCRIPTION = payload("sns_notification"), payload("sns_subscription")
@@ -48,7 +51,8 @@ def test_unsubscription_is_not_reverted(client: TestClient, sns: SnsServer) -> N
 def test_message_of_another_topic_is_refused_and_nothing_fetched(
     client: TestClient, sns: SnsServer, body: Body
 ) -> None:
-    for topic in ("arn:aws:sns:eu-west-1:999999999999:uploads", "", None):
+    topics: list[object] = ["arn:aws:sns:eu-west-1:999999999999:uploads", "", None, 7, ["a"], {}]
+    for topic in topics:
         assert refusal(client, sns.signer.signed(body, TopicArn=topic)) == (403, "topic_not_allowed")
     assert sns.asked == []
 
@@ -86,6 +90,8 @@ ELSEWHERE = [
     "file:///etc/passwd",
     "//sns.eu-west-1.amazonaws.com/a.pem",
     "https://[",
+    "https://xn--/a.pem",
+    "https://xn--a.amazonaws.com/a.pem",
     "",
     None,
     7,
@@ -195,3 +201,32 @@ def test_token_of_a_subscription_is_not_logged(
     send(client, sns.signer.signed(SUBSCRIPTION))
     assert re.search(r"SubscriptionConfirmation of the topic arn:aws", caplog.text)
     assert str(SUBSCRIPTION["Token"]) not in caplog.text
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+URLS = st.sampled_from([url for url in ELSEWHERE if isinstance(url, str)]) | st.text(max_size=9).map(
+    "https://{}/".format
+)
+FIELDS: dict[str, st.SearchStrategy[object]] = {
+    **dict.fromkeys(("Message", "MessageId", "Subject", "Timestamp", "Token", "Signature"), ODD | st.text(max_size=9)),
+    **dict.fromkeys(("SigningCertURL", "SubscribeURL"), ODD | URLS),
+    "SignatureVersion": ODD | st.sampled_from(["1", "2", 1, 2]),
+    "TopicArn": ODD | st.just(TOPIC),
+}
+
+
+@given(kind=st.sampled_from([*MessageType]), body=st.fixed_dictionaries({}, optional=FIELDS), full=st.booleans())
+@hypothesis_settings(
+    derandomize=True, deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_field_of_an_odd_type_causes_an_error_500(
+    client: TestClient, sns: SnsServer, kind: MessageType, body: Body, full: bool
+) -> None:
+    usual = NOTIFICATION | SUBSCRIPTION | {"TopicArn": TOPIC} if full else {}
+    answer = send(client, usual | body | {"Type": str(kind)})
+    assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
+    assert set(sns.asked) <= {CERTIFICATE}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from standardwebhooks import Webhook
 from deployments.gateway.app import create_app
 from tasks.core.config.installation import Settings
 from tasks.core.errors import SettingError
-from tests.unit.deployments.gateway.senders import Body, arrived, counted, opened, payload
+from tests.unit.deployments.gateway.senders import Body, arrived, counted, opened, payload, subscribe
 
 OLD, NEW, OTHER = (f"whsec_{letter * 40}" for letter in "ABC")
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
@@ -21,6 +22,7 @@ ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
     monkeypatch.setenv("DYEWORKS_WEBHOOK_SECRETS", f"{OLD},{NEW}")
+    subscribe()
     with opened() as running:
         yield running
 
@@ -126,6 +128,24 @@ def test_changed_body_and_foreign_secret_are_refused(client: TestClient) -> None
     assert refused(client, signed(b"{}"), b"{} ") == "wrong_signature"
     assert refused(client, signed(b"{}", OTHER)) == "wrong_signature"
     assert refused(client, signed(b"{}"), b"\xff\xfe") == "wrong_signature"
+
+
+def test_few_bodies_are_read_at_once(client: TestClient) -> None:
+    places = client.app.state.gateway.hooks.places  # type: ignore[attr-defined]
+    with ExitStack() as others:
+        for _ in range(places.most):
+            others.enter_context(places.taken())
+        answer = send(client, {"type": "ping"})
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert answer.json()["error"]["type"] == "server_error"
+        assert refused(client, {}) == "wrong_signature", "no body is read for it"
+    assert [send(client, {"type": "ping"}).status_code for _ in range(places.most + 1)] == [200] * (places.most + 1)
+    assert places.used == 0
+
+
+def test_a_wrong_signature_is_an_error_of_authentication(client: TestClient) -> None:
+    answer = client.post("/hooks/standard", content=b"{}")
+    assert answer.json()["error"]["type"] == "authentication_error"
 
 
 def test_without_a_secret_all_is_refused() -> None:
