@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
 from deployments.gateway.access import GatewayAccess
@@ -24,7 +26,7 @@ from deployments.gateway.outbox import Arrival, UploadOutbox
 from deployments.gateway.received import ReceivedFile, received_file
 from deployments.gateway.schemas import refusals
 from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
-from deployments.gateway.upload_store import KeptUpload, UploadStore, check_name
+from deployments.gateway.upload_store import KeptUpload, UploadNameRefused, UploadNameTaken, UploadStore, check_name
 from deployments.problems import ApiError
 from deployments.request_body import read_body
 from tasks.core.config.installation import Settings
@@ -79,10 +81,14 @@ class ArchiveUnusable(ApiError):
     status = 422
     code = "invalid_archive"
 
-    def __init__(self, refused: ArchiveRefused, stored: int) -> None:
-        already = f"; {stored} files before it are stored" if stored else "; nothing was stored"
-        super().__init__(str(refused) + already)
-        self.stored = stored
+
+class UploadNameConvertor(PathConvertor):
+    """A path with all that a client may send: that of Starlette cuts a newline at its end."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("upload_name", UploadNameConvertor())
 
 
 class UploadRoutes:
@@ -109,7 +115,7 @@ class UploadRoutes:
         router.get("/{dataset}", openapi_extra=SECURITY, responses=refusals(400, 401, 403, 404, 503))(self.list_files)
         faults = refusals(400, 401, 403, 404, 408, 413, 422, 503, 507)
         router.put(
-            "/{dataset}/{name:path}",
+            "/{dataset}/{name:upload_name}",
             status_code=201,
             response_model=UploadAnswer,
             responses=ALREADY | refusals(409) | faults,
@@ -134,6 +140,7 @@ class UploadRoutes:
     async def take_file(self, request: Request, dataset: str, name: str) -> JSONResponse:
         """Store a file; 201 if it is new, 200 if the same is there. `_READY` starts the ingest, with a 202."""
         await self._admit(request, dataset)
+        _require_text(request, name)
         check_name(dataset, name)
         if is_ready(name):
             await read_body(request, READY_BYTES, READY_SECONDS)
@@ -158,7 +165,10 @@ class UploadRoutes:
                     archive = await self._work(UploadArchive, received.file, self.most, f"uploads/{dataset}/")
                     await self._take_entries(archive, answer, kept)
                 except ArchiveRefused as error:
-                    raise ArchiveUnusable(error, len(kept)) from error
+                    raise ArchiveUnusable(f"{error}; {_stored(kept)}") from error
+                except ApiError as error:
+                    error.args = (f"{error}; {_stored(kept)}",)
+                    raise
                 finally:
                     await self._record(dataset, kept)
                 await self.outbox.add([_ready(dataset, one.name) for one in archive.entries if is_ready(one.name)])
@@ -169,7 +179,11 @@ class UploadRoutes:
             if entry.left_out:
                 answer.left_out.append(LeftOutEntry(name=entry.name, reason=entry.left_out))
             elif not is_ready(entry.name):
-                kept.append(await self._work(self._keep_entry, answer.dataset, archive, entry))
+                try:
+                    kept.append(await self._work(self._keep_entry, answer.dataset, archive, entry))
+                except UploadNameTaken as error:
+                    answer.left_out.append(LeftOutEntry(name=entry.name, reason=str(error)))
+                    continue
                 (answer.stored if kept[-1].is_new else answer.unchanged).append(entry.name)
 
     def _keep_entry(self, dataset: str, archive: UploadArchive, entry: ArchiveEntry) -> KeptUpload:
@@ -221,6 +235,18 @@ class Places:
             yield
         finally:
             self.used -= 1
+
+
+def _require_text(request: Request, name: str) -> None:
+    """Raise UploadNameRefused for a path that is not UTF-8, of which the server has replaced what it cannot read."""
+    try:
+        unquote_to_bytes(request.scope["raw_path"]).decode()
+    except UnicodeDecodeError as error:
+        raise UploadNameRefused(name, "it is not UTF-8 text") from error
+
+
+def _stored(kept: Sequence[KeptUpload]) -> str:
+    return f"{len(kept)} files before it are stored" if kept else "nothing was stored"
 
 
 def _status(kept: KeptUpload) -> Literal["stored", "unchanged"]:

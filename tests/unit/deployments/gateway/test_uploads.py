@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import httpx
@@ -97,6 +98,14 @@ def test_a_name_that_leads_elsewhere_is_refused(running: RunningGateway) -> None
         assert answered(running, f"/uploads/adire/{quote(name, safe='')}") == "422", name
     assert running.refused() == {"invalid_name": len(BAD)}
     assert not list(running.folder.rglob("*.png"))
+
+
+def test_a_name_that_is_no_text_of_one_line_is_refused(running: RunningGateway) -> None:
+    names = ["%FF.png", "b/%FE.png", "%ED%A0%80.png", "nl.png%0A", "n%0Al.png", "%0A/a.png", "_READY%0A", "a.png%0D"]
+    for name in names:
+        assert answered(running, f"/uploads/adire/{name}") == "422", name
+    assert running.refused() == {"invalid_name": len(names)}
+    assert (running.stored(), running.arrivals()) == ({}, [])
 
 
 def test_a_dataset_that_leads_elsewhere_is_unknown(running: RunningGateway) -> None:
@@ -223,6 +232,32 @@ def test_what_precedes_a_damaged_entry_is_stored_and_arrives(running: RunningGat
     assert "entry 'b.png': it is damaged (Bad CRC-32" in answer.json()["detail"]
     assert answer.json()["detail"].endswith("1 files before it are stored")
     assert running.stored() == {"a.png": b"one"}
+    assert running.arrivals() == [("a.png", False)]
+
+
+def test_an_entry_whose_name_is_taken_is_left_out(running: RunningGateway, client: httpx.Client) -> None:
+    client.put("/uploads/adire/b.png/c.png", content=b"one")
+    answer = client.post("/uploads/adire/archive", content=zipped({"a.png": b"1", "b.png": b"2", "c.png": b"3"}))
+    assert (answer.status_code, answer.json()["stored"]) == (200, ["a.png", "c.png"])
+    (left,) = answer.json()["left_out"]
+    assert (left["name"], "a file and a folder have one name" in left["reason"]) == ("b.png", True)
+    assert sorted(running.arrivals()) == [("a.png", False), ("b.png/c.png", False), ("c.png", False)]
+
+
+def test_a_store_that_fails_within_an_archive_says_what_is_stored(
+    running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_file = FolderStore.put_file
+
+    def fail(store: FolderStore, key: str, source: BinaryIO) -> None:
+        if key.endswith("b.png"):
+            raise OSError("no space left on device")
+        put_file(store, key, source)
+
+    monkeypatch.setattr(FolderStore, "put_file", fail)
+    answer = client.post("/uploads/adire/archive", content=zipped({"a.png": b"one", "b.png": b"two"}))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json()["detail"].endswith("send it again; 1 files before it are stored")
     assert running.arrivals() == [("a.png", False)]
 
 
