@@ -104,6 +104,7 @@ class Gateway:
         problems = {
             "the API keys cannot be read from the store": self.store_problem,
             "no ingest can be started": self.dispatcher.problem,
+            "uploads cannot be received on the gateway's disk": self.uploads.problem,
             f"{state.dead} batches are rejected, see `dyeworks outbox list --dead`": state.dead,
         }
         found = [words for words, reason in problems.items() if reason]

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import logging
 import re
 import shutil
 import tempfile
@@ -21,8 +20,6 @@ CHUNK_BYTES = 2**20  # that are written at once
 IDLE_SECONDS, IDLE_BYTES = 60.0, 2**14  # the slowest body: so many bytes within each of these periods
 ROOM_BYTES = 2**29  # that stay free on the disk
 DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
-
-log = logging.getLogger("dyeworks.gateway")
 
 
 class BodyTooLarge(ApiError):
@@ -57,8 +54,9 @@ class DiskUnusable(ApiError):
     kind = "server_error"
     code = "unavailable"
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__("the gateway's disk is full, or cannot be written; send it again later", retry_after=60)
+        self.reason = reason
 
 
 class ReceivedFile:
@@ -88,7 +86,7 @@ class ReceivedFile:
             raise BodyTooLarge(self.most)
         with _disk():
             if shutil.disk_usage(self.folder).free < ROOM_BYTES + len(data):
-                raise DiskUnusable
+                raise DiskUnusable(f"fewer than {ROOM_BYTES} bytes would be free in {self.folder}")
             self.file.write(data)
         self._sha256.update(data)
         self._md5.update(data)
@@ -126,8 +124,7 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.error("uploads cannot be received: %s", error)
-        raise DiskUnusable from error
+        raise DiskUnusable(str(error)) from error
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

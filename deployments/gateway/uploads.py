@@ -6,10 +6,11 @@ more, so that the ingest starts at once.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Annotated, Any, Literal, TypeVar, TypeVarTuple
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
@@ -23,19 +24,22 @@ from deployments.gateway.archives import ArchiveEntry, ArchiveRefused, UploadArc
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.notifications import content_identity
 from deployments.gateway.outbox import Arrival, UploadOutbox
-from deployments.gateway.received import ReceivedFile, received_file
+from deployments.gateway.received import DiskUnusable, ReceivedFile, received_file
 from deployments.gateway.schemas import refusals
 from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
 from deployments.gateway.upload_store import KeptUpload, UploadNameRefused, UploadNameTaken, UploadStore, check_name
 from deployments.problems import ApiError
 from deployments.request_body import read_body
+from tasks.core.access.keys import ApiKey
 from tasks.core.config.installation import Settings
 from tasks.core.data.file_kinds import is_ready
 from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
 from tasks.core.store.documents import digest
+from tasks.core.store.s3 import client_errors
 
 FILES_AT_ONCE, ARCHIVES_AT_ONCE = 64, 2  # that are received
+KEYS_AT_ONCE = 4  # that can fill all places
 THREADS = 8  # that write files and wait for the store
 READY_BYTES, READY_SECONDS = 1000, 10.0  # of the body of `_READY`, which nobody reads
 MEBIBYTE = 2**20
@@ -48,8 +52,8 @@ ALREADY: dict[int | str, dict[str, object]] = {
 BODY = SECURITY | {"requestBody": {"required": True, "content": BYTES}}
 
 log = logging.getLogger("dyeworks.gateway")
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class StoreAway(ApiError):
@@ -107,6 +111,8 @@ class UploadRoutes:
         self.folder = settings.cache.absolute() / "received"
         self.pool = ThreadPoolExecutor(THREADS, "uploads")
         self.files, self.archives = Places(FILES_AT_ONCE), Places(ARCHIVES_AT_ONCE)
+        self.problem = ""  # of the gateway's disk; empty: none
+        self.store_problem = ""  # the same of the store, as writing found it last
 
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
@@ -139,15 +145,15 @@ class UploadRoutes:
 
     async def take_file(self, request: Request, dataset: str, name: str) -> JSONResponse:
         """Store a file; 201 if it is new, 200 if the same is there. `_READY` starts the ingest, with a 202."""
-        await self._admit(request, dataset)
+        key = await self._admit(request, dataset)
         _require_text(request, name)
         check_name(dataset, name)
         if is_ready(name):
             await read_body(request, READY_BYTES, READY_SECONDS)
             await self.outbox.add([_ready(dataset, name)])
             return JSONResponse(UploadAnswer(dataset=dataset, name=name, status="ready").model_dump(), 202)
-        with self.files.taken():
-            async with received_file(request, self.most, self.folder, self.pool) as received:
+        with self.files.taken(key):
+            async with self._received(request, self.most) as received:
                 kept = await self._work(self.store.keep, dataset, name, received)
                 await self._record(dataset, [kept])
                 answer = UploadAnswer(
@@ -157,9 +163,9 @@ class UploadRoutes:
 
     async def take_archive(self, request: Request, dataset: str) -> ArchiveAnswer:
         """Store the files of a zip archive one by one; a dangerous one is refused before anything is stored."""
-        await self._admit(request, dataset)
-        with self.archives.taken():
-            async with received_file(request, self.most_archive, self.folder, self.pool) as received:
+        key = await self._admit(request, dataset)
+        with self.archives.taken(key):
+            async with self._received(request, self.most_archive) as received:
                 answer, kept = ArchiveAnswer(dataset=dataset), list[KeptUpload]()
                 try:
                     archive = await self._work(UploadArchive, received.file, self.most, f"uploads/{dataset}/")
@@ -192,15 +198,32 @@ class UploadRoutes:
                 received.write(chunk)
             return self.store.keep(dataset, entry.name, received)
 
-    async def _admit(self, request: Request, dataset: str) -> None:
-        """Raise Unauthorized, Forbidden or DatasetUnknown, before the body is read."""
-        await self._work(self.store.require, dataset, self.access.uploader(request))
+    async def _admit(self, request: Request, dataset: str) -> ApiKey:
+        """Whose request it is; raises Unauthorized, Forbidden or DatasetUnknown, before the body is read."""
+        key = self.access.uploader(request)
+        await self._work(self.store.require, dataset, key)
+        return key
+
+    @asynccontextmanager
+    async def _received(self, request: Request, most: int) -> AsyncIterator[ReceivedFile]:
+        """The body; why the disk does not take it is logged once while it lasts."""
+        try:
+            async with received_file(request, most, self.folder, self.pool) as received:
+                self.problem = ""
+                yield received
+        except DiskUnusable as error:
+            if not self.problem:
+                log.error("uploads cannot be received: %s", error.reason)
+            self.problem = error.reason
+            raise
 
     async def _record(self, dataset: str, kept: Sequence[KeptUpload]) -> None:
         """Put what is stored into the outbox, what was unchanged too: the process may have died before it could.
 
         Content that was there before, and has come back since, is written but known: it arrives once more.
         """
+        if kept:
+            self.store_problem = ""
         for one in kept:
             self.metrics.uploads.labels(_status(one)).inc()
             self.metrics.upload_bytes.inc(one.listed.size if one.is_new else 0)
@@ -208,33 +231,38 @@ class UploadRoutes:
         back = [one for one, is_new in zip(kept, new, strict=True) if one.is_new and not is_new]
         await self.outbox.add([_arrival(dataset, one)._replace(identity=uuid4().hex, content="") for one in back])
 
-    async def _work(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do work in a thread; raises StoreAway for what the client of a store raises."""
+    async def _work(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Do work in a thread; raises StoreAway for what a store raises, which is logged once while it lasts."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+            return await asyncio.get_running_loop().run_in_executor(self.pool, work, *args)
         except (ApiError, ArchiveRefused):
             raise
-        except Exception as error:  # thread boundary: any error of a store's client
-            log.error("an upload was not stored: %s", error, exc_info=not isinstance(error, DyeworksError | OSError))
+        except (DyeworksError, OSError, *client_errors()) as error:
+            if not self.store_problem:
+                log.error("uploads cannot be stored or listed: %s", error)
+            self.store_problem = str(error)
             raise StoreAway from error
 
 
 class Places:
-    """How many requests may be under way at once."""
+    """How many requests may be under way at once, and how many of them for one API key."""
 
     def __init__(self, most: int) -> None:
-        self.most, self.used = most, 0
+        self.most, self.most_of_key = most, max(1, most // KEYS_AT_ONCE)
+        self.used = Counter[str]()  # by key
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self, key: ApiKey) -> Iterator[None]:
         """Take a place for the block; raises UploadsBusy."""
-        if self.used >= self.most:
+        if self.used[key.id] >= self.most_of_key:
+            raise UploadsBusy(self.most_of_key)
+        if self.used.total() >= self.most:
             raise UploadsBusy(self.most)
-        self.used += 1
+        self.used[key.id] += 1
         try:
             yield
         finally:
-            self.used -= 1
+            self.used -= Counter([key.id])  # it keeps no key without a place
 
 
 def _require_text(request: Request, name: str) -> None:

@@ -238,6 +238,14 @@ class S3Store:
             return False
 
 
+def client_errors() -> tuple[type[Exception], ...]:
+    """What a store's methods may raise that is neither a DyeworksError nor an OSError: what S3's client does."""
+    from boto3.exceptions import Boto3Error  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    return Boto3Error, BotoCoreError, ClientError
+
+
 def s3_store(url: str) -> S3Store:
     """The store of a URL, the same one in all of a process: its connections and what was read of it are used again."""
     return _store(url, _environment())

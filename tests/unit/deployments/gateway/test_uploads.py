@@ -5,12 +5,16 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import httpx
 import pytest
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from deployments.gateway import upload_store
+from tasks.core.errors import ObjectUnreadable
 from tasks.core.store import FolderStore
 from tests.unit.deployments.gateway.running import RunningGateway, running_gateway
 from tests.unit.deployments.gateway.zips import damaged, overlapping, zipped
@@ -261,16 +265,40 @@ def test_a_store_that_fails_within_an_archive_says_what_is_stored(
     assert running.arrivals() == [("a.png", False)]
 
 
-def test_a_store_that_fails_is_a_503_to_be_sent_again(
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no space left on device"),
+        ObjectUnreadable("a", "file:///store", "no rights"),
+        EndpointConnectionError(endpoint_url="http://store"),
+        ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
+        S3UploadFailedError("SlowDown"),
+    ],
+)
+def test_a_store_that_fails_is_a_503_to_be_sent_again_and_logged_once(
+    running: RunningGateway,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    for name in ("a.png", "b.png"):
+        with monkeypatch.context() as away:
+            away.setattr(FolderStore, "put_file", Mock(side_effect=error))
+            for _ in range(3):
+                answer = client.put(f"/uploads/adire/{name}", content=b"one")
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert (name, False) not in running.arrivals()
+        assert client.put(f"/uploads/adire/{name}", content=b"one").status_code == 201
+    records = [record for record in caplog.records if record.message.startswith("uploads cannot be stored")]
+    assert len(records) == 2
+
+
+def test_an_error_in_the_program_is_no_failure_of_the_store(
     running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(FolderStore, "put_file", full)
-    answer = client.put("/uploads/adire/a.png", content=b"one")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert running.arrivals() == []
+    monkeypatch.setattr(FolderStore, "put_file", Mock(side_effect=TypeError("a mistake")))
+    assert client.put("/uploads/adire/a.png", content=b"one").status_code == 500
 
 
 def test_uploads_are_counted(running: RunningGateway, client: httpx.Client) -> None:
