@@ -7,7 +7,7 @@ more, so that the ingest starts at once.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Annotated, Any, Literal, TypeVar, TypeVarTuple
@@ -16,14 +16,17 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
 from deployments.gateway.access import GatewayAccess
 from deployments.gateway.archives import ArchiveEntry, ArchiveRefused, UploadArchive
+from deployments.gateway.database import arrivals
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.notifications import content_identity
-from deployments.gateway.outbox import Arrival, UploadOutbox
+from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
 from deployments.gateway.received import DiskUnusable, ReceivedFile, received_file
 from deployments.gateway.schemas import refusals
 from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
@@ -218,9 +221,10 @@ class UploadRoutes:
             raise
 
     async def _record(self, dataset: str, kept: Sequence[KeptUpload]) -> None:
-        """Put what is stored into the outbox, what was unchanged too: the process may have died before it could.
+        """Put what is stored into the outbox, what was unchanged too: an earlier request may have failed there.
 
-        Content that was there before, and has come back since, is written but known: it arrives once more.
+        Content that was there before, and has come back since, is known by then: it arrives once more, by the time
+        at which it was written.
         """
         if kept:
             self.store_problem = ""
@@ -228,8 +232,27 @@ class UploadRoutes:
             self.metrics.uploads.labels(_status(one)).inc()
             self.metrics.upload_bytes.inc(one.listed.size if one.is_new else 0)
         new = await self.outbox.add([_arrival(dataset, one) for one in kept])
-        back = [one for one, is_new in zip(kept, new, strict=True) if one.is_new and not is_new]
-        await self.outbox.add([_arrival(dataset, one)._replace(identity=uuid4().hex, content="") for one in back])
+        known = {_arrival(dataset, one): one for one, is_new in zip(kept, new, strict=True) if not is_new}
+        arrived = await asyncio.to_thread(self._arrived, [one.identity for one in known])
+        await self.outbox.add(
+            [
+                arrival._replace(identity=digest("written", arrival.identity, one.listed.time.isoformat()), content="")
+                for arrival, one in known.items()
+                if one.is_new or one.listed.time.timestamp() > arrived[arrival.identity]
+            ]
+        )
+
+    def _arrived(self, identities: Sequence[str]) -> Mapping[str, float]:
+        """When arrivals that are in the outbox came."""
+        if not identities:
+            return {}
+        columns = arrivals.c.identity, arrivals.c.arrived
+        try:
+            with self.outbox.database.reading() as connection:
+                found = connection.execute(select(*columns).where(arrivals.c.identity.in_(identities))).all()
+        except SQLAlchemyError as error:
+            raise OutboxUnavailable("cannot be read") from error
+        return dict.fromkeys(identities, 0.0) | {row.identity: row.arrived for row in found}
 
     async def _work(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Do work in a thread; raises StoreAway for what a store raises, which is logged once while it lasts."""

@@ -14,8 +14,9 @@ from boto3.exceptions import S3UploadFailedError
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from deployments.gateway import upload_store
+from deployments.gateway.outbox import OutboxUnavailable
 from tasks.core.errors import ObjectUnreadable
-from tasks.core.store import FolderStore
+from tasks.core.store import FolderStore, Listed
 from tests.unit.deployments.gateway.running import RunningGateway, running_gateway
 from tests.unit.deployments.gateway.zips import damaged, overlapping, zipped
 
@@ -70,6 +71,39 @@ def test_what_was_stored_but_did_not_arrive_does_so_when_it_is_sent_again(
     running.store.write("uploads/adire/a.png", b"one")  # as if the gateway was killed then
     assert client.put("/uploads/adire/a.png", content=b"one").status_code == 200
     assert running.arrivals() == [("a.png", False)]
+
+
+@pytest.fixture
+def md5_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's tags are of the content, as those of most object stores."""
+    stat = FolderStore.stat
+
+    def tagged(store: FolderStore, key: str) -> Listed:
+        return stat(store, key)._replace(tag=hashlib.md5(store.read(key)).hexdigest())
+
+    monkeypatch.setattr(FolderStore, "stat", tagged)
+
+
+@pytest.mark.usefixtures("md5_tags")
+def test_content_that_came_back_but_did_not_arrive_does_so_once_when_it_is_sent_again(
+    running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data in (b"one", b"two"):
+        client.put("/uploads/adire/a.png", content=data)
+    with monkeypatch.context() as away:
+        away.setattr(running.gateway.outbox, "add", Mock(side_effect=OutboxUnavailable("cannot store it")))
+        assert client.put("/uploads/adire/a.png", content=b"one").status_code == 503
+    assert running.arrivals() == [("a.png", False)] * 2
+    for _ in range(3):
+        assert client.put("/uploads/adire/a.png", content=b"one").status_code == 200
+        assert running.arrivals() == [("a.png", False)] * 3
+
+
+@pytest.mark.usefixtures("md5_tags")
+def test_content_that_came_back_arrives_once(running: RunningGateway, client: httpx.Client) -> None:
+    for data in (b"one", b"two", b"one", b"one", b"one"):
+        assert client.put("/uploads/adire/a.png", content=data).is_success
+    assert running.arrivals() == [("a.png", False)] * 3
 
 
 def test_ready_ends_the_upload_each_time_and_is_not_stored(running: RunningGateway, client: httpx.Client) -> None:
