@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import re
 import shutil
@@ -19,7 +18,7 @@ from deployments.problems import ApiError
 CHUNK_BYTES = 2**20  # that are written at once
 IDLE_SECONDS, IDLE_BYTES = 60.0, 2**14  # the slowest body: so many bytes within each of these periods
 ROOM_BYTES = 2**29  # that stay free on the disk
-DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
+DIGEST = re.compile(r"sha-256\s*=\s*:([A-Za-z0-9+/]{43}=):\s*(;.*)?", re.IGNORECASE)
 
 
 class BodyTooLarge(ApiError):
@@ -151,12 +150,11 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 def _expected(request: Request) -> str | None:
-    """The sha256 of the body by its header, in hexadecimal digits."""
-    header = request.headers.get("content-digest")
-    if header is None:
+    """The sha256 of the body by its header, in hexadecimal digits; other algorithms are ignored, as RFC 9530 says."""
+    members = [part.strip() for line in request.headers.getlist("content-digest") for part in line.split(",")]
+    mine = [part for part in members if part.lower().startswith("sha-256")]
+    if not mine:
         return None
-    try:
-        (encoded,) = DIGEST.findall(header)
-        return base64.b64decode(encoded, validate=True).hex()
-    except (ValueError, binascii.Error) as error:
-        raise DigestWrong("the Content-Digest must be `sha-256=:<base64>:`", "Content-Digest") from error
+    if len(mine) > 1 or not (found := DIGEST.fullmatch(mine[0])):
+        raise DigestWrong("the Content-Digest must be `sha-256=:<base64>:`", "Content-Digest")
+    return base64.b64decode(found[1]).hex()

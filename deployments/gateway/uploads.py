@@ -38,6 +38,7 @@ from tasks.core.config.installation import Settings
 from tasks.core.data.file_kinds import is_ready
 from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
+from tasks.core.store.base import MOST_BYTES
 from tasks.core.store.documents import digest
 from tasks.core.store.s3 import client_errors
 
@@ -140,7 +141,7 @@ class UploadRoutes:
         return DatasetsAnswer(datasets=datasets, most_bytes=self.most, most_archive_bytes=self.most_archive)
 
     async def list_files(
-        self, request: Request, dataset: str, after: Annotated[str, Query(max_length=1000)] = ""
+        self, request: Request, dataset: str, after: Annotated[str, Query(max_length=MOST_BYTES)] = ""
     ) -> UploadPage:
         """List the uploads of a dataset with their hashes, page by page."""
         await self._admit(request, dataset)

@@ -114,11 +114,22 @@ def test_ready_ends_the_upload_each_time_and_is_not_stored(running: RunningGatew
 
 
 def test_a_wrong_digest_stores_nothing(running: RunningGateway, client: httpx.Client) -> None:
-    for header in (digest(b"other")["Content-Digest"], "sha-256=:a:", "md5=:a:", ""):
+    other, right = (digest(data)["Content-Digest"] for data in (b"other", b"picture"))
+    bad = other, "sha-256=:a:", "sha-256", "sha-256=a", right.replace("=:", "=::"), f"{right}, {other}", right[:-1]
+    for header in bad:
         answer = client.put("/uploads/adire/a.png", content=b"picture", headers={"Content-Digest": header})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "wrong_digest"), header
     assert (running.stored(), running.arrivals(), running.received()) == ({}, [], [])
-    assert running.refused()["wrong_digest"] == 4
+    assert running.refused()["wrong_digest"] == len(bad)
+
+
+def test_digests_of_other_algorithms_are_ignored(client: httpx.Client) -> None:
+    right, other = (digest(data)["Content-Digest"] for data in (b"picture", b"other"))
+    for header in ("md5=:a:", "", "sha-512=:YQ==:;x=1, md5=:YQ==:", f"sha-512=:YQ==:, {right}", f"{right};x=1"):
+        answer = client.put("/uploads/adire/a.png", content=b"picture", headers={"Content-Digest": header})
+        assert answer.is_success, header
+    headers = [("Content-Digest", "md5=:YQ==:"), ("Content-Digest", other)]
+    assert client.put("/uploads/adire/a.png", content=b"picture", headers=headers).status_code == 400
 
 
 def test_what_an_ingest_leaves_out_is_refused(running: RunningGateway, client: httpx.Client) -> None:
@@ -211,6 +222,14 @@ def test_a_listing_has_the_hash_of_every_file(
         assert found == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     running.store.write("uploads/adire/0/.png", b"changed")
     assert listing(client)[0]["0/.png"] == hashlib.sha256(b"changed").hexdigest()
+
+
+def test_a_listing_after_what_is_no_name(client: httpx.Client) -> None:
+    client.put("/uploads/adire/a.png", content=b"one")
+    for after, names in {"..": ["a.png"], "\0": ["a.png"], "a": ["a.png"], "b/": [], "ä" * 900: []}.items():
+        answer = client.get("/uploads/adire", params={"after": after})
+        assert [file["name"] for file in answer.raise_for_status().json()["files"]] == names, after
+    assert client.get("/uploads/adire", params={"after": "a" * 901}).status_code == 400
 
 
 def listing(client: httpx.Client) -> tuple[dict[str, str], int]:
