@@ -17,7 +17,7 @@ from tasks.core.access.keys import ApiKey
 from tasks.core.data.file_kinds import is_ready, reason_left_out
 from tasks.core.errors import BadKey, ObjectMissing, ObjectUnreadable
 from tasks.core.installation import Installation
-from tasks.core.store import Listed, Store
+from tasks.core.store import Listed, Store, is_key
 from tasks.core.store.base import check_key
 
 FRESH_SECONDS = 10.0  # how long the datasets of the models are not read again
@@ -109,7 +109,7 @@ class UploadStore:
         """The files whose names come after one; as many as may be listed and hashed at once."""
         folder, store, left = f"uploads/{dataset}/", self.installation().store, HASHED_BYTES
         page = UploadPage(dataset=dataset, files=[])
-        for found in store.scan(folder):
+        for found in store.scan(folder, _begin(folder, after)):
             name = found.key.removeprefix(folder)
             if name <= after:
                 continue
@@ -167,6 +167,18 @@ def check_name(dataset: str, name: str) -> None:
         raise UploadNameRefused(name, str(error)) from error
     if not is_ready(name) and (reason := reason_left_out(name)):
         raise UploadNameRefused(name, reason)
+
+
+def _begin(folder: str, after: str) -> str:
+    """A key after which every store still lists all later names than this one, and few before; empty: it lists all.
+
+    Some list by folder, 'a/b' before 'a.b', which is earlier by its bytes. In both orders all of them come after a name
+    that is cut before the first character that precedes a slash, and ends with the last of these, a dot.
+    """
+    plain = re.match("[^ -.]*", after)
+    cut = plain[0] if plain else ""
+    begin = folder + (after if cut == after else f"{cut[:-1]}.")
+    return begin if is_key(begin) and not cut.endswith("/") else ""
 
 
 def _is_for(key: ApiKey, model: str) -> bool:

@@ -36,11 +36,10 @@ from deployments.request_body import read_body
 from tasks.core.access.keys import ApiKey
 from tasks.core.config.installation import Settings
 from tasks.core.data.file_kinds import is_ready
-from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
 from tasks.core.store.base import MOST_BYTES
 from tasks.core.store.documents import digest
-from tasks.core.store.s3 import client_errors
+from tasks.core.store.s3 import store_errors
 
 FILES_AT_ONCE, ARCHIVES_AT_ONCE = 64, 2  # that are received
 KEYS_AT_ONCE = 4  # that can fill all places
@@ -261,7 +260,7 @@ class UploadRoutes:
             return await asyncio.get_running_loop().run_in_executor(self.pool, work, *args)
         except (ApiError, ArchiveRefused):
             raise
-        except (DyeworksError, OSError, *client_errors()) as error:
+        except store_errors() as error:
             if not self.store_problem:
                 log.error("uploads cannot be stored or listed: %s", error)
             self.store_problem = str(error)

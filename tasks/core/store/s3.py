@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tasks.core.errors import (
+    DyeworksError,
     ObjectExists,
     ObjectMissing,
     ObjectTooLarge,
@@ -238,12 +239,12 @@ class S3Store:
             return False
 
 
-def client_errors() -> tuple[type[Exception], ...]:
-    """What a store's methods may raise that is neither a DyeworksError nor an OSError: what S3's client does."""
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a store's methods raise when it fails, with what S3's client does."""
     from boto3.exceptions import Boto3Error  # noqa: PLC0415
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    return Boto3Error, BotoCoreError, ClientError
+    return DyeworksError, OSError, Boto3Error, BotoCoreError, ClientError
 
 
 def s3_store(url: str) -> S3Store:

@@ -6,14 +6,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
 from typing import BinaryIO
+from unittest.mock import Mock
+from uuid import uuid4
 
 import pytest
 
+from deployments.gateway import upload_store
 from deployments.gateway.received import ReceivedFile
 from deployments.gateway.upload_store import UploadStore
 from tasks.core.config.installation import Settings
 from tasks.core.installation import Installation
-from tasks.core.store import FolderStore, Listed
+from tasks.core.store import FolderStore, Listed, S3Store, Store
+from tests.s3_server import connect
 
 KEY = "uploads/adire/a.png"
 
@@ -38,6 +42,10 @@ class TaggedStore(BusyStore):
         return super().stat(key)._replace(tag=hashlib.md5(self.read(key)).hexdigest())
 
 
+NAMES = ["-a/b", ".b", "a-/b", "a.d/c", "ab/c", "b (1).png", "b.png", "b/c (2)/d", "b/c/d", "b/c0", "b0/-a/c"]
+NAMES += ["b0/a", "c!/d", "c.x", "c/d.e", "c/d/e", "c0", "ä.b", "ä/b"]
+
+
 @pytest.fixture
 def receive(tmp_path: Path) -> Iterator[Callable[[bytes], ReceivedFile]]:
     with ExitStack() as stack:
@@ -51,9 +59,35 @@ def receive(tmp_path: Path) -> Iterator[Callable[[bytes], ReceivedFile]]:
         yield receive
 
 
-def uploads(store: FolderStore) -> UploadStore:
+def uploads(store: Store) -> UploadStore:
     installation = Installation(Settings(), store)
     return UploadStore(lambda: installation)
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_pages_of_any_names_miss_none(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = request.getfixturevalue("bucket") if kind == "s3" else ""
+    store = S3Store(f"s3://{bucket}/{uuid4().hex}", connect()) if bucket else FolderStore(tmp_path / "store")
+    for name in NAMES:
+        store.write(f"uploads/adire/{name}", b"")
+    monkeypatch.setattr(upload_store, "PAGE", 1)
+    kept, after, found = uploads(store), "", list[str]()
+    while not found or after:
+        page = kept.page("adire", after)
+        found += [file.name for file in page.files]
+        after = page.next
+    assert found == sorted(NAMES)
+
+
+def test_a_page_asks_the_store_for_what_comes_after(tmp_path: Path) -> None:
+    store = Mock(wraps=FolderStore(tmp_path / "store"))
+    kept = uploads(store)
+    begins = {"img_0010.png": "img_001.", "b/a b/c": "", "b/c": "b/c", "": "", "b/-a": "", ".b": "", "..": ""}
+    for after, begin in begins.items():
+        kept.page("adire", after)
+        assert store.scan.call_args.args[1].removeprefix("uploads/adire/") == begin, after
 
 
 def test_files_of_one_size_that_come_at_once_are_listed_as_they_are(
