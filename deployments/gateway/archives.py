@@ -80,7 +80,7 @@ class UploadArchive:
             self._zip = zipfile.ZipFile(_Bounded(file))
         except DAMAGES as error:
             raise ArchiveRefused(f"it is not a whole zip file ({error})") from error
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         self._check(infos)
         self.entries = tuple(self._checked(info) for info in infos)
         self._check_names()

@@ -88,6 +88,11 @@ def test_names_in_the_folder_itself_are_plain() -> None:
         opened(zipped({"./a.png": b"one", "a.png": b"two"}))
 
 
+def test_an_entry_without_a_name() -> None:
+    with pytest.raises(ArchiveRefused, match="its name is not a relative path"):
+        opened(zipped({"_a.png": b"one"}).replace(b"_a.png", b"\0a.png"))
+
+
 def test_a_name_that_ends_in_nul_is_refused() -> None:
     data = zipped({"a.png_b.zip": b"one"}).replace(b"a.png_", b"a.png\0")
     with pytest.raises(ArchiveRefused, match="its name is not a relative path"):
