@@ -106,6 +106,7 @@ class Gateway:
             "the API keys or the models cannot be read from the store": self.store_problem,
             "nothing could be stored in the outbox at the last try": self.outbox.problem,
             "no ingest can be started": self.dispatcher.problem,
+            "uploads cannot be received on the gateway's disk": self.uploads.problem,
             f"{state.dead} batches are rejected, see `dyeworks outbox list --dead`": state.dead,
         }
         found = [words for words, reason in problems.items() if reason]

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -79,7 +80,7 @@ class UploadArchive:
             self._zip = zipfile.ZipFile(_Bounded(file))
         except DAMAGES as error:
             raise ArchiveRefused(f"it is not a whole zip file ({error})") from error
-        infos = [info for info in self._zip.infolist() if not info.is_dir()]
+        infos = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
         self._check(infos)
         self.entries = tuple(self._checked(info) for info in infos)
         self._check_names()
@@ -127,7 +128,7 @@ class UploadArchive:
         problems = {
             "it is encrypted": info.flag_bits & ENCRYPTED,
             "it is a symbolic link": stat.S_ISLNK(info.external_attr >> 16),
-            "its name is not a relative path": info.filename != info.orig_filename or _leaves(name),  # cut at a NUL
+            "its name is not a relative path": "\0" in info.orig_filename or _leaves(name),
             "it is an archive itself": PurePosixPath(name).suffix.lower() in ARCHIVES,
             "it is neither stored nor deflated": info.compress_type not in METHODS,
             f"it inflates to {info.file_size} bytes, more than {self.entry_bytes}": info.file_size > self.entry_bytes,
@@ -167,10 +168,11 @@ def _leaves(name: str) -> bool:
 
 
 def _name(info: zipfile.ZipInfo) -> str:
-    """The name of an entry; many programs write UTF-8 without the flag that says so."""
-    if info.flag_bits & UTF8:
-        return info.filename
-    try:
-        return info.filename.encode("cp437").decode()
-    except UnicodeError:
-        return info.filename
+    """The name of an entry; many programs write UTF-8 without the flag that says so, and some a `./` before it."""
+    name = info.filename
+    if not info.flag_bits & UTF8:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    while name.startswith("./"):
+        name = name.removeprefix("./")
+    return name

@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import binascii
 import hashlib
-import logging
 import re
 import shutil
 import tempfile
@@ -20,9 +18,7 @@ from deployments.problems import ApiError
 CHUNK_BYTES = 2**20  # that are written at once
 IDLE_SECONDS, IDLE_BYTES = 60.0, 2**14  # the slowest body: so many bytes within each of these periods
 ROOM_BYTES = 2**29  # that stay free on the disk
-DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
-
-log = logging.getLogger("dyeworks.gateway")
+DIGEST = re.compile(r"sha-256\s*=\s*:([A-Za-z0-9+/]{43}=):\s*(;.*)?", re.IGNORECASE)
 
 
 class BodyTooLarge(ApiError):
@@ -56,8 +52,9 @@ class DiskUnusable(ApiError):
     status = 507
     code = "unavailable"
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__("the gateway's disk is full, or cannot be written; send it again later", retry_after=60)
+        self.reason = reason
 
 
 class ReceivedFile:
@@ -87,7 +84,7 @@ class ReceivedFile:
             raise BodyTooLarge(self.most)
         with _disk():
             if shutil.disk_usage(self.folder).free < ROOM_BYTES + len(data):
-                raise DiskUnusable
+                raise DiskUnusable(f"fewer than {ROOM_BYTES} bytes would be free in {self.folder}")
             self.file.write(data)
         self._sha256.update(data)
         self._md5.update(data)
@@ -125,8 +122,7 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        log.error("uploads cannot be received: %s", error)
-        raise DiskUnusable from error
+        raise DiskUnusable(str(error)) from error
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
@@ -153,12 +149,11 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 def _expected(request: Request) -> str | None:
-    """The sha256 of the body by its header, in hexadecimal digits."""
-    header = request.headers.get("content-digest")
-    if header is None:
+    """The sha256 of the body by its header, in hexadecimal digits; other algorithms are ignored, as RFC 9530 says."""
+    members = [part.strip() for line in request.headers.getlist("content-digest") for part in line.split(",")]
+    mine = [part for part in members if part.lower().startswith("sha-256")]
+    if not mine:
         return None
-    try:
-        (encoded,) = DIGEST.findall(header)
-        return base64.b64decode(encoded, validate=True).hex()
-    except (ValueError, binascii.Error) as error:
-        raise DigestWrong("the Content-Digest must be `sha-256=:<base64>:`", "Content-Digest") from error
+    if len(mine) > 1 or not (found := DIGEST.fullmatch(mine[0])):
+        raise DigestWrong("the Content-Digest must be `sha-256=:<base64>:`", "Content-Digest")
+    return base64.b64decode(found[1]).hex()

@@ -17,12 +17,13 @@ from tasks.core.access.keys import ApiKey
 from tasks.core.data.file_kinds import is_ready, reason_left_out
 from tasks.core.errors import BadKey, ObjectMissing, ObjectUnreadable
 from tasks.core.installation import Installation
-from tasks.core.store import Listed, Store
+from tasks.core.store import Listed, Store, is_key
 from tasks.core.store.base import check_key
 
 FRESH_SECONDS = 10.0  # how long the datasets of the models are not read again
 PAGE, HASHED_BYTES = 5_000, 2**28  # files of a page of a listing, and bytes that are read to hash some of them
 DIGESTS = 100_000  # that are remembered
+LOCKS = 256  # of names: two that share one wait for each other
 MD5 = re.compile(r"[0-9a-f]{32}")  # as the tag of an object that was stored in one part, unless it is encrypted
 
 
@@ -73,6 +74,7 @@ class UploadStore:
 
     def __init__(self, installation: Callable[[], Installation]) -> None:
         self.installation, self.digests = installation, KnownDigests()
+        self._locks = [Lock() for _ in range(LOCKS)]
         self._datasets: tuple[float, Mapping[str, frozenset[str]]] = (0.0, {})  # when they were read; those of a model
 
     def datasets(self, key: ApiKey) -> list[str]:
@@ -90,22 +92,24 @@ class UploadStore:
     def keep(self, dataset: str, name: str, received: ReceivedFile) -> KeptUpload:
         """Store a file, unless the store holds the same under its name."""
         key, store = f"uploads/{dataset}/{name}", self.installation().store
-        found = _found(store, key)
-        if found and _is_same(store, found, received):
-            return KeptUpload(found, is_new=False)
-        try:
-            store.put_file(key, received.file)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise UploadNameTaken(name) from error
-        found = store.stat(key)
-        self.digests.add(found, received.sha256)
+        with self._locks[hash(key) % LOCKS]:  # else what is found then may be another request's file
+            found = _found(store, key)
+            if found and _is_same(store, found, received):
+                return KeptUpload(found, is_new=False)
+            try:
+                store.put_file(key, received.file)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise UploadNameTaken(name) from error
+            found = store.stat(key)
+        if _may_hold(found, received):
+            self.digests.add(found, received.sha256)
         return KeptUpload(found, is_new=True)
 
     def page(self, dataset: str, after: str) -> UploadPage:
         """The files whose names come after one; as many as may be listed and hashed at once."""
         folder, store, left = f"uploads/{dataset}/", self.installation().store, HASHED_BYTES
         page = UploadPage(dataset=dataset, files=[])
-        for found in store.scan(folder):
+        for found in store.scan(folder, _begin(folder, after)):
             name = found.key.removeprefix(folder)
             if name <= after:
                 continue
@@ -165,6 +169,18 @@ def check_name(dataset: str, name: str) -> None:
         raise UploadNameRefused(name, reason)
 
 
+def _begin(folder: str, after: str) -> str:
+    """A key after which every store still lists all later names than this one, and few before; empty: it lists all.
+
+    Some list by folder, 'a/b' before 'a.b', which is earlier by its bytes. In both orders all of them come after a name
+    that is cut before the first character that precedes a slash, and ends with the last of these, a dot.
+    """
+    plain = re.match("[^ -.]*", after)
+    cut = plain[0] if plain else ""
+    begin = folder + (after if cut == after else f"{cut[:-1]}.")
+    return begin if is_key(begin) and not cut.endswith("/") else ""
+
+
 def _is_for(key: ApiKey, model: str) -> bool:
     return not key.models or model in key.models
 
@@ -174,6 +190,11 @@ def _found(store: Store, key: str) -> Listed | None:
         return store.stat(key)
     except ObjectMissing:
         return None
+
+
+def _may_hold(found: Listed, received: ReceivedFile) -> bool:
+    """Whether an object can be what was received, as far as its size and tag tell: another process may write it too."""
+    return found.size == received.size and (found.tag == received.md5 or not MD5.fullmatch(found.tag))
 
 
 def _is_same(store: Store, found: Listed, received: ReceivedFile) -> bool:

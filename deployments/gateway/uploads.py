@@ -6,34 +6,43 @@ more, so that the ingest starts at once.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Annotated, Any, Literal, TypeVar, TypeVarTuple
+from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
 from deployments.gateway.access import GatewayAccess
 from deployments.gateway.archives import ArchiveEntry, ArchiveRefused, UploadArchive
+from deployments.gateway.database import arrivals
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.notifications import content_identity
-from deployments.gateway.outbox import Arrival, UploadOutbox
-from deployments.gateway.received import ReceivedFile, received_file
+from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
+from deployments.gateway.received import DiskUnusable, ReceivedFile, received_file
 from deployments.gateway.schemas import refusals
 from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
-from deployments.gateway.upload_store import KeptUpload, UploadStore, check_name
+from deployments.gateway.upload_store import KeptUpload, UploadNameRefused, UploadNameTaken, UploadStore, check_name
 from deployments.problems import ApiError
 from deployments.request_body import read_body
+from tasks.core.access.keys import ApiKey
 from tasks.core.config.installation import Settings
 from tasks.core.data.file_kinds import is_ready
-from tasks.core.errors import DyeworksError
 from tasks.core.installation import Installation
+from tasks.core.store.base import MOST_BYTES
 from tasks.core.store.documents import digest
+from tasks.core.store.s3 import store_errors
 
 FILES_AT_ONCE, ARCHIVES_AT_ONCE = 64, 2  # that are received
+KEYS_AT_ONCE = 4  # that can fill all places
 THREADS = 8  # that write files and wait for the store
 READY_BYTES, READY_SECONDS = 1000, 10.0  # of the body of `_READY`, which nobody reads
 MEBIBYTE = 2**20
@@ -46,8 +55,8 @@ ALREADY: dict[int | str, dict[str, object]] = {
 BODY = SECURITY | {"requestBody": {"required": True, "content": BYTES}}
 
 log = logging.getLogger("dyeworks.gateway")
-P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class StoreAway(ApiError):
@@ -77,10 +86,14 @@ class ArchiveUnusable(ApiError):
     status = 422
     code = "invalid_archive"
 
-    def __init__(self, refused: ArchiveRefused, stored: int) -> None:
-        already = f"; {stored} files before it are stored" if stored else "; nothing was stored"
-        super().__init__(str(refused) + already)
-        self.stored = stored
+
+class UploadNameConvertor(PathConvertor):
+    """A path with all that a client may send: that of Starlette cuts a newline at its end."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("upload_name", UploadNameConvertor())
 
 
 class UploadRoutes:
@@ -99,6 +112,8 @@ class UploadRoutes:
         self.folder = settings.cache.absolute() / "received"
         self.pool = ThreadPoolExecutor(THREADS, "uploads")
         self.files, self.archives = Places(FILES_AT_ONCE), Places(ARCHIVES_AT_ONCE)
+        self.problem = ""  # of the gateway's disk; empty: none
+        self.store_problem = ""  # the same of the store, as writing found it last
 
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
@@ -107,7 +122,7 @@ class UploadRoutes:
         router.get("/{dataset}", openapi_extra=SECURITY, responses=refusals(400, 401, 403, 404, 503))(self.list_files)
         faults = refusals(400, 401, 403, 404, 408, 413, 422, 503, 507)
         router.put(
-            "/{dataset}/{name:path}",
+            "/{dataset}/{name:upload_name}",
             status_code=201,
             response_model=UploadAnswer,
             responses=ALREADY | refusals(409) | faults,
@@ -123,7 +138,7 @@ class UploadRoutes:
         return DatasetsAnswer(datasets=datasets, most_bytes=self.most, most_archive_bytes=self.most_archive)
 
     async def list_files(
-        self, request: Request, dataset: str, after: Annotated[str, Query(max_length=1000)] = ""
+        self, request: Request, dataset: str, after: Annotated[str, Query(max_length=MOST_BYTES)] = ""
     ) -> UploadPage:
         """List the uploads of a dataset with their hashes, page by page."""
         await self._admit(request, dataset)
@@ -131,14 +146,15 @@ class UploadRoutes:
 
     async def take_file(self, request: Request, dataset: str, name: str) -> JSONResponse:
         """Store a file; 201 if it is new, 200 if the same is there. `_READY` starts the ingest, with a 202."""
-        await self._admit(request, dataset)
+        key = await self._admit(request, dataset)
+        _require_text(request, name)
         check_name(dataset, name)
         if is_ready(name):
             await read_body(request, READY_BYTES, READY_SECONDS)
             await self.outbox.add([_ready(dataset, name)])
             return JSONResponse(UploadAnswer(dataset=dataset, name=name, status="ready").model_dump(), 202)
-        with self.files.taken():
-            async with received_file(request, self.most, self.folder, self.pool) as received:
+        with self.files.taken(key):
+            async with self._received(request, self.most) as received:
                 kept = await self._work(self.store.keep, dataset, name, received)
                 await self._record(dataset, [kept])
                 answer = UploadAnswer(
@@ -148,15 +164,18 @@ class UploadRoutes:
 
     async def take_archive(self, request: Request, dataset: str) -> ArchiveAnswer:
         """Store the files of a zip archive one by one; a dangerous one is refused before anything is stored."""
-        await self._admit(request, dataset)
-        with self.archives.taken():
-            async with received_file(request, self.most_archive, self.folder, self.pool) as received:
+        key = await self._admit(request, dataset)
+        with self.archives.taken(key):
+            async with self._received(request, self.most_archive) as received:
                 answer, kept = ArchiveAnswer(dataset=dataset), list[KeptUpload]()
                 try:
                     archive = await self._work(UploadArchive, received.file, self.most, f"uploads/{dataset}/")
                     await self._take_entries(archive, answer, kept)
                 except ArchiveRefused as error:
-                    raise ArchiveUnusable(error, len(kept)) from error
+                    raise ArchiveUnusable(f"{error}; {_stored(kept)}") from error
+                except ApiError as error:
+                    error.args = (f"{error}; {_stored(kept)}",)
+                    raise
                 finally:
                     await self._record(dataset, kept)
                 await self.outbox.add([_ready(dataset, one.name) for one in archive.entries if is_ready(one.name)])
@@ -167,7 +186,11 @@ class UploadRoutes:
             if entry.left_out:
                 answer.left_out.append(LeftOutEntry(name=entry.name, reason=entry.left_out))
             elif not is_ready(entry.name):
-                kept.append(await self._work(self._keep_entry, answer.dataset, archive, entry))
+                try:
+                    kept.append(await self._work(self._keep_entry, answer.dataset, archive, entry))
+                except UploadNameTaken as error:
+                    answer.left_out.append(LeftOutEntry(name=entry.name, reason=str(error)))
+                    continue
                 (answer.stored if kept[-1].is_new else answer.unchanged).append(entry.name)
 
     def _keep_entry(self, dataset: str, archive: UploadArchive, entry: ArchiveEntry) -> KeptUpload:
@@ -176,49 +199,103 @@ class UploadRoutes:
                 received.write(chunk)
             return self.store.keep(dataset, entry.name, received)
 
-    async def _admit(self, request: Request, dataset: str) -> None:
-        """Raise Unauthorized, Forbidden or DatasetUnknown, before the body is read."""
-        await self._work(self.store.require, dataset, self.access.uploader(request))
+    async def _admit(self, request: Request, dataset: str) -> ApiKey:
+        """Whose request it is; raises Unauthorized, Forbidden or DatasetUnknown, before the body is read."""
+        key = self.access.uploader(request)
+        await self._work(self.store.require, dataset, key)
+        return key
+
+    @asynccontextmanager
+    async def _received(self, request: Request, most: int) -> AsyncIterator[ReceivedFile]:
+        """The body; why the disk does not take it is logged once while it lasts."""
+        try:
+            async with received_file(request, most, self.folder, self.pool) as received:
+                self.problem = ""
+                yield received
+        except DiskUnusable as error:
+            if not self.problem:
+                log.error("uploads cannot be received: %s", error.reason)
+            self.problem = error.reason
+            raise
 
     async def _record(self, dataset: str, kept: Sequence[KeptUpload]) -> None:
-        """Put what is stored into the outbox, what was unchanged too: the process may have died before it could.
+        """Put what is stored into the outbox, what was unchanged too: an earlier request may have failed there.
 
-        Content that was there before, and has come back since, is written but known: it arrives once more.
+        Content that was there before, and has come back since, is known by then: it arrives once more, by the time
+        at which it was written.
         """
+        if kept:
+            self.store_problem = ""
         for one in kept:
             self.metrics.uploads.labels(_status(one)).inc()
             self.metrics.upload_bytes.inc(one.listed.size if one.is_new else 0)
         new = await self.outbox.add([_arrival(dataset, one) for one in kept])
-        back = [one for one, is_new in zip(kept, new, strict=True) if one.is_new and not is_new]
-        await self.outbox.add([_arrival(dataset, one)._replace(identity=uuid4().hex, content="") for one in back])
+        known = {_arrival(dataset, one): one for one, is_new in zip(kept, new, strict=True) if not is_new}
+        arrived = await asyncio.to_thread(self._arrived, [one.identity for one in known])
+        await self.outbox.add(
+            [
+                arrival._replace(identity=digest("written", arrival.identity, one.listed.time.isoformat()), content="")
+                for arrival, one in known.items()
+                if one.is_new or one.listed.time.timestamp() > arrived[arrival.identity]
+            ]
+        )
 
-    async def _work(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do work in a thread; raises StoreAway for what the client of a store raises."""
+    def _arrived(self, identities: Sequence[str]) -> Mapping[str, float]:
+        """When arrivals that are in the outbox came."""
+        if not identities:
+            return {}
+        columns = arrivals.c.identity, arrivals.c.arrived
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: work(*args, **kwargs))
+            with self.outbox.database.reading() as connection:
+                found = connection.execute(select(*columns).where(arrivals.c.identity.in_(identities))).all()
+        except SQLAlchemyError as error:
+            raise OutboxUnavailable("cannot be read") from error
+        return dict.fromkeys(identities, 0.0) | {row.identity: row.arrived for row in found}
+
+    async def _work(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Do work in a thread; raises StoreAway for what a store raises, which is logged once while it lasts."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.pool, work, *args)
         except (ApiError, ArchiveRefused):
             raise
-        except Exception as error:  # thread boundary: any error of a store's client
-            log.error("an upload was not stored: %s", error, exc_info=not isinstance(error, DyeworksError | OSError))
+        except store_errors() as error:
+            if not self.store_problem:
+                log.error("uploads cannot be stored or listed: %s", error)
+            self.store_problem = str(error)
             raise StoreAway from error
 
 
 class Places:
-    """How many requests may be under way at once."""
+    """How many requests may be under way at once, and how many of them for one API key."""
 
     def __init__(self, most: int) -> None:
-        self.most, self.used = most, 0
+        self.most, self.most_of_key = most, max(1, most // KEYS_AT_ONCE)
+        self.used = Counter[str]()  # by key
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self, key: ApiKey) -> Iterator[None]:
         """Take a place for the block; raises UploadsBusy."""
-        if self.used >= self.most:
+        if self.used[key.id] >= self.most_of_key:
+            raise UploadsBusy(self.most_of_key)
+        if self.used.total() >= self.most:
             raise UploadsBusy(self.most)
-        self.used += 1
+        self.used[key.id] += 1
         try:
             yield
         finally:
-            self.used -= 1
+            self.used -= Counter([key.id])  # it keeps no key without a place
+
+
+def _require_text(request: Request, name: str) -> None:
+    """Raise UploadNameRefused for a path that is not UTF-8, of which the server has replaced what it cannot read."""
+    try:
+        unquote_to_bytes(request.scope["raw_path"]).decode()
+    except UnicodeDecodeError as error:
+        raise UploadNameRefused(name, "it is not UTF-8 text") from error
+
+
+def _stored(kept: Sequence[KeptUpload]) -> str:
+    return f"{len(kept)} files before it are stored" if kept else "nothing was stored"
 
 
 def _status(kept: KeptUpload) -> Literal["stored", "unchanged"]:

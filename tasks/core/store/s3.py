@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from tasks.core.errors import (
+    DyeworksError,
     ObjectExists,
     ObjectMissing,
     ObjectTooLarge,
@@ -236,6 +237,14 @@ class S3Store:
             return self.read(key) == data
         except ObjectMissing:
             return False
+
+
+def store_errors() -> tuple[type[Exception], ...]:
+    """What a store's methods raise when it fails, with what S3's client does."""
+    from boto3.exceptions import Boto3Error  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    return DyeworksError, OSError, Boto3Error, BotoCoreError, ClientError
 
 
 def s3_store(url: str) -> S3Store:

@@ -1,7 +1,9 @@
 """Zip archives: what they hold, and the bombs, which are refused by their central directory or while inflating."""
 
 import io
+import struct
 import zipfile
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -62,6 +64,33 @@ def test_what_an_ingest_leaves_out_has_a_reason() -> None:
 def test_a_name_that_leaves_the_folder_is_refused(name: str) -> None:
     with pytest.raises(ArchiveRefused, match="its name is not a relative path"):
         opened(zipped({"good.png": b"", name: b"one"}))
+
+
+def test_a_name_may_have_another_spelling_as_info_zip_writes_it() -> None:
+    plain, real = b"caf?.png", "café.png".encode()
+    info = zipfile.ZipInfo(plain.decode())
+    info.extra = struct.pack("<HHBL", 0x7075, 5 + len(real), 1, zlib.crc32(plain)) + real
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(info, b"one")
+    found = UploadArchive(buffer, MOST, "uploads/adire/")
+    assert content(found) == {found.entries[0].info.filename: b"one"}  # since Python 3.12 the real one
+    found.entries[0].info.filename = "café.png"
+    assert not found._problem("café.png", found.entries[0].info)
+
+
+def test_names_in_the_folder_itself_are_plain() -> None:
+    assert content(opened(zipped({"./a.png": b"one", "././b/c.png": b"two"}))) == {"a.png": b"one", "b/c.png": b"two"}
+    for name in (".//etc/a.png", "./../a.png"):
+        with pytest.raises(ArchiveRefused, match="its name is not a relative path"):
+            opened(zipped({name: b"one"}))
+    with pytest.raises(ArchiveRefused, match="its name occurs twice"):
+        opened(zipped({"./a.png": b"one", "a.png": b"two"}))
+
+
+def test_an_entry_without_a_name() -> None:
+    with pytest.raises(ArchiveRefused, match="its name is not a relative path"):
+        opened(zipped({"_a.png": b"one"}).replace(b"_a.png", b"\0a.png"))
 
 
 def test_a_name_that_ends_in_nul_is_refused() -> None:

@@ -96,7 +96,7 @@ def test_a_slow_body_that_goes_on_is_taken(running: RunningGateway, monkeypatch:
 def test_a_client_that_hangs_up_leaves_nothing(running: RunningGateway) -> None:
     running.begin("/uploads/adire/a.png", 1000, b"the beginning").close()
     wait_until(lambda: running.refused() == {"disconnected": 1})
-    assert (running.stored(), running.arrivals(), running.gateway.uploads.files.used) == ({}, [], 0)
+    assert (running.stored(), running.arrivals(), running.gateway.uploads.files.used) == ({}, [], {})
 
 
 def test_more_uploads_at_once_than_there_are_places_are_told_to_wait(
@@ -106,21 +106,38 @@ def test_more_uploads_at_once_than_there_are_places_are_told_to_wait(
     with ExitStack() as stack, running.client() as client:
         for number in range(3):
             stack.enter_context(running.begin(f"/uploads/adire/{number}.png", 10, b"x"))
-        wait_until(lambda: running.gateway.uploads.files.used == 3)
+        wait_until(lambda: running.gateway.uploads.files.used.total() == 3)
         answer = client.put("/uploads/adire/a.png", content=b"one")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         stack.close()
-        wait_until(lambda: running.gateway.uploads.files.used == 0)
+        wait_until(lambda: running.gateway.uploads.files.used.total() == 0)
         assert client.put("/uploads/adire/a.png", content=b"one").status_code == 201
 
 
-def test_a_disk_without_room_is_a_507_to_be_sent_again(
-    running: RunningGateway, monkeypatch: pytest.MonkeyPatch
+def test_one_key_does_not_take_the_places_of_others(running: RunningGateway) -> None:
+    places = running.gateway.uploads.files
+    with ExitStack() as stack, running.client() as client, running.client("lace") as other:
+        for number in range(places.most_of_key):
+            stack.enter_context(running.begin(f"/uploads/adire/{number}.png", 10, b"x"))
+        wait_until(lambda: places.used.total() == places.most_of_key)
+        assert client.put("/uploads/adire/a.png", content=b"one").status_code == 503
+        assert other.put("/uploads/lace/a.png", content=b"one").status_code == 201
+
+
+def test_a_disk_without_room_is_a_507_to_be_sent_again_and_logged_once(
+    running: RunningGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(received, "ROOM_BYTES", 2**60)
+    with running.client() as client, monkeypatch.context() as full:
+        full.setattr(received, "ROOM_BYTES", 2**60)
+        for path in ("a.png", "b.png"):
+            answer = client.put(f"/uploads/adire/{path}", content=b"one")
+            assert (answer.status_code, answer.headers["Retry-After"]) == (507, "60")
+        assert client.post("/uploads/adire/archive", content=zipped({"a.png": b"one"})).status_code == 507
+        assert "uploads cannot be received on the gateway's disk" in client.get("/readyz").json()["problems"]
+    assert [record.levelname for record in caplog.records if "cannot be received" in record.message] == ["ERROR"]
     with running.client() as client:
-        answer = client.put("/uploads/adire/a.png", content=b"one")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (507, "60")
+        assert client.put("/uploads/adire/a.png", content=b"one").status_code == 201
+        assert not any("disk" in problem for problem in client.get("/readyz").json()["problems"])
 
 
 def test_a_gateway_that_is_killed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,19 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import httpx
 import pytest
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from deployments.gateway import upload_store
-from tasks.core.store import FolderStore
+from deployments.gateway.outbox import OutboxUnavailable
+from tasks.core.errors import ObjectUnreadable
+from tasks.core.store import FolderStore, Listed
 from tests.unit.deployments.gateway.running import RunningGateway, running_gateway
 from tests.unit.deployments.gateway.zips import damaged, overlapping, zipped
 
@@ -67,6 +73,39 @@ def test_what_was_stored_but_did_not_arrive_does_so_when_it_is_sent_again(
     assert running.arrivals() == [("a.png", False)]
 
 
+@pytest.fixture
+def md5_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's tags are of the content, as those of most object stores."""
+    stat = FolderStore.stat
+
+    def tagged(store: FolderStore, key: str) -> Listed:
+        return stat(store, key)._replace(tag=hashlib.md5(store.read(key)).hexdigest())
+
+    monkeypatch.setattr(FolderStore, "stat", tagged)
+
+
+@pytest.mark.usefixtures("md5_tags")
+def test_content_that_came_back_but_did_not_arrive_does_so_once_when_it_is_sent_again(
+    running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for data in (b"one", b"two"):
+        client.put("/uploads/adire/a.png", content=data)
+    with monkeypatch.context() as away:
+        away.setattr(running.gateway.outbox, "add", Mock(side_effect=OutboxUnavailable("cannot store it")))
+        assert client.put("/uploads/adire/a.png", content=b"one").status_code == 503
+    assert running.arrivals() == [("a.png", False)] * 2
+    for _ in range(3):
+        assert client.put("/uploads/adire/a.png", content=b"one").status_code == 200
+        assert running.arrivals() == [("a.png", False)] * 3
+
+
+@pytest.mark.usefixtures("md5_tags")
+def test_content_that_came_back_arrives_once(running: RunningGateway, client: httpx.Client) -> None:
+    for data in (b"one", b"two", b"one", b"one", b"one"):
+        assert client.put("/uploads/adire/a.png", content=data).is_success
+    assert running.arrivals() == [("a.png", False)] * 3
+
+
 def test_ready_ends_the_upload_each_time_and_is_not_stored(running: RunningGateway, client: httpx.Client) -> None:
     answers = [client.put("/uploads/adire/_READY", content=b"") for _ in range(2)]
     assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [(202, "ready")] * 2
@@ -75,11 +114,22 @@ def test_ready_ends_the_upload_each_time_and_is_not_stored(running: RunningGatew
 
 
 def test_a_wrong_digest_stores_nothing(running: RunningGateway, client: httpx.Client) -> None:
-    for header in (digest(b"other")["Content-Digest"], "sha-256=:a:", "md5=:a:", ""):
+    other, right = (digest(data)["Content-Digest"] for data in (b"other", b"picture"))
+    bad = other, "sha-256=:a:", "sha-256", "sha-256=a", right.replace("=:", "=::"), f"{right}, {other}", right[:-1]
+    for header in bad:
         answer = client.put("/uploads/adire/a.png", content=b"picture", headers={"Content-Digest": header})
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "wrong_digest"), header
     assert (running.stored(), running.arrivals(), running.received()) == ({}, [], [])
-    assert running.refused()["wrong_digest"] == 4
+    assert running.refused()["wrong_digest"] == len(bad)
+
+
+def test_digests_of_other_algorithms_are_ignored(client: httpx.Client) -> None:
+    right, other = (digest(data)["Content-Digest"] for data in (b"picture", b"other"))
+    for header in ("md5=:a:", "", "sha-512=:YQ==:;x=1, md5=:YQ==:", f"sha-512=:YQ==:, {right}", f"{right};x=1"):
+        answer = client.put("/uploads/adire/a.png", content=b"picture", headers={"Content-Digest": header})
+        assert answer.is_success, header
+    headers = [("Content-Digest", "md5=:YQ==:"), ("Content-Digest", other)]
+    assert client.put("/uploads/adire/a.png", content=b"picture", headers=headers).status_code == 400
 
 
 def test_what_an_ingest_leaves_out_is_refused(running: RunningGateway, client: httpx.Client) -> None:
@@ -97,6 +147,14 @@ def test_a_name_that_leads_elsewhere_is_refused(running: RunningGateway) -> None
         assert answered(running, f"/uploads/adire/{quote(name, safe='')}") == "422", name
     assert running.refused() == {"invalid_name": len(BAD)}
     assert not list(running.folder.rglob("*.png"))
+
+
+def test_a_name_that_is_no_text_of_one_line_is_refused(running: RunningGateway) -> None:
+    names = ["%FF.png", "b/%FE.png", "%ED%A0%80.png", "nl.png%0A", "n%0Al.png", "%0A/a.png", "_READY%0A", "a.png%0D"]
+    for name in names:
+        assert answered(running, f"/uploads/adire/{name}") == "422", name
+    assert running.refused() == {"invalid_name": len(names)}
+    assert (running.stored(), running.arrivals()) == ({}, [])
 
 
 def test_a_dataset_that_leads_elsewhere_is_unknown(running: RunningGateway) -> None:
@@ -166,6 +224,14 @@ def test_a_listing_has_the_hash_of_every_file(
     assert listing(client)[0]["0/.png"] == hashlib.sha256(b"changed").hexdigest()
 
 
+def test_a_listing_after_what_is_no_name(client: httpx.Client) -> None:
+    client.put("/uploads/adire/a.png", content=b"one")
+    for after, names in {"..": ["a.png"], "\0": ["a.png"], "a": ["a.png"], "b/": [], "ä" * 900: []}.items():
+        answer = client.get("/uploads/adire", params={"after": after})
+        assert [file["name"] for file in answer.raise_for_status().json()["files"]] == names, after
+    assert client.get("/uploads/adire", params={"after": "a" * 901}).status_code == 400
+
+
 def listing(client: httpx.Client) -> tuple[dict[str, str], int]:
     """The sha256 of each file, and how many pages there were."""
     found, pages, after = dict[str, str](), 0, ""
@@ -226,16 +292,66 @@ def test_what_precedes_a_damaged_entry_is_stored_and_arrives(running: RunningGat
     assert running.arrivals() == [("a.png", False)]
 
 
-def test_a_store_that_fails_is_a_503_to_be_sent_again(
+def test_an_entry_whose_name_is_taken_is_left_out(running: RunningGateway, client: httpx.Client) -> None:
+    client.put("/uploads/adire/b.png/c.png", content=b"one")
+    answer = client.post("/uploads/adire/archive", content=zipped({"a.png": b"1", "b.png": b"2", "c.png": b"3"}))
+    assert (answer.status_code, answer.json()["stored"]) == (200, ["a.png", "c.png"])
+    (left,) = answer.json()["left_out"]
+    assert (left["name"], "a file and a folder have one name" in left["reason"]) == ("b.png", True)
+    assert sorted(running.arrivals()) == [("a.png", False), ("b.png/c.png", False), ("c.png", False)]
+
+
+def test_a_store_that_fails_within_an_archive_says_what_is_stored(
     running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError("no space left on device")
+    put_file = FolderStore.put_file
 
-    monkeypatch.setattr(FolderStore, "put_file", full)
-    answer = client.put("/uploads/adire/a.png", content=b"one")
+    def fail(store: FolderStore, key: str, source: BinaryIO) -> None:
+        if key.endswith("b.png"):
+            raise OSError("no space left on device")
+        put_file(store, key, source)
+
+    monkeypatch.setattr(FolderStore, "put_file", fail)
+    answer = client.post("/uploads/adire/archive", content=zipped({"a.png": b"one", "b.png": b"two"}))
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert running.arrivals() == []
+    assert answer.json()["detail"].endswith("send it again; 1 files before it are stored")
+    assert running.arrivals() == [("a.png", False)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no space left on device"),
+        ObjectUnreadable("a", "file:///store", "no rights"),
+        EndpointConnectionError(endpoint_url="http://store"),
+        ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
+        S3UploadFailedError("SlowDown"),
+    ],
+)
+def test_a_store_that_fails_is_a_503_to_be_sent_again_and_logged_once(
+    running: RunningGateway,
+    client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    for name in ("a.png", "b.png"):
+        with monkeypatch.context() as away:
+            away.setattr(FolderStore, "put_file", Mock(side_effect=error))
+            for _ in range(3):
+                answer = client.put(f"/uploads/adire/{name}", content=b"one")
+                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+        assert (name, False) not in running.arrivals()
+        assert client.put(f"/uploads/adire/{name}", content=b"one").status_code == 201
+    records = [record for record in caplog.records if record.message.startswith("uploads cannot be stored")]
+    assert len(records) == 2
+
+
+def test_an_error_in_the_program_is_no_failure_of_the_store(
+    running: RunningGateway, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderStore, "put_file", Mock(side_effect=TypeError("a mistake")))
+    assert client.put("/uploads/adire/a.png", content=b"one").status_code == 500
 
 
 def test_uploads_are_counted(running: RunningGateway, client: httpx.Client) -> None:
