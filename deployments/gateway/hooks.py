@@ -19,10 +19,10 @@ from deployments.gateway.notifications import (
     read_notification,
 )
 from deployments.gateway.outbox import UploadOutbox
+from deployments.gateway.places import Places
 from deployments.gateway.schemas import NOTIFICATION, UPLOADED, body, refusals
 from deployments.gateway.sns import MessageType, SnsMessages
 from deployments.gateway.standard import ID, SIGNATURE, TIMESTAMP, MessageSignatureInvalid, StandardSignatures
-from deployments.gateway.uploads import Places
 from deployments.request_body import read_body
 from tasks.core.config.installation import Settings
 
@@ -58,7 +58,7 @@ class Hooks:
         self.access, self.outbox, self.metrics = access, outbox, metrics
         self.sns = SnsMessages(settings.sns_topics)
         self.signatures = StandardSignatures(settings.valid_webhook_secrets)
-        self.places = Places(MOST_READ)
+        self.places = Places(MOST_READ, MOST_READ)
         self.datasets: frozenset[str] | None = None  # to which a model subscribes; None: the store cannot be read
 
     def router(self) -> APIRouter:

@@ -6,10 +6,9 @@ more, so that the ingest starts at once.
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Annotated, Any, Literal, TypeVar, TypeVarTuple
 from urllib.parse import unquote_to_bytes
 from uuid import uuid4
@@ -27,6 +26,7 @@ from deployments.gateway.database import arrivals
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.notifications import content_identity
 from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
+from deployments.gateway.places import Places
 from deployments.gateway.received import DiskUnusable, ReceivedFile, received_file
 from deployments.gateway.schemas import refusals
 from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
@@ -42,7 +42,7 @@ from tasks.core.store.documents import digest
 from tasks.core.store.s3 import store_errors
 
 FILES_AT_ONCE, ARCHIVES_AT_ONCE = 64, 2  # that are received
-KEYS_AT_ONCE = 4  # that can fill all places
+OF_ONE_KEY, ARCHIVES_OF_ONE_KEY = 16, 1
 THREADS = 8  # that write files and wait for the store
 READY_BYTES, READY_SECONDS = 1000, 10.0  # of the body of `_READY`, which nobody reads
 MEBIBYTE = 2**20
@@ -67,17 +67,6 @@ class StoreAway(ApiError):
 
     def __init__(self) -> None:
         super().__init__("the store failed, the log says how; send it again", retry_after=5)
-
-
-class UploadsBusy(ApiError):
-    """Too many uploads arrive at once."""
-
-    status = 503
-    code = "unavailable"
-
-    def __init__(self, most: int) -> None:
-        super().__init__(f"{most} uploads are arriving already; send it again", retry_after=5)
-        self.most = most
 
 
 class ArchiveUnusable(ApiError):
@@ -111,7 +100,7 @@ class UploadRoutes:
         self.most, self.most_archive = settings.upload_mib * MEBIBYTE, settings.archive_mib * MEBIBYTE
         self.folder = settings.cache.absolute() / "received"
         self.pool = ThreadPoolExecutor(THREADS, "uploads")
-        self.files, self.archives = Places(FILES_AT_ONCE), Places(ARCHIVES_AT_ONCE)
+        self.files, self.archives = Places(FILES_AT_ONCE, OF_ONE_KEY), Places(ARCHIVES_AT_ONCE, ARCHIVES_OF_ONE_KEY)
         self.problem = ""  # of the gateway's disk; empty: none
         self.store_problem = ""  # the same of the store, as writing found it last
 
@@ -153,7 +142,7 @@ class UploadRoutes:
             await read_body(request, READY_BYTES, READY_SECONDS)
             await self.outbox.add([_ready(dataset, name)])
             return JSONResponse(UploadAnswer(dataset=dataset, name=name, status="ready").model_dump(), 202)
-        with self.files.taken(key):
+        with self.files.taken(key.id):
             async with self._received(request, self.most) as received:
                 kept = await self._work(self.store.keep, dataset, name, received)
                 await self._record(dataset, [kept])
@@ -165,7 +154,7 @@ class UploadRoutes:
     async def take_archive(self, request: Request, dataset: str) -> ArchiveAnswer:
         """Store the files of a zip archive one by one; a dangerous one is refused before anything is stored."""
         key = await self._admit(request, dataset)
-        with self.archives.taken(key):
+        with self.archives.taken(key.id):
             async with self._received(request, self.most_archive) as received:
                 answer, kept = ArchiveAnswer(dataset=dataset), list[KeptUpload]()
                 try:
@@ -263,27 +252,6 @@ class UploadRoutes:
                 log.error("uploads cannot be stored or listed: %s", error)
             self.store_problem = str(error)
             raise StoreAway from error
-
-
-class Places:
-    """How many requests may be under way at once, and how many of them for one API key."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.most_of_key = most, max(1, most // KEYS_AT_ONCE)
-        self.used = Counter[str]()  # by key
-
-    @contextmanager
-    def taken(self, key: ApiKey) -> Iterator[None]:
-        """Take a place for the block; raises UploadsBusy."""
-        if self.used[key.id] >= self.most_of_key:
-            raise UploadsBusy(self.most_of_key)
-        if self.used.total() >= self.most:
-            raise UploadsBusy(self.most)
-        self.used[key.id] += 1
-        try:
-            yield
-        finally:
-            self.used -= Counter([key.id])  # it keeps no key without a place
 
 
 def _require_text(request: Request, name: str) -> None:

@@ -117,9 +117,9 @@ def test_more_uploads_at_once_than_there_are_places_are_told_to_wait(
 def test_one_key_does_not_take_the_places_of_others(running: RunningGateway) -> None:
     places = running.gateway.uploads.files
     with ExitStack() as stack, running.client() as client, running.client("lace") as other:
-        for number in range(places.most_of_key):
+        for number in range(places.of_one):
             stack.enter_context(running.begin(f"/uploads/adire/{number}.png", 10, b"x"))
-        wait_until(lambda: places.used.total() == places.most_of_key)
+        wait_until(lambda: places.used.total() == places.of_one)
         assert client.put("/uploads/adire/a.png", content=b"one").status_code == 503
         assert other.put("/uploads/lace/a.png", content=b"one").status_code == 201
 
