@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tasks.core.access.keys import ApiKey
 from tasks.core.config.presets import IngestSpec
 from tasks.core.config.requests import PromoteRequest, PublishRequest, RollBackRequest
 from tasks.core.data.dataset import Refusal
@@ -193,8 +194,9 @@ def test_lines_that_another_version_has_cached_are_read_from_the_log(today: Fold
 
 
 SENTENCE = "it has schema version 2, and this dyeworks knows 1; update dyeworks"
-# a quarantine, caches that are written again, a withdrawn release, a checkpoint, without which the training restarts
-UNREAD = {Refusal, HourFile, DatasetIndex, Withdrawal, ReleaseManifest, Checkpoint}
+# a quarantine, caches that are written again, a withdrawn release, a checkpoint, without which the training restarts, a
+# key, which is rejected
+UNREAD = {Refusal, HourFile, DatasetIndex, Withdrawal, ReleaseManifest, Checkpoint, ApiKey}
 
 
 def newer(data: bytes) -> bytes:
