@@ -19,6 +19,7 @@ from deployments.gateway.upload_answers import DatasetsAnswer, ListedUpload, Upl
 from tasks.core.data.file_kinds import READY
 from tasks.core.data.remarks import shown
 from tasks.core.errors import DyeworksError, SettingError
+from tasks.core.http import retry_after
 
 AT_ONCE = 4  # files
 PATIENCE = 600.0  # seconds of failures, without an answer between them, after which one is the last
@@ -230,7 +231,7 @@ class UploadClient:
                 if response.status_code not in AGAIN and response.status_code < 500:
                     self._deadline, self._problem = math.inf, ""
                     return response
-                problem, asked = _detail(response), _retry_after(response)
+                problem, asked = _detail(response), min(MOST_ASKED, retry_after(response) or 0.0)
             if attempt:
                 attempt.take_back()
             self._note(problem)
@@ -321,8 +322,3 @@ def _detail(response: httpx.Response) -> str:
     except (ValueError, LookupError, TypeError):
         detail = f"status {response.status_code}"
     return str(detail)
-
-
-def _retry_after(response: httpx.Response) -> float:
-    asked = response.headers.get("Retry-After", "")
-    return min(MOST_ASKED, float(asked)) if asked.isascii() and asked.isdigit() else 0.0

@@ -31,6 +31,7 @@ from deployments.gateway.hooks import Hooks
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.outbox import OutboxUnavailable, UploadOutbox
 from deployments.gateway.schemas import complete, refusals
+from deployments.gateway.subscriptions import Subscriptions
 from deployments.gateway.uploads import UploadRoutes
 from deployments.observer import UNANSWERED, RequestObserver
 from deployments.problems import ApiError, add_handlers, problem
@@ -72,8 +73,10 @@ class Gateway:
         waits = settings.upload_quiet_seconds, settings.upload_longest_seconds
         self.dispatcher = Dispatcher(self.outbox.batches, server, *waits)
         self.outbox.wake = self.dispatcher.wake
-        self.hooks = Hooks(settings, self.access, self.outbox, self.metrics)
-        self.uploads = UploadRoutes(settings, lambda: self.installation, self.access, self.outbox, self.metrics)
+        self.subscriptions = Subscriptions()
+        common = self.access, self.subscriptions, self.outbox, self.metrics
+        self.hooks = Hooks(settings, *common)
+        self.uploads = UploadRoutes(settings, lambda: self.installation, *common)
         self.store_problem = "it was not read yet"  # empty: none
         self.closing, self.looking = threading.Event(), asyncio.Lock()
 
@@ -136,11 +139,12 @@ class Gateway:
         """Read the keys and datasets again and again; a thread of its own, since a store may hang."""
         while not self.closing.is_set():
             try:
+                self.subscriptions.update(self.installation.models())  # before the keys, without which nobody uploads
                 self.keys.refresh(self.installation.store)
-                models, found = self.installation.models(), ""
-                self.hooks.datasets = frozenset(name for model in models for name in model.datasets)
+                found = ""
             except Exception as error:  # thread boundary: any error of a store's client
-                self.hooks.datasets, found = None, str(error)
+                self.subscriptions.update(None)
+                found = str(error)
             if found and found != self.store_problem:
                 log.error("the API keys and the datasets of models cannot be read: %s", found)
             self.store_problem = found

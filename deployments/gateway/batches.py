@@ -83,6 +83,12 @@ class UploadBatches:
             found = connection.execute(select(*columns).where(waiting).group_by(arrivals.c.dataset)).all()
         return [Burst(dataset, count, first, last, bool(ends)) for dataset, count, first, last, ends in found]
 
+    def arrived(self, identities: Collection[str]) -> dict[str, float]:
+        """When arrivals with these identities came."""
+        chosen = select(arrivals.c.identity, arrivals.c.arrived).where(arrivals.c.identity.in_(identities))
+        with self.database.reading() as connection:
+            return {row.identity: row.arrived for row in connection.execute(chosen)}
+
     def make(self, dataset: str) -> UploadBatch | None:
         """Put the uploads of a dataset that are in no batch into a new one; None where there are none."""
         now = time.time()

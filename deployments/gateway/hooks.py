@@ -23,6 +23,7 @@ from deployments.gateway.places import Places
 from deployments.gateway.schemas import NOTIFICATION, UPLOADED, body, refusals
 from deployments.gateway.sns import MessageType, SnsMessages
 from deployments.gateway.standard import ID, SIGNATURE, TIMESTAMP, MessageSignatureInvalid, StandardSignatures
+from deployments.gateway.subscriptions import Subscriptions
 from deployments.request_body import read_body
 from tasks.core.config.installation import Settings
 
@@ -52,14 +53,18 @@ class Hooks:
     """
 
     def __init__(
-        self, settings: Settings, access: GatewayAccess, outbox: UploadOutbox, metrics: GatewayMetrics
+        self,
+        settings: Settings,
+        access: GatewayAccess,
+        subscriptions: Subscriptions,
+        outbox: UploadOutbox,
+        metrics: GatewayMetrics,
     ) -> None:
         self.place = StoreLocation.of(settings.store)
-        self.access, self.outbox, self.metrics = access, outbox, metrics
+        self.access, self.subscriptions, self.outbox, self.metrics = access, subscriptions, outbox, metrics
         self.sns = SnsMessages(settings.sns_topics)
         self.signatures = StandardSignatures(settings.valid_webhook_secrets)
         self.places = Places(MOST_READ, MOST_READ)
-        self.datasets: frozenset[str] | None = None  # to which a model subscribes; None: the store cannot be read
 
     def router(self) -> APIRouter:
         """The routes, to be included in an application."""
@@ -102,7 +107,7 @@ class Hooks:
 
     async def _keep(self, reading: Reading) -> JSONResponse:
         """Store what has arrived; returns the answer, or raises NotificationUnusable if nothing could be read."""
-        reading.keep_only(self.datasets)
+        reading.keep_only(self.subscriptions.all())
         new = sum(await self.outbox.add(reading.arrivals))
         known = len(reading.arrivals) - new
         outcomes = {"new": new, "repeated": known, "ignored": len(reading.ignored), "bad": len(reading.bad)}

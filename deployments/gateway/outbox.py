@@ -106,6 +106,16 @@ class UploadOutbox:
             self.wake()
         return new
 
+    async def arrived(self, identities: Collection[str]) -> Mapping[str, float]:
+        """When arrivals came, in seconds since 1970, 0 for one that is not here; raises OutboxUnavailable."""
+        if not identities:
+            return {}
+        try:
+            found = await asyncio.to_thread(self.batches.arrived, identities)
+        except (DyeworksError, SQLAlchemyError) as error:
+            raise OutboxUnavailable("cannot be read") from error
+        return dict.fromkeys(identities, 0.0) | found
+
     def close(self) -> None:
         """Store what is waiting, then close the database."""
         with self._changed:

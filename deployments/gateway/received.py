@@ -14,30 +14,12 @@ from pathlib import Path
 from starlette.requests import Request
 
 from deployments.problems import ApiError
+from deployments.request_body import BodyTooLarge, BodyTooSlow, require_size
 
 CHUNK_BYTES = 2**20  # that are written at once
 IDLE_SECONDS, IDLE_BYTES = 60.0, 2**14  # the slowest body: so many bytes within each of these periods
 ROOM_BYTES = 2**29  # that stay free on the disk
 DIGEST = re.compile(r"sha-256\s*=\s*:([A-Za-z0-9+/]{43}=):\s*(;.*)?", re.IGNORECASE)
-
-
-class BodyTooLarge(ApiError):
-    """A body has more bytes than are taken."""
-
-    status = 413
-
-    def __init__(self, most: int) -> None:
-        super().__init__(f"the body has more than {most} bytes")
-        self.most = most
-
-
-class BodyTooSlow(ApiError):
-    """A body stopped arriving."""
-
-    status = 408
-
-    def __init__(self) -> None:
-        super().__init__(f"fewer than {IDLE_BYTES} bytes of the body arrived within {IDLE_SECONDS:.0f} seconds")
 
 
 class DigestWrong(ApiError):
@@ -105,9 +87,8 @@ async def received_file(request: Request, most: int, folder: Path, pool: Executo
         DiskUnusable: there is no room for it.
         ClientDisconnect: the client is gone.
     """
-    length, expected = request.headers.get("content-length", ""), _expected(request)
-    if length.isdecimal() and int(length) > most:
-        raise BodyTooLarge(most)
+    expected = _expected(request)
+    require_size(request, most)
     loop = asyncio.get_running_loop()
     with closing(await loop.run_in_executor(pool, ReceivedFile, folder, most)) as received:
         async for chunk in _chunks(request):
@@ -136,7 +117,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
         except StopAsyncIteration:
             break
         except TimeoutError as error:
-            raise BodyTooSlow from error
+            raise BodyTooSlow(IDLE_SECONDS, f"{IDLE_BYTES} bytes of the body") from error
         waiting += part
         arrived += len(part)
         if arrived >= IDLE_BYTES:

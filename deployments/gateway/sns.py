@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 
 from deployments.problems import ApiError
+from tasks.core.http import AnswerTooLong, ask_bounded
 
 HOST = re.compile(r"sns\.[a-z0-9-]{1,40}\.amazonaws\.com(\.cn)?")
 FETCH_SECONDS = 10.0
@@ -178,19 +179,11 @@ def _address(document: Mapping[str, object], name: str) -> httpx.URL:
 
 async def _fetch(url: httpx.URL) -> bytes:
     """The answer of SNS; one that is no success, too long or too slow raises SnsUnavailable."""
-    body = bytearray()
     try:
-        async with (
-            asyncio.timeout(FETCH_SECONDS),
-            httpx.AsyncClient(follow_redirects=False, timeout=FETCH_SECONDS) as client,
-            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as answer,
-        ):
-            if answer.status_code != httpx.codes.OK:
-                raise SnsUnavailable(f"{url.host} answers {answer.status_code}")
-            async for part in answer.aiter_raw():
-                body += part
-                if len(body) > MOST_FETCHED:
-                    raise SnsUnavailable(f"the answer of {url.host} is too long")
-    except (httpx.HTTPError, TimeoutError) as error:
+        async with httpx.AsyncClient(follow_redirects=False) as client:
+            answer = await ask_bounded(client, "GET", url, MOST_FETCHED, FETCH_SECONDS)
+    except (httpx.HTTPError, AnswerTooLong) as error:
         raise SnsUnavailable(f"{url.host}: {type(error).__name__}") from error
-    return bytes(body)
+    if answer.status_code != httpx.codes.OK:
+        raise SnsUnavailable(f"{url.host} answers {answer.status_code}")
+    return answer.content

@@ -1,42 +1,27 @@
-"""The uploads of the store, as the gateway writes and lists them: which datasets there are, and what is known of files.
+"""The uploads of the store, as the gateway writes and lists them.
 
 Pictures are not decoded here. A listing has for each file its sha256 or MD5, so that a client need not trust names.
 """
 
 import re
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from threading import Lock
 from typing import NamedTuple
 
 from deployments.gateway.received import ReceivedFile
 from deployments.gateway.upload_answers import ListedUpload, UploadPage
-from deployments.problems import ApiError, Forbidden
-from tasks.core.access.keys import ApiKey
+from deployments.problems import ApiError
 from tasks.core.data.file_kinds import is_ready, reason_left_out
 from tasks.core.errors import BadKey, ObjectMissing, ObjectUnreadable
 from tasks.core.installation import Installation
 from tasks.core.store import Listed, Store, is_key
 from tasks.core.store.base import check_key
 
-FRESH_SECONDS = 10.0  # how long the datasets of the models are not read again
 PAGE, HASHED_BYTES = 5_000, 2**28  # files of a page of a listing, and bytes that are read to hash some of them
 DIGESTS = 100_000  # that are remembered
 LOCKS = 256  # of names: two that share one wait for each other
 MD5 = re.compile(r"[0-9a-f]{32}")  # as the tag of an object that was stored in one part, unless it is encrypted
-
-
-class DatasetUnknown(ApiError):
-    """No model subscribes to a dataset."""
-
-    status = 404
-    code = "unknown_dataset"
-
-    def __init__(self, dataset: str, known: Sequence[str]) -> None:
-        there = f"there are {', '.join(known)}" if known else "there is none"
-        super().__init__(f"no model subscribes to a dataset {dataset[:100]!r}; {there}", "dataset")
-        self.dataset, self.known = dataset, known
 
 
 class UploadNameRefused(ApiError):
@@ -75,19 +60,6 @@ class UploadStore:
     def __init__(self, installation: Callable[[], Installation]) -> None:
         self.installation, self.digests = installation, KnownDigests()
         self._locks = [Lock() for _ in range(LOCKS)]
-        self._datasets: tuple[float, Mapping[str, frozenset[str]]] = (0.0, {})  # when they were read; those of a model
-
-    def datasets(self, key: ApiKey) -> list[str]:
-        """The datasets to which a key may upload."""
-        return sorted({name for model, names in self._by_model().items() if _is_for(key, model) for name in names})
-
-    def require(self, dataset: str, key: ApiKey) -> None:
-        """Raise DatasetUnknown or Forbidden unless a key may upload to a dataset."""
-        if dataset in (mine := self.datasets(key)):
-            return
-        if any(dataset in names for names in self._by_model().values()):
-            raise Forbidden(key.name, f"is for models that do not subscribe to {dataset!r}", "upload")
-        raise DatasetUnknown(dataset, mine)
 
     def keep(self, dataset: str, name: str, received: ReceivedFile) -> KeptUpload:
         """Store a file, unless the store holds the same under its name."""
@@ -131,14 +103,6 @@ class UploadStore:
         self.digests.add(found, sha256)
         return sha256
 
-    def _by_model(self) -> Mapping[str, frozenset[str]]:
-        """The datasets of each model, as they were a moment ago."""
-        when, names = self._datasets
-        if time.monotonic() - when > FRESH_SECONDS or not names:
-            names = {model.name: frozenset(model.datasets) for model in self.installation().models()}
-            self._datasets = (time.monotonic(), names)
-        return names
-
 
 class KnownDigests:
     """The sha256 of objects that were written or read here, as long as they are listed as they were then."""
@@ -179,10 +143,6 @@ def _begin(folder: str, after: str) -> str:
     cut = plain[0] if plain else ""
     begin = folder + (after if cut == after else f"{cut[:-1]}.")
     return begin if is_key(begin) and not cut.endswith("/") else ""
-
-
-def _is_for(key: ApiKey, model: str) -> bool:
-    return not key.models or model in key.models
 
 
 def _found(store: Store, key: str) -> Listed | None:

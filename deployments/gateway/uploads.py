@@ -6,7 +6,7 @@ more, so that the ingest starts at once.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from typing import Annotated, Any, Literal, TypeVar, TypeVarTuple
@@ -15,20 +15,18 @@ from uuid import uuid4
 
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 
 from deployments.gateway.access import GatewayAccess
 from deployments.gateway.archives import ArchiveEntry, ArchiveRefused, UploadArchive
-from deployments.gateway.database import arrivals
 from deployments.gateway.metrics import GatewayMetrics
 from deployments.gateway.notifications import content_identity
-from deployments.gateway.outbox import Arrival, OutboxUnavailable, UploadOutbox
+from deployments.gateway.outbox import Arrival, UploadOutbox
 from deployments.gateway.places import Places
 from deployments.gateway.received import DiskUnusable, ReceivedFile, received_file
 from deployments.gateway.schemas import refusals
+from deployments.gateway.subscriptions import Subscriptions
 from deployments.gateway.upload_answers import ArchiveAnswer, DatasetsAnswer, LeftOutEntry, UploadAnswer, UploadPage
 from deployments.gateway.upload_store import KeptUpload, UploadNameRefused, UploadNameTaken, UploadStore, check_name
 from deployments.problems import ApiError
@@ -93,10 +91,12 @@ class UploadRoutes:
         settings: Settings,
         installation: Callable[[], Installation],
         access: GatewayAccess,
+        subscriptions: Subscriptions,
         outbox: UploadOutbox,
         metrics: GatewayMetrics,
     ) -> None:
-        self.store, self.access, self.outbox, self.metrics = UploadStore(installation), access, outbox, metrics
+        self.store, self.access, self.subscriptions = UploadStore(installation), access, subscriptions
+        self.outbox, self.metrics = outbox, metrics
         self.most, self.most_archive = settings.upload_mib * MEBIBYTE, settings.archive_mib * MEBIBYTE
         self.folder = settings.cache.absolute() / "received"
         self.pool = ThreadPoolExecutor(THREADS, "uploads")
@@ -123,19 +123,19 @@ class UploadRoutes:
     async def list_datasets(self, request: Request) -> DatasetsAnswer:
         """List the datasets to which the key may upload."""
         key = self.access.uploader(request)
-        datasets = await self._work(self.store.datasets, key)
+        datasets = self.subscriptions.of(key)
         return DatasetsAnswer(datasets=datasets, most_bytes=self.most, most_archive_bytes=self.most_archive)
 
     async def list_files(
         self, request: Request, dataset: str, after: Annotated[str, Query(max_length=MOST_BYTES)] = ""
     ) -> UploadPage:
         """List the uploads of a dataset with their hashes, page by page."""
-        await self._admit(request, dataset)
+        self._admit(request, dataset)
         return await self._work(self.store.page, dataset, after)
 
     async def take_file(self, request: Request, dataset: str, name: str) -> JSONResponse:
         """Store a file; 201 if it is new, 200 if the same is there. `_READY` starts the ingest, with a 202."""
-        key = await self._admit(request, dataset)
+        key = self._admit(request, dataset)
         _require_text(request, name)
         check_name(dataset, name)
         if is_ready(name):
@@ -153,7 +153,7 @@ class UploadRoutes:
 
     async def take_archive(self, request: Request, dataset: str) -> ArchiveAnswer:
         """Store the files of a zip archive one by one; a dangerous one is refused before anything is stored."""
-        key = await self._admit(request, dataset)
+        key = self._admit(request, dataset)
         with self.archives.taken(key.id):
             async with self._received(request, self.most_archive) as received:
                 answer, kept = ArchiveAnswer(dataset=dataset), list[KeptUpload]()
@@ -188,10 +188,10 @@ class UploadRoutes:
                 received.write(chunk)
             return self.store.keep(dataset, entry.name, received)
 
-    async def _admit(self, request: Request, dataset: str) -> ApiKey:
-        """Whose request it is; raises Unauthorized, Forbidden or DatasetUnknown, before the body is read."""
+    def _admit(self, request: Request, dataset: str) -> ApiKey:
+        """Whose request it is; raises what `uploader` and `require` do, before the body is read."""
         key = self.access.uploader(request)
-        await self._work(self.store.require, dataset, key)
+        self.subscriptions.require(dataset, key)
         return key
 
     @asynccontextmanager
@@ -220,7 +220,7 @@ class UploadRoutes:
             self.metrics.upload_bytes.inc(one.listed.size if one.is_new else 0)
         new = await self.outbox.add([_arrival(dataset, one) for one in kept])
         known = {_arrival(dataset, one): one for one, is_new in zip(kept, new, strict=True) if not is_new}
-        arrived = await asyncio.to_thread(self._arrived, [one.identity for one in known])
+        arrived = await self.outbox.arrived([one.identity for one in known])
         await self.outbox.add(
             [
                 arrival._replace(identity=digest("written", arrival.identity, one.listed.time.isoformat()), content="")
@@ -228,18 +228,6 @@ class UploadRoutes:
                 if one.is_new or one.listed.time.timestamp() > arrived[arrival.identity]
             ]
         )
-
-    def _arrived(self, identities: Sequence[str]) -> Mapping[str, float]:
-        """When arrivals that are in the outbox came."""
-        if not identities:
-            return {}
-        columns = arrivals.c.identity, arrivals.c.arrived
-        try:
-            with self.outbox.database.reading() as connection:
-                found = connection.execute(select(*columns).where(arrivals.c.identity.in_(identities))).all()
-        except SQLAlchemyError as error:
-            raise OutboxUnavailable("cannot be read") from error
-        return dict.fromkeys(identities, 0.0) | {row.identity: row.arrived for row in found}
 
     async def _work(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """Do work in a thread; raises StoreAway for what a store raises, which is logged once while it lasts."""

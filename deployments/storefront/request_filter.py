@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.problems import first_fault, problem
+from deployments.problems import ApiError, first_fault, of_error, problem
 from deployments.request_body import read_body
 from deployments.storefront.bodies import MOST_PICTURES
 
@@ -90,6 +90,8 @@ class RequestFilter:
             replay = _replay(self._checked_body(_route(scope), scope["method"], body), receive)
         except HTTPException as error:
             await problem(error.status_code, str(error.detail))(scope, receive, send)
+        except ApiError as error:
+            await of_error(error)(scope, receive, send)
         except ClientDisconnect:
             return
         else:

@@ -3,17 +3,28 @@
 A Prefect server on SQLite answers 503, or nothing at all, while its database is locked.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Container
 
 import httpx
 
+from tasks.core.errors import DyeworksError
+
 TRIES = 7
 FIRST_WAIT = 0.2  # seconds, doubled each time; each wait is between half of that and the whole
 SECONDS = 20.0  # for all tries and waits of a request
 BUSY = {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+
+class AnswerTooLong(DyeworksError):
+    """A response has more bytes than are read."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"the answer is longer than {most:,} bytes")
+        self.most = most
 
 
 class RetryTransport(httpx.HTTPTransport):
@@ -58,7 +69,7 @@ def repeat(
             if not again or (once and not unsent) or time.monotonic() >= deadline - wait:
                 raise
         else:
-            asked = _retry_after(response)
+            asked = retry_after(response)
             wait = max(wait, asked or 0.0)
             allowed = again and (asked is not None or not once) and time.monotonic() < deadline - wait
             if response.status_code not in busy or not allowed:
@@ -68,7 +79,35 @@ def repeat(
     raise AssertionError("the last try returns or raises")
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+async def ask_bounded(
+    client: httpx.AsyncClient, method: str, url: httpx.URL | str, most: int, seconds: float, json: object = None
+) -> httpx.Response:
+    """A response of at most so many bytes, within so many seconds as a whole, in case it comes byte after byte.
+
+    Raises:
+        AnswerTooLong: it has more bytes.
+        httpx.HTTPError: ReadTimeout if it takes longer, else what the client raises.
+    """
+    data, plain = bytearray(), {"Accept-Encoding": "identity"}
+    try:
+        async with (
+            asyncio.timeout(seconds),
+            client.stream(method, url, json=json, headers=plain, timeout=None) as response,
+        ):
+            async for part in response.aiter_raw():
+                data += part
+                if len(data) > most:
+                    raise AnswerTooLong(most)
+    except TimeoutError as error:
+        raise httpx.ReadTimeout("the answer takes too long") from error
+    return httpx.Response(response.status_code, headers=_kept(response.headers), content=bytes(data))
+
+
+def _kept(headers: httpx.Headers) -> dict[str, str]:
+    return {name: headers[name] for name in ("retry-after", "content-type") if name in headers}
+
+
+def retry_after(response: httpx.Response) -> float | None:
     """Seconds of the `Retry-After` header; None without one, or where it is a date."""
     asked = response.headers.get("Retry-After", "")
     return float(asked) if asked.isascii() and asked.isdigit() else None

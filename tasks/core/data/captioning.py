@@ -8,7 +8,7 @@ import io
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -215,29 +215,36 @@ def read_made(store: Store, dataset: str) -> tuple[MadeCaptions, str | None, byt
 
 def record_made(store: Store, dataset: str, fresh: dict[str, MadeCaption], spent: Consumption) -> None:
     """Add captions to those that were made, by whichever process."""
-    while True:
-        made, tag, written = read_made(store, dataset)
-        changed = MadeCaptions(
+
+    def with_fresh(made: MadeCaptions) -> MadeCaptions:
+        return MadeCaptions(
             captions=made.captions | fresh,
             requests=made.requests + spent.requests,
             tokens_in=made.tokens_in + spent.tokens_in,
             tokens_out=made.tokens_out + spent.tokens_out,
         )
-        with suppress(StoreConflict):  # another ingest has recorded some: read them too
-            store.swap(captions_key(dataset), revised(written, changed), tag)
-            return
+
+    _change(store, dataset, with_fresh)
 
 
 def forget_made(store: Store, dataset: str, sha256: str) -> None:
     """Remove the caption of a picture, for good."""
+    if not store.exists(captions_key(dataset)):
+        return
+
+    def without(made: MadeCaptions) -> MadeCaptions:
+        captions = {sha: caption for sha, caption in made.captions.items() if sha != sha256}
+        return made.model_copy(update={"captions": captions})
+
+    _change(store, dataset, without)
+    store.purge([captions_key(dataset)], earlier=True)
+
+
+def _change(store: Store, dataset: str, change: Callable[[MadeCaptions], MadeCaptions]) -> None:
     while True:
         made, tag, written = read_made(store, dataset)
-        if tag is None:
+        if (changed := change(made)) == made:
             return
-        if sha256 not in made.captions:
-            break
-        captions = {sha: caption for sha, caption in made.captions.items() if sha != sha256}
         with suppress(StoreConflict):  # an ingest has recorded some: read them too
-            changed = made.model_copy(update={"captions": captions})
             store.swap(captions_key(dataset), revised(written, changed), tag)
-    store.purge([captions_key(dataset)], earlier=True)
+            return

@@ -17,6 +17,11 @@ class ExpectationsUnmet(DatasetUnusable):
         self.faults = faults
 
 
+def without_trigger(items: Collection[Item], trigger: str) -> list[str]:
+    """The names of pictures whose caption lacks the trigger, whatever its case."""
+    return sorted(item.name for item in items if trigger.casefold() not in item.caption.casefold())
+
+
 def unmet(spec: IngestSpec, items: Collection[Item], uploaded: int, refused: int, trigger: str) -> list[str]:
     """What of the expectations is not met, all at once.
 
@@ -34,5 +39,8 @@ def _unmet(spec: IngestSpec, items: Collection[Item], uploaded: int, refused: in
         share = f"{refused:,} of {uploaded:,} pictures refused"
         yield f"{share} ({refused / uploaded:.1%}), ingest.max_refused allows {spec.max_refused:.1%}"
     if spec.require_trigger:
-        lacking = sorted(item.name for item in items if trigger.casefold() not in item.caption.casefold())
-        yield from remark(lacking, "caption", f"without the trigger {trigger!r}, which ingest.require_trigger expects")
+        yield from remark(
+            without_trigger(items, trigger),
+            "caption",
+            f"without the trigger {trigger!r}, which ingest.require_trigger expects",
+        )

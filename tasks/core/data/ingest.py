@@ -10,7 +10,7 @@ from tasks.core.config.presets import IngestSpec
 from tasks.core.data.captioning import Captioned, Captioner
 from tasks.core.data.captions import Captions
 from tasks.core.data.dataset import Head, Item, Manifest, Refusal, head_key, manifest_key
-from tasks.core.data.expectations import ExpectationsUnmet, unmet
+from tasks.core.data.expectations import ExpectationsUnmet, unmet, without_trigger
 from tasks.core.data.failures import IngestAttempt
 from tasks.core.data.file_kinds import SUFFIXES, sort_uploads
 from tasks.core.data.index import DatasetIndex, PictureEntry, read_index, with_versions, write_index
@@ -238,7 +238,7 @@ def _copies(
 
 def _of_captions(items: list[Item], captions: Captions, spec: IngestSpec, trigger: str) -> list[str]:
     names = sorted(item.name for item in items if item.name not in captions.found and not item.caption_by)
-    lacking = sorted(item.name for item in items if trigger.casefold() not in item.caption.casefold())
+    lacking = without_trigger(items, trigger)
     given = f"without a caption given the instance prompt {shown(spec.instance_prompt)!r}"
     return [
         *captions.remarks(),

@@ -14,7 +14,7 @@ from tasks.core.config.captioning import CaptioningSpec
 from tasks.core.data.caption_tables import clean, hides_characters
 from tasks.core.data.remarks import shown
 from tasks.core.errors import DyeworksError, SettingError
-from tasks.core.http import repeat
+from tasks.core.http import AnswerTooLong, ask_bounded, repeat
 
 MOST_BYTES = 2**18  # of an answer
 MOST_CHARACTERS = 1000  # of a caption
@@ -81,8 +81,7 @@ class VisionClient:
         """Raises SettingError for a key that no header can hold, or that would cross a network in clear text."""
         check_server(spec.url, key.get_secret_value())
         self.spec, self._consumed, self._lock = spec, Consumption(), threading.Lock()
-        bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key.get_secret_value() else {}
-        self._headers = {"Accept-Encoding": "identity", **bearer}
+        self._headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key.get_secret_value() else {}
         self._certificates = httpx.create_ssl_context()
 
     def take_consumption(self) -> Consumption:
@@ -109,21 +108,14 @@ class VisionClient:
         self._count(Consumption(requests=1))
         try:
             return asyncio.run(self._ask(body, max(min(self.spec.timeout, left), 0.001)))
-        except TimeoutError as error:
-            raise httpx.ReadTimeout("the answer takes too long") from error
+        except AnswerTooLong as error:
+            raise DescriptionFailed(str(error)) from error
 
     async def _ask(self, body: dict[str, object], seconds: float) -> httpx.Response:
-        """Bounded as a whole: a server may send byte after byte of its headers too."""
-        data, url = b"", f"{self.spec.url}/chat/completions"
+        url = f"{self.spec.url}/chat/completions"
         environment = url.startswith("https:")  # no proxy reads what is sent in clear text
-        client = httpx.AsyncClient(headers=self._headers, verify=self._certificates, trust_env=environment)
-        async with asyncio.timeout(seconds), client, client.stream("POST", url, json=body, timeout=None) as response:
-            async for part in response.aiter_raw():
-                data += part
-                if len(data) > MOST_BYTES:
-                    raise DescriptionFailed(f"the answer is longer than {MOST_BYTES:,} bytes")
-        headers = {name: value for name, value in response.headers.items() if name == "retry-after"}
-        return httpx.Response(response.status_code, headers=headers, content=data)
+        async with httpx.AsyncClient(headers=self._headers, verify=self._certificates, trust_env=environment) as client:
+            return await ask_bounded(client, "POST", url, MOST_BYTES, seconds, json=body)
 
     def _meter(self, data: bytes) -> None:
         try:

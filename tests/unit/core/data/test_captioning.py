@@ -4,14 +4,11 @@ import hashlib
 import io
 import json
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import pairwise
 
 import openai
@@ -37,8 +34,7 @@ from tasks.core.data.captioning import (
 )
 from tasks.core.data.dataset import Manifest, captions_key, newest_version, remarks
 from tasks.core.data.ingest import ingest
-from tasks.core.data.vision import MOST_BYTES, Consumption, VisionClient, VisionServerUnusable
-from tasks.core.errors import SettingError
+from tasks.core.data.vision import MOST_BYTES, Consumption
 from tasks.core.store import FolderStore
 from tests.adire import adire
 from tests.odd_pictures import encoded
@@ -396,40 +392,6 @@ def test_a_kill_loses_the_answers_since_the_last_record_alone(folder: FolderStor
     assert len(manifest.items) == count
 
 
-@pytest.mark.parametrize(
-    ("url", "key"),
-    [
-        ("http://vision.example.org/v1", "sk-1"),
-        ("http://vllm:8000/v1", "sk-1"),
-        ("http://93.184.216.34/v1", "sk-1"),
-        ("http://[::ffff:93.184.216.34]/v1", "sk-1"),
-        ("https://vision.example.org/v1", "two words"),
-        ("https://vision.example.org/v1", "naïve"),
-        ("https://vision.example.org/v1", "a\nb"),
-    ],
-)
-def test_a_key_is_not_sent_where_others_can_read_it(url: str, key: str) -> None:
-    with pytest.raises(SettingError) as caught:
-        Captioner(CaptioningSpec(url=url, model="llava"), key=SecretStr(key))
-    assert key not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("url", "key"),
-    [
-        ("https://vision.example.org/v1", "sk-1"),
-        ("http://vllm:8000/v1", ""),
-        ("http://localhost:8000/v1", "sk-1"),
-        ("http://127.0.0.1:8000/v1", "sk-1"),
-        ("http://[::1]:8000/v1", "sk-1"),
-        ("http://10.1.2.3:8000/v1", "sk-1"),
-    ],
-)
-def test_a_key_may_go_to_a_near_or_encrypted_server(url: str, key: str) -> None:
-    client = VisionClient(CaptioningSpec(url=url, model="llava"), SecretStr(key))
-    assert client.take_consumption() == Consumption()
-
-
 def test_no_proxy_gets_what_is_sent_in_clear_text(
     folder: FolderStore, vision: CaptionServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,29 +434,3 @@ def test_a_version_is_named_by_pictures_and_captions_alone(folder: FolderStore, 
     folder.write(f"uploads/{NAME}/red.txt", SAID["red.png"].encode())
     assert ingest(folder, NAME, SPEC)[0].version == made.version
     assert hashlib.sha256(folder.read(f"uploads/{NAME}/red.png")).hexdigest() == made.items[0].sha256
-
-
-def test_a_server_that_drips_its_headers_is_given_up_in_time() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        spec = CaptioningSpec(
-            url=f"http://127.0.0.1:{server.getsockname()[1]}/v1", model="llava", timeout=1, attempts=1
-        )
-        given_up = threading.Event()
-        dripping = threading.Thread(target=_drip, args=(server, given_up))
-        dripping.start()
-        with pytest.raises(VisionServerUnusable, match="takes too long"):
-            VisionClient(spec, SecretStr("")).describe(b"jpeg", 60)
-        given_up.set()
-        dripping.join(60)
-        assert not dripping.is_alive()
-
-
-def _drip(server: socket.socket, given_up: threading.Event) -> None:
-    """Answer with one header after another, each well within the timeout, until the client has given up."""
-    connection, _ = server.accept()
-    with connection, suppress(OSError):
-        connection.sendall(b"HTTP/1.1 200 OK\r\n")
-        for number in range(600):
-            connection.sendall(b"X-%d: x\r\n" % number)
-            if given_up.wait(0.2):
-                return
